@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The change log of millrace: what a record looks like and by which rules a reader accepts it.
+//!
+//! One record of the topic `shop-changes` is one committed Postgres transaction, or one part of a
+//! large one, in commit order. This crate has no IO, no clock and no randomness; it builds for
+//! `wasm32-unknown-unknown`, so that connectors, projections and SmartModules share one definition.
+//!
+//! - [`Record`]: everything that may stand in a topic, and its JSON form;
+//! - [`PartWriter`]: builds the parts of a transaction without holding its rows twice;
+//! - [`Chain`]: the rules of the log, the only way to decide whether a record counts;
+//! - [`SnapshotReader`]: the same for a snapshot topic;
+//! - [`Lsn`], [`Epoch`], [`Xid`]: positions, as types of their own.
+
+mod chain;
+mod position;
+mod record;
+mod row;
+mod schema;
+mod snapshot;
+mod writer;
+
+pub use chain::{Chain, PartVerdict, Verdict};
+pub use position::{Epoch, Lsn, ParseLsnError, Xid};
+pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start, TransactionPart};
+pub use row::{Row, Value};
+pub use schema::{Column, SchemaId, TableSchema};
+pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
+pub use writer::{PartHeader, PartWriter};

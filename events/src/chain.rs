@@ -1,0 +1,230 @@
+//! The rules of the log: which records count, in the order in which a reader meets them.
+//!
+//! 1. A transaction counts only if its `prev` equals the `end_lsn` of the last one that counted. At or
+//!    below that it is a re-send; a larger `prev` is a hole.
+//! 2. Parts join only within one (epoch, commit LSN), numbered without gap. A higher epoch discards
+//!    what is pending; a lower epoch behind a higher one never counts.
+//! 3. A `start` record fences: all readers agree on what counted before it, because they apply these
+//!    rules to the same bytes in the same order.
+//!
+//! Every reader, capture's own resume included, decides through [`Chain`] and nothing else.
+
+use std::cmp::Ordering;
+
+use crate::{Epoch, Lsn, Progress, Record, SnapshotMark, Start, TransactionPart};
+
+/// What a transaction part means to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartVerdict {
+    /// Belongs to the log. `first`: a new transaction starts here; throw away parts kept from before.
+    /// `complete`: with this part the transaction counts and the chain has moved.
+    Accepted {
+        /// Part 0.
+        first: bool,
+        /// Last part.
+        complete: bool,
+    },
+    /// The transaction was accepted before.
+    Duplicate,
+    /// Written by a capture that a later start has fenced off.
+    Stale,
+    /// Something is missing before it; wait for its re-send.
+    Hole {
+        /// Where the chain stands.
+        expected: Lsn,
+        /// What the record builds upon.
+        found: Lsn,
+    },
+    /// The transaction fits, but earlier parts of it are missing; wait for its re-send.
+    MissingParts {
+        /// Part that should have come.
+        expected: u32,
+        /// Part that came.
+        found: u32,
+    },
+}
+
+/// What any record of the log means to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A transaction part.
+    Part(PartVerdict),
+    /// The chain moved to [`Chain::position`] without a change of rows.
+    Moved,
+    /// A start or a snapshot mark that changes nothing for this reader but, possibly, its epoch.
+    /// Parts kept from before are void.
+    Fenced,
+    /// Re-send, or from a fenced capture.
+    Ignored,
+    /// Something is missing before a progress record.
+    Hole {
+        /// Where the chain stands.
+        expected: Lsn,
+        /// What the record builds upon.
+        found: Lsn,
+    },
+    /// A record of a snapshot topic, which has no place in the log.
+    Foreign,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pending {
+    commit_lsn: Lsn,
+    next_part: u32,
+}
+
+/// The state of a reader: how far the log is complete. Pure; feed it records in offset order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    position: Option<Lsn>,
+    epoch: Epoch,
+    pending: Option<Pending>,
+}
+
+impl Chain {
+    /// A reader at the beginning of a log: its first snapshot mark anchors it.
+    pub fn unanchored() -> Self {
+        Chain::default()
+    }
+
+    /// A reader that has everything up to `position`, last written in `epoch`.
+    pub fn resume(position: Lsn, epoch: Epoch) -> Self {
+        Chain {
+            position: Some(position),
+            epoch,
+            pending: None,
+        }
+    }
+
+    /// The `end_lsn` of the last transaction that counted; `None` before a snapshot mark.
+    pub fn position(&self) -> Option<Lsn> {
+        self.position
+    }
+
+    /// The highest epoch seen.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// True while parts of an unfinished transaction have been accepted.
+    pub fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Judges a record and moves on if it counts.
+    pub fn offer(&mut self, record: &Record) -> Verdict {
+        match record {
+            Record::Transaction(part) => Verdict::Part(self.offer_part(part)),
+            Record::Progress(progress) => self.offer_progress(progress),
+            Record::Start(start) => self.offer_start(start),
+            Record::Snapshot(mark) => self.offer_mark(mark),
+            Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
+                Verdict::Foreign
+            }
+        }
+    }
+
+    /// Judges a transaction part.
+    pub fn offer_part(&mut self, part: &TransactionPart) -> PartVerdict {
+        if !self.admit(part.epoch) {
+            return PartVerdict::Stale;
+        }
+        let expected = self.position.unwrap_or(Lsn::ZERO);
+        if part.commit_lsn < expected {
+            return PartVerdict::Duplicate;
+        }
+        if self.position.is_none() || part.prev != expected {
+            let found = part.prev;
+            return PartVerdict::Hole { expected, found };
+        }
+        match self.join(part) {
+            Ok(()) => self.accept(part),
+            Err(verdict) => verdict,
+        }
+    }
+
+    fn join(&mut self, part: &TransactionPart) -> Result<(), PartVerdict> {
+        let expected = match self.pending {
+            Some(pending) if pending.commit_lsn == part.commit_lsn => pending.next_part,
+            _ => 0,
+        };
+        let found = part.part;
+        match found.cmp(&expected) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(PartVerdict::Duplicate),
+            Ordering::Greater => Err(PartVerdict::MissingParts { expected, found }),
+        }
+    }
+
+    fn accept(&mut self, part: &TransactionPart) -> PartVerdict {
+        let complete = match (part.last, part.end_lsn) {
+            (true, Some(end_lsn)) => {
+                self.position = Some(end_lsn);
+                self.pending = None;
+                true
+            }
+            _ => {
+                self.pending = Some(Pending {
+                    commit_lsn: part.commit_lsn,
+                    next_part: part.part + 1,
+                });
+                false
+            }
+        };
+        PartVerdict::Accepted {
+            first: part.part == 0,
+            complete,
+        }
+    }
+
+    fn offer_progress(&mut self, progress: &Progress) -> Verdict {
+        if !self.admit(progress.epoch) {
+            return Verdict::Ignored;
+        }
+        let expected = self.position.unwrap_or(Lsn::ZERO);
+        if progress.end_lsn <= expected {
+            return Verdict::Ignored;
+        }
+        if self.position.is_none() || progress.prev != expected {
+            return Verdict::Hole {
+                expected,
+                found: progress.prev,
+            };
+        }
+        self.pending = None;
+        self.position = Some(progress.end_lsn);
+        Verdict::Moved
+    }
+
+    fn offer_start(&mut self, start: &Start) -> Verdict {
+        if self.admit(start.epoch) {
+            Verdict::Fenced
+        } else {
+            Verdict::Ignored
+        }
+    }
+
+    fn offer_mark(&mut self, mark: &SnapshotMark) -> Verdict {
+        if !self.admit(mark.epoch) {
+            return Verdict::Ignored;
+        }
+        if self.position.is_some() {
+            return Verdict::Fenced;
+        }
+        self.position = Some(mark.lsn);
+        Verdict::Moved
+    }
+
+    /// False for a fenced epoch. A higher one voids what is pending.
+    fn admit(&mut self, epoch: Epoch) -> bool {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.pending = None;
+        }
+        epoch == self.epoch
+    }
+}
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

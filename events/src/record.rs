@@ -1,0 +1,218 @@
+//! The records of the change log and of a snapshot topic.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Epoch, Lsn, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableSchema, Xid,
+};
+
+/// Everything that millrace writes into `shop-changes` and `shop-snapshot-N`.
+///
+/// JSON, one object; `kind` names the variant in `snake_case` and stands first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// A start of capture: from this offset on, only this epoch and later ones count.
+    Start(Start),
+    /// A snapshot is complete; the log continues from its LSN.
+    Snapshot(SnapshotMark),
+    /// A committed source transaction, or a part of one.
+    Transaction(TransactionPart),
+    /// The source was idle up to an LSN.
+    Progress(Progress),
+    /// First record of a snapshot topic.
+    SnapshotBegin(SnapshotBegin),
+    /// Rows of one table.
+    SnapshotRows(SnapshotRows),
+    /// Last record of a snapshot topic: without it the snapshot is not complete.
+    SnapshotEnd(SnapshotEnd),
+}
+
+/// Capture started. Acknowledged before anything else of its epoch is written: it fences off bytes
+/// of a killed predecessor that arrive late.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Higher than every epoch before it in the log.
+    pub epoch: Epoch,
+    /// When capture started.
+    pub at: DateTime<Utc>,
+}
+
+/// Names the snapshot that the following transactions build upon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMark {
+    /// Epoch of the capture that took it.
+    pub epoch: Epoch,
+    /// Random name of this log; a projection refuses a log with another one.
+    pub incarnation: String,
+    /// Topic that holds the rows.
+    pub topic: String,
+    /// The snapshot contains exactly the commits with `commit_lsn < lsn`.
+    pub lsn: Lsn,
+    /// `system_identifier` of the Postgres cluster (`IDENTIFY_SYSTEM`).
+    pub system: String,
+    /// Database name in that cluster.
+    pub database: String,
+    /// When it was taken.
+    pub at: DateTime<Utc>,
+}
+
+/// One committed source transaction, or a part of a large one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionPart {
+    /// Number of the start of capture that wrote it.
+    pub epoch: Epoch,
+    /// Start of the commit record; orders transactions.
+    pub commit_lsn: Lsn,
+    /// End of the commit record, known with the last part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_lsn: Option<Lsn>,
+    /// `end_lsn` of the predecessor.
+    pub prev: Lsn,
+    /// Transaction number in Postgres.
+    pub xid: Xid,
+    /// Commit time, UTC, in microseconds.
+    pub at: DateTime<Utc>,
+    /// 0, 1, 2, … without gap.
+    pub part: u32,
+    /// True for the final part, which makes the transaction whole.
+    pub last: bool,
+    /// Definitions of tables that appear from here on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<TableSchema>,
+    /// Row changes in the order of the transaction.
+    pub changes: Vec<Change>,
+}
+
+/// Nothing was committed in the published tables between `prev` and `end_lsn`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Number of the start of capture that wrote it.
+    pub epoch: Epoch,
+    /// `end_lsn` of the predecessor.
+    pub prev: Lsn,
+    /// The log is complete up to here.
+    pub end_lsn: Lsn,
+    /// When it was written.
+    pub at: DateTime<Utc>,
+}
+
+/// What happened to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// `after` holds the whole row.
+    Insert,
+    /// `after` holds the row, without unchanged TOAST values; `before` the old key if it changed,
+    /// and whatever else the replica identity gives.
+    Update,
+    /// `before` holds at least the key.
+    Delete,
+    /// All rows of the table are gone; neither `before` nor `after`.
+    Truncate,
+}
+
+/// One row change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Table name without its Postgres schema.
+    pub table: String,
+    /// What happened.
+    pub op: Op,
+    /// Definition of the table.
+    pub schema: SchemaId,
+    /// See [`Op`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Row>,
+    /// See [`Op`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Row>,
+}
+
+/// The bytes are no record of millrace. It never shows values of the record.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not JSON, or a field is missing or of the wrong type.
+    #[error("not a record of the change log: {category} error at column {column}")]
+    Json {
+        /// `syntax`, `data` or `eof`.
+        category: &'static str,
+        /// Byte column in the record, from 1.
+        column: usize,
+    },
+    /// `kind` names nothing that this version knows.
+    #[error("record of unknown kind {0:?}; it may come from a newer millrace")]
+    Kind(String),
+    /// The fields contradict each other.
+    #[error("record contradicts itself: {0}")]
+    Contradiction(&'static str),
+}
+
+impl From<serde_json::Error> for DecodeError {
+    fn from(error: serde_json::Error) -> Self {
+        use serde_json::error::Category;
+        let category = match error.classify() {
+            Category::Io => "io",
+            Category::Syntax => "syntax",
+            Category::Data => "data",
+            Category::Eof => "eof",
+        };
+        DecodeError::Json {
+            category,
+            column: error.column(),
+        }
+    }
+}
+
+impl TransactionPart {
+    fn check(&self) -> Result<(), DecodeError> {
+        match (self.last, self.end_lsn) {
+            (true, None) => Err(DecodeError::Contradiction("a last part without end_lsn")),
+            (false, Some(_)) => Err(DecodeError::Contradiction(
+                "an end_lsn before the last part",
+            )),
+            (_, Some(end)) if end <= self.commit_lsn => Err(DecodeError::Contradiction(
+                "end_lsn is not behind commit_lsn",
+            )),
+            _ if self.prev > self.commit_lsn => {
+                Err(DecodeError::Contradiction("prev is behind commit_lsn"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Record {
+    /// Reads one record value. Unknown fields are allowed, unknown kinds are not.
+    pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+        #[derive(Deserialize)]
+        struct Kind<'a> {
+            #[serde(borrow)]
+            kind: std::borrow::Cow<'a, str>,
+        }
+        // Two passes: serde's own tagged enums copy the whole record into a tree first, which is
+        // several times slower than skipping over it once.
+        let Kind { kind } = serde_json::from_slice(bytes)?;
+        Ok(match kind.as_ref() {
+            "transaction" => {
+                let part: TransactionPart = serde_json::from_slice(bytes)?;
+                part.check()?;
+                Record::Transaction(part)
+            }
+            "progress" => Record::Progress(serde_json::from_slice(bytes)?),
+            "start" => Record::Start(serde_json::from_slice(bytes)?),
+            "snapshot" => Record::Snapshot(serde_json::from_slice(bytes)?),
+            "snapshot_begin" => Record::SnapshotBegin(serde_json::from_slice(bytes)?),
+            "snapshot_rows" => Record::SnapshotRows(serde_json::from_slice(bytes)?),
+            "snapshot_end" => Record::SnapshotEnd(serde_json::from_slice(bytes)?),
+            other => return Err(DecodeError::Kind(other.to_owned())),
+        })
+    }
+
+    /// The JSON form, without line breaks.
+    pub fn encode(&self) -> Vec<u8> {
+        // Keys are strings and no `Serialize` above fails, so there is no error to report.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,72 @@
+//! Table definitions, which travel in the log before the first row that uses them.
+
+use serde::{Deserialize, Serialize};
+
+/// Number of a table definition within one epoch. A changed table gets a new number.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct SchemaId(pub u32);
+
+/// The definition of a source table, valid from the record that carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSchema {
+    /// Number that [`crate::Change::schema`] refers to.
+    pub id: SchemaId,
+    /// Postgres schema, such as `source`.
+    pub namespace: String,
+    /// Table name, such as `orders`.
+    pub table: String,
+    /// Columns in the order of the table.
+    pub columns: Vec<Column>,
+}
+
+impl TableSchema {
+    /// The columns of the primary key, in the order of the table.
+    pub fn key(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| column.key)
+    }
+
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// True when both define the same table in the same way, whatever their numbers.
+    pub fn same_shape(&self, other: &TableSchema) -> bool {
+        (&self.namespace, &self.table, &self.columns)
+            == (&other.namespace, &other.table, &other.columns)
+    }
+}
+
+/// One column of a source table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Column name.
+    pub name: String,
+    /// Postgres type as `format_type()` prints it, such as `numeric(12,2)`.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// `pg_type.oid` of the type.
+    pub oid: u32,
+    /// `pg_attribute.atttypmod`; -1 where the type has none.
+    #[serde(
+        rename = "mod",
+        default = "no_modifier",
+        skip_serializing_if = "is_no_modifier"
+    )]
+    pub type_mod: i32,
+    /// Part of the primary key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key: bool,
+}
+
+fn no_modifier() -> i32 {
+    -1
+}
+
+// serde's `skip_serializing_if` hands out references.
+fn is_no_modifier(type_mod: &i32) -> bool {
+    *type_mod == -1
+}

@@ -1,0 +1,100 @@
+//! The JSON form of the records.
+
+use millrace_events::*;
+use proptest::prelude::*;
+
+fn at() -> chrono::DateTime<chrono::Utc> {
+    chrono::DateTime::from_timestamp_micros(1_750_000_000_123_456).expect("a valid time")
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int),
+        any::<String>().prop_map(Value::Text),
+    ]
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    prop::collection::vec((any::<String>(), value()), 0..6).prop_map(Row)
+}
+
+proptest! {
+    #[test]
+    fn a_part_reads_back_as_it_was_written(rows in prop::collection::vec(row(), 0..8)) {
+        let mut writer = PartWriter::new(PartHeader {
+            epoch: Epoch(3), prev: Lsn(5), commit_lsn: Lsn(7), xid: Xid(9), at: at(),
+        });
+        let changes: Vec<Change> = rows.into_iter().map(|row| Change {
+            table: "users".into(), op: Op::Insert, schema: SchemaId(1), before: None, after: Some(row),
+        }).collect();
+        changes.iter().for_each(|change| writer.push(change));
+        let bytes = writer.finish(Lsn(8));
+        let record = Record::decode(&bytes).expect("decodes");
+        let expected = Record::Transaction(TransactionPart {
+            epoch: Epoch(3), commit_lsn: Lsn(7), end_lsn: Some(Lsn(8)), prev: Lsn(5), xid: Xid(9),
+            at: at(), part: 0, last: true, schemas: vec![], changes,
+        });
+        prop_assert_eq!(&record, &expected);
+        prop_assert_eq!(Record::decode(&expected.encode()).expect("decodes"), expected);
+    }
+
+    #[test]
+    fn rubbish_is_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(Record::decode(&bytes).is_err());
+    }
+}
+
+#[test]
+fn errors_never_show_values() {
+    let error = Record::decode(br#"{"kind":"start","epoch":"secret","at":"secret"}"#)
+        .expect_err("not a start");
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[test]
+fn an_unknown_kind_is_named() {
+    let error = Record::decode(br#"{"kind":"flux"}"#).expect_err("unknown");
+    assert!(error.to_string().contains("flux"));
+}
+
+#[test]
+fn a_part_looks_like_this() {
+    let mut writer = PartWriter::new(PartHeader {
+        epoch: Epoch(1),
+        prev: Lsn(0x16B3700),
+        commit_lsn: Lsn(0x16B3748),
+        xid: Xid(742),
+        at: at(),
+    });
+    writer.define(TableSchema {
+        id: SchemaId(1),
+        namespace: "source".into(),
+        table: "users".into(),
+        columns: vec![Column {
+            name: "user_id".into(),
+            type_name: "integer".into(),
+            oid: 23,
+            type_mod: -1,
+            key: true,
+        }],
+    });
+    writer.push(&Change {
+        table: "users".into(),
+        op: Op::Delete,
+        schema: SchemaId(1),
+        before: Some(Row(vec![("user_id".into(), Value::Int(7))])),
+        after: None,
+    });
+    let text = String::from_utf8(writer.finish(Lsn(0x16B3778))).expect("UTF-8");
+    assert_eq!(
+        text,
+        concat!(
+            r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/16B3748","end_lsn":"0/16B3778","#,
+            r#""prev":"0/16B3700","xid":742,"at":"2025-06-15T15:06:40.123456Z","part":0,"last":true,"#,
+            r#""schemas":[{"id":1,"namespace":"source","table":"users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true}]}],"#,
+            r#""changes":[{"table":"users","op":"delete","schema":1,"before":{"user_id":7}}]}"#,
+        )
+    );
+}
