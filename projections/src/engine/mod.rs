@@ -1,0 +1,1 @@
+//! Reads the log and commits its net effects with the position they bring.

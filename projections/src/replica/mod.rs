@@ -1,0 +1,1 @@
+//! How Postgres tables, types and values look in MySQL and MariaDB.

@@ -1,0 +1,1 @@
+//! The proof that replica and marts are what they should be.
