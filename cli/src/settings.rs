@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 mod table;
 
+use table::ELSEWHERE;
 pub use table::{Setting, SETTINGS};
 
 /// A setting that cannot be used.
@@ -73,6 +74,7 @@ impl Settings {
             for (name, value) in pairs {
                 match SETTINGS.iter().find(|setting| setting.name == name) {
                     Some(setting) => drop(settings.values.insert(setting.name, value)),
+                    None if ELSEWHERE.contains(&name.as_str()) => {}
                     None if name.starts_with("MILLRACE_") => return Err(unknown(name, origin)),
                     None => {}
                 }

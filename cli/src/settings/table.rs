@@ -65,4 +65,9 @@ pub const SETTINGS: &[Setting] = &[
     plain("MILLRACE_TRADES_PER_SECOND", "5", "transactions a second while the shop trades"),
     plain("MILLRACE_USER_EVENT_PERIOD_MS", "5000", "milliseconds between incoming users"),
     plain("MILLRACE_TRADE_SECONDS_ONCE", "20", "seconds of trading with ONCE=1"),
+    plain("MILLRACE_POSTGRES_BIN", "", "folder with initdb and postgres for the private server; empty: search"),
+    plain("MILLRACE_MYSQL_BIN", "", "mysqld or mariadbd for the private server; empty: search"),
 ];
+
+/// Names that only building and testing read.
+pub const ELSEWHERE: &[&str] = &["MILLRACE_SMARTMODULES_DIR", "MILLRACE_TEST_FLUVIO", "MILLRACE_TEST_SEED"];

@@ -1,0 +1,152 @@
+//! The command line: one definition for parsing and `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use millrace_events::Lsn;
+
+/// Keeps a MySQL replica and analytic marts of a Postgres shop up to date, exactly once, through Fluvio.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// File with settings [default: .env in the working directory, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Settings come from flags, then the environment, then the settings file, then built-in defaults.
+Data goes to standard output, talk to standard error.
+Exit codes: 0 done, 1 the answer is no (different, behind, timed out), 2 it could not be done.
+
+Try it:  millrace up --demo
+Then:    millrace status --data-dir .millrace      millrace verify --data-dir .millrace";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process, with a private Postgres, MySQL or MariaDB, and broker
+    Up(Up),
+    /// Run the embedded broker alone
+    Broker(Broker),
+    /// Run capture: Postgres to the change log
+    Capture,
+    /// Run ingest: incoming users from their topic to Postgres
+    Ingest,
+    /// Fill the shop, keep it trading, and send incoming users
+    Generate(Generate),
+    /// Run the projector: the change log to the MySQL replica and the marts
+    Project,
+    /// Create topics and register SmartModules on a broker or cluster, and a custom SPU if asked
+    Init(Init),
+    /// Show how far behind each service is
+    Status(Status),
+    /// Compare Postgres, the replica and the marts at one point of the log, under live traffic
+    Verify(Verify),
+    /// Wait until MySQL has everything that Postgres has committed so far
+    WaitFor(WaitFor),
+    /// List every setting with its value, its default and its meaning
+    Config,
+    /// Print the version
+    Version,
+}
+
+/// Where the servers of a running `up` are.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Data directory of a running `millrace up`; without it, the settings say where the servers are
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `millrace up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Fill a shop and let it trade
+    #[arg(long)]
+    pub demo: bool,
+    /// With --demo: trade for a while, wait until MySQL has caught up, verify, print, stop
+    #[arg(long, requires = "demo")]
+    pub once: bool,
+    /// Where the private servers and the log keep their data
+    #[arg(long, value_name = "DIR", default_value = ".millrace")]
+    pub data_dir: PathBuf,
+    /// Use this Fluvio cluster (HOST:PORT of its controller) instead of the embedded broker
+    #[arg(long, value_name = "HOST:PORT")]
+    pub fluvio: Option<String>,
+    /// Choose free ports once for this data directory and keep them
+    #[arg(long)]
+    pub free_ports: bool,
+}
+
+/// `millrace broker`
+#[derive(Debug, Args)]
+pub struct Broker {
+    /// Where the log is kept
+    #[arg(long, value_name = "DIR", default_value = ".millrace/broker")]
+    pub log_dir: PathBuf,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub bind: std::net::IpAddr,
+}
+
+/// `millrace generate`
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Seed of the shop; the same seed makes the same rows
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Fill the shop and stop
+    #[arg(long)]
+    pub fill_only: bool,
+}
+
+/// `millrace init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Register a streaming unit: ID,PUBLIC_HOST:PORT,PRIVATE_HOST:PORT
+    #[arg(long, value_name = "SPU")]
+    pub spu: Option<String>,
+}
+
+/// `millrace status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Where
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print again every second until interrupted
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// `millrace verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Where
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `millrace wait-for`
+#[derive(Debug, Args)]
+pub struct WaitFor {
+    /// Where
+    #[command(flatten)]
+    pub target: Target,
+    /// Wait for this position instead of everything committed so far
+    #[arg(long)]
+    pub lsn: Option<Lsn>,
+    /// Give up after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    pub timeout: f64,
+}

@@ -1,0 +1,135 @@
+//! Where the servers of a deployment are: `endpoints.json` of a data directory, or the settings.
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::args::Target;
+use crate::settings::Settings;
+
+/// Addresses with credentials; `up` writes them once everything listens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// `postgres://` URL of the owner of the shop.
+    pub postgres: String,
+    /// `mysql://` URL.
+    pub mysql: String,
+    /// `host:port` of the Fluvio controller.
+    pub fluvio: String,
+    /// `http://` URL of the projector's control API.
+    pub control: String,
+    /// Bearer token of the control API.
+    pub control_token: String,
+    /// Process that serves them; 0 for a deployment described by settings.
+    pub pid: u32,
+}
+
+impl Endpoints {
+    /// Finds the endpoints that a command was pointed at.
+    pub fn find(target: &Target, settings: &Settings) -> anyhow::Result<Endpoints> {
+        match &target.data_dir {
+            Some(dir) => Endpoints::read(dir),
+            None => Endpoints::from_settings(settings),
+        }
+    }
+
+    /// Reads `endpoints.json` of a data directory.
+    pub fn read(data_dir: &Path) -> anyhow::Result<Endpoints> {
+        let path = data_dir.join("endpoints.json");
+        let text = std::fs::read(&path).with_context(|| {
+            format!(
+                "{} cannot be read; is `millrace up --data-dir {}` running?",
+                path.display(),
+                data_dir.display()
+            )
+        })?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Writes `endpoints.json` atomically: a reader sees the old file or the new one. It holds
+    /// passwords, so only its owner may read it.
+    pub fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = data_dir.join("endpoints.json");
+        let partial = data_dir.join("endpoints.json.partial");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&partial)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        std::fs::rename(&partial, &path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Removes `endpoints.json`; nothing listens any more.
+    pub fn remove(data_dir: &Path) {
+        // Absent already is as good as removed.
+        let _ = std::fs::remove_file(data_dir.join("endpoints.json"));
+    }
+
+    /// The endpoints that the settings describe.
+    pub fn from_settings(settings: &Settings) -> anyhow::Result<Endpoints> {
+        let text = |name| settings.text(name);
+        Ok(Endpoints {
+            postgres: url(
+                "postgres",
+                [text("POSTGRES_USER"), text("POSTGRES_PASSWORD"), text("POSTGRES_HOST")],
+                settings.port("POSTGRES_PORT")?,
+                text("POSTGRES_DB"),
+            ),
+            mysql: url(
+                "mysql",
+                [text("MYSQL_USER"), text("MYSQL_PASSWORD"), text("MYSQL_HOST")],
+                settings.port("MYSQL_PORT")?,
+                text("MYSQL_DB"),
+            ),
+            fluvio: format!("{}:{}", text("FLUVIO_HOST"), settings.port("FLUVIO_PORT")?),
+            control: format!(
+                "http://{}:{}",
+                text("MILLRACE_CONTROL_HOST"),
+                settings.port("MILLRACE_CONTROL_PORT")?
+            ),
+            control_token: text("MILLRACE_CONTROL_TOKEN").to_owned(),
+            pid: 0,
+        })
+    }
+}
+
+/// `scheme://user:password@host:port/database` with reserved bytes of user, password and database escaped.
+fn url(scheme: &str, [user, password, host]: [&str; 3], port: u16, database: &str) -> String {
+    format!(
+        "{scheme}://{}:{}@{host}:{port}/{}",
+        escape(user),
+        escape(password),
+        escape(database)
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => (byte as char).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_bytes_of_a_password_are_escaped() {
+        let url = url("mysql", ["u", "p@ss/w:rd", "127.0.0.1"], 3306, "db");
+        assert_eq!(url, "mysql://u:p%40ss%2Fw%3Ard@127.0.0.1:3306/db");
+    }
+
+    #[test]
+    fn a_missing_file_says_what_to_start() {
+        let error = Endpoints::read(Path::new("nowhere")).unwrap_err();
+        assert!(error.to_string().contains("millrace up --data-dir nowhere"));
+    }
+}

@@ -1,0 +1,140 @@
+//! What a person watching `up` sees: one line a step, with the time since the start; a bar where there
+//! is something to count. Talk goes to standard error.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Without a terminal a bar is repeated as lines, not more often than this.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+const BAR_CELLS: u64 = 28;
+
+/// Prints steps and bars.
+pub struct Terminal {
+    start: Instant,
+    live: bool,
+    bar_open: bool,
+    last_line: Option<Instant>,
+}
+
+impl Terminal {
+    /// Starts the clock.
+    pub fn new() -> Terminal {
+        Terminal {
+            start: Instant::now(),
+            live: std::io::stderr().is_terminal(),
+            bar_open: false,
+            last_line: None,
+        }
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Prints a line.
+    pub fn step(&mut self, text: impl AsRef<str>) {
+        self.close_bar();
+        self.write(&format!("[{:>6.1} s] {}\n", self.elapsed().as_secs_f64(), text.as_ref()));
+    }
+
+    /// Shows `done` of `total`, with the time that is left at the rate since `began`.
+    pub fn bar(&mut self, label: &str, done: u64, total: u64, began: Instant) {
+        let now = Instant::now();
+        let due = self.last_line.is_none_or(|last| now - last >= LINE_EVERY);
+        if !self.live && !due {
+            return;
+        }
+        self.last_line = Some(now);
+        let line = format!(
+            "[{:>6.1} s] {label:<24} {} {done}/{total}{}",
+            self.elapsed().as_secs_f64(),
+            cells(done, total),
+            eta(done, total, began.elapsed()),
+        );
+        self.bar_open = self.live;
+        self.write(&if self.live { format!("\r\x1b[K{line}") } else { format!("{line}\n") });
+    }
+
+    fn close_bar(&mut self) {
+        if std::mem::take(&mut self.bar_open) {
+            self.write("\r\x1b[K");
+        }
+        self.last_line = None;
+    }
+
+    fn write(&self, text: &str) {
+        let mut stderr = std::io::stderr().lock();
+        // A closed terminal is no reason to stop.
+        let _ = stderr.write_all(text.as_bytes());
+        let _ = stderr.flush();
+    }
+}
+
+impl Default for Terminal {
+    fn default() -> Self {
+        Terminal::new()
+    }
+}
+
+fn cells(done: u64, total: u64) -> String {
+    let full = (done.min(total) * BAR_CELLS).checked_div(total).unwrap_or(0);
+    let (full, empty) = (full as usize, (BAR_CELLS - full) as usize);
+    format!("[{}{}]", "#".repeat(full), ".".repeat(empty))
+}
+
+fn eta(done: u64, total: u64, spent: Duration) -> String {
+    if done == 0 || done >= total {
+        return String::new();
+    }
+    let left = spent.as_secs_f64() * (total - done) as f64 / done as f64;
+    format!(", {left:.0} s left")
+}
+
+/// A table with aligned columns; numbers to the right.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let longest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+        longest.max(header[column].chars().count())
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| {
+            let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
+            if cell.parse::<f64>().is_ok() { format!("{gap}{cell}") } else { format!("{cell}{gap}") }
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    let mut text = line(header.to_vec());
+    text += &line(rule.iter().map(String::as_str).collect());
+    for row in rows {
+        text += &line(row.iter().map(String::as_str).collect());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_full_at_the_end_and_survives_nothing_to_do() {
+        assert_eq!(cells(5, 10), format!("[{}{}]", "#".repeat(14), ".".repeat(14)));
+        assert_eq!(cells(10, 10), format!("[{}]", "#".repeat(28)));
+        assert_eq!(cells(0, 0), format!("[{}]", ".".repeat(28)));
+    }
+
+    #[test]
+    fn the_time_left_follows_the_rate() {
+        assert_eq!(eta(25, 100, Duration::from_secs(5)), ", 15 s left");
+        assert_eq!(eta(0, 100, Duration::from_secs(5)), "");
+    }
+
+    #[test]
+    fn numbers_stand_to_the_right() {
+        let text = table(&["name", "n"], &[vec!["a".into(), "5".into()], vec!["b".into(), "100".into()]]);
+        assert_eq!(text, "name  n\n----  ---\na       5\nb     100\n");
+    }
+}

@@ -1,0 +1,237 @@
+//! The servers of one data directory: Postgres, MySQL or MariaDB, and the broker.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context};
+use millrace_broker::Broker;
+
+use crate::endpoints::Endpoints;
+use crate::servers::{
+    check_free, free_ports, Flavour, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
+};
+use crate::settings::Settings;
+use crate::terminal::Terminal;
+
+/// Settings that hold a port of the machine, in the order in which they are checked.
+const PORTS: [&str; 5] = [
+    "POSTGRES_PORT",
+    "MYSQL_PORT",
+    "FLUVIO_PORT",
+    "FLUVIO_SPU_PORT",
+    "MILLRACE_CONTROL_PORT",
+];
+
+/// Running servers. Dropping it leaves the databases to be adopted; call [`Deployment::stop`].
+pub struct Deployment {
+    /// The source.
+    pub postgres: PrivatePostgres,
+    /// The target.
+    pub mysql: PrivateMySql,
+    /// The topics; `None` where a cluster was given.
+    pub broker: Option<millrace_broker::Handle>,
+    /// Where everything is.
+    pub endpoints: Endpoints,
+}
+
+/// Puts the ports that were chosen for this data directory above those of the settings.
+pub fn choose_ports(settings: &mut Settings, data_dir: &Path) -> anyhow::Result<()> {
+    for (name, port) in free_ports(data_dir, &PORTS)? {
+        let Some(name) = PORTS.iter().find(|known| **known == name) else {
+            continue;
+        };
+        settings.set(name, port.to_string());
+    }
+    Ok(())
+}
+
+impl Deployment {
+    /// Starts, or adopts, what the data directory holds. The databases start side by side.
+    pub async fn start(
+        settings: &Settings,
+        data_dir: &Path,
+        cluster: Option<&str>,
+        terminal: &mut Terminal,
+    ) -> anyhow::Result<Deployment> {
+        loopback_only(settings)?;
+        check_free(settings.port("MILLRACE_CONTROL_PORT")?, "MILLRACE_CONTROL_PORT")?;
+        let broker = match cluster {
+            Some(_) => None,
+            None => Some(start_broker(settings, data_dir.join("broker")).await?),
+        };
+        if let Some(broker) = &broker {
+            terminal.step(format!("broker listens on {}", broker.sc_addr()));
+        }
+        let (postgres, mysql) = tokio::join!(
+            PrivatePostgres::start(postgres_options(settings, data_dir)?),
+            PrivateMySql::start(mysql_options(settings, data_dir)?),
+        );
+        let (postgres, mysql) = match (postgres, mysql) {
+            (Ok(postgres), Ok(mysql)) => (postgres, mysql),
+            (postgres, mysql) => return Err(half_started(postgres, mysql).await),
+        };
+        let adopted = |yes| if yes { ", adopted from an earlier run" } else { "" };
+        terminal.step(format!(
+            "Postgres {} listens on port {}{}",
+            postgres.binaries().version,
+            postgres.options().port,
+            adopted(postgres.was_adopted())
+        ));
+        terminal.step(format!(
+            "{} {} listens on port {}{}",
+            product(&mysql),
+            mysql.binary().version,
+            mysql.options().port,
+            adopted(mysql.was_adopted())
+        ));
+        let mut endpoints = Endpoints::from_settings(settings)?;
+        if let Some(cluster) = cluster {
+            endpoints.fluvio = cluster.to_owned();
+        }
+        endpoints.postgres = postgres.url();
+        endpoints.mysql = mysql.url();
+        endpoints.pid = std::process::id();
+        endpoints.control_token = control_token(settings, data_dir)?;
+        Ok(Deployment {
+            postgres,
+            mysql,
+            broker,
+            endpoints,
+        })
+    }
+
+    /// Fails if a server has ended by itself, with the end of its log.
+    pub fn check_alive(&mut self) -> anyhow::Result<()> {
+        self.postgres.check_alive()?;
+        self.mysql.check_alive()?;
+        Ok(())
+    }
+
+    /// Stops everything; the first error is told after all have been asked to stop.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let broker = async {
+            match self.broker {
+                Some(broker) => broker.shutdown().await.context("the broker did not stop cleanly"),
+                None => Ok(()),
+            }
+        };
+        let (postgres, mysql, broker) =
+            tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
+        postgres?;
+        mysql?;
+        broker
+    }
+}
+
+/// `MySQL` or `MariaDB`.
+pub fn product(mysql: &PrivateMySql) -> &'static str {
+    match mysql.binary().flavour {
+        Flavour::MySql => "MySQL",
+        Flavour::MariaDb => "MariaDB",
+    }
+}
+
+async fn half_started(
+    postgres: Result<PrivatePostgres, crate::servers::Error>,
+    mysql: Result<PrivateMySql, crate::servers::Error>,
+) -> anyhow::Error {
+    let mut reasons = BTreeMap::new();
+    match postgres {
+        Ok(server) => drop(server.stop().await),
+        Err(error) => drop(reasons.insert("Postgres", error.to_string())),
+    }
+    match mysql {
+        Ok(server) => drop(server.stop().await),
+        Err(error) => drop(reasons.insert("MySQL", error.to_string())),
+    }
+    let reasons: Vec<String> = reasons.into_values().collect();
+    anyhow::anyhow!(reasons.join("\n"))
+}
+
+/// `up` starts private servers, and those are for this machine alone.
+fn loopback_only(settings: &Settings) -> anyhow::Result<()> {
+    for name in ["POSTGRES_HOST", "MYSQL_HOST", "FLUVIO_HOST"] {
+        let host = settings.text(name);
+        if !["127.0.0.1", "localhost"].contains(&host) {
+            bail!(
+                "{name} = {host}: `up` starts private servers on 127.0.0.1; to work with servers elsewhere, \
+                 run the services one by one (`millrace capture`, `project`, …)"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn start_broker(settings: &Settings, log_dir: PathBuf) -> anyhow::Result<millrace_broker::Handle> {
+    let at = |name| -> anyhow::Result<SocketAddr> {
+        let port = settings.port(name)?;
+        check_free(port, name)?;
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    };
+    open_broker(log_dir, at("FLUVIO_PORT")?, at("FLUVIO_SPU_PORT")?).await
+}
+
+/// Opens the broker on its two addresses.
+pub async fn open_broker(
+    log_dir: PathBuf,
+    sc_bind: SocketAddr,
+    spu_bind: SocketAddr,
+) -> anyhow::Result<millrace_broker::Handle> {
+    let config = millrace_broker::Config {
+        sc_bind,
+        spu_bind,
+        ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
+    };
+    Broker::open(config).await.context("the broker cannot start")
+}
+
+fn postgres_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<PostgresOptions> {
+    Ok(PostgresOptions {
+        data_dir: data_dir.join("postgres"),
+        port: settings.port("POSTGRES_PORT")?,
+        db: settings.text("POSTGRES_DB").to_owned(),
+        user: settings.text("POSTGRES_USER").to_owned(),
+        password: settings.text("POSTGRES_PASSWORD").to_owned(),
+        schema: settings.text("POSTGRES_SCHEMA").to_owned(),
+        binaries: path(settings.text("MILLRACE_POSTGRES_BIN")),
+        settings: Vec::new(),
+    })
+}
+
+fn mysql_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<MySqlOptions> {
+    Ok(MySqlOptions {
+        data_dir: data_dir.join("mysql"),
+        port: settings.port("MYSQL_PORT")?,
+        db: settings.text("MYSQL_DB").to_owned(),
+        user: settings.text("MYSQL_USER").to_owned(),
+        password: settings.text("MYSQL_PASSWORD").to_owned(),
+        all_rights: false,
+        binary: path(settings.text("MILLRACE_MYSQL_BIN")),
+    })
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+/// The token of the settings, or one made once for this data directory.
+fn control_token(settings: &Settings, data_dir: &Path) -> anyhow::Result<String> {
+    let given = settings.text("MILLRACE_CONTROL_TOKEN");
+    if !given.is_empty() {
+        return Ok(given.to_owned());
+    }
+    let old = Endpoints::read(data_dir).map(|endpoints| endpoints.control_token);
+    Ok(old.unwrap_or_else(|_| format!("{:032x}", rand::random::<u128>())))
+}
+
+/// True if anything listens, or would listen, where others can reach it.
+pub fn is_reachable(settings: &Settings) -> bool {
+    ["DASHBOARD_HOST", "MILLRACE_CONTROL_HOST", "POSTGRES_HOST", "MYSQL_HOST", "FLUVIO_HOST"]
+        .iter()
+        .any(|name| !is_loopback(settings.text(name)))
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
