@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The demonstration shop: its Postgres schema, its history, its trade and its newcomers.
+//!
+//! - [`prepare`] creates the seven tables and fills them with a seeded history, in one transaction.
+//! - [`trade::Trader`] keeps the shop trading: orders, deliveries, reviews, prices, deletions.
+//!
+//! What is written is decided by pure functions of a seed ([`plan`], [`trade::decide`]); the rest is
+//! IO. The shop is an application like any other: it knows nothing of capture or projections.
+
+mod backoff;
+mod fill;
+mod money;
+pub mod people;
+pub mod plan;
+mod schema;
+pub mod shop;
+pub mod trade;
+
+pub use fill::{fill, prepare, Filled, Progress};
+pub use money::Cents;
+pub use schema::{create_schema, Created, Error, InvalidSchemaName, SchemaName};
