@@ -37,11 +37,20 @@ fn embed(from: &Path, out: &Path) -> Result<(), String> {
         let source = from.join(name).with_extension("wasm");
         println!("cargo:rerun-if-changed={}", source.display());
         let copy = out.join(name).with_extension("wasm");
-        fs::copy(&source, &copy)
-            .map_err(|error| format!("SmartModule {}: {error}; run `make smartmodules` first", source.display()))?;
-        writeln!(table, "    ({name:?}, include_bytes!({:?}) as &[u8]),", copy.display().to_string())
-            .map_err(|error| error.to_string())?;
+        fs::copy(&source, &copy).map_err(|error| {
+            format!(
+                "SmartModule {}: {error}; run `make smartmodules` first",
+                source.display()
+            )
+        })?;
+        writeln!(
+            table,
+            "    ({name:?}, include_bytes!({:?}) as &[u8]),",
+            copy.display().to_string()
+        )
+        .map_err(|error| error.to_string())?;
     }
     table.push(']');
-    fs::write(out.join("smartmodules.rs"), table).map_err(|error| format!("smartmodules.rs: {error}"))
+    fs::write(out.join("smartmodules.rs"), table)
+        .map_err(|error| format!("smartmodules.rs: {error}"))
 }

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The parts of the `millrace` program.
+
+pub mod servers;
