@@ -1,62 +1,334 @@
 //! Marts: tables that are kept equal to a `SELECT` over the replica.
+//!
+//! The rule is *retract before, add after*: the rows that a batch touches are taken out of the mart
+//! as they stand before the replica is written, and put back as they stand after it. Facts and
+//! dimensions of one batch take their turns, one table at a time, inside the one transaction; each
+//! turn sees all other tables as they are then, which makes the sum of the turns exact.
+//!
+//! A mart has an inner level per join value, so that a change of a dimension row moves its few
+//! subtotals instead of its many facts. The arithmetic is the server's own ([`statements`]).
+
+mod columns;
+mod mart;
+mod shop;
+mod statements;
 
 use sqlx::MySqlConnection;
 
-/// A mart statement failed.
+use columns::ReplicaTable;
+pub(crate) use mart::{Column, Mart};
+use statements::{delta, layout, Level, Statements};
+pub(crate) use statements::{digest, recomputed_groups, recomputed_subtotals};
+
+/// A mart could not be created or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server refused it.
-    #[error("mart statement failed: {0}")]
+    /// The server refused a statement of a mart.
+    #[error("mart {mart}: {source}")]
+    Mart {
+        /// Name of the mart.
+        mart: &'static str,
+        /// What the server said.
+        source: sqlx::Error,
+    },
+    /// The server refused a question about its tables.
+    #[error("reading the definition of a replica table: {0}")]
     Sql(#[from] sqlx::Error),
+    /// The replica lacks what a mart is made of.
+    #[error("marts need column {column} of table {table}, which the replica does not have")]
+    NoColumn {
+        /// Replica table.
+        table: String,
+        /// Missing column.
+        column: String,
+    },
+    /// Sums of floating-point numbers depend on the order of addition and cannot be kept exactly.
+    #[error("marts sum column {column} of table {table}, which is not an exact number")]
+    NotExact {
+        /// Replica table.
+        table: String,
+        /// Its column.
+        column: String,
+    },
 }
 
 /// The marts that a projector keeps.
+///
+/// Every method works on the connection's current database and joins its open transaction, if there
+/// is one. The caller holds the position lock: nobody else writes replica or marts meanwhile.
 #[derive(Clone, Debug, Default)]
-pub struct Marts(());
+pub struct Marts {
+    kept: Vec<(Mart, Statements)>,
+}
 
 impl Marts {
     /// The four marts of the shop.
     pub fn shop() -> Marts {
-        Marts(())
+        let kept = shop::MARTS
+            .iter()
+            .map(|mart| (*mart, Statements::new(mart)))
+            .collect();
+        Marts { kept }
     }
+
     /// No marts: a replica only.
     pub fn none() -> Marts {
-        Marts(())
+        Marts::default()
     }
+
     /// Names of the marts.
     pub fn names(&self) -> Vec<String> {
-        Vec::new()
+        self.kept
+            .iter()
+            .map(|(mart, _)| mart.name.to_owned())
+            .collect()
     }
-    /// Columns of `table` that the marts' SQL joins on and that need an index.
-    pub fn indexes_for(&self, _table: &str) -> Vec<String> {
-        Vec::new()
+
+    /// Name and defining SQL of every mart.
+    pub fn definitions(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+        self.kept
+            .iter()
+            .map(|(mart, _)| (mart.name, mart.definition))
     }
-    /// All physical tables, without suffix.
+
+    /// Columns of `table` that the marts' SQL joins on and that need an index of their own.
+    pub fn indexes_for(&self, table: &str) -> Vec<String> {
+        let of_table = |(mart, _): &&(Mart, Statements)| mart.fact.table == table;
+        let mut columns: Vec<String> = self
+            .kept
+            .iter()
+            .filter(of_table)
+            .map(|(mart, _)| mart.fact.join.to_owned())
+            .collect();
+        columns.dedup();
+        columns
+    }
+
+    /// All physical tables, without suffix: marts and their state.
     pub fn tables(&self) -> Vec<String> {
-        Vec::new()
+        let of = |(mart, _): &(Mart, Statements)| {
+            [mart.name.to_owned(), mart.groups(), mart.subtotals()]
+        };
+        self.kept.iter().flat_map(of).collect()
     }
-    /// Creates empty mart and state tables.
-    pub async fn create(&self, _conn: &mut MySqlConnection, _suffix: &str) -> Result<(), Error> {
+
+    /// Creates empty mart and state tables beside the replica tables of the same suffix, whose column
+    /// types they take. With a suffix, what is left of an earlier attempt is dropped first; without,
+    /// existing tables stay. Commits implicitly, as every DDL does.
+    pub async fn create(&self, conn: &mut MySqlConnection, suffix: &str) -> Result<(), Error> {
+        for (mart, _) in &self.kept {
+            for (table, body) in tables_of(conn, mart, suffix).await? {
+                if !suffix.is_empty() {
+                    run(conn, mart, &format!("DROP TABLE IF EXISTS `{table}`")).await?;
+                }
+                run(
+                    conn,
+                    mart,
+                    &format!("CREATE TABLE IF NOT EXISTS `{table}` ({body}) ENGINE=InnoDB"),
+                )
+                .await?;
+            }
+        }
         Ok(())
     }
-    /// Fills them from the replica tables of the same suffix.
-    pub async fn build(&self, _conn: &mut MySqlConnection, _suffix: &str) -> Result<(), Error> {
+
+    /// Fills the tables that [`Marts::create`] made from the replica tables of the same suffix.
+    pub async fn build(&self, conn: &mut MySqlConnection, suffix: &str) -> Result<(), Error> {
+        for (mart, _) in &self.kept {
+            for statement in statements::build(mart, suffix) {
+                run(conn, mart, &statement).await?;
+            }
+        }
         Ok(())
     }
-    /// Prepares a connection.
-    pub async fn prepare_session(&self, _conn: &mut MySqlConnection) -> Result<(), Error> {
+
+    /// Creates the temporary tables that the other methods need, once per connection and after every
+    /// swap of the live tables. The live tables exist. Does not commit.
+    pub async fn prepare_session(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+        for (mart, _) in &self.kept {
+            for table in [mart.subtotals(), mart.groups()] {
+                let delta = delta(&table);
+                run(
+                    conn,
+                    mart,
+                    &format!("DROP TEMPORARY TABLE IF EXISTS `{delta}`"),
+                )
+                .await?;
+                run(
+                    conn,
+                    mart,
+                    &format!("CREATE TEMPORARY TABLE `{delta}` LIKE `{table}`"),
+                )
+                .await?;
+            }
+        }
         Ok(())
     }
-    /// Before `table` is written.
-    pub async fn retract(&self, _conn: &mut MySqlConnection, _table: &str) -> Result<(), Error> {
+
+    /// Takes the rows whose keys stand in `millrace_keys_<table>` out, as they are before `table` is
+    /// written. [`Marts::add`] must follow in the same transaction before any other table's turn.
+    pub async fn retract(&self, conn: &mut MySqlConnection, table: &str) -> Result<(), Error> {
+        for (mart, statements) in &self.kept {
+            if let Some(level) = level_of(mart, statements, table) {
+                run(conn, mart, &level.clear).await?;
+                run(conn, mart, &level.retract).await?;
+            }
+        }
         Ok(())
     }
-    /// After `table` was written.
-    pub async fn add(&self, _conn: &mut MySqlConnection, _table: &str) -> Result<(), Error> {
+
+    /// Puts the rows whose keys stand in `millrace_keys_<table>` in, as they are after `table` was
+    /// written, and brings the visible tables up to date.
+    pub async fn add(&self, conn: &mut MySqlConnection, table: &str) -> Result<(), Error> {
+        for (mart, statements) in &self.kept {
+            let Some(level) = level_of(mart, statements, table) else {
+                continue;
+            };
+            if !collect(conn, mart, level).await? {
+                continue;
+            }
+            if mart.fact.table == table {
+                merge(conn, mart, level).await?;
+                run(conn, mart, &statements.groups.clear).await?;
+                run(conn, mart, &statements.carry).await?;
+            }
+            show(conn, mart, statements).await?;
+        }
         Ok(())
     }
-    /// Before all rows of `table` are deleted.
-    pub async fn truncate(&self, _conn: &mut MySqlConnection, _table: &str) -> Result<(), Error> {
+
+    /// Empties what all rows of `table` stand behind, before they are deleted.
+    pub async fn truncate(&self, conn: &mut MySqlConnection, table: &str) -> Result<(), Error> {
+        for (mart, _) in &self.kept {
+            let mut empty = Vec::new();
+            if mart.fact.table == table {
+                empty.push(mart.subtotals());
+            }
+            if mart.fact.table == table || mart.dimension.table == table {
+                empty.extend([mart.groups(), mart.name.to_owned()]);
+            }
+            for state in empty {
+                run(conn, mart, &format!("DELETE FROM `{state}`")).await?;
+            }
+        }
         Ok(())
     }
+
+    /// The marts themselves, for those who check them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mart> {
+        self.kept.iter().map(|(mart, _)| mart)
+    }
+}
+
+/// The level that a change of `table` enters a mart at.
+fn level_of<'a>(mart: &Mart, statements: &'a Statements, table: &str) -> Option<&'a Level> {
+    if mart.fact.table == table {
+        Some(&statements.subtotals)
+    } else if mart.dimension.table == table {
+        Some(&statements.groups)
+    } else {
+        None
+    }
+}
+
+/// Completes a delta; false if the batch changes nothing that the mart shows.
+async fn collect(conn: &mut MySqlConnection, mart: &Mart, level: &Level) -> Result<bool, Error> {
+    run(conn, mart, &level.add).await?;
+    run(conn, mart, &level.cancel).await?;
+    let any: i64 = sqlx::query_scalar(&level.any)
+        .fetch_one(conn)
+        .await
+        .map_err(|source| Error::Mart {
+            mart: mart.name,
+            source,
+        })?;
+    Ok(any != 0)
+}
+
+/// Applies a complete delta to its level.
+async fn merge(conn: &mut MySqlConnection, mart: &Mart, level: &Level) -> Result<(), Error> {
+    run(conn, mart, &level.merge).await?;
+    run(conn, mart, &level.vanish).await
+}
+
+/// Applies the outer delta and rewrites the visible rows of its groups.
+async fn show(
+    conn: &mut MySqlConnection,
+    mart: &Mart,
+    statements: &Statements,
+) -> Result<(), Error> {
+    merge(conn, mart, &statements.groups).await?;
+    run(conn, mart, &statements.hide).await?;
+    run(conn, mart, &statements.show).await
+}
+
+async fn run(conn: &mut MySqlConnection, mart: &Mart, statement: &str) -> Result<(), Error> {
+    sqlx::query(statement)
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .map_err(|source| Error::Mart {
+            mart: mart.name,
+            source,
+        })
+}
+
+/// Names and bodies of a mart's three tables.
+async fn tables_of(
+    conn: &mut MySqlConnection,
+    mart: &Mart,
+    suffix: &str,
+) -> Result<[(String, String); 3], Error> {
+    let fact = ReplicaTable::read(conn, format!("{}{suffix}", mart.fact.table)).await?;
+    let dimension = ReplicaTable::read(conn, format!("{}{suffix}", mart.dimension.table)).await?;
+    let (precision, scale) = fact.exact(mart.fact.value)?;
+    let replica = |column: &Column| match column {
+        Column::Dimension(name) => dimension.column(name),
+        _ => fact.column(column.name()),
+    };
+    let define = |name: &str, definition: &str| format!("`{name}` {definition}");
+    let (mut group, mut fact_group, mut visible) = (Vec::new(), Vec::new(), Vec::new());
+    for column in mart.columns {
+        let name = column.name();
+        let definition = match column {
+            Column::Count(_) => "BIGINT NOT NULL".to_owned(),
+            Column::Sum(_) => format!("DECIMAL({},{scale})", (precision + 22).min(65)),
+            Column::Average(_) => format!("DECIMAL({},{})", (precision + 4).min(65), scale + 4),
+            Column::Dimension(_) | Column::Fact(_) => replica(column)?.definition().to_owned(),
+        };
+        visible.push(define(name, &definition));
+        if matches!(column, Column::Dimension(_) | Column::Fact(_)) {
+            group.push(define(name, &definition));
+        }
+        if matches!(column, Column::Fact(_)) {
+            fact_group.push(define(name, &definition));
+        }
+    }
+    visible.push(format!("KEY ({})", index_of(mart, replica)?));
+    let join = fact.column(mart.fact.join)?.definition();
+    Ok([
+        (
+            format!("{}{suffix}", mart.subtotals()),
+            layout::subtotals(join, &fact_group, scale),
+        ),
+        (
+            format!("{}{suffix}", mart.groups()),
+            layout::groups(&group, scale),
+        ),
+        (format!("{}{suffix}", mart.name), visible.join(", ")),
+    ])
+}
+
+/// The index by which visible rows are found again: the dimension's key says enough where it is shown.
+fn index_of<'a>(
+    mart: &Mart,
+    replica: impl Fn(&Column) -> Result<&'a columns::ReplicaColumn, Error>,
+) -> Result<String, Error> {
+    let mut parts = Vec::new();
+    for column in mart.group() {
+        if !mart.per_dimension_row() || column.name() == mart.dimension.key {
+            parts.push(replica(&column)?.index_part(column.name()));
+        }
+    }
+    Ok(parts.join(", "))
 }

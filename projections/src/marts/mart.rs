@@ -1,0 +1,107 @@
+//! The description of a mart, from which its maintenance is generated.
+
+/// A mart of the form `SELECT … FROM dimension JOIN fact … GROUP BY …`.
+///
+/// The maintained table equals the result of [`Mart::definition`] as long as the description says
+/// the same as the SQL; a test holds the one against the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mart {
+    /// Name of the visible table.
+    pub(crate) name: &'static str,
+    /// The defining statement: documentation and oracle.
+    pub(crate) definition: &'static str,
+    pub(crate) fact: Fact,
+    pub(crate) dimension: Dimension,
+    /// The visible columns, in order.
+    pub(crate) columns: &'static [Column],
+}
+
+/// The table of which a mart counts rows. Its rows without join value belong to nobody.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fact {
+    pub(crate) table: &'static str,
+    /// Primary key.
+    pub(crate) key: &'static [&'static str],
+    /// Column that refers to the dimension.
+    pub(crate) join: &'static str,
+    /// Column that is summed or averaged; an exact number.
+    pub(crate) value: &'static str,
+}
+
+/// The table that a fact refers to by a key of one column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dimension {
+    pub(crate) table: &'static str,
+    pub(crate) key: &'static str,
+}
+
+/// A visible column. Group columns have the name that they have in their table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    /// Group column of the dimension.
+    Dimension(&'static str),
+    /// Group column of the fact.
+    Fact(&'static str),
+    /// `COUNT(*)`.
+    Count(&'static str),
+    /// `SUM(value)`.
+    Sum(&'static str),
+    /// `AVG(value)`.
+    Average(&'static str),
+}
+
+impl Column {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Column::Dimension(name)
+            | Column::Fact(name)
+            | Column::Count(name)
+            | Column::Sum(name)
+            | Column::Average(name) => name,
+        }
+    }
+
+    fn is_group(&self) -> bool {
+        matches!(self, Column::Dimension(_) | Column::Fact(_))
+    }
+}
+
+impl Mart {
+    /// The group columns, in visible order.
+    pub(crate) fn group(&self) -> impl Iterator<Item = Column> {
+        self.columns.iter().copied().filter(Column::is_group)
+    }
+
+    /// The group columns that the fact brings.
+    pub(crate) fn fact_group(&self) -> Vec<&'static str> {
+        let of_fact = |column: Column| matches!(column, Column::Fact(_)).then(|| column.name());
+        self.group().filter_map(of_fact).collect()
+    }
+
+    /// The columns that identify a visible row. The dimension's key, where it is among the group
+    /// columns, stands for all that the dimension brings.
+    pub(crate) fn identity(&self) -> Vec<&'static str> {
+        if !self.per_dimension_row() {
+            return self.group().map(|column| column.name()).collect();
+        }
+        let mut identity = vec![self.dimension.key];
+        identity.extend(self.fact_group());
+        identity
+    }
+
+    /// True if a group never spans two dimension rows.
+    pub(crate) fn per_dimension_row(&self) -> bool {
+        self.columns
+            .contains(&Column::Dimension(self.dimension.key))
+    }
+
+    /// Name of the table of the inner level.
+    pub(crate) fn subtotals(&self) -> String {
+        format!("millrace_{}_subtotals", self.name)
+    }
+
+    /// Name of the table of the outer level.
+    pub(crate) fn groups(&self) -> String {
+        format!("millrace_{}_groups", self.name)
+    }
+}

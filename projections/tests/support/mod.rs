@@ -1,0 +1,226 @@
+//! A private MySQL or MariaDB for the tests of this crate, one per test binary.
+//!
+//! `MILLRACE_TEST_MYSQL=mysql://root@host:port` names a running server to use instead, such as a real
+//! MySQL; otherwise `mariadbd` from the PATH or the distribution's folders is started in a folder of
+//! its own, and ends with the test process, however that ends.
+
+#![allow(dead_code)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::sync::OnceCell;
+
+/// Ends the server when our end of its standard input closes, which every death of ours brings about.
+const WATCHDOG: &str = r#"
+folder=$1; shift
+"$@" >"$folder/log" 2>&1 </dev/null &
+server=$!
+cat >/dev/null
+kill "$server"; wait "$server"; rm -rf "$folder"
+"#;
+
+/// Pinned on every connection, as the projector pins them.
+const SESSION: &str =
+    "SET sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO', \
+     time_zone = '+00:00', div_precision_increment = 4";
+
+/// A running server.
+pub struct Server {
+    url: String,
+    _watchdog: Option<Child>,
+}
+
+static SERVER: OnceCell<Server> = OnceCell::const_new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+impl Server {
+    /// The server of this test binary.
+    pub async fn shared() -> &'static Server {
+        SERVER.get_or_init(Server::start).await
+    }
+
+    async fn start() -> Server {
+        if let Ok(url) = std::env::var("MILLRACE_TEST_MYSQL") {
+            return Server {
+                url,
+                _watchdog: None,
+            };
+        }
+        let folder = tempfile_folder();
+        install(&folder);
+        let port = free_port();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(&folder)
+            .arg(program("mariadbd"));
+        command
+            .args(server_arguments(&folder, port))
+            .stdin(Stdio::piped())
+            .process_group(0);
+        let watchdog = command.spawn().expect("sh starts");
+        let server = Server {
+            url: format!("mysql://root@127.0.0.1:{port}"),
+            _watchdog: Some(watchdog),
+        };
+        server.wait(&folder).await;
+        server
+    }
+
+    async fn wait(&self, folder: &Path) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while let Err(error) = self.options("").connect().await {
+            let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(
+                Instant::now() < deadline,
+                "mariadbd does not answer: {error}\n{}",
+                log()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn options(&self, database: &str) -> MySqlConnectOptions {
+        let options: MySqlConnectOptions = self.url.parse().expect("a MySQL URL");
+        let options = options.charset("utf8mb4").statement_cache_capacity(1024);
+        if database.is_empty() {
+            options
+        } else {
+            options.database(database)
+        }
+    }
+
+    /// URL of a database on this server.
+    pub fn url(&self, database: &str) -> String {
+        format!("{}/{database}", self.url)
+    }
+
+    /// Creates an empty database with a name of its own and returns the name.
+    pub async fn database(&self) -> String {
+        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
+        let mut conn = self
+            .options("")
+            .connect()
+            .await
+            .expect("the server answers");
+        conn.execute(format!("CREATE DATABASE {name} CHARACTER SET utf8mb4").as_str())
+            .await
+            .expect("a new database");
+        name
+    }
+
+    /// A connection to a database, with the session settings of the projector.
+    pub async fn connect(&self, database: &str) -> MySqlConnection {
+        let mut conn = MySqlConnection::connect_with(&self.options(database))
+            .await
+            .expect("the server answers");
+        conn.execute(SESSION).await.expect("session settings");
+        conn.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            .await
+            .expect("isolation level");
+        conn
+    }
+}
+
+/// The byte-exact collation without padding of the server's flavour.
+pub async fn collation(conn: &mut MySqlConnection) -> &'static str {
+    let version: String = sqlx::query_scalar("SELECT VERSION()")
+        .fetch_one(conn)
+        .await
+        .expect("a version");
+    if version.to_lowercase().contains("mariadb") {
+        "utf8mb4_nopad_bin"
+    } else {
+        "utf8mb4_0900_bin"
+    }
+}
+
+fn tempfile_folder() -> PathBuf {
+    let name = format!(
+        "millrace-test-{}-{:x}",
+        std::process::id(),
+        rand::random::<u32>()
+    );
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir(&folder).expect("a temporary folder");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    folder
+}
+
+fn install(folder: &Path) {
+    let output = Command::new(program("mariadb-install-db"))
+        .args([
+            "--no-defaults",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ])
+        .arg(format!("--datadir={}", folder.join("data").display()))
+        .args(as_other_user())
+        .output()
+        .expect("mariadb-install-db (apt-get install mariadb-server-core)");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if !as_other_user().is_empty() {
+        let status = Command::new("chown")
+            .arg("nobody")
+            .arg(folder)
+            .status()
+            .expect("chown");
+        assert!(status.success());
+    }
+}
+
+/// mariadbd refuses to run as root without being told to change its user.
+fn as_other_user() -> Vec<&'static str> {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| {
+        use std::os::unix::fs::MetadataExt;
+        own.uid() == 0
+    });
+    if root {
+        vec!["--user=nobody"]
+    } else {
+        Vec::new()
+    }
+}
+
+fn server_arguments(folder: &Path, port: u16) -> Vec<String> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let mut arguments = vec![
+        "--no-defaults".to_owned(),
+        format!("--datadir={}", path("data")),
+        format!("--socket={}", path("socket")),
+        format!("--pid-file={}", path("pid")),
+        format!("--port={port}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--skip-name-resolve".to_owned(),
+        "--innodb-flush-log-at-trx-commit=0".to_owned(),
+        "--innodb-buffer-pool-size=128M".to_owned(),
+    ];
+    arguments.extend(as_other_user().into_iter().map(str::to_owned));
+    arguments
+}
+
+fn program(name: &str) -> PathBuf {
+    let folders = std::env::var("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .chain(["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
