@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use tokio::time::{sleep_until, Instant};
+use tokio_util::sync::CancellationToken;
 
 const FIRST: Duration = Duration::from_millis(200);
 const MAX: Duration = Duration::from_secs(5);
@@ -23,6 +25,19 @@ impl Backoff {
         let full = FIRST.saturating_mul(1 << self.attempts.min(10)).min(MAX);
         self.attempts = self.attempts.saturating_add(1);
         full.mul_f64(rand::rng().random_range(0.5..1.0))
+    }
+}
+
+/// Returns after `delay`, or at once on `shutdown`.
+pub(crate) async fn pause(delay: Duration, shutdown: &CancellationToken) {
+    pause_until(Instant::now() + delay, shutdown).await;
+}
+
+/// Returns at `due`, or at once on `shutdown`.
+pub(crate) async fn pause_until(due: Instant, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = sleep_until(due) => {}
+        () = shutdown.cancelled() => {}
     }
 }
 

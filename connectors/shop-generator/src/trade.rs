@@ -15,12 +15,12 @@ use rand::rngs::StdRng;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout, Instant};
+use tokio::time::{sleep, timeout, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::decide::Action;
-use crate::backoff::Backoff;
+use crate::backoff::{pause, pause_until, Backoff};
 use crate::plan::stream;
 use crate::schema::SchemaName;
 
@@ -410,17 +410,6 @@ fn next_due(due: Instant, pace: Duration, now: Instant) -> Instant {
 async fn closing_time(shutdown: CancellationToken) {
     shutdown.cancelled().await;
     sleep(CLOSING_TIME).await;
-}
-
-async fn pause(delay: Duration, shutdown: &CancellationToken) {
-    pause_until(Instant::now() + delay, shutdown).await;
-}
-
-async fn pause_until(due: Instant, shutdown: &CancellationToken) {
-    tokio::select! {
-        () = sleep_until(due) => {}
-        () = shutdown.cancelled() => {}
-    }
 }
 
 #[cfg(test)]
