@@ -69,13 +69,16 @@ debian_keyring() {
     return 1
 }
 
-# Some dependencies are names that only others provide: apt-cache lists them as <name>, which is dropped.
+# The packages, the roots, and every library that the roots need: programs that packages want beside them
+# (perl, debconf) are of no use in a folder.
 debian_closure() {
     local work=$1 packages=$2 roots=$3
     {
-        printf '%s\n' $packages
+        # shellcheck disable=SC2086
+        printf '%s\n' $packages $roots
+        # shellcheck disable=SC2086
         debian_apt "$work" apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
-            --no-breaks --no-replaces --no-enhances $roots | grep -E '^[a-z0-9]'
+            --no-breaks --no-replaces --no-enhances $roots | grep -E '^(lib|zlib)'
     } | sort -u
 }
 

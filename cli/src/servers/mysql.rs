@@ -276,10 +276,7 @@ async fn initialise(home: &Home, binary: &MySqlBinary) -> Result<(), Error> {
 /// relative to the data, because the whole path may be longer than sockets allow.
 fn arguments(home: &Home, binary: &MySqlBinary, options: &MySqlOptions) -> Vec<String> {
     let inside = |name: &str| home.dir.join(name).display().to_string();
-    let collation = match binary.flavour {
-        Flavour::MySql => "utf8mb4_0900_bin",
-        Flavour::MariaDb => "utf8mb4_nopad_bin",
-    };
+    let collation = collation(binary.flavour);
     let mut arguments = vec![
         "--no-defaults".to_owned(),
         format!("--datadir={}", data(home).display()),
@@ -308,6 +305,14 @@ fn arguments(home: &Home, binary: &MySqlBinary, options: &MySqlOptions) -> Vec<S
     arguments
 }
 
+/// Text compares byte by byte, trailing spaces included; each flavour has its own name for that.
+fn collation(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::MySql => "utf8mb4_0900_bin",
+        Flavour::MariaDb => "utf8mb4_nopad_bin",
+    }
+}
+
 /// Run by the server itself before it listens; one statement a line. Rights on the database only, and no way in
 /// for the server's own root but the socket.
 fn accounts_sql(options: &MySqlOptions, flavour: Flavour) -> String {
@@ -322,7 +327,10 @@ fn accounts_sql(options: &MySqlOptions, flavour: Flavour) -> String {
         (pattern.as_str(), "")
     };
     let mut statements = vec![
-        format!("CREATE DATABASE IF NOT EXISTS {db};"),
+        format!(
+            "CREATE DATABASE IF NOT EXISTS {db} CHARACTER SET utf8mb4 COLLATE {};",
+            collation(flavour)
+        ),
         format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {password};"),
         format!("ALTER USER {account} IDENTIFIED BY {password};"),
         format!("GRANT ALL PRIVILEGES ON {scope}.* TO {account}{option};"),
@@ -452,7 +460,7 @@ mod tests {
         let sql = accounts_sql(&options(), Flavour::MySql);
         assert!(sql.contains(r"IDENTIFIED BY 'it''s\\x';"), "{sql}");
         assert!(
-            sql.contains("CREATE DATABASE IF NOT EXISTS `mysql_db`;"),
+            sql.contains("CREATE DATABASE IF NOT EXISTS `mysql_db` CHARACTER SET utf8mb4"),
             "{sql}"
         );
         assert!(

@@ -1,0 +1,71 @@
+# Everything that CI and people run. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The lock file decides which dependencies are built; CARGO_FLAGS= lets cargo update it.
+CARGO_FLAGS ?= --locked
+export CARGO_FLAGS
+
+# A target folder of your own is honoured; the binary still ends at target/release/millrace.
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BINARY := target/release/millrace
+DATA_DIR ?= .millrace
+
+.PHONY: help setup smartmodules build demo clean-demo test test-mysql check fmt lint doc bench
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+setup: ## install what is missing (idempotent; starts no service)
+	@scripts/setup.sh
+
+smartmodules: setup ## build the SmartModules to target/smartmodules/*.wasm
+	@scripts/wasm.sh
+
+build: smartmodules ## build target/release/millrace
+	@cargo build --release $(CARGO_FLAGS) -p millrace
+	@if [ "$(TARGET_DIR)" != "$(abspath target)" ]; then \
+	    mkdir -p target/release && \
+	    { cmp -s "$(TARGET_DIR)/release/millrace" $(BINARY) || install -m 755 "$(TARGET_DIR)/release/millrace" $(BINARY); }; \
+	fi
+
+demo: build ## run everything; ONCE=1: trade 20 s, verify, stop. FLAGS="--free-ports" and the like are passed on
+	@exec $(BINARY) up --demo $(if $(filter-out 0,$(ONCE)),--once) --data-dir "$(DATA_DIR)" $(FLAGS)
+
+clean-demo: ## remove the demo's data directory
+	@scripts/clean-demo.sh "$(DATA_DIR)"
+
+test: smartmodules ## every test, end-to-end ones on real servers included
+	@cargo test --release --workspace $(CARGO_FLAGS)
+
+test-mysql: smartmodules ## the tests that need MySQL, against a real MySQL instead of MariaDB
+	@if mysqld=$$(scripts/real-mysql.sh); then \
+	    MILLRACE_MYSQL_BIN="$$mysqld" cargo test --release $(CARGO_FLAGS) -p millrace-projections -p millrace -p millrace-tests; \
+	else \
+	    echo "make test-mysql: SKIPPED, see above"; \
+	fi
+
+check: fmt-check lint doc test ## format, lints, documentation, tests
+
+.PHONY: fmt-check
+fmt-check:
+	@cargo fmt --all --check
+
+fmt: ## format the sources
+	@cargo fmt --all
+
+lint: smartmodules ## clippy and the compiler's lints, warnings denied
+	@cargo clippy --release --workspace --all-targets $(CARGO_FLAGS) -- -D warnings -D missing_docs
+
+doc: smartmodules ## documentation of the workspace, broken links denied
+	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib $(CARGO_FLAGS)
+
+bench: build ## measure what the record format and each stage cost
+	@for example in $$(ls */examples/*bench*.rs */*/examples/*bench*.rs 2>/dev/null); do \
+	    crate=$$(sed -n 's/^name = "\(.*\)"/\1/p' "$${example%/examples/*}/Cargo.toml" | head -n 1); \
+	    name=$$(basename "$$example" .rs); \
+	    echo "== $$crate: $$name"; \
+	    cargo run --release $(CARGO_FLAGS) -p "$$crate" --example "$$name"; \
+	done
