@@ -1,1 +1,156 @@
-//! Reads the log and commits its net effects with the position they bring.
+//! The projector: reads the log and commits its net effects together with the position they bring.
+//!
+//! ```text
+//! Log ─▶ Reader (connections, gaps, decoding) ─▶ Assembler (Chain, fold) ─▶ Live (one MySQL
+//! transaction: position, marts −, replica, marts +)
+//! ```
+//!
+//! Any trouble with MySQL ends the session: the next one kills the old connection, reads the position
+//! and goes on from there. So there is one way to recover, whatever happened, COMMIT included.
+
+mod apply;
+mod assemble;
+mod error;
+pub mod fold;
+mod live;
+pub mod log;
+mod position;
+mod reader;
+mod session;
+mod snapshot;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_events::Lsn;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::marts::Marts;
+use log::{FluvioLog, Log, SmartModule};
+use status::Shared;
+
+pub use error::Error;
+pub use status::{Handle, HoldError, HoldId, HoldStatus, SnapshotProgress, State, Status, WaitError};
+
+/// How often the end of the log is asked for.
+const END_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a projector needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `mysql://user:password@host:port/database`.
+    pub mysql_url: String,
+    /// `host:port` of the Fluvio controller or the embedded broker.
+    pub fluvio: String,
+    /// Topic of the change log.
+    pub changes_topic: String,
+    /// Applied by the broker to the log and the snapshot; maps one to one.
+    pub smartmodule: Option<SmartModule>,
+    /// Marts to keep.
+    pub marts: Marts,
+    /// Sizes and times.
+    pub limits: Limits,
+    /// For tests.
+    pub hooks: Hooks,
+}
+
+/// Sizes and times of a projector.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Source transactions in one MySQL transaction. More take longer to become visible.
+    pub transactions: u64,
+    /// Row changes in one MySQL transaction, as far as whole source transactions allow.
+    pub changes: u64,
+    /// JSON bytes in one MySQL transaction, as far as whole source transactions allow.
+    pub bytes: usize,
+    /// JSON bytes of one source transaction that are kept in memory. Beyond, its parts are applied
+    /// as they come and committed with the last one.
+    pub part_bytes: usize,
+    /// MySQL may be away for so long before the projector gives up.
+    pub outage: Duration,
+    /// No hold lasts longer: a verify that died does not stop the pipeline.
+    pub hold: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            transactions: 2_000,
+            changes: 20_000,
+            bytes: 8 * 1024 * 1024,
+            part_bytes: 8 * 1024 * 1024,
+            outage: Duration::from_secs(600),
+            hold: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Places where a test takes part.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks {
+    /// Told the `end_lsn` of every commit; the projector waits for the answer.
+    pub after_commit: Option<mpsc::Sender<(Lsn, oneshot::Sender<()>)>>,
+}
+
+/// A projector that is not running yet.
+pub struct Service {
+    config: Config,
+    log: Arc<dyn Log>,
+    shared: Arc<Shared>,
+}
+
+impl Service {
+    /// A projector of a Fluvio topic.
+    pub fn new(config: Config) -> Service {
+        let log = FluvioLog::new(config.fluvio.clone(), config.smartmodule.clone());
+        Service::over(config, Arc::new(log))
+    }
+
+    /// A projector of any log; `fluvio` and `smartmodule` of the configuration are not used.
+    pub fn over(config: Config, log: Arc<dyn Log>) -> Service {
+        let shared = Shared::new(config.limits.hold);
+        Service {
+            config,
+            log,
+            shared,
+        }
+    }
+
+    /// Watches and steers it, while it runs and after.
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
+    }
+
+    /// Runs until `shutdown`, or until it cannot go on. May be ended at any instant by dropping it:
+    /// an open MySQL transaction is then rolled back.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let ended = tokio::select! {
+            ended = self.project() => ended,
+            never = self.follow_end() => never,
+            () = shutdown.cancelled() => Ok(()),
+        };
+        shared.update(|status| {
+            status.state = State::Stopped;
+            status.error = ended.as_ref().err().map(ToString::to_string);
+        });
+        ended
+    }
+
+    /// Keeps the known end of the log up to date.
+    async fn follow_end(&self) -> Result<(), Error> {
+        let mut tick = tokio::time::interval(END_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Ok(end) = self.log.end(&self.config.changes_topic).await {
+                self.shared.update(|status| {
+                    // What was read is there, whatever the controller has heard of it.
+                    status.high_watermark = Some(end.max(status.next_offset.unwrap_or_default()));
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! From records to batches: whole transactions are folded, unfinished ones are kept apart. Pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use millrace_events::{
+    Chain, Lsn, PartVerdict, Progress, Record, TableSchema, TransactionPart, Verdict,
+};
+
+use super::error::Error;
+use super::fold::Batch;
+use super::log::Offset;
+use super::position::{Advance, Position};
+use crate::replica::Table;
+
+/// The replica's tables by name, with the definitions they were made from.
+pub(crate) type Tables = BTreeMap<String, (TableSchema, Table)>;
+
+/// What a record did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// A transaction that was being applied in parts is void: roll back.
+    pub(crate) voided: bool,
+    /// The transaction that is applied in parts is complete with this one.
+    pub(crate) finished: bool,
+    /// The record builds upon something that is missing.
+    pub(crate) hole: bool,
+}
+
+/// Collects what one MySQL transaction will apply.
+pub(crate) struct Assembler {
+    chain: Chain,
+    tables: Tables,
+    /// Commit time of the last transaction.
+    source_at: Option<DateTime<Utc>>,
+    /// Parts of a transaction that is not whole yet.
+    pending: Vec<TransactionPart>,
+    pending_bytes: usize,
+    /// Parts go straight into `batch`, which is applied without commit.
+    in_parts: bool,
+    /// Net effect of what is to be applied.
+    pub(crate) batch: Batch,
+    /// JSON bytes folded into `batch`.
+    pub(crate) bytes: usize,
+    /// Where the position moves with it; `None` if it does not.
+    pub(crate) advance: Option<Advance>,
+    /// Transactions in `batch`.
+    pub(crate) transactions: u64,
+}
+
+impl Assembler {
+    /// Continues at a position.
+    pub(crate) fn new(position: &Position, tables: Tables) -> Assembler {
+        Assembler {
+            chain: Chain::resume(position.end_lsn, position.epoch),
+            tables,
+            source_at: position.source_at,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            in_parts: false,
+            batch: Batch::default(),
+            bytes: 0,
+            advance: None,
+            transactions: 0,
+        }
+    }
+
+    /// The replica's tables.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Where the log stands, what is not applied yet included.
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.chain.position().unwrap_or(Lsn::ZERO)
+    }
+
+    /// True while a transaction is applied in parts.
+    pub(crate) fn in_parts(&self) -> bool {
+        self.in_parts
+    }
+
+    /// Bytes of an unfinished transaction that are kept in memory.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// True while parts of an unfinished transaction are known.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.chain.has_pending()
+    }
+
+    /// The commit LSN of the transaction that this record would add to, if it counts.
+    pub(crate) fn commit_lsn_of(&self, record: &Record) -> Option<Lsn> {
+        let Record::Transaction(part) = record else {
+            return None;
+        };
+        match self.chain.clone().offer(record) {
+            Verdict::Part(PartVerdict::Accepted { .. }) => Some(part.commit_lsn),
+            _ => None,
+        }
+    }
+
+    /// Takes the next record of the log.
+    pub(crate) fn offer(
+        &mut self,
+        offset: Offset,
+        record: Record,
+        bytes: usize,
+    ) -> Result<Step, Error> {
+        let verdict = self.chain.offer(&record);
+        let mut step = Step::default();
+        if !self.chain.has_pending() || starts_over(&verdict) {
+            let counts = matches!(
+                verdict,
+                Verdict::Part(PartVerdict::Accepted { first: false, .. })
+            );
+            if !counts {
+                step.voided = self.void();
+            }
+        }
+        match (verdict, record) {
+            (Verdict::Part(PartVerdict::Accepted { complete, .. }), Record::Transaction(part)) => {
+                step.finished = self.in_parts && complete;
+                self.accept(offset, part, bytes, complete)?;
+            }
+            (Verdict::Moved, Record::Progress(progress)) => self.progress(offset, &progress),
+            (Verdict::Hole { expected, found }, _)
+            | (Verdict::Part(PartVerdict::Hole { expected, found }), _) => {
+                tracing::warn!(%offset, %expected, %found, "a record is missing before this one; waiting for its re-send");
+                step.hole = true;
+            }
+            (Verdict::Part(PartVerdict::MissingParts { expected, found }), _) => {
+                tracing::warn!(%offset, expected, found, "parts are missing before this one; waiting for their re-send");
+                step.hole = true;
+            }
+            _ => {}
+        }
+        Ok(step)
+    }
+
+    /// From here on the unfinished transaction is applied in parts. What is complete was taken before.
+    pub(crate) fn go_in_parts(&mut self) -> Result<(), Error> {
+        self.in_parts = true;
+        for part in std::mem::take(&mut self.pending) {
+            self.fold(part)?;
+        }
+        self.bytes += std::mem::take(&mut self.pending_bytes);
+        Ok(())
+    }
+
+    /// The batch was applied: begin the next.
+    pub(crate) fn clear(&mut self) {
+        self.batch = Batch::default();
+        self.bytes = 0;
+    }
+
+    /// The batch was committed: begin the next.
+    pub(crate) fn committed(&mut self) {
+        self.clear();
+        self.advance = None;
+        self.transactions = 0;
+        self.in_parts = false;
+    }
+
+    /// Drops what is kept of an unfinished transaction; true if some of it may have been applied.
+    fn void(&mut self) -> bool {
+        self.pending.clear();
+        self.pending_bytes = 0;
+        let applied = std::mem::take(&mut self.in_parts);
+        if applied {
+            self.clear();
+        }
+        applied
+    }
+
+    fn accept(
+        &mut self,
+        offset: Offset,
+        part: TransactionPart,
+        bytes: usize,
+        complete: bool,
+    ) -> Result<(), Error> {
+        self.check_definitions(&part)?;
+        let at = part.at;
+        if self.in_parts {
+            self.bytes += bytes;
+            self.fold(part)?;
+        } else {
+            self.pending_bytes += bytes;
+            self.pending.push(part);
+        }
+        if complete {
+            for part in std::mem::take(&mut self.pending) {
+                self.fold(part)?;
+            }
+            self.bytes += std::mem::take(&mut self.pending_bytes);
+            self.transactions += 1;
+            self.source_at = Some(at);
+            self.advance_to(offset);
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, offset: Offset, progress: &Progress) {
+        debug_assert_eq!(self.chain.position(), Some(progress.end_lsn));
+        self.advance_to(offset);
+    }
+
+    /// The epoch is that of this record, not of later ones: a reader that resumes here must judge
+    /// what follows as this one does.
+    fn advance_to(&mut self, offset: Offset) {
+        self.advance = Some(Advance {
+            offset,
+            end_lsn: self.lsn(),
+            epoch: self.chain.epoch(),
+            source_at: self.source_at,
+        });
+    }
+
+    fn fold(&mut self, part: TransactionPart) -> Result<(), Error> {
+        let lsn = part.commit_lsn;
+        for change in part.changes {
+            let Some((_, table)) = self.tables.get(&change.table) else {
+                return Err(Error::UnknownTable {
+                    table: change.table,
+                    lsn,
+                });
+            };
+            self.batch.fold(change, table).map_err(Error::fold(lsn))?;
+        }
+        Ok(())
+    }
+
+    fn check_definitions(&self, part: &TransactionPart) -> Result<(), Error> {
+        for schema in &part.schemas {
+            match self.tables.get(&schema.table) {
+                Some((known, _)) if !known.same_shape(schema) => {
+                    return Err(Error::SchemaChanged {
+                        table: schema.table.clone(),
+                        lsn: part.commit_lsn,
+                    })
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn starts_over(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Part(PartVerdict::Accepted { first: true, .. })
+    )
+}
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;

@@ -1,0 +1,238 @@
+//! Why a projector stops, each with the code under which `docs/errors` explains it.
+
+use millrace_events::{DecodeError, Lsn};
+
+use super::fold::FoldError;
+use super::log::Offset;
+use crate::marts;
+use crate::replica::write::WriteError;
+use crate::replica::{ConnectError, TableError};
+
+/// A projector cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server is no supported MySQL or MariaDB, or the URL is none.
+    #[error("[MR-P001] {0}")]
+    Server(#[source] ConnectError),
+    /// MySQL was away for longer than the limit.
+    #[error("[MR-P002] MySQL stayed unusable for {seconds} s: {source}")]
+    Unreachable {
+        /// How long it was tried.
+        seconds: u64,
+        /// The last failure.
+        source: Box<Error>,
+    },
+    /// Tables of our names exist that we did not create. Nothing was touched.
+    #[error("[MR-P003] the MySQL database has tables that millrace did not create: {}; \
+             drop or rename them, or give millrace a database of its own", .0.join(", "))]
+    ForeignTables(Vec<String>),
+    /// A source table has no form in MySQL.
+    #[error("[MR-P004] {0}")]
+    Table(#[from] TableError),
+    /// A value has no form in MySQL.
+    #[error("[MR-P005] {0}")]
+    Value(#[source] WriteError),
+    /// The log was replaced by another one.
+    #[error("[MR-P006] the replica was built from log {stored}, but topic {topic} is log {found}")]
+    Incarnation {
+        /// The log.
+        topic: String,
+        /// Incarnation in the position row.
+        stored: String,
+        /// Incarnation in the log.
+        found: String,
+    },
+    /// The log is not the one that the position was taken in, or lost its end.
+    #[error("[MR-P007] topic {topic} does not fit the replica: at offset {offset} the replica stands at {expected}, but the topic has {found}")]
+    Position {
+        /// The log.
+        topic: String,
+        /// Stored offset.
+        offset: Offset,
+        /// Stored `end_lsn`.
+        expected: Lsn,
+        /// What stands there.
+        found: String,
+    },
+    /// Bytes in a topic are no record.
+    #[error("[MR-P008] topic {topic}, offset {offset}: {source}")]
+    Decode {
+        /// The topic.
+        topic: String,
+        /// Where.
+        offset: Offset,
+        /// Why.
+        source: DecodeError,
+    },
+    /// Records that are needed are no longer there, or never get whole.
+    #[error("[MR-P009] topic {topic}: the records from offset {offset} on cannot be read: {reason}")]
+    Evicted {
+        /// The topic.
+        topic: String,
+        /// First missing offset.
+        offset: Offset,
+        /// What the log said.
+        reason: String,
+    },
+    /// A source table was altered.
+    #[error("[MR-P010] the definition of table {table} changed at {lsn}; this version needs a new snapshot for that")]
+    SchemaChanged {
+        /// The table.
+        table: String,
+        /// Commit with the new definition.
+        lsn: Lsn,
+    },
+    /// The log has a table that the snapshot lacks.
+    #[error("[MR-P011] table {table} changed at {lsn}, but the snapshot does not contain it; a new snapshot is needed")]
+    UnknownTable {
+        /// The table.
+        table: String,
+        /// Commit.
+        lsn: Lsn,
+    },
+    /// The snapshot topic is not what its mark promised.
+    #[error("[MR-P012] snapshot topic {topic}: {reason}")]
+    Snapshot {
+        /// The topic.
+        topic: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another projector has taken over this database.
+    #[error("[MR-P013] another projector has taken over; this one leaves")]
+    Superseded,
+    /// The log and the replica contradict each other.
+    #[error("[MR-P014] at {lsn}: {reason}")]
+    Contradiction {
+        /// Commit.
+        lsn: Lsn,
+        /// What does not fit, without values.
+        reason: String,
+    },
+    /// A row is longer than a packet.
+    #[error("[MR-P015] {0}; raise it on the server")]
+    Packet(#[source] WriteError),
+    /// The server refuses a statement, and would again.
+    #[error("[MR-P016] MySQL refused {what}: {source}")]
+    Sql {
+        /// What was being done.
+        what: &'static str,
+        /// Its answer.
+        source: sqlx::Error,
+    },
+    /// A mart cannot be kept.
+    #[error("[MR-P017] {0}")]
+    Mart(#[source] marts::Error),
+    /// The topic of the log does not exist although a replica of it does.
+    #[error("[MR-P018] topic {topic} does not exist, but the replica was built from it")]
+    NoTopic {
+        /// The topic.
+        topic: String,
+    },
+    /// The bookkeeping tables are not in the form that this version writes.
+    #[error("[MR-P019] the bookkeeping tables of millrace cannot be read: {0}")]
+    Bookkeeping(String),
+}
+
+impl Error {
+    /// The code, such as `MR-P005`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Server(_) => "MR-P001",
+            Error::Unreachable { .. } => "MR-P002",
+            Error::ForeignTables(_) => "MR-P003",
+            Error::Table(_) => "MR-P004",
+            Error::Value(_) => "MR-P005",
+            Error::Incarnation { .. } => "MR-P006",
+            Error::Position { .. } => "MR-P007",
+            Error::Decode { .. } => "MR-P008",
+            Error::Evicted { .. } => "MR-P009",
+            Error::SchemaChanged { .. } => "MR-P010",
+            Error::UnknownTable { .. } => "MR-P011",
+            Error::Snapshot { .. } => "MR-P012",
+            Error::Superseded => "MR-P013",
+            Error::Contradiction { .. } => "MR-P014",
+            Error::Packet(_) => "MR-P015",
+            Error::Sql { .. } => "MR-P016",
+            Error::Mart(_) => "MR-P017",
+            Error::NoTopic { .. } => "MR-P018",
+            Error::Bookkeeping(_) => "MR-P019",
+        }
+    }
+
+    /// True if a new connection may do what this one could not.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Error::Server(ConnectError::Sql(source)) => may_pass(source),
+            Error::Server(ConnectError::Timeout) => true,
+            Error::Sql { source, .. } => may_pass(source),
+            Error::Mart(marts::Error::Mart { source, .. } | marts::Error::Sql(source)) => {
+                may_pass(source)
+            }
+            _ => false,
+        }
+    }
+
+    /// True if the server has rolled back for a reason that a repetition may not meet.
+    pub(crate) fn is_lock_conflict(&self) -> bool {
+        let source = match self {
+            Error::Sql { source, .. } => source,
+            Error::Mart(marts::Error::Mart { source, .. } | marts::Error::Sql(source)) => source,
+            _ => return false,
+        };
+        matches!(server_code(source), Some(1205 | 1213))
+    }
+
+    pub(crate) fn sql(what: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
+        move |source| Error::Sql { what, source }
+    }
+
+    pub(crate) fn fold(lsn: Lsn) -> impl FnOnce(FoldError) -> Error {
+        move |error| Error::Contradiction {
+            lsn,
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<marts::Error> for Error {
+    fn from(error: marts::Error) -> Self {
+        Error::Mart(error)
+    }
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Sql(source) => Error::Sql {
+                what: "rows",
+                source,
+            },
+            WriteError::Value { .. } => Error::Value(error),
+            WriteError::Packet { .. } => Error::Packet(error),
+        }
+    }
+}
+
+fn server_code(error: &sqlx::Error) -> Option<u16> {
+    error
+        .as_database_error()?
+        .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+        .map(sqlx::mysql::MySqlDatabaseError::number)
+}
+
+/// Server errors that pass by themselves, and everything that is about the connection.
+fn may_pass(error: &sqlx::Error) -> bool {
+    match server_code(error) {
+        // Too many connections, shutting down, out of disk for now, disk full, killed, lock wait,
+        // deadlock, read-only for a failover, statement timed out, new connections refused.
+        Some(code) => matches!(
+            code,
+            1021 | 1040 | 1053 | 1114 | 1152 | 1205 | 1213 | 1290 | 1317 | 1836 | 1927 | 3024
+        ),
+        None => matches!(
+            error,
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut
+        ),
+    }
+}

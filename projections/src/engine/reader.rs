@@ -1,0 +1,246 @@
+//! Reading a topic without a gap, over any number of connections, ahead of its consumer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use millrace_events::Record;
+use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use super::error::Error;
+use super::log::{Log, LogError, Offset, RawRecord, RecordStream};
+use super::status::Shared;
+
+/// Decoded records wait for their consumer up to this many bytes of JSON.
+const AHEAD_KIB: u32 = 48 * 1024;
+/// And up to this many of them.
+const AHEAD_RECORDS: usize = 16_384;
+/// After this much silence it is asked whether there really is nothing more.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Pauses between attempts grow up to this.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A topic that a replica was built from may be unknown for a while after a restart of the broker.
+const TOPIC_ATTEMPTS: u32 = 60;
+/// A gap that a new connection does not close so many times is one in the topic.
+const GAP_ATTEMPTS: u32 = 5;
+
+/// A decoded record and its place.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) offset: Offset,
+    pub(crate) record: Record,
+    /// Length of its JSON.
+    pub(crate) bytes: usize,
+    /// Room in front of the consumer, free again when the record is dropped.
+    _room: OwnedSemaphorePermit,
+}
+
+/// A topic being read. Dropping it ends the reading.
+pub(crate) struct Reader {
+    items: mpsc::Receiver<Result<Item, Error>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Reader {
+    /// Starts reading at `from`. `expected` says that the topic must exist.
+    pub(crate) fn start(
+        log: Arc<dyn Log>,
+        shared: Arc<Shared>,
+        topic: String,
+        from: Offset,
+        expected: bool,
+    ) -> Reader {
+        let (sender, items) = mpsc::channel(AHEAD_RECORDS);
+        let source = Source {
+            log,
+            shared,
+            topic,
+            expected,
+            wanted: from,
+            failures: 0,
+            gaps: 0,
+            room: Arc::new(Semaphore::new(AHEAD_KIB as usize)),
+            sender,
+        };
+        let task = tokio::spawn(source.run());
+        Reader { items, task }
+    }
+
+    /// The next record, without a gap. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<Item, Error> {
+        match self.items.recv().await {
+            Some(item) => item,
+            // The task sends its error before it ends, so nobody is left to tell.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next record if it is there already.
+    pub(crate) fn ready(&mut self) -> Option<Result<Item, Error>> {
+        self.items.try_recv().ok()
+    }
+}
+
+struct Source {
+    log: Arc<dyn Log>,
+    shared: Arc<Shared>,
+    topic: String,
+    expected: bool,
+    wanted: Offset,
+    failures: u32,
+    gaps: u32,
+    room: Arc<Semaphore>,
+    sender: mpsc::Sender<Result<Item, Error>>,
+}
+
+/// How a connection ended.
+enum Ended {
+    /// Try again.
+    Failed(LogError),
+    /// Nobody listens any more.
+    Unwanted,
+    /// It makes no sense to go on.
+    Fatal(Error),
+}
+
+impl Source {
+    async fn run(mut self) {
+        loop {
+            let ended = match self.log.read(&self.topic, self.wanted).await {
+                Ok(stream) => self.forward(stream).await,
+                Err(error) => Ended::Failed(error),
+            };
+            let ended = match ended {
+                Ended::Failed(error) => self.judge(error),
+                other => other,
+            };
+            match ended {
+                Ended::Failed(error) => self.pause(&error).await,
+                Ended::Unwanted => return,
+                Ended::Fatal(error) => {
+                    let _ = self.sender.send(Err(error)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn forward(&mut self, mut stream: RecordStream) -> Ended {
+        loop {
+            let next = match tokio::time::timeout(SILENCE, stream.next()).await {
+                Ok(next) => next,
+                Err(_) if self.behind().await => {
+                    return Ended::Failed(LogError::Other("the stream fell silent".into()))
+                }
+                Err(_) => continue,
+            };
+            let raw = match next {
+                Some(Ok(raw)) => raw,
+                Some(Err(error)) => return Ended::Failed(error),
+                None => return Ended::Failed(LogError::Other("the stream ended".into())),
+            };
+            if raw.offset < self.wanted {
+                continue;
+            }
+            if raw.offset > self.wanted {
+                return self.gap(raw.offset);
+            }
+            if let Err(ended) = self.deliver(raw).await {
+                return ended;
+            }
+        }
+    }
+
+    async fn deliver(&mut self, raw: RawRecord) -> Result<(), Ended> {
+        let kib = (raw.value.len() / 1024 + 1).min(AHEAD_KIB as usize) as u32;
+        let room = self.room.clone().acquire_many_owned(kib).await;
+        let room = room.map_err(|_| Ended::Unwanted)?;
+        let record = Record::decode(&raw.value).map_err(|source| {
+            Ended::Fatal(Error::Decode {
+                topic: self.topic.clone(),
+                offset: raw.offset,
+                source,
+            })
+        })?;
+        let item = Item {
+            offset: raw.offset,
+            record,
+            bytes: raw.value.len(),
+            _room: room,
+        };
+        let sent = self.sender.send(Ok(item)).await;
+        sent.map_err(|_| Ended::Unwanted)?;
+        self.wanted = raw.offset.next();
+        if self.failures > 0 {
+            self.shared.log_works();
+        }
+        self.failures = 0;
+        self.gaps = 0;
+        Ok(())
+    }
+
+    fn gap(&mut self, found: Offset) -> Ended {
+        self.gaps += 1;
+        let reason = format!("the broker went on with offset {found}");
+        if self.gaps < GAP_ATTEMPTS {
+            return Ended::Failed(LogError::Other(format!("{} is missing: {reason}", self.wanted)));
+        }
+        Ended::Fatal(self.evicted(reason))
+    }
+
+    /// True if there are records that did not come.
+    async fn behind(&self) -> bool {
+        match self.log.end(&self.topic).await {
+            Ok(end) => end > self.wanted,
+            Err(_) => true,
+        }
+    }
+
+    fn judge(&self, error: LogError) -> Ended {
+        match error {
+            LogError::Evicted { .. } | LogError::Beyond => {
+                Ended::Fatal(self.evicted(error.to_string()))
+            }
+            LogError::NoTopic if self.expected && self.failures >= TOPIC_ATTEMPTS => {
+                Ended::Fatal(Error::NoTopic {
+                    topic: self.topic.clone(),
+                })
+            }
+            error => Ended::Failed(error),
+        }
+    }
+
+    fn evicted(&self, reason: String) -> Error {
+        Error::Evicted {
+            topic: self.topic.clone(),
+            offset: self.wanted,
+            reason,
+        }
+    }
+
+    async fn pause(&mut self, error: &LogError) {
+        tracing::warn!(topic = %self.topic, offset = %self.wanted, %error, "reading the log failed; trying again");
+        self.shared.log_failed(format!("topic {}: {error}", self.topic));
+        self.log.reset().await;
+        let pause = match error {
+            // Capture creates the topic when it has something to say; be there soon after.
+            LogError::NoTopic => backoff(self.failures.min(2)),
+            _ => backoff(self.failures),
+        };
+        self.failures += 1;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// 50 ms, doubled with every failure up to the limit, and up to a half of it more at random.
+pub(crate) fn backoff(failures: u32) -> Duration {
+    let base = Duration::from_millis(50 << failures.min(7)).min(BACKOFF_MAX);
+    base + base.mul_f64(rand::random::<f64>() / 2.0)
+}

@@ -1,0 +1,296 @@
+//! One connection to MySQL after the other, each continuing where the position row stands.
+
+use std::time::Duration;
+
+use millrace_events::{Lsn, Record};
+use sqlx::{Executor, MySqlConnection};
+use tokio::time::Instant;
+
+use super::apply::Applier;
+use super::assemble::Assembler;
+use super::error::Error;
+use super::live::Live;
+use super::log::Offset;
+use super::position::{self, Position, Stage};
+use super::reader::{backoff, Reader};
+use super::snapshot::{derive, Loader};
+use super::status::State;
+use super::Service;
+use crate::replica::{connect, Isolation, Server};
+
+/// The record at the stored offset must come within this time if the topic has it.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
+/// The snapshot mark stands among the first records of a log.
+const MARK_WITHIN_RECORDS: u32 = 1_000;
+
+/// What outlives a connection.
+struct Run {
+    /// Names this start of the projector in the position row.
+    owner: String,
+    /// The row has been taken over.
+    taken: bool,
+    /// The log has been compared with the row.
+    compared: bool,
+    last: Option<LastSession>,
+    /// Since when MySQL has been failing.
+    failing_since: Option<Instant>,
+    failures: u32,
+}
+
+struct LastSession {
+    connection_id: u64,
+    since: Instant,
+}
+
+impl Service {
+    /// Projects until something happens that no new connection can mend.
+    pub(super) async fn project(&self) -> Result<(), Error> {
+        let mut run = Run {
+            owner: format!("{:032x}", rand::random::<u128>()),
+            taken: false,
+            compared: false,
+            last: None,
+            failing_since: None,
+            failures: 0,
+        };
+        loop {
+            let batches = self.shared_batches();
+            let Err(error) = self.session(&mut run).await else {
+                continue;
+            };
+            if !error.is_transient() {
+                return Err(error);
+            }
+            if self.shared_batches() != batches {
+                run.failing_since = None;
+                run.failures = 0;
+            }
+            self.after_failure(&mut run, error).await?;
+        }
+    }
+
+    fn shared_batches(&self) -> u64 {
+        self.handle().status().batches
+    }
+
+    async fn after_failure(&self, run: &mut Run, error: Error) -> Result<(), Error> {
+        let since = *run.failing_since.get_or_insert_with(Instant::now);
+        let outage = self.config.limits.outage;
+        if since.elapsed() > outage {
+            return Err(Error::Unreachable {
+                seconds: outage.as_secs(),
+                source: Box::new(error),
+            });
+        }
+        tracing::warn!(%error, "MySQL failed; connecting again");
+        self.shared.update(|status| {
+            status.retries += 1;
+            status.error = Some(error.to_string());
+        });
+        tokio::time::sleep(backoff(run.failures)).await;
+        run.failures += 1;
+        Ok(())
+    }
+
+    async fn session(&self, run: &mut Run) -> Result<(), Error> {
+        let url = &self.config.mysql_url;
+        let (mut conn, server) = connect(url, Isolation::ReadCommitted)
+            .await
+            .map_err(Error::Server)?;
+        if let Some(last) = run.last.take() {
+            end_session(&mut conn, &last).await?;
+        }
+        run.last = Some(LastSession {
+            connection_id: server.connection_id,
+            since: Instant::now(),
+        });
+        position::prepare(&mut conn, &server).await?;
+        let position = self.stand(&mut conn, &server, run).await?;
+        self.live(conn, &server, position, run).await
+    }
+
+    /// Takes the position over, or makes the first one, and brings it to the live stage.
+    async fn stand(
+        &self,
+        conn: &mut MySqlConnection,
+        server: &Server,
+        run: &mut Run,
+    ) -> Result<Position, Error> {
+        let loader = Loader {
+            server,
+            marts: &self.config.marts,
+            log: &self.log,
+            shared: &self.shared,
+        };
+        // The lock waits for a predecessor's transaction, so that what is read is final.
+        conn.execute("BEGIN").await.map_err(Error::sql("a transaction"))?;
+        let found = Position::read(conn, true).await?;
+        let mut position = match found {
+            Some(mut position) => {
+                if run.taken && position.owner != run.owner {
+                    return Err(Error::Superseded);
+                }
+                position.take(conn, &run.owner).await?;
+                conn.execute("COMMIT").await.map_err(Error::sql("a commit"))?;
+                position
+            }
+            None => {
+                conn.execute("ROLLBACK").await.map_err(Error::sql("a rollback"))?;
+                let topic = &self.config.changes_topic;
+                loader.begin(conn, topic, &run.owner).await?
+            }
+        };
+        run.taken = true;
+        self.shared.update(|status| {
+            status.incarnation = Some(position.incarnation.clone());
+        });
+        if position.stage != Stage::Live {
+            loader.finish(conn, &mut position).await?;
+        }
+        Ok(position)
+    }
+
+    async fn live(
+        &self,
+        mut conn: MySqlConnection,
+        server: &Server,
+        position: Position,
+        run: &mut Run,
+    ) -> Result<(), Error> {
+        if !run.compared {
+            self.compare_incarnation(&position).await?;
+        }
+        let mut reader = self.read_from(position.offset, true);
+        self.compare_record(&mut reader, &position).await?;
+        run.compared = true;
+        let tables = derive(&position.tables)?;
+        let applier = Applier {
+            server,
+            marts: &self.config.marts,
+        };
+        applier.prepare(&mut conn, &tables).await?;
+        let next = position.offset.next();
+        self.shared.update(|status| {
+            status.state = State::Live;
+            status.end_lsn = Some(position.end_lsn);
+            status.offset = Some(position.offset);
+            status.next_offset = Some(next);
+            status.source_at = position.source_at;
+        });
+        let mut live = Live {
+            conn,
+            applier,
+            assembler: Assembler::new(&position, tables),
+            position,
+            reader,
+            shared: &self.shared,
+            limits: &self.config.limits,
+            hooks: &self.config.hooks,
+            holds: self.shared.holds(),
+            stash: None,
+            next,
+            idle_since: None,
+        };
+        live.run().await
+    }
+
+    fn read_from(&self, offset: Offset, expected: bool) -> Reader {
+        let topic = self.config.changes_topic.clone();
+        Reader::start(self.log.clone(), self.shared.clone(), topic, offset, expected)
+    }
+
+    /// The log must still be the one that the tables were built from. Its head may have been
+    /// removed by retention; then the record at the position has to say it alone.
+    async fn compare_incarnation(&self, position: &Position) -> Result<(), Error> {
+        let mut reader = self.read_from(Offset(0), true);
+        for _ in 0..MARK_WITHIN_RECORDS {
+            let item = match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {
+                Ok(Ok(item)) => item,
+                Ok(Err(Error::Evicted { .. })) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    self.compare_end(position).await?;
+                    continue;
+                }
+            };
+            match item.record {
+                Record::Snapshot(mark) if mark.incarnation != position.incarnation => {
+                    return Err(Error::Incarnation {
+                        topic: self.config.changes_topic.clone(),
+                        stored: position.incarnation.clone(),
+                        found: mark.incarnation,
+                    })
+                }
+                Record::Snapshot(_) => return Ok(()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 5: the record at the stored offset carries the stored `end_lsn`.
+    async fn compare_record(&self, reader: &mut Reader, position: &Position) -> Result<(), Error> {
+        let item = loop {
+            match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {
+                Ok(Ok(item)) => break item,
+                Ok(Err(Error::Evicted { reason, .. })) => {
+                    return Err(self.misplaced(position, format!("no record there ({reason})")))
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) => self.compare_end(position).await?,
+            }
+        };
+        match end_lsn_of(&item.record, position) {
+            Some(lsn) if lsn == position.end_lsn => Ok(()),
+            Some(lsn) => Err(self.misplaced(position, format!("a record that ends at {lsn}"))),
+            None => Err(self.misplaced(position, "a record that moves no position".into())),
+        }
+    }
+
+    /// Fails if the topic is known to end before the position.
+    async fn compare_end(&self, position: &Position) -> Result<(), Error> {
+        match self.log.end(&self.config.changes_topic).await {
+            Ok(end) if end <= position.offset => {
+                Err(self.misplaced(position, format!("only {end} records")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn misplaced(&self, position: &Position, found: String) -> Error {
+        Error::Position {
+            topic: self.config.changes_topic.clone(),
+            offset: position.offset,
+            expected: position.end_lsn,
+            found,
+        }
+    }
+}
+
+fn end_lsn_of(record: &Record, position: &Position) -> Option<Lsn> {
+    match record {
+        Record::Transaction(part) => part.end_lsn,
+        Record::Progress(progress) => Some(progress.end_lsn),
+        Record::Snapshot(mark) if mark.incarnation == position.incarnation => Some(mark.lsn),
+        _ => None,
+    }
+}
+
+/// Ends a connection that may still be committing, unless the server has restarted since: then the
+/// number may be another's.
+async fn end_session(conn: &mut MySqlConnection, last: &LastSession) -> Result<(), Error> {
+    let uptime: Option<(String, String)> = sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Uptime'")
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(Error::sql("the server's uptime"))?;
+    let uptime = uptime.and_then(|(_, seconds)| seconds.parse().ok()).unwrap_or(0);
+    if Duration::from_secs(uptime) + Duration::from_secs(1) < last.since.elapsed() {
+        return Ok(());
+    }
+    // It fails when the connection is gone already, which is as good.
+    let kill = format!("KILL CONNECTION {}", last.connection_id);
+    if let Err(error) = conn.execute(kill.as_str()).await {
+        tracing::debug!(%error, "the last connection is gone");
+    }
+    Ok(())
+}

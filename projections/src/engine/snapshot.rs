@@ -1,0 +1,362 @@
+//! Loading a snapshot beside the live tables, and putting it in their place.
+//!
+//! Every step is idempotent: a projector that is killed at any instant begins the step again that
+//! the position row names, and a chunk commits together with the row that counts it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_events::{
+    Record, SnapshotBegin, SnapshotEnd, SnapshotMark, SnapshotReader, SnapshotRows,
+    SnapshotVerdict, Value,
+};
+use sqlx::{Executor, MySqlConnection};
+
+use super::assemble::Tables;
+use super::error::Error;
+use super::log::{Log, Offset};
+use super::position::{self, Position, Stage};
+use super::reader::Reader;
+use super::status::{Shared, SnapshotProgress, State};
+use crate::marts::Marts;
+use crate::replica::{ddl, quoted, write, Server, Table, RETIRED, SHADOW};
+
+/// Chunks are committed together up to this many bytes of JSON.
+const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// A snapshot is complete before its mark is written, so its records come without delay.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What loading needs.
+pub(crate) struct Loader<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) marts: &'a Marts,
+    pub(crate) log: &'a Arc<dyn Log>,
+    pub(crate) shared: &'a Arc<Shared>,
+}
+
+impl Loader<'_> {
+    /// Waits for the log's snapshot mark and claims the tables for it.
+    pub(crate) async fn begin(
+        &self,
+        conn: &mut MySqlConnection,
+        changes_topic: &str,
+        owner: &str,
+    ) -> Result<Position, Error> {
+        self.shared.enter(State::WaitingForSnapshot);
+        let (offset, mark) = self.find_mark(changes_topic).await?;
+        let begin = self.read_begin(&mark).await?;
+        let tables = derive(&begin.schemas)?;
+        position::claim(conn, &physical_names(&tables, self.marts)).await?;
+        let position = Position {
+            stage: Stage::Loading,
+            owner: owner.to_owned(),
+            incarnation: mark.incarnation,
+            offset,
+            end_lsn: mark.lsn,
+            epoch: mark.epoch,
+            source_at: None,
+            snapshot_topic: mark.topic,
+            snapshot_next: None,
+            loaded: SnapshotReader::default(),
+            tables: begin.schemas,
+        };
+        position.insert(conn).await?;
+        Ok(position)
+    }
+
+    /// Takes a projection from whatever stage it is in to the live one.
+    pub(crate) async fn finish(
+        &self,
+        conn: &mut MySqlConnection,
+        position: &mut Position,
+    ) -> Result<(), Error> {
+        let tables = derive(&position.tables)?;
+        if position.stage == Stage::Loading {
+            self.shared.enter(State::Loading);
+            self.load(conn, position, &tables).await?;
+            position.enter(conn, Stage::Building).await?;
+        }
+        if position.stage == Stage::Building {
+            self.shared.enter(State::Building);
+            self.build(conn, &tables).await?;
+            position.enter(conn, Stage::Swapping).await?;
+        }
+        if position.stage == Stage::Swapping {
+            self.shared.enter(State::Swapping);
+            swap(conn, &physical_roots(&tables, self.marts)).await?;
+            position.enter(conn, Stage::Live).await?;
+        }
+        self.shared.update(|status| status.snapshot = None);
+        Ok(())
+    }
+
+    async fn find_mark(&self, topic: &str) -> Result<(Offset, SnapshotMark), Error> {
+        let mut reader = self.read(topic, Offset(0), false);
+        loop {
+            let item = reader.next().await?;
+            if let Record::Snapshot(mark) = item.record {
+                return Ok((item.offset, mark));
+            }
+        }
+    }
+
+    async fn read_begin(&self, mark: &SnapshotMark) -> Result<SnapshotBegin, Error> {
+        let fail = |reason: &str| Error::Snapshot {
+            topic: mark.topic.clone(),
+            reason: reason.to_owned(),
+        };
+        let mut reader = self.read(&mark.topic, Offset(0), true);
+        let first = tokio::time::timeout(RECORD_TIMEOUT, reader.next())
+            .await
+            .map_err(|_| fail("it is empty"))??;
+        let Record::SnapshotBegin(begin) = first.record else {
+            return Err(fail("its first record does not open a snapshot"));
+        };
+        if begin.incarnation != mark.incarnation || begin.lsn != mark.lsn {
+            return Err(fail("it belongs to another log than its mark"));
+        }
+        self.shared.update(|status| {
+            status.snapshot = Some(SnapshotProgress {
+                rows: 0,
+                rows_estimated: begin.estimated_rows.iter().sum(),
+            });
+        });
+        Ok(begin)
+    }
+
+    fn read(&self, topic: &str, from: Offset, expected: bool) -> Reader {
+        let (log, shared) = (self.log.clone(), self.shared.clone());
+        Reader::start(log, shared, topic.to_owned(), from, expected)
+    }
+
+    async fn load(
+        &self,
+        conn: &mut MySqlConnection,
+        position: &mut Position,
+        tables: &Tables,
+    ) -> Result<(), Error> {
+        let next = match position.snapshot_next {
+            Some(next) => next,
+            None => self.create_shadows(conn, position, tables).await?,
+        };
+        let mut reader = self.read(&position.snapshot_topic.clone(), next, true);
+        let mut chunks = Chunks::new(position);
+        loop {
+            let item = tokio::time::timeout(RECORD_TIMEOUT, reader.next())
+                .await
+                .map_err(|_| position.broken("it ends before its seal"))??;
+            let next = item.offset.next();
+            match item.record {
+                Record::SnapshotRows(rows) => {
+                    chunks.add(position, rows, next, item.bytes)?;
+                    if chunks.bytes >= COMMIT_BYTES {
+                        self.commit(conn, position, tables, &mut chunks).await?;
+                    }
+                }
+                Record::SnapshotEnd(end) => {
+                    self.commit(conn, position, tables, &mut chunks).await?;
+                    return check_seal(position, &end);
+                }
+                Record::SnapshotBegin(_) => {}
+                _ => return Err(position.broken("it holds a record of another kind")),
+            }
+        }
+    }
+
+    async fn create_shadows(
+        &self,
+        conn: &mut MySqlConnection,
+        position: &mut Position,
+        tables: &Tables,
+    ) -> Result<Offset, Error> {
+        for (_, table) in tables.values() {
+            ddl::recreate(conn, self.server, table, SHADOW)
+                .await
+                .map_err(Error::sql("a shadow table"))?;
+        }
+        let first = Offset(1);
+        position.load(conn, first, SnapshotReader::default()).await?;
+        Ok(first)
+    }
+
+    async fn commit(
+        &self,
+        conn: &mut MySqlConnection,
+        position: &mut Position,
+        tables: &Tables,
+        chunks: &mut Chunks,
+    ) -> Result<(), Error> {
+        run(conn, "BEGIN").await?;
+        for rows in &chunks.rows {
+            let Some((_, table)) = tables.get(&rows.table) else {
+                return Err(position.broken(&format!("it has rows of unknown table {}", rows.table)));
+            };
+            let values = whole_rows(position, table, rows)?;
+            let values = values.iter().map(Vec::as_slice);
+            write::upsert(conn, self.server, table, SHADOW, values).await?;
+        }
+        position.load(conn, chunks.next, chunks.read).await?;
+        run(conn, "COMMIT").await?;
+        chunks.rows.clear();
+        chunks.bytes = 0;
+        self.shared.update(|status| {
+            let estimated = status.snapshot.map_or(0, |progress| progress.rows_estimated);
+            status.snapshot = Some(SnapshotProgress {
+                rows: position.loaded.rows,
+                rows_estimated: estimated,
+            });
+        });
+        Ok(())
+    }
+
+    async fn build(&self, conn: &mut MySqlConnection, tables: &Tables) -> Result<(), Error> {
+        for (name, (_, table)) in tables {
+            ddl::add_indexes(conn, table, SHADOW, &self.marts.indexes_for(name))
+                .await
+                .map_err(Error::sql("an index"))?;
+        }
+        self.marts.create(conn, SHADOW).await?;
+        run(conn, "BEGIN").await?;
+        self.marts.build(conn, SHADOW).await?;
+        run(conn, "COMMIT").await
+    }
+}
+
+/// Chunks that are read but not committed.
+struct Chunks {
+    rows: Vec<SnapshotRows>,
+    bytes: usize,
+    read: SnapshotReader,
+    next: Offset,
+}
+
+impl Chunks {
+    fn new(position: &Position) -> Chunks {
+        Chunks {
+            rows: Vec::new(),
+            bytes: 0,
+            read: position.loaded,
+            next: position.snapshot_next.unwrap_or(Offset(1)),
+        }
+    }
+
+    fn add(
+        &mut self,
+        position: &Position,
+        rows: SnapshotRows,
+        next: Offset,
+        bytes: usize,
+    ) -> Result<(), Error> {
+        match self.read.offer(&rows) {
+            SnapshotVerdict::Accept => {
+                self.rows.push(rows);
+                self.bytes += bytes;
+            }
+            SnapshotVerdict::Duplicate => {}
+            SnapshotVerdict::Hole { expected, found } => {
+                let reason = format!("chunk {expected} is missing before chunk {found}");
+                return Err(position.broken(&reason));
+            }
+            SnapshotVerdict::WrongCount { .. } => return Err(position.broken("its count is wrong")),
+        }
+        self.next = next;
+        Ok(())
+    }
+}
+
+impl Position {
+    fn broken(&self, reason: &str) -> Error {
+        Error::Snapshot {
+            topic: self.snapshot_topic.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// The replica tables of these definitions, by name.
+pub(crate) fn derive(schemas: &[millrace_events::TableSchema]) -> Result<Tables, Error> {
+    let mut tables = Tables::new();
+    for schema in schemas {
+        let table = Table::of(schema)?;
+        if tables.insert(table.name.clone(), (schema.clone(), table)).is_some() {
+            return Err(Error::Table(crate::replica::TableError {
+                table: schema.table.clone(),
+                reason: "two Postgres schemas have a table of this name".into(),
+            }));
+        }
+    }
+    Ok(tables)
+}
+
+fn check_seal(position: &Position, end: &SnapshotEnd) -> Result<(), Error> {
+    match position.loaded.seal(end) {
+        SnapshotVerdict::Accept => Ok(()),
+        verdict => Err(position.broken(&format!("its seal does not fit: {verdict:?}"))),
+    }
+}
+
+fn whole_rows(
+    position: &Position,
+    table: &Table,
+    rows: &SnapshotRows,
+) -> Result<Vec<Vec<Value>>, Error> {
+    let whole = |row: &millrace_events::Row| {
+        super::fold::whole_row(row.clone(), table)
+            .map_err(|reason| position.broken(&format!("table {}: {reason}", table.name)))
+    };
+    rows.rows.iter().map(whole).collect()
+}
+
+fn physical_roots(tables: &Tables, marts: &Marts) -> Vec<String> {
+    tables.keys().cloned().chain(marts.tables()).collect()
+}
+
+fn physical_names(tables: &Tables, marts: &Marts) -> Vec<String> {
+    let with_suffixes = |name: String| ["", SHADOW, RETIRED].map(|suffix| format!("{name}{suffix}"));
+    physical_roots(tables, marts)
+        .into_iter()
+        .flat_map(with_suffixes)
+        .collect()
+}
+
+/// Puts all shadow tables in the place of the live ones at once. One RENAME is atomic for readers
+/// and for crashes, so either all shadows are there afterwards or none.
+async fn swap(conn: &mut MySqlConnection, names: &[String]) -> Result<(), Error> {
+    let suffixed = |suffix: &str| -> Vec<String> {
+        names.iter().map(|name| format!("{name}{suffix}")).collect()
+    };
+    let look = Error::sql("a look at the existing tables");
+    let shadows = ddl::existing(conn, &suffixed(SHADOW)).await.map_err(look)?;
+    if !shadows.is_empty() {
+        drop_all(conn, &suffixed(RETIRED)).await?;
+        let look = Error::sql("a look at the existing tables");
+        let live = ddl::existing(conn, names).await.map_err(look)?;
+        let mut renames = Vec::new();
+        for name in names {
+            let [live_name, shadow, retired] =
+                ["", SHADOW, RETIRED].map(|suffix| quoted(&format!("{name}{suffix}")));
+            if live.contains(name) {
+                renames.push(format!("{live_name} TO {retired}"));
+            }
+            renames.push(format!("{shadow} TO {live_name}"));
+        }
+        run(conn, &format!("RENAME TABLE {}", renames.join(", "))).await?;
+    }
+    drop_all(conn, &suffixed(RETIRED)).await
+}
+
+async fn drop_all(conn: &mut MySqlConnection, names: &[String]) -> Result<(), Error> {
+    for name in names {
+        ddl::drop_table(conn, name)
+            .await
+            .map_err(Error::sql("the removal of a table"))?;
+    }
+    Ok(())
+}
+
+async fn run(conn: &mut MySqlConnection, sql: &str) -> Result<(), Error> {
+    conn.execute(sql)
+        .await
+        .map(|_| ())
+        .map_err(Error::sql("a step of the snapshot"))
+}

@@ -1,0 +1,352 @@
+//! What a projector says about itself, and how it is told to hold still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use millrace_events::Lsn;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::log::Offset;
+
+/// The stages of a projector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not connected yet.
+    #[default]
+    Starting,
+    /// The log has no snapshot yet.
+    WaitingForSnapshot,
+    /// The snapshot is loaded into shadow tables.
+    Loading,
+    /// Indexes and marts of the shadow tables are made.
+    Building,
+    /// The shadow tables take their place.
+    Swapping,
+    /// The log is applied as it comes.
+    Live,
+    /// It has ended.
+    Stopped,
+}
+
+/// How far the loading of the snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotProgress {
+    /// Rows loaded.
+    pub rows: u64,
+    /// Rows that capture expected.
+    pub rows_estimated: u64,
+}
+
+/// A hold in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HoldStatus {
+    /// To be named when releasing it.
+    pub id: HoldId,
+    /// Commits before this are still applied.
+    pub stop_before: Option<Lsn>,
+    /// True as soon as the projector stands still.
+    pub reached: bool,
+}
+
+/// A projector at one moment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Status {
+    /// Stage.
+    pub state: State,
+    /// Log that the tables were built from.
+    pub incarnation: Option<String>,
+    /// The tables equal the source at this LSN.
+    pub end_lsn: Option<Lsn>,
+    /// Record that brought it.
+    pub offset: Option<Offset>,
+    /// Every record before this one is accounted for.
+    pub next_offset: Option<Offset>,
+    /// Offset that the next record of the log will get.
+    pub high_watermark: Option<Offset>,
+    /// Records between the two.
+    pub lag_records: Option<u64>,
+    /// When the last applied transaction was committed, by the source's clock.
+    pub source_at: Option<DateTime<Utc>>,
+    /// When it was committed here.
+    pub applied_at: Option<DateTime<Utc>>,
+    /// MySQL transactions since the start.
+    pub batches: u64,
+    /// Source transactions since the start.
+    pub transactions: u64,
+    /// Row changes since the start, before folding.
+    pub changes: u64,
+    /// Transactions that had to be repeated, connections that had to be made anew.
+    pub retries: u64,
+    /// Records that built upon something missing; their re-send is waited for.
+    pub holes: u64,
+    /// While loading.
+    pub snapshot: Option<SnapshotProgress>,
+    /// Hold in force.
+    pub hold: Option<HoldStatus>,
+    /// What is wrong with MySQL, or why it has stopped.
+    pub error: Option<String>,
+    /// What is wrong with the log.
+    pub log_error: Option<String>,
+}
+
+/// Names a hold, so that nobody ends another one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct HoldId(pub u64);
+
+/// How far the projector may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// No further than the commit that is being applied.
+    Now,
+    /// All commits before this LSN, and none after.
+    Before(Lsn),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hold {
+    pub(crate) id: HoldId,
+    pub(crate) until: Until,
+    /// When it ends by itself.
+    pub(crate) deadline: Instant,
+}
+
+/// A request to hold failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HoldError {
+    /// Somebody else holds the projector.
+    #[error("the projector is held by another caller (hold {})", .0.0)]
+    Busy(HoldId),
+    /// The hold is over: released, or beyond its time limit. What was concluded from it is void.
+    #[error("the hold is over; it may have lasted longer than its limit")]
+    Lost,
+    /// It did not come to a standstill in time.
+    #[error("the projector did not come to hold within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// It has already applied commits beyond the LSN.
+    #[error("the projector is already at {0}")]
+    Passed(Lsn),
+}
+
+/// The projector did not get there in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the projector is at {}, {} s were not enough to reach {wanted}", .at.map_or("no LSN".to_owned(), |lsn| lsn.to_string()), .waited.as_secs())]
+pub struct WaitError {
+    /// Where it should be.
+    pub wanted: Lsn,
+    /// Where it is.
+    pub at: Option<Lsn>,
+    /// How long it was waited for.
+    pub waited: Duration,
+}
+
+/// Watches and steers a running projector. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle(pub(crate) Arc<Shared>);
+
+/// What service, reader and handles share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    status: watch::Sender<Status>,
+    hold: watch::Sender<Option<Hold>>,
+    /// No hold lasts longer.
+    hold_max: Duration,
+}
+
+impl Handle {
+    /// The projector as it is now.
+    pub fn status(&self) -> Status {
+        self.0.status.borrow().clone()
+    }
+
+    /// Follows the status.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.0.status.subscribe()
+    }
+
+    /// Lets the projector stand still between two commits, and returns when it does. It goes on by
+    /// itself when the limit of holds is over.
+    pub async fn hold(&self, timeout: Duration) -> Result<HoldId, HoldError> {
+        let id = HoldId(rand::random::<u64>() >> 11);
+        let mut busy = None;
+        self.0.hold.send_if_modified(|hold| match hold {
+            Some(other) => {
+                busy = Some(other.id);
+                false
+            }
+            None => {
+                *hold = Some(Hold {
+                    id,
+                    until: Until::Now,
+                    deadline: Instant::now() + self.0.hold_max,
+                });
+                true
+            }
+        });
+        if let Some(other) = busy {
+            return Err(HoldError::Busy(other));
+        }
+        self.0.show_hold();
+        self.standstill(id, timeout).await?;
+        Ok(id)
+    }
+
+    /// Lets a held projector apply exactly the commits with `commit_lsn < lsn`, and returns when it
+    /// has. If the log has none behind `lsn`, write one into the source.
+    pub async fn stop_before(&self, id: HoldId, lsn: Lsn, timeout: Duration) -> Result<(), HoldError> {
+        let at = self.status().end_lsn.unwrap_or(Lsn::ZERO);
+        if at > lsn {
+            return Err(HoldError::Passed(at));
+        }
+        let mut found = false;
+        self.0.hold.send_if_modified(|hold| {
+            if let Some(hold) = hold.as_mut().filter(|hold| hold.id == id) {
+                hold.until = Until::Before(lsn);
+                found = true;
+            }
+            found
+        });
+        if !found {
+            return Err(HoldError::Lost);
+        }
+        self.0.show_hold();
+        self.standstill(id, timeout).await
+    }
+
+    /// Lets the projector go on. `Ok` proves that the hold was in force until now.
+    pub fn release(&self, id: HoldId) -> Result<(), HoldError> {
+        match self.0.end_hold(id) {
+            true => Ok(()),
+            false => Err(HoldError::Lost),
+        }
+    }
+
+    /// Ends whatever hold there is; for a person whose tool died.
+    pub fn release_any(&self) {
+        self.0.hold.send_replace(None);
+        self.0.show_hold();
+    }
+
+    /// Returns when the tables contain everything up to `lsn`.
+    pub async fn wait_for(&self, lsn: Lsn, timeout: Duration) -> Result<(), WaitError> {
+        let mut status = self.watch();
+        let there = |status: &Status| status.end_lsn.is_some_and(|end| end >= lsn);
+        let reached = tokio::time::timeout(timeout, status.wait_for(there)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(WaitError {
+                wanted: lsn,
+                at: self.status().end_lsn,
+                waited: timeout,
+            }),
+        }
+    }
+
+    async fn standstill(&self, id: HoldId, timeout: Duration) -> Result<(), HoldError> {
+        let mut status = self.watch();
+        let settled = |status: &Status| match status.hold {
+            Some(hold) if hold.id == id => hold.reached,
+            _ => true,
+        };
+        let reached = match tokio::time::timeout(timeout, status.wait_for(settled)).await {
+            Ok(Ok(status)) => status.hold.is_some_and(|hold| hold.id == id),
+            Ok(Err(_)) => false,
+            Err(_) => {
+                self.0.end_hold(id);
+                return Err(HoldError::Timeout(timeout));
+            }
+        };
+        match reached {
+            true => Ok(()),
+            false => Err(HoldError::Lost),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(hold_max: Duration) -> Arc<Shared> {
+        Arc::new(Shared {
+            status: watch::Sender::new(Status::default()),
+            hold: watch::Sender::new(None),
+            hold_max,
+        })
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(|status| {
+            change(status);
+            status.lag_records = match (status.high_watermark, status.next_offset) {
+                (Some(end), Some(next)) => Some(end.0.saturating_sub(next.0)),
+                _ => None,
+            };
+        });
+    }
+
+    pub(crate) fn enter(&self, state: State) {
+        self.update(|status| status.state = state);
+    }
+
+    pub(crate) fn log_failed(&self, error: String) {
+        self.update(|status| status.log_error = Some(error));
+    }
+
+    pub(crate) fn log_works(&self) {
+        self.update(|status| status.log_error = None);
+    }
+
+    /// Follows the holds; the projector obeys.
+    pub(crate) fn holds(&self) -> watch::Receiver<Option<Hold>> {
+        self.hold.subscribe()
+    }
+
+    /// Says that the projector stands still as this hold demands.
+    pub(crate) fn reached(&self, obeyed: &Hold) {
+        self.update(|status| {
+            let current = *self.hold.borrow();
+            if current.is_some_and(|hold| hold.id == obeyed.id && hold.until == obeyed.until) {
+                status.hold = Some(obeyed.status(true));
+            }
+        });
+    }
+
+    /// Ends a hold; false if it was over.
+    pub(crate) fn end_hold(&self, id: HoldId) -> bool {
+        let ended = self.hold.send_if_modified(|hold| {
+            let ours = hold.is_some_and(|hold| hold.id == id);
+            if ours {
+                *hold = None;
+            }
+            ours
+        });
+        self.show_hold();
+        ended
+    }
+
+    /// Copies the hold into the status, as not reached unless the projector was faster.
+    fn show_hold(&self) {
+        self.update(|status| {
+            let current = *self.hold.borrow();
+            let shown = current.map(|hold| hold.status(true));
+            if shown != status.hold {
+                status.hold = current.map(|hold| hold.status(false));
+            }
+        });
+    }
+}
+
+impl Hold {
+    fn status(&self, reached: bool) -> HoldStatus {
+        HoldStatus {
+            id: self.id,
+            stop_before: match self.until {
+                Until::Now => None,
+                Until::Before(lsn) => Some(lsn),
+            },
+            reached,
+        }
+    }
+}

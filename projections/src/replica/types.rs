@@ -1,0 +1,410 @@
+//! Replica tables: which MySQL type holds which Postgres type.
+
+use millrace_events::TableSchema;
+
+use super::{quoted, RETIRED, SHADOW};
+
+/// MySQL: no name is longer.
+const NAME_CHARS_MAX: usize = 64;
+/// InnoDB: no index entry is longer (3072 bytes of utf8mb4).
+const KEY_CHARS_MAX: u32 = 768;
+const KEY_BYTES_MAX: usize = 3072;
+/// InnoDB: columns of a table.
+const COLUMNS_MAX: usize = 1017;
+/// MySQL counts VARCHAR columns into a row of at most 65,535 bytes; the rest stays free for others.
+const VARCHAR_ROW_BYTES_MAX: usize = 48_000;
+
+/// How a column is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `smallint`.
+    SmallInt,
+    /// `integer`.
+    Int,
+    /// `bigint`.
+    BigInt,
+    /// `boolean`, as 0 and 1.
+    Bool,
+    /// `numeric(p,s)` that fits MySQL.
+    Decimal {
+        /// Digits.
+        precision: u32,
+        /// Digits behind the point.
+        scale: u32,
+    },
+    /// `numeric` without modifier, or with one that MySQL lacks: `DECIMAL(65,30)`.
+    DecimalAny,
+    /// `real` and `double precision`. Both as DOUBLE: MySQL prints a FLOAT with six digits only.
+    Double,
+    /// `varchar(n)` that fits into a row, and text of a key.
+    VarChar(u32),
+    /// `char(n)`; trailing blanks are not significant.
+    BlankPadded(u32),
+    /// Text of any length: `text`, `json`, `jsonb`, and Postgres' text output of every other type.
+    LongText,
+    /// `uuid`.
+    Uuid,
+    /// `date`.
+    Date,
+    /// `timestamp`, and `timestamptz` in UTC.
+    DateTime,
+    /// `time`.
+    Time,
+    /// `bytea`.
+    LongBlob,
+    /// `bytea` of a key.
+    VarBinary(u32),
+}
+
+/// A column of a replica table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The same as in Postgres.
+    pub name: String,
+    /// Part of the primary key.
+    pub key: bool,
+    /// How it is stored.
+    pub kind: Kind,
+}
+
+/// A replica table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The same as in Postgres.
+    pub name: String,
+    /// In the order of the source.
+    pub columns: Vec<Column>,
+    /// Positions of the key columns in `columns`; never empty.
+    pub key: Vec<usize>,
+}
+
+/// This table cannot be replicated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("table {table} cannot be replicated: {reason}")]
+pub struct TableError {
+    /// Its name.
+    pub table: String,
+    /// What is in the way.
+    pub reason: String,
+}
+
+impl Table {
+    /// Derives the replica of a source table.
+    pub fn of(schema: &TableSchema) -> Result<Table, TableError> {
+        let fail = |reason: String| TableError {
+            table: schema.table.clone(),
+            reason,
+        };
+        check_names(schema).map_err(fail)?;
+        let mut columns: Vec<Column> = schema
+            .columns
+            .iter()
+            .map(|column| Column {
+                name: column.name.clone(),
+                key: column.key,
+                kind: kind_of(&column.type_name, column.key),
+            })
+            .collect();
+        widen_to_fit(&mut columns);
+        let key: Vec<usize> = (0..columns.len()).filter(|&i| columns[i].key).collect();
+        if key.is_empty() {
+            return Err(fail("it has no primary key".into()));
+        }
+        narrow_key(&mut columns, &key);
+        Ok(Table {
+            name: schema.table.clone(),
+            columns,
+            key,
+        })
+    }
+
+    /// The key columns, in order.
+    pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
+        self.key.iter().map(|&i| &self.columns[i])
+    }
+
+    /// Position of a column.
+    pub fn position(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == column)
+    }
+}
+
+impl Column {
+    /// The column's type as DDL, without the collation that its table gives.
+    pub fn sql_type(&self) -> String {
+        match self.kind {
+            Kind::SmallInt => "SMALLINT".into(),
+            Kind::Int => "INT".into(),
+            Kind::BigInt => "BIGINT".into(),
+            Kind::Bool => "TINYINT(1)".into(),
+            Kind::Decimal { precision, scale } => format!("DECIMAL({precision},{scale})"),
+            Kind::DecimalAny => "DECIMAL(65,30)".into(),
+            Kind::Double => "DOUBLE".into(),
+            Kind::VarChar(n) => format!("VARCHAR({n})"),
+            Kind::BlankPadded(n) if n <= 255 => format!("CHAR({n})"),
+            Kind::BlankPadded(n) => format!("VARCHAR({n})"),
+            Kind::LongText => "LONGTEXT".into(),
+            Kind::Uuid => "CHAR(36)".into(),
+            Kind::Date => "DATE".into(),
+            Kind::DateTime => "DATETIME(6)".into(),
+            Kind::Time => "TIME(6)".into(),
+            Kind::LongBlob => "LONGBLOB".into(),
+            Kind::VarBinary(n) => format!("VARBINARY({n})"),
+        }
+    }
+
+    /// An expression over the column, whose text [`super::from_server`] turns into the canonical form.
+    pub fn select_expression(&self) -> String {
+        let name = quoted(&self.name);
+        match self.kind {
+            Kind::LongBlob | Kind::VarBinary(_) => format!("HEX({name})"),
+            Kind::LongText | Kind::VarChar(_) | Kind::BlankPadded(_) | Kind::Uuid => name,
+            _ => format!("CAST({name} AS CHAR)"),
+        }
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::LongText | Kind::VarChar(_) | Kind::BlankPadded(_)
+        )
+    }
+}
+
+fn check_names(schema: &TableSchema) -> Result<(), String> {
+    let longest = NAME_CHARS_MAX - SHADOW.len().max(RETIRED.len());
+    if schema.table.chars().count() > longest {
+        return Err(format!("its name is longer than {longest} characters"));
+    }
+    if schema.table.to_lowercase().starts_with("millrace_") {
+        return Err("names that begin with millrace_ are reserved".into());
+    }
+    if schema.columns.len() > COLUMNS_MAX {
+        return Err(format!("it has more than {COLUMNS_MAX} columns"));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for column in &schema.columns {
+        if column.name.chars().count() > NAME_CHARS_MAX {
+            return Err(format!("column {} has too long a name", column.name));
+        }
+        if !seen.insert(column.name.to_lowercase()) {
+            return Err(format!(
+                "column {} differs from another one only by case, which MySQL ignores",
+                column.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn kind_of(type_name: &str, key: bool) -> Kind {
+    let (base, modifiers) = split_modifiers(type_name);
+    match base.as_str() {
+        "smallint" => Kind::SmallInt,
+        "integer" => Kind::Int,
+        "bigint" => Kind::BigInt,
+        "boolean" => Kind::Bool,
+        "numeric" => decimal(&modifiers),
+        "real" | "double precision" => Kind::Double,
+        "character varying" => match modifiers.first() {
+            Some(&n) if (1..=i64::from(u16::MAX)).contains(&n) => Kind::VarChar(n as u32),
+            _ => long_text(key),
+        },
+        "character" => match modifiers.first() {
+            Some(&n) if (1..=i64::from(u16::MAX)).contains(&n) => Kind::BlankPadded(n as u32),
+            _ => long_text(key),
+        },
+        "uuid" => Kind::Uuid,
+        "date" => Kind::Date,
+        "timestamp without time zone" | "timestamp with time zone" | "timestamp"
+        | "timestamptz" => Kind::DateTime,
+        "time without time zone" | "time" => Kind::Time,
+        "bytea" if key => Kind::VarBinary(KEY_BYTES_MAX as u32),
+        "bytea" => Kind::LongBlob,
+        _ => long_text(key),
+    }
+}
+
+fn long_text(key: bool) -> Kind {
+    if key {
+        Kind::VarChar(KEY_CHARS_MAX)
+    } else {
+        Kind::LongText
+    }
+}
+
+fn decimal(modifiers: &[i64]) -> Kind {
+    match *modifiers {
+        [precision] if (1..=65).contains(&precision) => Kind::Decimal {
+            precision: precision as u32,
+            scale: 0,
+        },
+        [precision, scale]
+            if (1..=65).contains(&precision) && (0..=30).contains(&scale) && scale <= precision =>
+        {
+            Kind::Decimal {
+                precision: precision as u32,
+                scale: scale as u32,
+            }
+        }
+        _ => Kind::DecimalAny,
+    }
+}
+
+/// `timestamp(3) without time zone` becomes (`timestamp without time zone`, [3]).
+fn split_modifiers(type_name: &str) -> (String, Vec<i64>) {
+    if type_name.ends_with("[]") {
+        return (type_name.to_owned(), Vec::new());
+    }
+    let Some((before, rest)) = type_name.split_once('(') else {
+        return (type_name.to_owned(), Vec::new());
+    };
+    let (inside, after) = rest.split_once(')').unwrap_or((rest, ""));
+    let modifiers = inside.split(',').map(|m| m.trim().parse()).collect();
+    match modifiers {
+        Ok(modifiers) => (format!("{before}{after}"), modifiers),
+        Err(_) => (type_name.to_owned(), Vec::new()),
+    }
+}
+
+/// VARCHARs beyond what a row may hold become LONGTEXT, the widest first.
+fn widen_to_fit(columns: &mut [Column]) {
+    fn row_bytes(columns: &[Column]) -> usize {
+        let width = |c: &Column| match c.kind {
+            Kind::VarChar(n) | Kind::BlankPadded(n) => 4 * n as usize + 2,
+            _ => 0,
+        };
+        columns.iter().filter(|c| !c.key).map(width).sum()
+    }
+    while row_bytes(columns) > VARCHAR_ROW_BYTES_MAX {
+        let widest = columns
+            .iter_mut()
+            .filter(|c| !c.key && c.is_text())
+            .max_by_key(|c| match c.kind {
+                Kind::VarChar(n) | Kind::BlankPadded(n) => n,
+                _ => 0,
+            });
+        match widest {
+            Some(column) => column.kind = Kind::LongText,
+            None => return,
+        }
+    }
+}
+
+/// Text and bytes of a composite key share what an index entry may hold.
+fn narrow_key(columns: &mut [Column], key: &[usize]) {
+    let wide = key
+        .iter()
+        .filter(|&&i| columns[i].is_text() || matches!(columns[i].kind, Kind::VarBinary(_)))
+        .count();
+    if wide == 0 {
+        return;
+    }
+    // 16 bytes hold any number, date or time; a UUID takes 144.
+    let fixed: usize = key
+        .iter()
+        .map(|&i| match columns[i].kind {
+            Kind::Uuid => 144,
+            Kind::DecimalAny | Kind::Decimal { .. } => 32,
+            _ => 16,
+        })
+        .sum();
+    let share = (KEY_BYTES_MAX.saturating_sub(fixed + 16 * wide) / wide).max(16) as u32;
+    for &i in key {
+        columns[i].kind = match columns[i].kind {
+            Kind::VarChar(n) if key.len() > 1 || n > KEY_CHARS_MAX => {
+                Kind::VarChar(n.min(share / 4))
+            }
+            Kind::BlankPadded(n) => Kind::BlankPadded(n.min(share / 4)),
+            Kind::VarBinary(n) if key.len() > 1 => Kind::VarBinary(n.min(share)),
+            Kind::LongText => Kind::VarChar(share / 4),
+            other => other,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_events::{Column as SourceColumn, SchemaId};
+
+    fn schema(columns: &[(&str, &str, bool)]) -> TableSchema {
+        TableSchema {
+            id: SchemaId(1),
+            namespace: "source".into(),
+            table: "t".into(),
+            columns: columns
+                .iter()
+                .map(|(name, type_name, key)| SourceColumn {
+                    name: (*name).into(),
+                    type_name: (*type_name).into(),
+                    oid: 0,
+                    type_mod: -1,
+                    key: *key,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn postgres_types_map_to_mysql_types() {
+        let cases = [
+            ("smallint", "SMALLINT"),
+            ("integer", "INT"),
+            ("bigint", "BIGINT"),
+            ("boolean", "TINYINT(1)"),
+            ("numeric(12,2)", "DECIMAL(12,2)"),
+            ("numeric(8,0)", "DECIMAL(8,0)"),
+            ("numeric", "DECIMAL(65,30)"),
+            ("numeric(80,2)", "DECIMAL(65,30)"),
+            ("numeric(3,-2)", "DECIMAL(65,30)"),
+            ("real", "DOUBLE"),
+            ("double precision", "DOUBLE"),
+            ("text", "LONGTEXT"),
+            ("character varying(255)", "VARCHAR(255)"),
+            ("character varying", "LONGTEXT"),
+            ("character(3)", "CHAR(3)"),
+            ("date", "DATE"),
+            ("timestamp without time zone", "DATETIME(6)"),
+            ("timestamp(3) with time zone", "DATETIME(6)"),
+            ("time without time zone", "TIME(6)"),
+            ("time with time zone", "LONGTEXT"),
+            ("uuid", "CHAR(36)"),
+            ("jsonb", "LONGTEXT"),
+            ("bytea", "LONGBLOB"),
+            ("integer[]", "LONGTEXT"),
+            ("numeric(10,2)[]", "LONGTEXT"),
+            ("source.order_status", "LONGTEXT"),
+        ];
+        for (source, expected) in cases {
+            let table = Table::of(&schema(&[("id", "integer", true), ("c", source, false)]))
+                .expect("replicable");
+            assert_eq!(table.columns[1].sql_type(), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn text_keys_fit_into_an_index_entry() {
+        let one = Table::of(&schema(&[("k", "text", true)])).expect("replicable");
+        assert_eq!(one.columns[0].sql_type(), "VARCHAR(768)");
+        let two = Table::of(&schema(&[("a", "text", true), ("b", "text", true)]));
+        let bytes: u32 = two
+            .expect("replicable")
+            .columns
+            .iter()
+            .map(|c| match c.kind {
+                Kind::VarChar(n) => 4 * n,
+                _ => 0,
+            })
+            .sum();
+        assert!(bytes <= 3072, "{bytes}");
+    }
+
+    #[test]
+    fn tables_that_mysql_cannot_hold_are_named() {
+        let error = Table::of(&schema(&[("a", "text", false)])).expect_err("no key");
+        assert!(error.to_string().contains("no primary key"));
+        let error = Table::of(&schema(&[("a", "integer", true), ("A", "text", false)]));
+        assert!(error.expect_err("case").to_string().contains("case"));
+    }
+}
