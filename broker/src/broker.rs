@@ -1,0 +1,272 @@
+//! Opening, running and stopping a broker.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fluvio_sc_schema::spu::SpuSpec;
+use fluvio_controlplane_metadata::spu::{Endpoint, IngressAddr, IngressPort, SpuType};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::{self, Catalog, SPU_ID};
+use crate::config::{Config, Storage};
+use crate::controller::{Controller, Watching};
+use crate::data::DataPlane;
+use crate::disk::{DataDir, DataDirError, Sync};
+use crate::positions::Positions;
+use crate::smart::Engine;
+
+/// Why a broker could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// What is stored cannot be read.
+    #[error("cannot open what is stored: {0}")]
+    Stored(#[source] io::Error),
+    /// The WebAssembly runtime does not start on this machine.
+    #[error("cannot start the SmartModule engine: {0}")]
+    Engine(String),
+}
+
+/// A single-node broker for Fluvio clients.
+#[derive(Debug)]
+pub struct Broker;
+
+/// A running broker. Dropping it stops accepting and serving; [`Handle::shutdown`] also waits.
+pub struct Handle {
+    sc_addr: SocketAddr,
+    spu_addr: SocketAddr,
+    data_dir: PathBuf,
+    temporary: bool,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    appends: TaskTracker,
+    catalog: Option<Arc<Catalog>>,
+}
+
+impl Broker {
+    /// Opens the data, recovers what a crash left behind, and serves on both addresses.
+    ///
+    /// # Errors
+    /// If the data directory is in use, of another format or damaged, or an address is taken.
+    pub async fn open(config: Config) -> Result<Handle, OpenError> {
+        let (data_dir, sync) = place(&config.storage);
+        let controller = listen(config.sc_bind).await?;
+        let data_plane = listen(config.spu_bind).await?;
+        let (sc_addr, spu_addr) = (local(&controller, config.sc_bind)?, local(&data_plane, config.spu_bind)?);
+        let spu = spu_spec(&config, spu_addr);
+        let (appends, limits, dir) = (TaskTracker::new(), config.limits.clone(), data_dir.clone());
+        let tracker = appends.clone();
+        let opened = tokio::task::spawn_blocking(move || open_data(&dir, sync, spu, &limits, &tracker)).await;
+        let parts = opened.map_err(|error| OpenError::Stored(io::Error::other(error)))??;
+        let handle = Handle {
+            sc_addr,
+            spu_addr,
+            data_dir,
+            temporary: sync == Sync::Never,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            appends,
+            catalog: Some(parts.catalog.clone()),
+        };
+        handle.start(parts, config, controller, data_plane);
+        Ok(handle)
+    }
+}
+
+/// What the two listeners serve.
+struct Parts {
+    catalog: Arc<Catalog>,
+    positions: Arc<Positions>,
+    engine: Arc<Engine>,
+    data: Arc<DataDir>,
+}
+
+impl Handle {
+    /// Where clients connect to.
+    #[must_use]
+    pub fn sc_addr(&self) -> SocketAddr {
+        self.sc_addr
+    }
+
+    /// Where records are produced and consumed; clients learn it from the controller.
+    #[must_use]
+    pub fn spu_addr(&self) -> SocketAddr {
+        self.spu_addr
+    }
+
+    /// Stops serving, finishes what is being written, and releases the data directory.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.appends.close();
+        self.appends.wait().await;
+        let (catalog, data_dir, temporary) = (self.catalog.take(), self.data_dir.clone(), self.temporary);
+        let finish = move || {
+            for (_, log) in catalog.iter().flat_map(|catalog| catalog.logs()) {
+                if let Err(error) = log.close() {
+                    tracing::warn!(%error, "the next start will read the last segment as a whole");
+                }
+            }
+            drop(catalog);
+            if temporary {
+                let _ = std::fs::remove_dir_all(data_dir);
+            }
+        };
+        let _ = tokio::task::spawn_blocking(finish).await;
+    }
+
+    fn start(&self, parts: Parts, config: Config, controller: TcpListener, data_plane: TcpListener) {
+        let Parts { catalog, positions, engine, data } = parts;
+        let sc = Arc::new(Controller {
+            catalog: catalog.clone(),
+            positions: positions.clone(),
+            watching: Watching::default(),
+            frame_bytes_max: config.limits.frame_bytes_max,
+        });
+        let spu = Arc::new(DataPlane {
+            catalog: catalog.clone(),
+            positions,
+            engine,
+            inflight: Arc::new(Semaphore::new(config.limits.inflight_bytes_max)),
+            limits: config.limits.clone(),
+        });
+        let (stop, max) = (&self.stop, config.limits.connections_max);
+        let tracker = &self.tasks;
+        self.spawn(accept(controller, max, tracker.clone(), stop.clone(), move |stream, stop| sc.clone().serve(stream, stop)));
+        self.spawn(accept(data_plane, max, tracker.clone(), stop.clone(), move |stream, stop| spu.clone().serve(stream, stop)));
+        self.spawn(retain(catalog, data, config.limits.retention_interval, stop.clone()));
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("sc_addr", &self.sc_addr).field("spu_addr", &self.spu_addr).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn place(storage: &Storage) -> (PathBuf, Sync) {
+    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    match storage {
+        Storage::Directory(path) => (path.clone(), Sync::Always),
+        Storage::Temporary => {
+            let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+            let name = format!("millrace-broker-{}-{now}-{count}", std::process::id());
+            (std::env::temp_dir().join(name), Sync::Never)
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, OpenError> {
+    TcpListener::bind(address).await.map_err(|source| OpenError::Bind { address, source })
+}
+
+fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, OpenError> {
+    listener.local_addr().map_err(|source| OpenError::Bind { address, source })
+}
+
+fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
+    let own = if spu_addr.ip().is_unspecified() { "127.0.0.1".to_owned() } else { spu_addr.ip().to_string() };
+    let host = config.advertised_host.clone().unwrap_or(own);
+    let ingress = vec![IngressAddr { hostname: Some(host.clone()), ip: None }];
+    SpuSpec {
+        id: SPU_ID,
+        spu_type: SpuType::Custom,
+        public_endpoint: IngressPort { port: spu_addr.port(), ingress, ..IngressPort::default() },
+        private_endpoint: Endpoint { port: 0, host: host.clone(), ..Endpoint::default() },
+        rack: None,
+        public_endpoint_local: Some(Endpoint { port: spu_addr.port(), host, ..Endpoint::default() }),
+    }
+}
+
+fn open_data(dir: &std::path::Path, sync: Sync, spu: SpuSpec, limits: &crate::Limits, appends: &TaskTracker) -> Result<Parts, OpenError> {
+    let data = Arc::new(DataDir::open(dir, sync)?);
+    let engine = Engine::new(limits).map_err(|error| OpenError::Engine(format!("{error:#}")))?;
+    let catalog = Arc::new(Catalog::open(&data, spu, limits, appends).map_err(OpenError::Stored)?);
+    let positions = Arc::new(Positions::open(data.clone(), appends.clone()).map_err(OpenError::Stored)?);
+    Ok(Parts { catalog, positions, engine, data })
+}
+
+/// Serves connections until stopped; errors end one connection, never the broker.
+async fn accept<F>(
+    listener: TcpListener,
+    connections_max: usize,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    serve: impl Fn(TcpStream, CancellationToken) -> F,
+) where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(connections_max));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => match places.clone().try_acquire_owned() {
+                Ok(place) => {
+                    let served = serve(stream, stop.clone());
+                    tasks.spawn(async move {
+                        if let Err(error) = served.await {
+                            tracing::debug!(%peer, %error, "connection ends");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(_) => tracing::warn!(%peer, connections_max, "too many connections; closed one"),
+            },
+            Err(error) => {
+                // Out of file descriptors, most likely; the connections that hold them will end.
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Applies the topics' retention now and then. Keeps the data directory locked while it runs.
+async fn retain(catalog: Arc<Catalog>, _data: Arc<DataDir>, interval: std::time::Duration, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return,
+        }
+        let logs = catalog.logs();
+        let sweep = move || {
+            for (spec, log) in logs {
+                if let Err(error) = log.retain(catalog::retention(&spec)) {
+                    tracing::warn!(%error, "retention could not remove a segment");
+                }
+            }
+        };
+        let _ = tokio::task::spawn_blocking(sweep).await;
+    }
+}

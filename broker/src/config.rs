@@ -1,0 +1,103 @@
+//! What the embedder decides: where the data lives, where to listen, and every limit.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a broker keeps its data.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// A directory that survives restarts. An acknowledged record has been fsynced there.
+    Directory(PathBuf),
+    /// A directory of its own under the system's temporary directory, removed at shutdown.
+    /// Nothing is fsynced: for tests and throw-away demos only.
+    Temporary,
+}
+
+/// Everything a [`Broker`](crate::Broker) is opened with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the data lives.
+    pub storage: Storage,
+    /// Address of the controller's public API, the one clients are given. Port 0 picks a free one.
+    pub sc_bind: SocketAddr,
+    /// Address of the data plane. Clients learn it from the controller. Port 0 picks a free one.
+    pub spu_bind: SocketAddr,
+    /// Host name under which clients reach `spu_bind`; by default its own address, or
+    /// `127.0.0.1` if that is unspecified (`0.0.0.0`).
+    pub advertised_host: Option<String>,
+    /// Limits on everything that could grow.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A broker on free loopback ports, with default limits.
+    #[must_use]
+    pub fn on_loopback(storage: Storage) -> Self {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            storage,
+            sc_bind: any_port,
+            spu_bind: any_port,
+            advertised_host: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Limits, each with the reason for its default.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at once on each listener; more are closed at once.
+    pub connections_max: usize,
+    /// A request frame. A real SPU takes batches up to 32 MiB; the rest is room for several.
+    pub frame_bytes_max: usize,
+    /// A batch of records, as on a real SPU.
+    pub batch_bytes_max: usize,
+    /// Produced bytes waiting for their fsync, over all connections.
+    pub inflight_bytes_max: usize,
+    /// Bytes in one fetch response, whatever the client asks for (at least one batch is sent).
+    pub response_bytes_max: usize,
+    /// Streams open on one connection. A client does not say when it drops one, so the one
+    /// longest without an acknowledgement makes room.
+    pub streams_per_connection_max: usize,
+    /// Partitions of one topic.
+    pub partitions_per_topic_max: u32,
+    /// Segment size where the topic does not set one.
+    pub segment_bytes_default: u64,
+    /// How often closed segments are checked against the topics' retention.
+    pub retention_interval: Duration,
+    /// An inflated SmartModule.
+    pub wasm_bytes_max: usize,
+    /// Linear memory of one SmartModule instance.
+    pub wasm_memory_bytes_max: usize,
+    /// The guest code leaks its output buffers; an instance is replaced after so much output.
+    pub wasm_recycle_bytes: usize,
+    /// Time for one call (one batch through one module).
+    pub wasm_call_time_max: Duration,
+    /// A decompressed batch given to a SmartModule.
+    pub inflated_batch_bytes_max: usize,
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            frame_bytes_max: 48 * MIB,
+            batch_bytes_max: 32 * MIB,
+            inflight_bytes_max: 256 * MIB,
+            response_bytes_max: 64 * MIB,
+            streams_per_connection_max: 1024,
+            partitions_per_topic_max: 1024,
+            segment_bytes_default: 128 * MIB as u64,
+            retention_interval: Duration::from_secs(10),
+            wasm_bytes_max: 64 * MIB,
+            wasm_memory_bytes_max: 1024 * MIB,
+            wasm_recycle_bytes: 64 * MIB,
+            wasm_call_time_max: Duration::from_secs(30),
+            inflated_batch_bytes_max: 128 * MIB,
+        }
+    }
+}

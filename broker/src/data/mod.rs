@@ -1,0 +1,115 @@
+//! The data plane's public API (the "SPU" of a real cluster): produce, stream, offsets.
+
+mod consumer;
+mod produce;
+mod sessions;
+mod stream;
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use fluvio_protocol::link::versions::{ApiVersionKey, ApiVersionsResponse};
+use fluvio_protocol::{Encoder, Version};
+use fluvio_spu_schema::server::SpuServerApiKey;
+use futures_util::StreamExt;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Catalog;
+use crate::config::Limits;
+use crate::net::{self, Frame, Outbox};
+use crate::positions::Positions;
+use crate::request::Request;
+use crate::smart::Engine;
+use sessions::Sessions;
+
+/// Newest version of the data plane's requests (`COMMON_VERSION` of `fluvio-spu-schema` 0.50).
+const VERSION_MAX: Version = 25;
+/// Before this version a stream names its SmartModules in another way.
+const VERSION_MIN_STREAM: Version = 18;
+
+/// What all connections to the data plane share.
+pub(crate) struct DataPlane {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) positions: Arc<Positions>,
+    pub(crate) engine: Arc<Engine>,
+    /// Produced bytes waiting for their fsync.
+    pub(crate) inflight: Arc<Semaphore>,
+    pub(crate) limits: Limits,
+}
+
+/// One client's connection.
+struct Connection {
+    plane: Arc<DataPlane>,
+    outbox: Outbox,
+    sessions: Sessions,
+    /// Cancelled when the connection ends, by whichever side.
+    gone: CancellationToken,
+}
+
+impl DataPlane {
+    /// Serves a connection until the client closes it, breaks the protocol, or `stop` is cancelled.
+    pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, stop: CancellationToken) -> io::Result<()> {
+        let (mut inbox, outbox) = net::split(stream, self.limits.frame_bytes_max)?;
+        let gone = stop.child_token();
+        let _end_of_streams = gone.clone().drop_guard();
+        let sessions = Sessions::new(self.limits.streams_per_connection_max);
+        let mut connection = Connection { plane: self, outbox, sessions, gone };
+        loop {
+            let frame = tokio::select! {
+                frame = inbox.next() => frame,
+                () = stop.cancelled() => return Ok(()),
+            };
+            match frame {
+                Some(frame) => connection.handle(frame?).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Connection {
+    async fn handle(&mut self, frame: BytesMut) -> io::Result<()> {
+        let request = Request::parse(frame.freeze())?;
+        if request.version < 0 || request.version > VERSION_MAX {
+            return Err(unsupported(&request));
+        }
+        match request.key {
+            key if key == SpuServerApiKey::ApiVersion as u16 => self.api_versions(&request).await,
+            key if key == SpuServerApiKey::Produce as u16 => self.produce(&request).await,
+            key if key == SpuServerApiKey::FetchOffsets as u16 => self.fetch_offsets(&request).await,
+            key if key == SpuServerApiKey::StreamFetch as u16 => self.stream_fetch(&request),
+            key if key == SpuServerApiKey::UpdateOffsets as u16 => self.update_offsets(&request).await,
+            key if key == SpuServerApiKey::UpdateConsumerOffset as u16 => self.update_consumer_offset(&request).await,
+            key if key == SpuServerApiKey::DeleteConsumerOffset as u16 => self.delete_consumer_offset(&request).await,
+            key if key == SpuServerApiKey::FetchConsumerOffsets as u16 => self.fetch_consumer_offsets(&request).await,
+            _ => Err(unsupported(&request)),
+        }
+    }
+
+    async fn answer<R: Encoder>(&self, request: &Request, response: &R) -> io::Result<()> {
+        let frame = Frame::response(request.correlation, request.version, response)?;
+        self.outbox.send(frame).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    async fn api_versions(&self, request: &Request) -> io::Result<()> {
+        let range = |key: SpuServerApiKey, min_version, max_version| ApiVersionKey { api_key: key as i16, min_version, max_version };
+        let api_keys = vec![
+            range(SpuServerApiKey::ApiVersion, 0, 2),
+            range(SpuServerApiKey::Produce, 0, VERSION_MAX),
+            range(SpuServerApiKey::FetchOffsets, 0, VERSION_MAX),
+            range(SpuServerApiKey::StreamFetch, VERSION_MIN_STREAM, VERSION_MAX),
+            range(SpuServerApiKey::UpdateOffsets, 0, 0),
+            range(SpuServerApiKey::UpdateConsumerOffset, 23, VERSION_MAX),
+            range(SpuServerApiKey::DeleteConsumerOffset, 23, VERSION_MAX),
+            range(SpuServerApiKey::FetchConsumerOffsets, 23, VERSION_MAX),
+        ];
+        self.answer(request, &ApiVersionsResponse { api_keys, ..Default::default() }).await
+    }
+}
+
+fn unsupported(request: &Request) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("version {} of api {}", request.version, request.key))
+}

@@ -1,0 +1,147 @@
+//! Appending a group of requests with one fsync.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::segment::Segment;
+use super::{AppendError, Log};
+use crate::batch;
+use crate::group::Sink;
+
+/// Admitted batches to append, and whom to tell.
+pub(super) struct Append {
+    pub(super) batches: Bytes,
+    pub(super) done: oneshot::Sender<Result<i64, AppendError>>,
+}
+
+/// What only the one who appends knows.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    /// A write or fsync failed: the file may hold bytes behind its durable end.
+    needs_repair: bool,
+}
+
+/// Bytes of a group written to one segment and not yet synced.
+struct Pending {
+    segment: Arc<Segment>,
+    buffer: Vec<u8>,
+    next_offset: i64,
+}
+
+impl Sink for Log {
+    type Item = Append;
+
+    fn commit(&self, group: Vec<Append>) {
+        let mut answers = Vec::with_capacity(group.len());
+        let result = self.write_group(&group, &mut answers);
+        if result.is_err() {
+            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.needs_repair = true;
+        }
+        for (at, append) in group.into_iter().enumerate() {
+            let answer = match (answers.get(at), &result) {
+                (Some(Err(refused)), _) => Err(refused.clone()),
+                (Some(Ok(base)), Ok(())) => Ok(*base),
+                (_, Err(error)) => Err(error.clone()),
+                (None, Ok(())) => Err(AppendError::Storage("not written".to_owned())),
+            };
+            let _ = append.done.send(answer);
+        }
+    }
+}
+
+impl Log {
+    /// Writes and syncs the group; `answers` gets an entry for each request looked at. An error
+    /// fails all of them, the ones already synced included: to a client a failed produce is an
+    /// unknown outcome, and never a lost one.
+    fn write_group(&self, group: &[Append], answers: &mut Vec<Result<i64, AppendError>>) -> Result<(), AppendError> {
+        if self.bounds.borrow().deleted {
+            return Err(AppendError::Deleted);
+        }
+        self.repair()?;
+        let mut pending = self.active_segment()?;
+        for append in group {
+            answers.push(self.stage(append, &mut pending)?);
+        }
+        self.flush(&mut pending)
+    }
+
+    fn stage(&self, append: &Append, pending: &mut Pending) -> Result<Result<i64, AppendError>, AppendError> {
+        let limit = self.options.segment_bytes;
+        if batch::walk(&append.batches).any(|(_, header)| header.bytes as u64 > limit) {
+            return Ok(Err(AppendError::TooLarge));
+        }
+        let first = pending.next_offset;
+        for (at, header) in batch::walk(&append.batches) {
+            let used = pending.segment.bytes() + pending.buffer.len() as u64;
+            if used > 0 && used + header.bytes as u64 > limit {
+                self.roll(pending)?;
+            }
+            let start = pending.buffer.len();
+            pending.buffer.extend_from_slice(&append.batches[at..at + header.bytes]);
+            batch::set_base_offset(&mut pending.buffer[start..], pending.next_offset);
+            pending.next_offset += header.offsets();
+        }
+        Ok(Ok(first))
+    }
+
+    fn active_segment(&self) -> Result<Pending, AppendError> {
+        let active = self.segments().last().cloned();
+        let segment = match active {
+            Some(segment) => segment,
+            None => self.add_segment(self.bounds.borrow().end)?,
+        };
+        let next_offset = segment.next_offset();
+        Ok(Pending { segment, buffer: Vec::new(), next_offset })
+    }
+
+    fn add_segment(&self, base: i64) -> Result<Arc<Segment>, AppendError> {
+        let segment = Arc::new(Segment::create(&self.dir, base, self.options.sync)?);
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment.clone());
+        Ok(segment)
+    }
+
+    fn roll(&self, pending: &mut Pending) -> Result<(), AppendError> {
+        self.flush(pending)?;
+        pending.segment.save_index(self.options.sync)?;
+        pending.segment = self.add_segment(pending.next_offset)?;
+        Ok(())
+    }
+
+    /// Makes the staged bytes durable, then visible.
+    fn flush(&self, pending: &mut Pending) -> Result<(), AppendError> {
+        if pending.buffer.is_empty() {
+            return Ok(());
+        }
+        pending.segment.write(pending.segment.bytes(), &pending.buffer)?;
+        pending.segment.sync(self.options.sync)?;
+        pending.segment.publish(&pending.buffer);
+        pending.buffer.clear();
+        self.bounds.send_modify(|bounds| bounds.end = pending.next_offset);
+        Ok(())
+    }
+
+    /// After a failure: cuts what may have been written behind the durable end.
+    fn repair(&self) -> Result<(), AppendError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.needs_repair {
+            if let Some(active) = self.segments().last() {
+                active.truncate(active.bytes(), self.options.sync)?;
+            }
+            writer.needs_repair = false;
+        }
+        Ok(())
+    }
+}
+
+impl From<io::Error> for AppendError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Storage(error.to_string()),
+        }
+    }
+}

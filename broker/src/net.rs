@@ -1,0 +1,108 @@
+//! Frames on a socket: a length, then a request or a response.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fluvio_protocol::Encoder;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+
+/// Responses waiting for a slow client, per connection.
+const OUTBOX_FRAMES_MAX: usize = 32;
+/// Small frames that are ready together leave in one write.
+const COALESCE_BYTES: usize = 16 * 1024;
+
+/// One response: an encoded head (its length prefix included) and raw bytes that end it.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    head: Bytes,
+    body: Bytes,
+}
+
+impl Frame {
+    /// Encodes a response to the request with this correlation id, at the request's version.
+    pub(crate) fn response<R: Encoder>(correlation: i32, version: i16, response: &R) -> io::Result<Self> {
+        Self::with_body(correlation, version, response, Bytes::new())
+    }
+
+    /// As [`Frame::response`], followed by `records`; the response must end in an empty byte
+    /// string, whose length field is replaced. The records are not copied.
+    pub(crate) fn with_records<R: Encoder>(correlation: i32, version: i16, response: &R, records: Bytes) -> io::Result<Self> {
+        Self::with_body(correlation, version, response, records)
+    }
+
+    fn with_body<R: Encoder>(correlation: i32, version: i16, response: &R, body: Bytes) -> io::Result<Self> {
+        let mut head = BytesMut::with_capacity(256);
+        head.put_i32(0);
+        head.put_i32(correlation);
+        response.encode(&mut head, version)?;
+        let frame_len = length(head.len() - 4 + body.len())?;
+        head[..4].copy_from_slice(&frame_len.to_be_bytes());
+        if !body.is_empty() {
+            let at = head.len() - 4;
+            head[at..].copy_from_slice(&length(body.len())?.to_be_bytes());
+        }
+        Ok(Self { head: head.freeze(), body })
+    }
+
+    fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+fn length(len: usize) -> io::Result<i32> {
+    i32::try_from(len).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "response over 2 GiB"))
+}
+
+/// Where a connection's tasks put their responses; one task writes them in this order.
+pub(crate) type Outbox = mpsc::Sender<Frame>;
+
+/// Requests of a connection; a length that is negative or above the limit ends it.
+pub(crate) type Inbox = FramedRead<OwnedReadHalf, LengthDelimitedCodec>;
+
+/// Splits a connection into its requests and an outbox, written by a task that ends with it.
+pub(crate) fn split(stream: TcpStream, frame_bytes_max: usize) -> io::Result<(Inbox, Outbox)> {
+    stream.set_nodelay(true)?;
+    let (read, write) = stream.into_split();
+    let codec = LengthDelimitedCodec::builder().max_frame_length(frame_bytes_max).new_codec();
+    let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
+    tokio::spawn(write_frames(write, frames));
+    Ok((FramedRead::new(read, codec), outbox))
+}
+
+async fn write_frames(mut write: OwnedWriteHalf, mut frames: mpsc::Receiver<Frame>) {
+    let mut small = BytesMut::new();
+    while let Some(frame) = frames.recv().await {
+        if let Err(error) = write_ready(&mut write, &mut frames, frame, &mut small).await {
+            tracing::debug!(%error, "client went away while being written to");
+            return;
+        }
+    }
+    let _ = write.shutdown().await;
+}
+
+async fn write_ready(
+    write: &mut OwnedWriteHalf,
+    frames: &mut mpsc::Receiver<Frame>,
+    first: Frame,
+    small: &mut BytesMut,
+) -> io::Result<()> {
+    let mut next = Some(first);
+    while let Some(frame) = next {
+        if small.len() + frame.len() > COALESCE_BYTES {
+            write.write_all_buf(small).await?;
+        }
+        if frame.len() > COALESCE_BYTES {
+            let Frame { head, body } = frame;
+            write.write_all_buf(&mut bytes::Buf::chain(head, body)).await?;
+        } else {
+            small.put(frame.head);
+            small.put(frame.body);
+        }
+        next = frames.try_recv().ok();
+    }
+    write.write_all_buf(small).await
+}

@@ -1,0 +1,251 @@
+//! A chain of modules, applied batch by batch on a blocking thread.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use fluvio_compression::Compression;
+use fluvio_protocol::link::smartmodule::SmartModuleTransformRuntimeError;
+use fluvio_protocol::link::ErrorCode;
+use fluvio_protocol::Encoder;
+use fluvio_smartmodule::dataplane::smartmodule::{SmartModuleExtraParams, SmartModuleInput};
+use fluvio_spu_schema::server::smartmodule::{SmartModuleContextData, SmartModuleKind};
+
+use super::engine::{Compiled, Engine};
+use super::instance::{Instance, Kind};
+use super::output::{Placement, Writer};
+use super::{other, GUEST_VERSION};
+use crate::batch::{self, Header};
+use crate::config::Limits;
+use crate::log::{PartitionLog, Slice};
+use crate::record::{self, Records};
+use crate::request;
+
+/// One module of a chain with its parameters and, for an aggregate, its accumulator.
+pub(super) struct Stage {
+    pub(super) name: String,
+    pub(super) params: SmartModuleExtraParams,
+    compiled: Arc<Compiled>,
+    accumulator: Vec<u8>,
+    pub(super) instance: Option<Instance>,
+}
+
+/// The modules of a stream or a request, ready to run.
+pub(crate) struct Chain {
+    engine: Arc<Engine>,
+    /// Taken while a call runs; gone for good if a call panicked.
+    stages: Option<Vec<Stage>>,
+}
+
+/// What became of a slice of a log.
+pub(crate) struct Transformed {
+    pub(crate) batches: Bytes,
+    pub(crate) next_offset: i64,
+    /// A module's own error: the records before it are in `batches`, and the stream ends here.
+    pub(crate) error: Option<ErrorCode>,
+}
+
+/// What a chain made of one batch.
+struct Output {
+    payload: Bytes,
+    error: Option<SmartModuleTransformRuntimeError>,
+}
+
+impl Chain {
+    pub(super) async fn start(engine: Arc<Engine>, stages: Vec<Stage>) -> Result<Self, ErrorCode> {
+        let mut chain = Self { engine, stages: Some(stages) };
+        chain.run(|stages, limits| stages.iter_mut().try_for_each(|stage| stage.start(limits))).await?;
+        Ok(chain)
+    }
+
+    /// Runs the chain over whole batches; offsets and timestamps are kept.
+    pub(crate) async fn transform(&mut self, slice: Slice) -> Result<Transformed, ErrorCode> {
+        self.run(move |stages, limits| transform(stages, limits, &slice)).await
+    }
+
+    /// Runs the chain over a producer's batches; what is left becomes one batch, or nothing.
+    pub(crate) async fn compact(&mut self, batches: Bytes) -> Result<Bytes, ErrorCode> {
+        self.run(move |stages, limits| compact(stages, limits, &batches)).await
+    }
+
+    /// Shows modules that ask for it the last records of the log.
+    pub(crate) async fn look_back_over(&mut self, log: &PartitionLog) -> Result<(), ErrorCode> {
+        let log = log.clone();
+        self.run(move |stages, limits| stages.iter_mut().try_for_each(|stage| stage.look_back(&log, limits))).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Vec<Stage>, &Limits) -> Result<T, ErrorCode> + Send + 'static,
+    ) -> Result<T, ErrorCode> {
+        let mut stages = self.stages.take().ok_or_else(|| other("the chain has failed before"))?;
+        let turn = self.engine.running.clone().acquire_owned().await.map_err(other)?;
+        let engine = self.engine.clone();
+        let call = tokio::task::spawn_blocking(move || {
+            let result = work(&mut stages, &engine.limits);
+            drop(turn);
+            (stages, result)
+        });
+        let (stages, result) = call.await.map_err(other)?;
+        self.stages = Some(stages);
+        result
+    }
+}
+
+impl Stage {
+    pub(super) fn new(name: String, compiled: Arc<Compiled>, kind: SmartModuleKind, params: SmartModuleExtraParams) -> Self {
+        let accumulator = match kind {
+            SmartModuleKind::Aggregate { accumulator } | SmartModuleKind::Generic(SmartModuleContextData::Aggregate { accumulator }) => accumulator,
+            _ => Vec::new(),
+        };
+        Self { name, params, compiled, accumulator, instance: None }
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        Kind::of(&self.compiled).map(|(kind, _)| kind)
+    }
+
+    fn start(&mut self, limits: &Limits) -> Result<(), ErrorCode> {
+        self.instance = Some(Instance::start(&self.compiled, &self.params, limits, &self.name)?);
+        Ok(())
+    }
+
+    /// The guest code never frees its output. A module without `look_back` keeps no state that a
+    /// new instance would lack; one with it runs until its memory limit.
+    fn recycle(&mut self, limits: &Limits) -> Result<(), ErrorCode> {
+        let full = |instance: &Instance| !instance.looks_back() && instance.memory_bytes() > limits.wasm_recycle_bytes;
+        if self.instance.as_ref().is_none_or(full) {
+            self.instance = None;
+            self.start(limits)?;
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, payload: &[u8], header: &Header, limits: &Limits) -> Result<Output, ErrorCode> {
+        self.recycle(limits)?;
+        let aggregate = self.kind() == Some(Kind::Aggregate);
+        let (head, tail) = input_around(payload.len(), header).map_err(other)?;
+        let mut accumulator = BytesMut::new();
+        if aggregate {
+            accumulator.put_i32(self.accumulator.len() as i32);
+            accumulator.put_slice(&self.accumulator);
+        }
+        let instance = self.instance.as_mut().ok_or_else(|| other("not started"))?;
+        let mut raw = instance.transform(&[&head, payload, &tail, &accumulator])?;
+        let records = Records::parse(&raw).map_err(other)?;
+        let payload = raw.split_to(records.end);
+        let (error, accumulator) = output_tail(raw, aggregate).map_err(other)?;
+        if let Some(accumulator) = accumulator {
+            self.accumulator = accumulator;
+        }
+        Ok(Output { payload, error })
+    }
+}
+
+/// The input's encoding around the records, which are given to the guest as they are.
+pub(super) fn input_around(payload_len: usize, header: &Header) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let input = SmartModuleInput::new(Vec::new(), header.base_offset, header.first_timestamp);
+    let mut encoded = Vec::with_capacity(64);
+    input.encode(&mut encoded, GUEST_VERSION)?;
+    // base offset i64 | length i32 (here 0) of the records | what follows them
+    let tail = encoded.split_off(12);
+    encoded[8..].copy_from_slice(&i32::try_from(payload_len)?.to_be_bytes());
+    Ok((encoded, tail))
+}
+
+type OutputTail = (Option<SmartModuleTransformRuntimeError>, Option<Vec<u8>>);
+
+/// What follows the records: an error if there is one, and an aggregate's accumulator.
+fn output_tail(tail: Bytes, aggregate: bool) -> anyhow::Result<OutputTail> {
+    if !aggregate {
+        return Ok((request::decode(tail, GUEST_VERSION)?, None));
+    }
+    let (error, accumulator): (Option<SmartModuleTransformRuntimeError>, Vec<u8>) = {
+        let mut src = tail;
+        let error = fluvio_protocol::Decoder::decode_from(&mut src, GUEST_VERSION)?;
+        anyhow::ensure!(src.remaining() >= 4, "no accumulator");
+        let len = usize::try_from(src.get_i32())?;
+        anyhow::ensure!(src.remaining() >= len, "accumulator cut short");
+        (error, src.copy_to_bytes(len).to_vec())
+    };
+    Ok((error, Some(accumulator)))
+}
+
+fn transform(stages: &mut [Stage], limits: &Limits, slice: &Slice) -> Result<Transformed, ErrorCode> {
+    let placement = match stages.iter().any(|stage| stage.kind() == Some(Kind::ArrayMap)) {
+        true => Placement::Positional,
+        false => Placement::Exact,
+    };
+    let mut writer = Writer::new(placement);
+    for (at, header) in batch::walk(&slice.batches) {
+        let output = process(stages, limits, &slice.batches.slice(at..at + header.bytes), &header)?;
+        writer.add(&header, &output.payload).map_err(other)?;
+        if let Some(error) = output.error {
+            let failed_at = error.offset.clamp(header.base_offset, header.next_offset());
+            let batches = writer.finish(failed_at);
+            let error = Some(ErrorCode::SmartModuleRuntimeError(Box::new(error)));
+            return Ok(Transformed { batches, next_offset: failed_at, error });
+        }
+        if writer.bytes() >= limits.response_bytes_max {
+            return Ok(Transformed { batches: writer.finish(header.next_offset()), next_offset: header.next_offset(), error: None });
+        }
+    }
+    Ok(Transformed { batches: writer.finish(slice.next_offset), next_offset: slice.next_offset, error: None })
+}
+
+fn compact(stages: &mut [Stage], limits: &Limits, batches: &Bytes) -> Result<Bytes, ErrorCode> {
+    let mut outputs = Vec::new();
+    let mut timestamps = None;
+    for (at, header) in batch::walk(batches) {
+        let output = process(stages, limits, &batches.slice(at..at + header.bytes), &header)?;
+        if let Some(error) = output.error {
+            return Err(ErrorCode::SmartModuleRuntimeError(Box::new(error)));
+        }
+        let (first, max) = timestamps.unwrap_or((header.first_timestamp, header.max_timestamp));
+        timestamps = Some((first, max.max(header.max_timestamp)));
+        outputs.push(output.payload);
+    }
+    let mut records = Vec::new();
+    for payload in &outputs {
+        records.extend(Records::parse(payload).map_err(other)?.list);
+    }
+    let mut compacted = BytesMut::new();
+    if !records.is_empty() {
+        let last_offset_delta = records.len() as i32 - 1;
+        batch::encode(&mut compacted, 0, last_offset_delta, timestamps.unwrap_or((-1, -1)), &record::renumbered(&records));
+    }
+    Ok(compacted.freeze())
+}
+
+fn process(stages: &mut [Stage], limits: &Limits, batch: &Bytes, header: &Header) -> Result<Output, ErrorCode> {
+    let mut output = Output { payload: numbered_payload(batch, header, limits)?, error: None };
+    for stage in stages {
+        output = stage.process(&output.payload, header, limits)?;
+        if output.error.is_some() {
+            break;
+        }
+    }
+    Ok(output)
+}
+
+/// A batch's records, inflated, their offset deltas counting from 0: what is left of them after
+/// the modules tells which records they were.
+pub(super) fn numbered_payload(batch: &Bytes, header: &Header, limits: &Limits) -> Result<Bytes, ErrorCode> {
+    let payload = batch.slice(header.payload_start()..header.bytes);
+    let payload = match header.compression().map_err(other)? {
+        Compression::None => payload,
+        compression => inflate(compression, &payload, limits)?,
+    };
+    let records = Records::parse(&payload).map_err(other)?;
+    match records.are_numbered() {
+        true => Ok(payload.slice(..records.end)),
+        false => Ok(record::renumbered(&records.list).into()),
+    }
+}
+
+fn inflate(compression: Compression, payload: &[u8], limits: &Limits) -> Result<Bytes, ErrorCode> {
+    let inflated = compression.uncompress(payload).map_err(|_| ErrorCode::CompressionError)?.unwrap_or_default();
+    if inflated.len() > limits.inflated_batch_bytes_max {
+        return Err(ErrorCode::MessageTooLarge);
+    }
+    Ok(inflated.into())
+}

@@ -1,0 +1,9 @@
+//! The broker as the unmodified `fluvio` client sees it.
+
+mod durability;
+mod garbage;
+mod modules;
+mod offsets;
+mod records;
+mod support;
+mod topics;
