@@ -16,6 +16,7 @@ mod record;
 mod row;
 mod schema;
 mod snapshot;
+mod user_event;
 mod writer;
 
 pub use chain::{Chain, PartVerdict, Verdict};
@@ -24,4 +25,7 @@ pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start,
 pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
 pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
+pub use user_event::{
+    LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent,
+};
 pub use writer::{PartHeader, PartWriter};

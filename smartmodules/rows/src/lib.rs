@@ -1,1 +1,187 @@
-//! Placeholder.
+//! SmartModule `rows`: one record per row change of the change log, or per row of a snapshot, for
+//! people and third parties. It never fails: what is no record of the log comes out as an error
+//! record with its offset, and without any value of the input.
+//!
+//! Transactions cannot be told apart in what comes out, and offsets are those of the broker's
+//! output: no projection is built on it.
+
+#![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
+
+#[cfg_attr(target_arch = "wasm32", allow(unsafe_code, unreachable_pub))]
+mod shim;
+
+use chrono::{DateTime, Utc};
+use millrace_events::{DecodeError, Lsn, Op, Record, Row, SnapshotRows, TransactionPart};
+use serde::Serialize;
+
+/// One line of output.
+#[derive(Serialize)]
+struct RowChange<'a> {
+    table: &'a str,
+    op: &'a str,
+    lsn: Lsn,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'a Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<&'a Row>,
+}
+
+/// The table to show; all of them by default.
+///
+/// A log holds the tables of one Postgres schema and names them without it, so that
+/// `source.orders` means the same as `orders`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter(Option<String>);
+
+impl Filter {
+    /// Shows only `table`.
+    pub fn table(table: &str) -> Self {
+        Filter(Some(table.to_owned()))
+    }
+
+    fn shows(&self, table: &str) -> bool {
+        let Some(wanted) = &self.0 else {
+            return true;
+        };
+        let unqualified = wanted.split_once('.').map(|(_, table)| table);
+        wanted == table || unqualified == Some(table)
+    }
+}
+
+/// The rows of a record, each as JSON `{"table","op","lsn","xid","at","before","after"}`; `op` is
+/// `snapshot` for rows of a snapshot. Records without rows give nothing.
+pub fn rows(filter: &Filter, record: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
+    Ok(match Record::decode(record)? {
+        Record::Transaction(part) => changes(filter, &part),
+        Record::SnapshotRows(chunk) => snapshot(filter, &chunk),
+        _ => Vec::new(),
+    })
+}
+
+fn changes(filter: &Filter, part: &TransactionPart) -> Vec<Vec<u8>> {
+    let shown = part
+        .changes
+        .iter()
+        .filter(|change| filter.shows(&change.table));
+    shown
+        .map(|change| {
+            json(&RowChange {
+                table: &change.table,
+                op: match change.op {
+                    Op::Insert => "insert",
+                    Op::Update => "update",
+                    Op::Delete => "delete",
+                    Op::Truncate => "truncate",
+                },
+                lsn: part.commit_lsn,
+                xid: Some(part.xid.0),
+                at: Some(part.at),
+                before: change.before.as_ref(),
+                after: change.after.as_ref(),
+            })
+        })
+        .collect()
+}
+
+fn snapshot(filter: &Filter, chunk: &SnapshotRows) -> Vec<Vec<u8>> {
+    if !filter.shows(&chunk.table) {
+        return Vec::new();
+    }
+    let rows = chunk.rows.iter();
+    rows.map(|row| {
+        json(&RowChange {
+            table: &chunk.table,
+            op: "snapshot",
+            lsn: chunk.lsn,
+            xid: None,
+            at: None,
+            before: None,
+            after: Some(row),
+        })
+    })
+    .collect()
+}
+
+fn json(change: &RowChange<'_>) -> Vec<u8> {
+    // All keys are strings, so there is no error to report.
+    serde_json::to_vec(change).unwrap_or_default()
+}
+
+/// What stands in place of a record that could not be read.
+pub fn error_record(offset: i64, error: &DecodeError) -> Vec<u8> {
+    let reason = match error {
+        // The kind is part of the input.
+        DecodeError::Kind(_) => "record of unknown kind".to_owned(),
+        other => other.to_string(),
+    };
+    let record = serde_json::json!({
+        "kind": "error", "module": "rows", "offset": offset, "reason": reason,
+    });
+    record.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRANSACTION: &str = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"changes":[{"table":"users","op":"update","schema":1,"before":{"user_id":1},"after":{"user_id":2}},{"table":"orders","op":"truncate","schema":2}]}"#;
+
+    fn shown(filter: &Filter, record: &str) -> Vec<String> {
+        let rows = rows(filter, record.as_bytes()).expect("a record");
+        rows.into_iter()
+            .map(|row| String::from_utf8(row).expect("UTF-8"))
+            .collect()
+    }
+
+    #[test]
+    fn a_transaction_becomes_one_line_per_change() {
+        let expected = [
+            r#"{"table":"users","op":"update","lsn":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","before":{"user_id":1},"after":{"user_id":2}}"#,
+            r#"{"table":"orders","op":"truncate","lsn":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z"}"#,
+        ];
+        assert_eq!(shown(&Filter::default(), TRANSACTION), expected);
+    }
+
+    #[test]
+    fn one_table_can_be_asked_for_with_and_without_its_schema() {
+        for name in ["orders", "source.orders"] {
+            let rows = shown(&Filter::table(name), TRANSACTION);
+            assert_eq!(rows.len(), 1);
+            assert!(rows[0].starts_with(r#"{"table":"orders""#));
+        }
+        assert!(shown(&Filter::table("reviews"), TRANSACTION).is_empty());
+    }
+
+    #[test]
+    fn rows_of_a_snapshot_are_shown_too() {
+        let chunk = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"users","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
+        let rows = shown(&Filter::table("users"), chunk);
+        assert_eq!(
+            rows[1],
+            r#"{"table":"users","op":"snapshot","lsn":"0/10","after":{"user_id":2}}"#
+        );
+        assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn records_without_rows_give_nothing_and_what_is_no_record_gives_an_error_record() {
+        let start = r#"{"kind":"start","epoch":1,"at":"2026-01-02T03:04:05Z"}"#;
+        assert!(shown(&Filter::default(), start).is_empty());
+        for broken in [
+            "secret",
+            r#"{"kind":"secret"}"#,
+            r#"{"kind":"transaction","epoch":"secret"}"#,
+        ] {
+            let error = rows(&Filter::default(), broken.as_bytes()).expect_err(broken);
+            let record = String::from_utf8(error_record(9, &error)).expect("UTF-8");
+            assert!(
+                record.contains(r#""offset":9"#) && !record.contains("secret"),
+                "{record}"
+            );
+        }
+    }
+}

@@ -1,1 +1,53 @@
-//! Placeholder.
+//! SmartModule `user-event`: validates and normalises an event of `users-data`, or turns it into a
+//! rejection with its reason. One record in, one record out; it never fails, and a reason never
+//! holds values of the event.
+
+#![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
+
+mod date;
+mod field;
+#[cfg_attr(target_arch = "wasm32", allow(unsafe_code, unreachable_pub))]
+mod shim;
+#[cfg(test)]
+mod tests;
+
+use millrace_events::{RejectReason, Rejection, User, UserEvent};
+use serde_json::Value;
+
+use crate::field::Fields;
+
+/// Events beyond this many bytes are refused unread, where parameter `max_bytes` says nothing else:
+/// several times what all columns can hold.
+pub const BYTES_MAX_DEFAULT: usize = 16 * 1024;
+
+/// What ingest gets to see in place of the event.
+pub fn validate(event: &[u8], bytes_max: usize) -> UserEvent {
+    match read(event, bytes_max) {
+        Ok(user) => UserEvent::User { user },
+        Err(rejection) => UserEvent::Rejected(rejection),
+    }
+}
+
+fn read(event: &[u8], bytes_max: usize) -> Result<User, Rejection> {
+    let whole = |reason| Rejection {
+        reason,
+        field: None,
+    };
+    if event.len() > bytes_max {
+        return Err(whole(RejectReason::Oversized));
+    }
+    let event: Value =
+        serde_json::from_slice(event).map_err(|_| whole(RejectReason::MalformedJson))?;
+    let Value::Object(event) = event else {
+        return Err(whole(RejectReason::NotAnObject));
+    };
+    let fields = Fields(&event);
+    Ok(User {
+        first_name: fields.text("first_name", 100)?,
+        last_name: fields.text("last_name", 100)?,
+        email: fields.email("email", 255)?,
+        phone: fields.optional_text("phone", 50)?,
+        registration_date: fields.date("registration_date")?,
+        loyalty_status: fields.loyalty_status("loyalty_status")?,
+    })
+}

@@ -1,0 +1,214 @@
+//! Random records and plans, and `columns` as one would write it over parsed records.
+
+use chrono::DateTime;
+use millrace_events::{
+    Change, Column, Epoch, Lsn, Op, Record, Row, SchemaId, SnapshotBegin, SnapshotRows,
+    TableSchema, TransactionPart, Value, Xid,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::json;
+
+const TABLES: [&str; 4] = ["users", "orders", "we\"ird", "größe"];
+const COLUMNS: [&str; 6] = ["id", "name", "a\\b", "tab\t", "größe", "{\"x\":["];
+
+pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> {
+    Some(match record {
+        Record::Transaction(mut part) => {
+            part.schemas = schemas(plan, part.schemas)?;
+            part.changes
+                .retain(|change| plan.get(&change.table).is_some());
+            for change in &mut part.changes {
+                let columns = &plan[&change.table];
+                change.before = row(columns, change.before.take())?;
+                change.after = row(columns, change.after.take())?;
+            }
+            Record::Transaction(part)
+        }
+        Record::SnapshotRows(mut chunk) => {
+            chunk.rows = match plan.get(&chunk.table) {
+                None => chunk.rows.iter().map(|_| Row::default()).collect(),
+                Some(columns) => {
+                    let kept = chunk.rows.into_iter().map(|one| row(columns, Some(one)));
+                    kept.collect::<Option<Option<Vec<_>>>>()??
+                }
+            };
+            Record::SnapshotRows(chunk)
+        }
+        Record::SnapshotBegin(mut begin) => {
+            let mut kept = begin
+                .schemas
+                .iter()
+                .map(|schema| plan.get(&schema.table).is_some());
+            begin.estimated_rows.retain(|_| kept.next().unwrap_or(true));
+            begin.schemas = schemas(plan, begin.schemas)?;
+            Record::SnapshotBegin(begin)
+        }
+        other => other,
+    })
+}
+
+fn wants(columns: &serde_json::Value, name: &str) -> bool {
+    match columns.as_array() {
+        None => true,
+        Some(names) => names.iter().any(|wanted| wanted == name),
+    }
+}
+
+fn schemas(plan: &serde_json::Value, mut all: Vec<TableSchema>) -> Option<Vec<TableSchema>> {
+    all.retain(|schema| plan.get(&schema.table).is_some());
+    for schema in &mut all {
+        let columns = &plan[&schema.table];
+        if schema.key().any(|column| !wants(columns, &column.name)) {
+            return None;
+        }
+        schema.columns.retain(|column| wants(columns, &column.name));
+    }
+    Some(all)
+}
+
+/// `None` if nothing is left of a row that had something.
+fn row(columns: &serde_json::Value, row: Option<Row>) -> Option<Option<Row>> {
+    let Some(mut row) = row else {
+        return Some(None);
+    };
+    let before = row.0.len();
+    row.0.retain(|(name, _)| wants(columns, name));
+    (before == 0 || !row.0.is_empty()).then_some(Some(row))
+}
+
+pub(crate) fn plan() -> impl Strategy<Value = serde_json::Value> {
+    let columns = prop_oneof![
+        Just(json!("*")),
+        proptest::sample::subsequence(COLUMNS.to_vec(), 0..=6)
+            .prop_shuffle()
+            .prop_map(|mut names| {
+                // Most plans keep the key.
+                if names.len() % 3 != 0 && !names.contains(&"id") {
+                    names.push("id");
+                }
+                json!(names)
+            }),
+    ];
+    let tables = proptest::sample::subsequence(TABLES.to_vec(), 0..=4);
+    (tables, vec(columns, 4)).prop_map(|(tables, columns)| {
+        let plan = tables.into_iter().map(str::to_owned).zip(columns);
+        serde_json::Value::Object(plan.collect())
+    })
+}
+
+pub(crate) fn record() -> impl Strategy<Value = Record> {
+    let at = DateTime::from_timestamp(1_700_000_000, 123_456_000).expect("in range");
+    let transaction = (vec(schema(), 0..3), vec(change(), 0..6), any::<u32>()).prop_map(
+        move |(schemas, changes, xid)| {
+            Record::Transaction(TransactionPart {
+                epoch: Epoch(3),
+                commit_lsn: Lsn(16),
+                end_lsn: Some(Lsn(32)),
+                prev: Lsn(16),
+                xid: Xid(xid),
+                at,
+                part: 0,
+                last: true,
+                schemas,
+                changes,
+            })
+        },
+    );
+    let begin = (vec(schema(), 0..4), vec(any::<u64>(), 0..5)).prop_map(
+        move |(schemas, estimated_rows)| {
+            let (incarnation, lsn) = ("x".to_owned(), Lsn(1));
+            Record::SnapshotBegin(SnapshotBegin {
+                incarnation,
+                lsn,
+                at,
+                schemas,
+                estimated_rows,
+            })
+        },
+    );
+    let rows = (table(), vec(row_of_columns(), 0..4)).prop_map(|(table, rows)| {
+        let (chunk, lsn, schema) = (1, Lsn(1), SchemaId(1));
+        Record::SnapshotRows(SnapshotRows {
+            chunk,
+            lsn,
+            table,
+            schema,
+            rows,
+        })
+    });
+    prop_oneof![3 => transaction, 1 => begin, 2 => rows]
+}
+
+fn table() -> impl Strategy<Value = String> {
+    proptest::sample::select(TABLES.to_vec()).prop_map(str::to_owned)
+}
+
+fn schema() -> impl Strategy<Value = TableSchema> {
+    let columns = proptest::sample::subsequence(COLUMNS.to_vec(), 0..=6);
+    (table(), columns, any::<u32>()).prop_map(|(table, names, id)| TableSchema {
+        id: SchemaId(id),
+        namespace: "source".to_owned(),
+        table,
+        columns: names.into_iter().map(column).collect(),
+    })
+}
+
+fn column(name: &str) -> Column {
+    Column {
+        name: name.to_owned(),
+        type_name: "text".to_owned(),
+        oid: 25,
+        type_mod: -1,
+        key: name == "id",
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let op = proptest::sample::select(vec![Op::Insert, Op::Update, Op::Delete, Op::Truncate]);
+    let row = || proptest::option::of(row_of_columns());
+    (table(), op, row(), row()).prop_map(|(table, op, before, after)| Change {
+        table,
+        op,
+        schema: SchemaId(1),
+        before,
+        after,
+    })
+}
+
+fn row_of_columns() -> impl Strategy<Value = Row> {
+    let names = proptest::sample::subsequence(COLUMNS.to_vec(), 0..=6);
+    (names, vec(value(), 6))
+        .prop_map(|(names, values)| Row(names.into_iter().map(str::to_owned).zip(values).collect()))
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int),
+        any::<String>().prop_map(Value::Text),
+        "[\"\\\\{}\\[\\],: a-z]{0,40}".prop_map(Value::Text),
+    ]
+}
+
+/// The same JSON with white space wherever it is allowed.
+pub(crate) fn with_white_space(compact: &[u8]) -> Vec<u8> {
+    let (mut spaced, mut in_text, mut escaped) = (Vec::new(), false, false);
+    for &byte in compact {
+        let structural = !in_text && b"{}[],:".contains(&byte);
+        if structural {
+            spaced.extend_from_slice(b"\n ");
+        }
+        spaced.push(byte);
+        if structural {
+            spaced.extend_from_slice(b"\t\r");
+        }
+        match byte {
+            b'"' if !escaped => in_text = !in_text,
+            _ => {}
+        }
+        escaped = byte == b'\\' && !escaped;
+    }
+    spaced
+}
