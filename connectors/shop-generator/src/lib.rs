@@ -7,6 +7,8 @@
 //! What is written is decided by pure functions of a seed ([`plan`], [`trade::decide`]); the rest is
 //! IO. The shop is an application like any other: it knows nothing of capture or projections.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod backoff;
 mod fill;
 mod money;

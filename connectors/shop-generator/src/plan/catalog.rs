@@ -9,8 +9,11 @@ use super::{days, instant, stream, Config, YEARS_BACK};
 use crate::money::Cents;
 use crate::shop::{Category, Product};
 
-/// The upper level, each with the lower level under it, each of those with what it sells.
-const SHELVES: [(&str, [(&str, [&str; 4]); 3]); 5] = [
+/// A category of the lower level and what it sells.
+type LowerCategory = (&'static str, [&'static str; 4]);
+
+/// The upper level, each category with the lower ones under it.
+const SHELVES: [(&str, [LowerCategory; 3]); 5] = [
     (
         "Electronics",
         [
