@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_events::{Lsn, Record};
-use sqlx::{Executor, MySqlConnection};
+use sqlx::MySqlConnection;
 use tokio::time::Instant;
 
 use super::apply::Applier;
@@ -11,6 +11,7 @@ use super::assemble::Assembler;
 use super::error::Error;
 use super::live::Live;
 use super::log::Offset;
+use super::owner::Owner;
 use super::position::{self, Position, Stage};
 use super::reader::{backoff, Reader};
 use super::snapshot::{derive, Loader};
@@ -25,31 +26,20 @@ const MARK_WITHIN_RECORDS: u32 = 1_000;
 
 /// What outlives a connection.
 struct Run {
-    /// Names this start of the projector in the position row.
-    owner: String,
-    /// The row has been taken over.
-    taken: bool,
+    owner: Owner,
     /// The log has been compared with the row.
     compared: bool,
-    last: Option<LastSession>,
     /// Since when MySQL has been failing.
     failing_since: Option<Instant>,
     failures: u32,
-}
-
-struct LastSession {
-    connection_id: u64,
-    since: Instant,
 }
 
 impl Service {
     /// Projects until something happens that no new connection can mend.
     pub(super) async fn project(&self) -> Result<(), Error> {
         let mut run = Run {
-            owner: format!("{:032x}", rand::random::<u128>()),
-            taken: false,
+            owner: Owner::new(),
             compared: false,
-            last: None,
             failing_since: None,
             failures: 0,
         };
@@ -97,13 +87,6 @@ impl Service {
         let (mut conn, server) = connect(url, Isolation::ReadCommitted)
             .await
             .map_err(Error::Server)?;
-        if let Some(last) = run.last.take() {
-            end_session(&mut conn, &last).await?;
-        }
-        run.last = Some(LastSession {
-            connection_id: server.connection_id,
-            since: Instant::now(),
-        });
         position::prepare(&mut conn, &server).await?;
         let position = self.stand(&mut conn, &server, run).await?;
         self.live(conn, &server, position, run).await
@@ -122,25 +105,13 @@ impl Service {
             log: &self.log,
             shared: &self.shared,
         };
-        // The lock waits for a predecessor's transaction, so that what is read is final.
-        conn.execute("BEGIN").await.map_err(Error::sql("a transaction"))?;
-        let found = Position::read(conn, true).await?;
-        let mut position = match found {
-            Some(mut position) => {
-                if run.taken && position.owner != run.owner {
-                    return Err(Error::Superseded);
-                }
-                position.take(conn, &run.owner).await?;
-                conn.execute("COMMIT").await.map_err(Error::sql("a commit"))?;
-                position
-            }
+        let mut position = match run.owner.take(conn).await? {
+            Some(position) => position,
             None => {
-                conn.execute("ROLLBACK").await.map_err(Error::sql("a rollback"))?;
                 let topic = &self.config.changes_topic;
-                loader.begin(conn, topic, &run.owner).await?
+                loader.begin(conn, topic, &run.owner.token).await?
             }
         };
-        run.taken = true;
         self.shared.update(|status| {
             status.incarnation = Some(position.incarnation.clone());
         });
@@ -274,23 +245,4 @@ fn end_lsn_of(record: &Record, position: &Position) -> Option<Lsn> {
         Record::Snapshot(mark) if mark.incarnation == position.incarnation => Some(mark.lsn),
         _ => None,
     }
-}
-
-/// Ends a connection that may still be committing, unless the server has restarted since: then the
-/// number may be another's.
-async fn end_session(conn: &mut MySqlConnection, last: &LastSession) -> Result<(), Error> {
-    let uptime: Option<(String, String)> = sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Uptime'")
-        .fetch_optional(&mut *conn)
-        .await
-        .map_err(Error::sql("the server's uptime"))?;
-    let uptime = uptime.and_then(|(_, seconds)| seconds.parse().ok()).unwrap_or(0);
-    if Duration::from_secs(uptime) + Duration::from_secs(1) < last.since.elapsed() {
-        return Ok(());
-    }
-    // It fails when the connection is gone already, which is as good.
-    let kill = format!("KILL CONNECTION {}", last.connection_id);
-    if let Err(error) = conn.execute(kill.as_str()).await {
-        tracing::debug!(%error, "the last connection is gone");
-    }
-    Ok(())
 }

@@ -36,8 +36,6 @@ pub struct Server {
     pub flavour: Flavour,
     /// What `VERSION()` says.
     pub version: String,
-    /// `CONNECTION_ID()` of the session that asked.
-    pub connection_id: u64,
     /// `max_allowed_packet`: no statement may be longer.
     pub packet_bytes_max: usize,
 }
@@ -85,9 +83,8 @@ pub async fn connect(
 
 impl Server {
     async fn detect(conn: &mut MySqlConnection) -> Result<Server, ConnectError> {
-        let (version, connection_id, packet): (String, u64, u64) = sqlx::query_as(
-            "SELECT CAST(VERSION() AS CHAR), CAST(CONNECTION_ID() AS UNSIGNED), \
-             CAST(@@max_allowed_packet AS UNSIGNED)",
+        let (version, packet): (String, u64) = sqlx::query_as(
+            "SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS UNSIGNED)",
         )
         .fetch_one(conn)
         .await?;
@@ -96,7 +93,6 @@ impl Server {
         Ok(Server {
             flavour,
             version,
-            connection_id,
             packet_bytes_max: usize::try_from(packet).unwrap_or(usize::MAX),
         })
     }

@@ -1,0 +1,112 @@
+//! One projector at a time: the newest start takes over, and an older one leaves.
+//!
+//! The position row's `owner` guards every statement that moves it. DDL moves no row, so that a
+//! session also holds a named lock of the server, which ends with its connection.
+
+use sqlx::{Executor, MySqlConnection};
+
+use super::error::Error;
+use super::position::Position;
+
+/// Name of the lock, one per database. The server limits it to 64 characters.
+const LOCK_NAME: &str = "CONCAT('millrace.projector.', MD5(DATABASE()))";
+/// A killed connection releases its lock within this time.
+const LOCK_SECONDS: u32 = 10;
+/// An older projector may connect again before it learns that it has been replaced.
+const LOCK_ATTEMPTS: u32 = 5;
+
+/// Names this start of the projector.
+pub(crate) struct Owner {
+    pub(crate) token: String,
+    /// The row carries our token, unless somebody has taken it.
+    taken: bool,
+}
+
+impl Owner {
+    pub(crate) fn new() -> Owner {
+        Owner {
+            token: format!("{:032x}", rand::random::<u128>()),
+            taken: false,
+        }
+    }
+
+    /// Makes this connection the only one that works here, and returns the position as it then is:
+    /// what a predecessor was committing is committed or rolled back.
+    pub(crate) async fn take(&mut self, conn: &mut MySqlConnection) -> Result<Option<Position>, Error> {
+        if let Some(position) = Position::read(conn, false).await? {
+            self.check(&position)?;
+            return self.take_over(conn).await.map(Some);
+        }
+        // Nothing to take over: somebody else may be waiting for a snapshot already.
+        if !lock(conn).await? {
+            return Err(Error::Superseded);
+        }
+        match Position::read(conn, false).await? {
+            Some(_) => self.take_over(conn).await.map(Some),
+            None => {
+                self.taken = true;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn take_over(&mut self, conn: &mut MySqlConnection) -> Result<Position, Error> {
+        // A dead session may hold the row's lock or be in the middle of its COMMIT.
+        end_holder(conn).await?;
+        run(conn, "BEGIN").await?;
+        let Some(mut position) = Position::read(conn, true).await? else {
+            return Err(Error::Bookkeeping("the position row has vanished".into()));
+        };
+        self.check(&position)?;
+        position.take(conn, &self.token).await?;
+        run(conn, "COMMIT").await?;
+        self.taken = true;
+        for _ in 0..LOCK_ATTEMPTS {
+            if lock(conn).await? {
+                return Ok(position);
+            }
+            end_holder(conn).await?;
+        }
+        Err(Error::Superseded)
+    }
+
+    fn check(&self, position: &Position) -> Result<(), Error> {
+        match self.taken && position.owner != self.token {
+            true => Err(Error::Superseded),
+            false => Ok(()),
+        }
+    }
+}
+
+async fn lock(conn: &mut MySqlConnection) -> Result<bool, Error> {
+    let sql = format!("SELECT CAST(GET_LOCK({LOCK_NAME}, {LOCK_SECONDS}) AS SIGNED)");
+    let got: Option<i64> = sqlx::query_scalar(&sql)
+        .fetch_one(conn)
+        .await
+        .map_err(Error::sql("the projector's lock"))?;
+    Ok(got == Some(1))
+}
+
+/// Kills the connection that holds the lock, if it is another one.
+async fn end_holder(conn: &mut MySqlConnection) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT CAST(IS_USED_LOCK({LOCK_NAME}) AS UNSIGNED), CAST(CONNECTION_ID() AS UNSIGNED)"
+    );
+    let (holder, own): (Option<u64>, u64) = sqlx::query_as(&sql)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(Error::sql("the projector's lock"))?;
+    let Some(holder) = holder.filter(|holder| *holder != own) else {
+        return Ok(());
+    };
+    // It fails when the connection is gone already, which is as good.
+    if let Err(error) = conn.execute(format!("KILL CONNECTION {holder}").as_str()).await {
+        tracing::debug!(%error, "the last connection is gone");
+    }
+    Ok(())
+}
+
+async fn run(conn: &mut MySqlConnection, sql: &str) -> Result<(), Error> {
+    let done = conn.execute(sql).await;
+    done.map(|_| ()).map_err(Error::sql("the ownership of the position"))
+}
