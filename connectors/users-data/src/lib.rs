@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Ingest: stores the users announced on topic `users-data` in the shop's table `users`.
+//!
+//! The broker runs SmartModule `user-event` over the topic, so that what arrives here is either a
+//! normalised user or a rejection with its reason. Users are upserted by email, the last one wins;
+//! the position in the topic moves in the same Postgres transaction, so that every event counts
+//! exactly once whatever is killed. Rejected events are acknowledged in `users-data-rejected`
+//! *before* that transaction commits: none is lost, and one may stand there twice after a kill, which
+//! its key (topic, partition, offset) tells.
+//!
+//! - [`Config`] to [`Service::run`], watched through a [`Handle`];
+//! - `session`: one attempt, from connecting to the first failure; the service starts the next;
+//! - `batch`: what the events of one transaction amount to, without IO;
+//! - `position`, `users`: the Postgres side; `topic`, `reader`, `dead_letter`: the Fluvio side.
+
+mod batch;
+mod config;
+mod dead_letter;
+mod error;
+mod position;
+mod reader;
+mod service;
+mod session;
+mod status;
+mod topic;
+mod users;
+
+pub use config::Config;
+pub use error::Error;
+pub use service::Service;
+pub use status::{Handle, State, Status};

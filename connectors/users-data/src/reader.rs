@@ -1,0 +1,308 @@
+//! Reading the topic: through the SmartModule for what it says, raw for what was sent.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use fluvio::consumer::{ConsumerConfigExtBuilder, OffsetManagementStrategy, RetryMode};
+use fluvio::dataplane::link::ErrorCode;
+use fluvio::{
+    Fluvio, Offset, SmartModuleContextData, SmartModuleExtraParams, SmartModuleInvocation,
+    SmartModuleInvocationWasm, SmartModuleKind,
+};
+use futures_util::{Stream, StreamExt};
+use tokio::time::{timeout, timeout_at, Instant};
+
+use crate::batch::Event;
+use crate::error::SessionError;
+use crate::position::Anchor;
+use crate::topic::{answer, REQUEST_TIMEOUT};
+use crate::{Config, Error};
+
+/// Above the segment size of our topics, so that no server cuts a batch in two.
+const FETCH_BYTES_MAX: i32 = 32 * 1024 * 1024;
+
+/// A record as it stands in the topic or comes out of the SmartModule.
+struct Record {
+    offset: i64,
+    timestamp_ms: i64,
+    value: Vec<u8>,
+}
+
+type Records = Pin<Box<dyn Stream<Item = Result<Record, ErrorCode>> + Send>>;
+
+/// The events of the topic, in order and without gap.
+pub(crate) struct Reader {
+    topic: String,
+    records: Records,
+    /// Offset of the next event; unknown before the first of a topic that was never read.
+    next: Option<i64>,
+}
+
+impl Reader {
+    /// Reads from `next`, or from the first event that there is.
+    pub(crate) async fn open(
+        fluvio: &Fluvio,
+        config: &Config,
+        next: Option<i64>,
+    ) -> Result<Reader, SessionError> {
+        let module = vec![SmartModuleInvocation {
+            wasm: SmartModuleInvocationWasm::Predefined(config.smartmodule.clone()),
+            kind: SmartModuleKind::Generic(SmartModuleContextData::None),
+            params: SmartModuleExtraParams::from(config.smartmodule_params.clone()),
+            name: Some(config.smartmodule.clone()),
+        }];
+        Ok(Reader {
+            topic: config.topic.clone(),
+            records: records(fluvio, &config.topic, next, module).await?,
+            next,
+        })
+    }
+
+    /// The next events: waits at most `patience` for the first, and `wait_max` for others behind
+    /// it. Nothing if there is none. May be cancelled without losing an event.
+    pub(crate) async fn batch(
+        &mut self,
+        patience: Duration,
+        wait_max: Duration,
+        events_max: usize,
+    ) -> Result<Vec<Event>, SessionError> {
+        let mut events = Vec::new();
+        let mut deadline = Instant::now() + patience;
+        while events.len() < events_max {
+            let Ok(record) = timeout_at(deadline, self.records.next()).await else {
+                break;
+            };
+            let record = record.ok_or_else(|| SessionError::Fluvio("the stream ended".into()))?;
+            let record = record.map_err(|code| failure(code, &self.topic, self.next))?;
+            let Some(event) = self.in_sequence(record)? else {
+                continue;
+            };
+            if events.is_empty() {
+                deadline = Instant::now() + wait_max;
+            }
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    /// Offsets are contiguous. A server may repeat records, and one that lost its way may skip some:
+    /// then they are asked for again.
+    fn in_sequence(&mut self, record: Record) -> Result<Option<Event>, SessionError> {
+        let next = self.next.unwrap_or(record.offset);
+        if record.offset < next {
+            return Ok(None);
+        }
+        if record.offset > next {
+            return Err(SessionError::Suspicious(Error::EventsMissing {
+                topic: self.topic.clone(),
+                next_offset: next,
+                found: record.offset,
+            }));
+        }
+        self.next = Some(next + 1);
+        Ok(Some(Event {
+            offset: record.offset,
+            value: record.value,
+        }))
+    }
+}
+
+/// The records as they were sent, for those of `offsets` (ascending) that the topic still has.
+pub(crate) async fn originals(
+    fluvio: &Fluvio,
+    topic: &str,
+    offsets: &[i64],
+) -> Result<Vec<(i64, Vec<u8>)>, SessionError> {
+    let mut found = Vec::new();
+    let mut wanted = offsets;
+    while let (Some(first), Some(last)) = (wanted.first(), wanted.last()) {
+        let mut records = records(fluvio, topic, Some(*first), Vec::new()).await?;
+        match next_raw(&mut records).await? {
+            Raw::Expired { available } => {
+                // They went between being read and being refused; the refusal still counts.
+                let gone = wanted.partition_point(|offset| *offset < available.max(first + 1));
+                wanted = &wanted[gone..];
+            }
+            Raw::Record(mut record) => loop {
+                if wanted.binary_search(&record.offset).is_ok() {
+                    found.push((record.offset, record.value));
+                }
+                if record.offset >= *last {
+                    return Ok(found);
+                }
+                record = match next_raw(&mut records).await? {
+                    Raw::Record(record) => record,
+                    Raw::Expired { .. } => return Ok(found),
+                };
+            },
+        }
+    }
+    Ok(found)
+}
+
+/// The anchor of the record at `offset`; nothing if retention removed it.
+pub(crate) async fn anchor(
+    fluvio: &Fluvio,
+    topic: &str,
+    offset: i64,
+) -> Result<Option<Anchor>, SessionError> {
+    let mut records = records(fluvio, topic, Some(offset), Vec::new()).await?;
+    Ok(match next_raw(&mut records).await? {
+        Raw::Record(record) if record.offset == offset => {
+            Some(Anchor::of(offset, record.timestamp_ms, &record.value))
+        }
+        _ => None,
+    })
+}
+
+enum Raw {
+    Record(Record),
+    Expired { available: i64 },
+}
+
+async fn next_raw(records: &mut Records) -> Result<Raw, SessionError> {
+    match timeout(REQUEST_TIMEOUT, records.next()).await {
+        Ok(Some(Ok(record))) => Ok(Raw::Record(record)),
+        Ok(Some(Err(ErrorCode::OffsetEvicted { next_available, .. }))) => Ok(Raw::Expired {
+            available: next_available,
+        }),
+        Ok(Some(Err(code))) => Err(SessionError::Fluvio(describe(&code))),
+        Ok(None) => Err(SessionError::Fluvio("the stream ended".to_owned())),
+        Err(_) => Err(SessionError::Fluvio(
+            "no record of the topic in time".to_owned(),
+        )),
+    }
+}
+
+async fn records(
+    fluvio: &Fluvio,
+    topic: &str,
+    from: Option<i64>,
+    modules: Vec<SmartModuleInvocation>,
+) -> Result<Records, SessionError> {
+    let what = format!("reading topic {topic}");
+    let failed = |error: String| SessionError::Fluvio(format!("{what}: {error}"));
+    let start = match from {
+        Some(offset) => Offset::absolute(offset).map_err(|error| failed(error.to_string()))?,
+        None => Offset::beginning(),
+    };
+    let config = ConsumerConfigExtBuilder::default()
+        .topic(topic)
+        .partition(0)
+        .offset_start(start)
+        .offset_strategy(OffsetManagementStrategy::None)
+        .max_bytes(FETCH_BYTES_MAX)
+        .smartmodule(modules)
+        .retry_mode(RetryMode::Disabled)
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let stream = answer(&what, fluvio.consumer_with_config(config)).await?;
+    Ok(Box::pin(stream.map(|record| {
+        record.map(|record| Record {
+            offset: record.offset,
+            timestamp_ms: record.timestamp(),
+            value: record.value().to_vec(),
+        })
+    })))
+}
+
+fn failure(code: ErrorCode, topic: &str, next: Option<i64>) -> SessionError {
+    let topic = topic.to_owned();
+    match (code, next) {
+        (ErrorCode::OffsetEvicted { next_available, .. }, Some(next_offset)) => {
+            Error::EventsExpired {
+                topic,
+                next_offset,
+                available: next_available,
+            }
+            .into()
+        }
+        // The server has no code for it, only these words.
+        (ErrorCode::Other(text), Some(next_offset)) if text.contains("is greater than leo") => {
+            SessionError::Suspicious(Error::TopicRecreated { topic, next_offset })
+        }
+        (code, _) => SessionError::Fluvio(describe(&code)),
+    }
+}
+
+/// The code's own text of a failed SmartModule would show the record.
+fn describe(code: &ErrorCode) -> String {
+    match code {
+        ErrorCode::SmartModuleRuntimeError(error) => {
+            format!("the SmartModule failed at offset {}", error.offset)
+        }
+        code => code.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn reader(offsets: &[i64], next: Option<i64>) -> Reader {
+        let records: Vec<_> = offsets
+            .iter()
+            .map(|offset| {
+                Ok(Record {
+                    offset: *offset,
+                    timestamp_ms: 0,
+                    value: Vec::new(),
+                })
+            })
+            .collect();
+        Reader {
+            topic: "t".to_owned(),
+            records: Box::pin(stream::iter(records).chain(stream::pending())),
+            next,
+        }
+    }
+
+    async fn read(reader: &mut Reader) -> Result<Vec<i64>, SessionError> {
+        let events = reader
+            .batch(Duration::from_millis(1), Duration::ZERO, 3)
+            .await?;
+        Ok(events.iter().map(|event| event.offset).collect())
+    }
+
+    #[tokio::test]
+    async fn repeated_records_are_dropped_and_batches_end_at_their_limit() {
+        let mut reader = reader(&[5, 6, 7, 7, 8, 9, 10], Some(7));
+        assert_eq!(read(&mut reader).await.expect("events"), [7, 8, 9]);
+        assert_eq!(read(&mut reader).await.expect("events"), [10]);
+        assert_eq!(read(&mut reader).await.expect("no events"), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_gap_ends_the_session() {
+        let mut reader = reader(&[7, 9], Some(7));
+        let error = read(&mut reader).await.expect_err("gap");
+        let SessionError::Suspicious(Error::EventsMissing {
+            next_offset, found, ..
+        }) = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((next_offset, found), (8, 9));
+    }
+
+    #[tokio::test]
+    async fn a_topic_never_read_begins_where_it_begins() {
+        let mut reader = reader(&[3, 4], None);
+        assert_eq!(read(&mut reader).await.expect("events"), [3, 4]);
+    }
+
+    #[test]
+    fn an_offset_behind_the_end_means_another_topic() {
+        let text = "start offset: 100 is greater than leo: 5".to_owned();
+        let error = failure(ErrorCode::Other(text), "t", Some(100));
+        assert!(
+            matches!(
+                error,
+                SessionError::Suspicious(Error::TopicRecreated { .. })
+            ),
+            "{error}"
+        );
+    }
+}
