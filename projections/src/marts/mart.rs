@@ -1,5 +1,12 @@
 //! The description of a mart, from which its maintenance is generated.
 
+/// Digest of the group columns, in both levels.
+pub(crate) const KEY: &str = "millrace_key";
+/// Column of the inner level that holds the fact's join value.
+pub(crate) const JOIN: &str = "millrace_join";
+/// Fact rows, non-NULL values, exact sum of the values.
+pub(crate) const FIGURES: [&str; 3] = ["millrace_n", "millrace_nn", "millrace_sum"];
+
 /// A mart of the form `SELECT … FROM dimension JOIN fact … GROUP BY …`.
 ///
 /// The maintained table equals the result of [`Mart::definition`] as long as the description says
@@ -95,6 +102,23 @@ impl Mart {
             .contains(&Column::Dimension(self.dimension.key))
     }
 
+    /// Columns of the inner level's table, in order.
+    pub(crate) fn subtotal_columns(&self) -> Vec<String> {
+        let group = self.fact_group();
+        names([JOIN, KEY].into_iter().chain(group).chain(FIGURES))
+    }
+
+    /// True for the columns of the inner level that identify a row, but for their digest.
+    pub(crate) fn identifies_subtotal(&self, column: &str) -> bool {
+        column == JOIN || self.fact_group().contains(&column)
+    }
+
+    /// Columns of the outer level's table, in order.
+    pub(crate) fn group_columns(&self) -> Vec<String> {
+        let group = self.group().map(|column| column.name());
+        names([KEY].into_iter().chain(group).chain(FIGURES))
+    }
+
     /// Name of the table of the inner level.
     pub(crate) fn subtotals(&self) -> String {
         format!("millrace_{}_subtotals", self.name)
@@ -104,4 +128,8 @@ impl Mart {
     pub(crate) fn groups(&self) -> String {
         format!("millrace_{}_groups", self.name)
     }
+}
+
+fn names<'a>(columns: impl Iterator<Item = &'a str>) -> Vec<String> {
+    columns.map(str::to_owned).collect()
 }

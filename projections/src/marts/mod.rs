@@ -16,7 +16,7 @@ mod statements;
 use sqlx::MySqlConnection;
 
 use columns::ReplicaTable;
-pub(crate) use mart::{Column, Mart};
+pub(crate) use mart::{Column, Mart, KEY};
 use statements::{delta, layout, Level, Statements};
 pub(crate) use statements::{digest, recomputed_groups, recomputed_subtotals};
 

@@ -10,7 +10,7 @@
 //! fixed length fits any group columns. The join order is pinned everywhere: the optimizer has no
 //! statistics for delta tables and would scan the large side.
 
-use super::mart::{Column, Mart};
+use super::mart::{Column, Mart, FIGURES, JOIN, KEY};
 
 /// Sign under which rows enter a delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +27,6 @@ impl Sign {
         }
     }
 }
-
-/// Digest column of both levels.
-const KEY: &str = "millrace_key";
-/// Column of the inner level that holds the fact's join value.
-const JOIN: &str = "millrace_join";
-/// Fact rows, non-NULL values, exact sum of the values.
-const FIGURES: [&str; 3] = ["millrace_n", "millrace_nn", "millrace_sum"];
 
 /// The statements that move one level by its delta.
 #[derive(Clone, Debug)]
@@ -329,7 +322,7 @@ fn each(columns: &[String], text: impl Fn(&String) -> String) -> String {
 
 /// `CREATE TABLE` bodies: what the state tables and the visible table consist of.
 pub(super) mod layout {
-    use super::{FIGURES, JOIN, KEY};
+    use crate::marts::mart::{FIGURES, JOIN, KEY};
 
     /// Definition of the figures; `scale` is that of the summed column.
     fn figures(scale: u32) -> String {

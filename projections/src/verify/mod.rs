@@ -1,1 +1,211 @@
-//! The proof that replica and marts are what they should be.
+//! The proof that replica and marts are what they should be, sound while traffic goes on.
+//!
+//! 1. The projector holds after a commit.
+//! 2. A temporary logical slot with an exported snapshot gives a consistent point F: the snapshot
+//!    contains exactly the commits before F. No other way of asking Postgres does (a plain snapshot is
+//!    not a prefix of the log).
+//! 3. A transactional message makes sure that the log has a commit behind F; the projector applies
+//!    exactly the commits before F and holds again.
+//! 4. Consistent snapshots of MySQL are opened, and the projector goes on.
+//! 5. Every row and column is compared at leisure: both sides stream in the order of the key.
+//!    Marts are compared with their SQL over the replica, and their state with what it stands for.
+//!
+//! Neither database is written to, but for the message. Memory is bounded by a few rows and by the
+//! differences that are kept.
+
+mod fence;
+mod key;
+mod marts;
+mod merge;
+mod position;
+mod projector;
+mod report;
+mod sides;
+mod tables;
+
+use std::time::Duration;
+
+use millrace_events::Lsn;
+use sqlx::{Executor, MySqlConnection};
+use tokio_util::sync::CancellationToken;
+
+use crate::marts::Marts;
+use crate::replica::{self, Isolation};
+use fence::Fence;
+use position::Position;
+use projector::{Held, Projector};
+pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
+
+/// What to compare, and how long to wait.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `postgres://` URL of a role that may replicate and read the tables.
+    pub postgres_url: String,
+    /// `mysql://` URL, database included.
+    pub mysql_url: String,
+    /// Postgres schema of the tables.
+    pub schema: String,
+    /// Tables to compare; empty: all that the projector has.
+    pub tables: Vec<String>,
+    /// Marts to compare.
+    pub marts: Marts,
+    /// Base URL of the projector's control API, such as `http://127.0.0.1:9101`.
+    pub control_url: String,
+    /// Its bearer token.
+    pub control_token: String,
+    /// How long the projector may take to hold.
+    pub hold_timeout: Duration,
+    /// How long Postgres may take to make a slot; it waits for older transactions.
+    pub slot_timeout: Duration,
+    /// How long the projector may take to reach the consistent point.
+    pub catch_up_timeout: Duration,
+    /// Differences kept in the report, per table or mart. All are counted.
+    pub differences_max: usize,
+}
+
+/// No answer to the question whether all is equal.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A URL or name cannot be used.
+    #[error("[MR-V001] {0}")]
+    Config(String),
+    /// The projector does not answer, or refuses.
+    #[error("[MR-V002] the projector's control API: {0}")]
+    Projector(String),
+    /// Postgres cannot make a slot while an older transaction is open.
+    #[error("[MR-V003] Postgres made no slot within {seconds} s: {blocker}; end that transaction or try again later")]
+    SlotBlocked {
+        /// The limit.
+        seconds: u64,
+        /// Who is in the way.
+        blocker: String,
+    },
+    /// A question to Postgres failed.
+    #[error("[MR-V004] Postgres, {doing}: {source}")]
+    Postgres {
+        /// What was asked.
+        doing: &'static str,
+        /// Answer.
+        source: sqlx::Error,
+    },
+    /// The replication connection failed.
+    #[error("[MR-V004] Postgres, replication connection: {0}")]
+    Replication(#[from] pgwire_replication::PgWireError),
+    /// A question to MySQL failed.
+    #[error("[MR-V005] MySQL, {doing}: {source}")]
+    MySql {
+        /// What was asked.
+        doing: &'static str,
+        /// Answer.
+        source: sqlx::Error,
+    },
+    /// No session with MySQL.
+    #[error("[MR-V005] {0}")]
+    Connect(#[from] replica::ConnectError),
+    /// The bookkeeping of the projector cannot be read.
+    #[error("[MR-V006] the projector's bookkeeping: {0}")]
+    Bookkeeping(String),
+    /// Somebody asked to stop.
+    #[error("[MR-V007] verify was interrupted")]
+    Interrupted,
+}
+
+/// Compares Postgres with replica and marts. The projector is released in every case, also when
+/// `shutdown` is cancelled or the future is dropped.
+pub async fn verify(config: &Config, shutdown: &CancellationToken) -> Result<Report, Error> {
+    tokio::select! {
+        report = run(config) => report,
+        () = shutdown.cancelled() => Err(Error::Interrupted),
+    }
+}
+
+async fn run(config: &Config) -> Result<Report, Error> {
+    if !is_live(config).await? {
+        return Ok(Report::nothing_live(config));
+    }
+    let projector = Projector::new(config)?;
+    let held = projector.hold(config.hold_timeout).await?;
+    let frozen = freeze(config, &held).await;
+    let released = held.release().await;
+    let (fence, sessions) = frozen?;
+    // A hold that ended by itself before the snapshots were open proves nothing.
+    released?;
+    let position = sessions.position;
+    let mut report = Report::new(fence.lsn());
+    check_position(&mut report, &position, fence.lsn());
+    let (tables, absent) = tables::chosen(config, &position);
+    report.not_live.extend(absent);
+    let mut postgres = fence.into_session();
+    let [mut mysql, mut other] = sessions.mysql;
+    for table in &tables {
+        let subject = tables::compare(config, &mut postgres, &mut mysql, table).await?;
+        report.tables.push(subject);
+    }
+    for mart in config.marts.iter() {
+        match marts::compare(config, &mut mysql, &mut other, mart).await? {
+            Some(subject) => report.marts.push(subject),
+            None => report.not_live.push(mart.name.to_owned()),
+        }
+    }
+    Ok(report.finish())
+}
+
+/// Two sessions that see MySQL at the same commit.
+struct Sessions {
+    mysql: [MySqlConnection; 2],
+    position: Position,
+}
+
+/// Steps 2 to 4, with the projector held.
+async fn freeze(config: &Config, held: &Held) -> Result<(Fence, Sessions), Error> {
+    let fence = Fence::create(config).await?;
+    fence.emit_message(config).await?;
+    held.stop_before(fence.lsn(), config.catch_up_timeout)
+        .await?;
+    let mut mysql = [snapshot(config).await?, snapshot(config).await?];
+    let [first, _] = &mut mysql;
+    let position = Position::read(first)
+        .await?
+        .ok_or_else(|| Error::Bookkeeping("the position row is gone".into()))?;
+    Ok((fence, Sessions { mysql, position }))
+}
+
+/// True if the projector's tables are in place.
+async fn is_live(config: &Config) -> Result<bool, Error> {
+    let (mut conn, _) = replica::connect(&config.mysql_url, Isolation::ReadCommitted).await?;
+    let position = Position::read(&mut conn).await?;
+    Ok(position.is_some_and(|position| position.live))
+}
+
+/// A read-only session that sees one state. A slow reader on the other side must not end it.
+async fn snapshot(config: &Config) -> Result<MySqlConnection, Error> {
+    let (mut conn, _) = replica::connect(&config.mysql_url, Isolation::RepeatableRead).await?;
+    for statement in [
+        "SET SESSION net_write_timeout = 28800, net_read_timeout = 28800, wait_timeout = 28800",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    ] {
+        conn.execute(statement)
+            .await
+            .map_err(mysql("opening a consistent snapshot"))?;
+    }
+    Ok(conn)
+}
+
+/// The row that carries the position says itself that it stands before F, and is live.
+fn check_position(report: &mut Report, position: &Position, fence: Lsn) {
+    if !position.live {
+        report.not_live.push("millrace_position".into());
+    }
+    if position.end_lsn > fence {
+        let found = position.end_lsn.to_string();
+        report.wrong_position(format!("at most {fence}"), found);
+    }
+}
+
+fn mysql(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
+    move |source| Error::MySql { doing, source }
+}
+
+fn postgres(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
+    move |source| Error::Postgres { doing, source }
+}

@@ -6,6 +6,8 @@
 
 #![allow(dead_code)]
 
+pub mod postgres;
+
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,13 +20,16 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::sync::OnceCell;
 
 /// Ends the server when our end of its standard input closes, which every death of ours brings about.
-const WATCHDOG: &str = r#"
+pub(crate) const WATCHDOG: &str = r#"
 folder=$1; shift
 "$@" >"$folder/log" 2>&1 </dev/null &
 server=$!
 cat >/dev/null
 kill "$server"; wait "$server"; rm -rf "$folder"
 "#;
+
+/// User and group that servers run as where the tests run as root.
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Pinned on every connection, as the projector pins them.
 const SESSION: &str =
@@ -53,7 +58,7 @@ impl Server {
                 _watchdog: None,
             };
         }
-        let folder = tempfile_folder();
+        let folder = folder_for("mysql");
         install(&folder);
         let port = free_port();
         let mut command = Command::new("sh");
@@ -143,15 +148,19 @@ pub async fn collation(conn: &mut MySqlConnection) -> &'static str {
     }
 }
 
-fn tempfile_folder() -> PathBuf {
+/// A folder for the data of a server, which the server's user may enter.
+pub(crate) fn folder_for(server: &str) -> PathBuf {
     let name = format!(
-        "millrace-test-{}-{:x}",
+        "millrace-test-{server}-{}-{:x}",
         std::process::id(),
         rand::random::<u32>()
     );
     let folder = std::env::temp_dir().join(name);
     std::fs::create_dir(&folder).expect("a temporary folder");
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    if is_root() {
+        std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).expect("its owner");
+    }
     folder
 }
 
@@ -171,27 +180,20 @@ fn install(folder: &Path) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    if !as_other_user().is_empty() {
-        let status = Command::new("chown")
-            .arg("nobody")
-            .arg(folder)
-            .status()
-            .expect("chown");
-        assert!(status.success());
-    }
 }
 
 /// mariadbd refuses to run as root without being told to change its user.
 fn as_other_user() -> Vec<&'static str> {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|own| {
-        use std::os::unix::fs::MetadataExt;
-        own.uid() == 0
-    });
-    if root {
+    if is_root() {
         vec!["--user=nobody"]
     } else {
         Vec::new()
     }
+}
+
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 fn server_arguments(folder: &Path, port: u16) -> Vec<String> {
@@ -211,7 +213,7 @@ fn server_arguments(folder: &Path, port: u16) -> Vec<String> {
     arguments
 }
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let folders = std::env::var("PATH").unwrap_or_default();
     std::env::split_paths(&folders)
         .chain(["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(PathBuf::from))
@@ -220,7 +222,7 @@ fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(name))
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }

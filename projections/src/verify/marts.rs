@@ -1,0 +1,113 @@
+//! A mart against its SQL, and its state against what it stands for.
+
+use sqlx::MySqlConnection;
+
+use super::merge::{merge, Shape};
+use super::report::{Subject, Tally};
+use super::sides::from_mysql_by_digest;
+use super::{mysql, Config, Error};
+use crate::marts::{digest, recomputed_groups, recomputed_subtotals, Mart};
+use crate::replica::{ddl, quoted};
+
+/// Two queries that should give the same rows.
+struct Pair {
+    shape: Shape,
+    expected: String,
+    found: String,
+}
+
+/// Compares a mart and its state tables; `None` if one of them is not there. Both connections see
+/// the same commit.
+pub(super) async fn compare(
+    config: &Config,
+    conn: &mut MySqlConnection,
+    other: &mut MySqlConnection,
+    mart: &Mart,
+) -> Result<Option<Subject>, Error> {
+    let physical = [mart.name.to_owned(), mart.subtotals(), mart.groups()];
+    let existing = ddl::existing(conn, &physical)
+        .await
+        .map_err(mysql("looking for a mart"))?;
+    if existing.len() < physical.len() {
+        return Ok(None);
+    }
+    let mut tally = Tally::new(mart.name, config.differences_max);
+    let mut rows = None;
+    for pair in [visible(mart), subtotals(mart), groups(mart)] {
+        let expected = from_mysql_by_digest(conn, &pair.expected);
+        let found = from_mysql_by_digest(other, &pair.found);
+        let count = merge(&pair.shape, &mut tally, expected, found).await?;
+        rows.get_or_insert(count);
+    }
+    Ok(Some(tally.finish(rows.unwrap_or_default())))
+}
+
+fn visible(mart: &Mart) -> Pair {
+    let columns = mart
+        .columns
+        .iter()
+        .map(|column| column.name().to_owned())
+        .collect();
+    let identity = mart.identity();
+    // The files end without semicolon; one that a person adds does no harm.
+    let definition = mart.definition.trim().trim_end_matches(';');
+    pair(mart.name, columns, &identity, definition)
+}
+
+fn subtotals(mart: &Mart) -> Pair {
+    let columns = mart.subtotal_columns();
+    let identity: Vec<&str> = columns
+        .iter()
+        .filter(|c| mart.identifies_subtotal(c))
+        .map(String::as_str)
+        .collect();
+    pair(
+        &mart.subtotals(),
+        columns.clone(),
+        &identity,
+        &recomputed_subtotals(mart),
+    )
+}
+
+fn groups(mart: &Mart) -> Pair {
+    let columns = mart.group_columns();
+    let identity: Vec<&str> = mart.group().map(|column| column.name()).collect();
+    pair(&mart.groups(), columns, &identity, &recomputed_groups(mart))
+}
+
+/// Both sides ordered by a digest of what identifies a row: the merge then needs to know nothing of
+/// types, NULLs and collations, and it is the servers' disk that sorts.
+fn pair(table: &str, columns: Vec<String>, identity: &[&str], expected: &str) -> Pair {
+    let names: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
+    let identity_columns: Vec<String> = identity.iter().map(|column| quoted(column)).collect();
+    let select = format!(
+        "SELECT {} AS millrace_order, {}",
+        digest(&identity_columns),
+        columns
+            .iter()
+            .map(|column| cell(column))
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
+    let position = |name: &&str| columns.iter().position(|column| column == name);
+    Pair {
+        expected: format!(
+            "WITH expected ({}) AS ({expected}\n) {select} FROM expected ORDER BY millrace_order",
+            names.join(", ")
+        ),
+        found: format!("{select} FROM {} ORDER BY millrace_order", quoted(table)),
+        shape: Shape {
+            table: table.to_owned(),
+            key: identity.iter().filter_map(position).collect(),
+            columns,
+        },
+    }
+}
+
+fn cell(column: &str) -> String {
+    if column == crate::marts::KEY {
+        format!("HEX({})", quoted(column))
+    } else {
+        quoted(column)
+    }
+}

@@ -1,0 +1,221 @@
+//! A replica table against its source.
+
+use millrace_events::{Column as SourceColumn, TableSchema, Value};
+use serde_json::Map;
+use sqlx::{MySqlConnection, PgConnection};
+
+use super::key::Key;
+use super::merge::{merge, Row, Shape};
+use super::position::Position;
+use super::report::{Difference, DifferenceKind, Subject, Tally};
+use super::sides::{from_mysql, from_postgres, Texts};
+use super::{mysql, postgres, Config, Error};
+use crate::replica::{canonical, from_server, quoted, Column, Kind, Table};
+
+/// The tables to compare, and the names of those that the projector does not have.
+pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<TableSchema>, Vec<String>) {
+    if config.tables.is_empty() {
+        return (position.tables.clone(), Vec::new());
+    }
+    let (mut tables, mut absent) = (Vec::new(), Vec::new());
+    for name in &config.tables {
+        match position.tables.iter().find(|schema| schema.table == *name) {
+            Some(schema) => tables.push(schema.clone()),
+            None => absent.push(name.clone()),
+        }
+    }
+    (tables, absent)
+}
+
+/// Compares every row and column. `postgres_conn` sees the consistent point, `mysql_conn` the same.
+pub(super) async fn compare(
+    config: &Config,
+    postgres_conn: &mut PgConnection,
+    mysql_conn: &mut MySqlConnection,
+    schema: &TableSchema,
+) -> Result<Subject, Error> {
+    let table = Table::of(schema).map_err(|error| Error::Bookkeeping(error.to_string()))?;
+    let mut tally = Tally::new(&table.name, config.differences_max);
+    let definition = Definition::read(config, postgres_conn, mysql_conn, &table).await?;
+    if let Some(difference) = definition.difference(&table) {
+        tally.add(difference);
+        return Ok(tally.finish(0));
+    }
+    let shape = Shape {
+        table: table.name.clone(),
+        columns: table
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect(),
+        key: table.key.clone(),
+    };
+    let namespace = &config.schema;
+    let (source, replica) = (source_query(namespace, &table), replica_query(&table));
+    let rows = merge(
+        &shape,
+        &mut tally,
+        from_postgres(postgres_conn, &source, |texts| {
+            source_row(&table, schema, texts)
+        }),
+        from_mysql(mysql_conn, &replica, |texts| replica_row(&table, texts)),
+    )
+    .await?;
+    Ok(tally.finish(rows))
+}
+
+/// The columns that exist on either side, in order.
+struct Definition {
+    source: Vec<String>,
+    replica: Vec<String>,
+}
+
+impl Definition {
+    async fn read(
+        config: &Config,
+        postgres_conn: &mut PgConnection,
+        mysql_conn: &mut MySqlConnection,
+        table: &Table,
+    ) -> Result<Definition, Error> {
+        // Stored generated columns are not in the log.
+        let source = sqlx::query_scalar(
+            "SELECT a.attname::text FROM pg_attribute a \
+             JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped \
+             AND a.attgenerated = '' ORDER BY a.attnum",
+        )
+        .bind(&config.schema)
+        .bind(&table.name)
+        .fetch_all(postgres_conn)
+        .await
+        .map_err(postgres("reading a table's definition"))?;
+        let replica = sqlx::query_scalar(
+            "SELECT CAST(column_name AS CHAR) FROM information_schema.columns \
+             WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
+        )
+        .bind(&table.name)
+        .fetch_all(mysql_conn)
+        .await
+        .map_err(mysql("reading a table's definition"))?;
+        Ok(Definition { source, replica })
+    }
+
+    /// `None` if both sides have the columns that the projector keeps.
+    fn difference(&self, table: &Table) -> Option<Difference> {
+        let kept: Vec<&str> = table
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
+        if self.source == kept && self.replica == kept {
+            return None;
+        }
+        Some(Difference {
+            table: table.name.clone(),
+            kind: DifferenceKind::Definition,
+            key: Map::new(),
+            column: "*".into(),
+            expected: self.source.clone().into(),
+            found: self.replica.clone().into(),
+        })
+    }
+}
+
+fn source_query(namespace: &str, table: &Table) -> String {
+    let name = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| name(&column.name))
+        .collect();
+    let order: Vec<String> = table
+        .key_columns()
+        .map(|column| match column.kind {
+            Kind::VarChar(_) | Kind::LongText | Kind::BlankPadded(_) => {
+                format!("{}::text COLLATE \"C\"", name(&column.name))
+            }
+            _ => name(&column.name),
+        })
+        .collect();
+    format!(
+        "SELECT {} FROM {}.{} ORDER BY {}",
+        columns.join(", "),
+        name(namespace),
+        name(&table.name),
+        order.join(", "),
+    )
+}
+
+fn replica_query(table: &Table) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(Column::select_expression)
+        .collect();
+    let order: Vec<String> = table
+        .key_columns()
+        .map(|column| format!("t.{}", quoted(&column.name)))
+        .collect();
+    format!(
+        "SELECT {} FROM {} t ORDER BY {}",
+        columns.join(", "),
+        quoted(&table.name),
+        order.join(", "),
+    )
+}
+
+fn source_row(table: &Table, schema: &TableSchema, texts: Texts) -> Row {
+    let columns = table.columns.iter().zip(&schema.columns);
+    let cells = columns
+        .zip(texts)
+        .map(|((column, source), text)| source_cell(column, source, text))
+        .collect();
+    row(table, cells)
+}
+
+/// The canonical text. A value that MySQL cannot hold has none, and is equal to nothing.
+fn source_cell(column: &Column, source: &SourceColumn, text: Option<String>) -> Option<String> {
+    let value = value_of(source, text);
+    match canonical(&value, column) {
+        Ok(text) => text.map(|text| text.into_owned()),
+        Err(reason) => Some(format!("(no value in MySQL: {reason})")),
+    }
+}
+
+/// The value as capture would write it.
+fn value_of(source: &SourceColumn, text: Option<String>) -> Value {
+    let Some(text) = text else { return Value::Null };
+    match source.type_name.as_str() {
+        "boolean" => Value::Bool(text == "t"),
+        "smallint" | "integer" | "bigint" => match text.parse() {
+            Ok(number) => Value::Int(number),
+            Err(_) => Value::Text(text),
+        },
+        _ => Value::Text(text),
+    }
+}
+
+fn replica_row(table: &Table, texts: Texts) -> Row {
+    let cell = |(column, text): (&Column, Option<String>)| {
+        text.map(|text| from_server(&text, column).into_owned())
+    };
+    row(table, table.columns.iter().zip(texts).map(cell).collect())
+}
+
+fn row(table: &Table, cells: Texts) -> Row {
+    let key = |&position: &usize| {
+        let text = cells
+            .get(position)
+            .and_then(Option::as_deref)
+            .unwrap_or_default();
+        let kind = table
+            .columns
+            .get(position)
+            .map_or(Kind::LongText, |column| column.kind);
+        Key::of(text, kind)
+    };
+    Row {
+        order: table.key.iter().map(key).collect(),
+        cells,
+    }
+}

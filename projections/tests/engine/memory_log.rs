@@ -1,0 +1,113 @@
+//! A log in memory that behaves as badly as a real one may.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures_util::stream;
+use millrace_projections::engine::log::{Log, LogError, Offset, RawRecord, RecordStream};
+use tokio::sync::watch;
+
+type Topics = BTreeMap<String, Vec<Vec<u8>>>;
+
+/// Topics of one partition each.
+#[derive(Clone)]
+pub struct MemoryLog {
+    topics: Arc<watch::Sender<Topics>>,
+    faulty: Arc<AtomicBool>,
+    evicted: Arc<Mutex<u64>>,
+}
+
+impl MemoryLog {
+    pub fn new() -> MemoryLog {
+        MemoryLog {
+            topics: Arc::new(watch::Sender::new(Topics::new())),
+            faulty: Arc::default(),
+            evicted: Arc::default(),
+        }
+    }
+
+    /// Streams break, skip records and begin too early from now on.
+    pub fn be_faulty(&self) {
+        self.faulty.store(true, Ordering::Relaxed);
+    }
+
+    /// Retention removes the records before `next`.
+    pub fn evict(&self, next: u64) {
+        *self.evicted.lock().expect("not poisoned") = next;
+    }
+
+    pub fn append(&self, topic: &str, value: Vec<u8>) {
+        self.topics.send_modify(|topics| {
+            topics.entry(topic.to_owned()).or_default().push(value);
+        });
+    }
+
+    /// Removes the last records of a topic.
+    pub fn truncate(&self, topic: &str, len: usize) {
+        self.topics.send_modify(|topics| {
+            if let Some(topic) = topics.get_mut(topic) {
+                topic.truncate(len);
+            }
+        });
+    }
+}
+
+fn chance(one_in: u32) -> bool {
+    rand::random::<u32>() % one_in == 0
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn read(&self, topic: &str, from: Offset) -> Result<RecordStream, LogError> {
+        let faulty = self.faulty.load(Ordering::Relaxed);
+        if !self.topics.borrow().contains_key(topic) {
+            return Err(LogError::NoTopic);
+        }
+        let evicted = *self.evicted.lock().expect("not poisoned");
+        if from.0 < evicted {
+            return Err(LogError::Evicted {
+                next: Offset(evicted),
+            });
+        }
+        if faulty && chance(6) {
+            return Err(LogError::Other("no broker today".into()));
+        }
+        let (topic, topics) = (topic.to_owned(), self.topics.subscribe());
+        let back = if faulty && chance(4) { 3 } else { 0 };
+        let start = from.0.saturating_sub(back);
+        let stream = stream::unfold((topics, start), move |(mut topics, at)| {
+            let topic = topic.clone();
+            async move {
+                if faulty && chance(40) {
+                    let broken = LogError::Other("connection reset".into());
+                    return Some((Err(broken), (topics, at)));
+                }
+                // As a server does that cuts a batch: a few records are lost on the way.
+                let at = if faulty && chance(60) { at + 2 } else { at };
+                let place = usize::try_from(at).expect("small");
+                let there = topics
+                    .wait_for(|topics| topics.get(&topic).is_some_and(|t| t.len() > place))
+                    .await
+                    .ok()?;
+                let value = there[&topic][place].clone();
+                drop(there);
+                let raw = RawRecord {
+                    offset: Offset(at),
+                    value,
+                };
+                Some((Ok(raw), (topics, at + 1)))
+            }
+        });
+        Ok(Box::pin(stream))
+    }
+
+    async fn end(&self, topic: &str) -> Result<Offset, LogError> {
+        let topics = self.topics.borrow();
+        let len = topics.get(topic).ok_or(LogError::NoTopic)?.len();
+        Ok(Offset(len as u64))
+    }
+
+    async fn reset(&self) {}
+}

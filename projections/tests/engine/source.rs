@@ -1,0 +1,417 @@
+//! A source database in memory, with a capture that writes its log.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use millrace_events::{
+    Change, Column, Epoch, Lsn, Op, PartHeader, PartWriter, Progress, Record, Row, SchemaId,
+    SnapshotBegin, SnapshotEnd, SnapshotMark, SnapshotRows, Start, TableSchema, Value, Xid,
+};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::RngExt;
+
+use crate::memory_log::MemoryLog;
+
+pub const CHANGES: &str = "shop-changes";
+pub const SNAPSHOT: &str = "shop-snapshot-1";
+
+pub type Rows = BTreeMap<Vec<Value>, Vec<Value>>;
+pub type State = BTreeMap<String, Rows>;
+
+pub struct Source {
+    pub log: MemoryLog,
+    pub rng: StdRng,
+    pub schemas: Vec<TableSchema>,
+    pub state: State,
+    /// What the tables held at each `end_lsn`.
+    pub history: BTreeMap<Lsn, State>,
+    pub lsn: Lsn,
+    pub epoch: Epoch,
+    pub incarnation: String,
+}
+
+pub fn at() -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(1_750_000_000_123_456).expect("a valid time")
+}
+
+fn schema(id: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
+    let column = |(name, type_name, key): &(&str, &str, bool)| Column {
+        name: (*name).to_owned(),
+        type_name: (*type_name).to_owned(),
+        oid: 0,
+        type_mod: -1,
+        key: *key,
+    };
+    TableSchema {
+        id: SchemaId(id),
+        namespace: "source".into(),
+        table: table.into(),
+        columns: columns.iter().map(column).collect(),
+    }
+}
+
+pub fn text(value: impl Into<String>) -> Value {
+    Value::Text(value.into())
+}
+
+impl Source {
+    pub fn new(log: MemoryLog, rng: StdRng) -> Source {
+        let schemas = vec![
+            schema(
+                1,
+                "things",
+                &[
+                    ("id", "bigint", true),
+                    ("name", "character varying(60)", false),
+                    ("price", "numeric(12,2)", false),
+                    ("notes", "text", false),
+                    ("made", "timestamp with time zone", false),
+                    ("live", "boolean", false),
+                ],
+            ),
+            schema(
+                2,
+                "pairs",
+                &[
+                    ("kind", "text", true),
+                    ("number", "integer", true),
+                    ("data", "bytea", false),
+                    ("ratio", "double precision", false),
+                    ("free", "numeric", false),
+                    ("born", "date", false),
+                ],
+            ),
+        ];
+        let mut state = State::new();
+        state.insert("things".into(), Rows::new());
+        state.insert("pairs".into(), Rows::new());
+        Source {
+            log,
+            rng,
+            schemas,
+            state,
+            history: BTreeMap::new(),
+            lsn: Lsn(1000),
+            epoch: Epoch(0),
+            incarnation: "first".into(),
+        }
+    }
+
+    fn schema(&self, table: &str) -> &TableSchema {
+        let found = self.schemas.iter().find(|schema| schema.table == table);
+        found.expect("a known table")
+    }
+
+    fn key_of(&self, table: &str, values: &[Value]) -> Vec<Value> {
+        let columns = self.schema(table).columns.iter().zip(values);
+        columns.filter(|(c, _)| c.key).map(|(_, v)| v.clone()).collect()
+    }
+
+    fn random_row(&mut self, table: &str) -> Vec<Value> {
+        let rng = &mut self.rng;
+        let words = ["", "a", "a ", "A", "ä", "it's", "back\\slash", "line\nbreak", "NULL", "'); --"];
+        let null_or = |rng: &mut StdRng, value: Value| match rng.random_range(0..5) {
+            0 => Value::Null,
+            _ => value,
+        };
+        let word = |rng: &mut StdRng| text(*words.choose(rng).expect("words"));
+        if table == "things" {
+            let cents = rng.random_range(-99_999..99_999i64);
+            let sign = if cents < 0 { "-" } else { "" };
+            let price = format!("{sign}{}.{:02}", cents.abs() / 100, cents.abs() % 100);
+            let second = rng.random_range(0..60);
+            let values = [
+                word(rng),
+                text(price),
+                word(rng),
+                text(format!("2024-02-29 23:59:{second:02}.5+00")),
+                Value::Bool(rng.random()),
+            ];
+            let mut row = vec![Value::Int(rng.random_range(0..25))];
+            row.extend(values.map(|value| null_or(&mut self.rng, value)));
+            row
+        } else {
+            let values = [
+                text(format!("\\x{:04x}", rng.random::<u16>())),
+                text(format!("{}", rng.random_range(-1e9..1e9f64))),
+                text(format!("{}.5000", rng.random_range(-1000..1000))),
+                text(format!("19{:02}-12-31", rng.random_range(0..100))),
+            ];
+            let mut row = vec![word(rng), Value::Int(rng.random_range(-2..3))];
+            row.extend(values.map(|value| null_or(&mut self.rng, value)));
+            row
+        }
+    }
+
+    fn row(&self, table: &str, values: &[Value]) -> Row {
+        let columns = self.schema(table).columns.iter().zip(values);
+        Row(columns.map(|(c, v)| (c.name.clone(), v.clone())).collect())
+    }
+
+    fn key_row(&self, table: &str, key: &[Value]) -> Row {
+        let columns = self.schema(table).key().zip(key);
+        Row(columns.map(|(c, v)| (c.name.clone(), v.clone())).collect())
+    }
+
+    pub fn change(&self, table: &str, op: Op, before: Option<Row>, after: Option<Row>) -> Change {
+        Change {
+            table: table.into(),
+            op,
+            schema: self.schema(table).id,
+            before,
+            after,
+        }
+    }
+
+    pub fn put(&mut self, table: &str, values: Vec<Value>) -> Change {
+        let key = self.key_of(table, &values);
+        let after = Some(self.row(table, &values));
+        let rows = self.state.get_mut(table).expect("a known table");
+        let op = match rows.insert(key, values) {
+            Some(_) => Op::Update,
+            None => Op::Insert,
+        };
+        self.change(table, op, None, after)
+    }
+
+    fn remove(&mut self, table: &str, key: &[Value]) -> Change {
+        self.state.get_mut(table).expect("a known table").remove(key);
+        let before = self.key_row(table, key);
+        self.change(table, Op::Delete, Some(before), None)
+    }
+
+    /// Moves a row to another key and sends neither of the columns that may be TOAST.
+    fn rekey(&mut self, table: &str, from: &[Value], to: &[Value]) -> Change {
+        let rows = self.state.get_mut(table).expect("a known table");
+        let mut values = rows.remove(from).expect("the row exists");
+        values[..to.len()].clone_from_slice(to);
+        rows.insert(to.to_vec(), values.clone());
+        let mut after = self.row(table, &values);
+        after.0.retain(|(name, _)| !["notes", "data", "free"].contains(&name.as_str()));
+        let before = self.key_row(table, from);
+        self.change(table, Op::Update, Some(before), Some(after))
+    }
+
+    fn random_change(&mut self) -> Vec<Change> {
+        let table = if self.rng.random() { "things" } else { "pairs" };
+        let keys: Vec<Vec<Value>> = self.state[table].keys().cloned().collect();
+        let some = |rng: &mut StdRng| keys.choose(rng).cloned();
+        match self.rng.random_range(0..100) {
+            0..=1 => {
+                self.state.insert(table.into(), Rows::new());
+                vec![self.change(table, Op::Truncate, None, None)]
+            }
+            2..=20 => match some(&mut self.rng) {
+                Some(key) => vec![self.remove(table, &key)],
+                None => Vec::new(),
+            },
+            21..=35 => match (some(&mut self.rng), self.random_row(table)) {
+                (Some(from), values) => {
+                    let to = self.key_of(table, &values);
+                    match self.state[table].contains_key(&to) && to != from {
+                        true => self.swap(table, &from, &to),
+                        false if to != from => vec![self.rekey(table, &from, &to)],
+                        false => Vec::new(),
+                    }
+                }
+                _ => Vec::new(),
+            },
+            36..=50 => match some(&mut self.rng) {
+                Some(key) => vec![self.touch(table, &key)],
+                None => Vec::new(),
+            },
+            _ => {
+                let values = self.random_row(table);
+                vec![self.put(table, values)]
+            }
+        }
+    }
+
+    /// An update that changes one column and leaves unchanged TOAST unsent.
+    fn touch(&mut self, table: &str, key: &[Value]) -> Change {
+        let fresh = self.random_row(table);
+        let rows = self.state.get_mut(table).expect("a known table");
+        let values = rows.get_mut(key).expect("the row exists");
+        values[4] = fresh[4].clone();
+        let values = values.clone();
+        let mut after = self.row(table, &values);
+        after.0.retain(|(name, _)| !["notes", "data"].contains(&name.as_str()));
+        self.change(table, Op::Update, None, Some(after))
+    }
+
+    fn swap(&mut self, table: &str, one: &[Value], two: &[Value]) -> Vec<Change> {
+        let spare = match table {
+            "things" => vec![Value::Int(-1)],
+            _ => vec![text("spare"), Value::Int(-99)],
+        };
+        vec![
+            self.rekey(table, one, &spare),
+            self.rekey(table, two, one),
+            self.rekey(table, &spare, two),
+        ]
+    }
+
+    /// Capture starts: fences, and defines its tables anew.
+    pub fn start(&mut self) {
+        self.epoch = self.epoch.next();
+        let start = Record::Start(Start {
+            epoch: self.epoch,
+            at: at(),
+        });
+        self.log.append(CHANGES, start.encode());
+    }
+
+    /// Writes what the tables hold as a snapshot, and its mark.
+    pub fn snapshot(&mut self, rows_per_chunk: usize) {
+        let begin = Record::SnapshotBegin(SnapshotBegin {
+            incarnation: self.incarnation.clone(),
+            lsn: self.lsn,
+            at: at(),
+            schemas: self.schemas.clone(),
+            estimated_rows: vec![1; self.schemas.len()],
+        });
+        self.log.append(SNAPSHOT, begin.encode());
+        let (mut chunk, mut count) = (0, 0);
+        for schema in self.schemas.clone() {
+            let rows: Vec<Row> = self.state[&schema.table]
+                .values()
+                .map(|values| self.row(&schema.table, values))
+                .collect();
+            count += rows.len() as u64;
+            for rows in rows.chunks(rows_per_chunk) {
+                chunk += 1;
+                let record = Record::SnapshotRows(SnapshotRows {
+                    chunk,
+                    lsn: self.lsn,
+                    table: schema.table.clone(),
+                    schema: schema.id,
+                    rows: rows.to_vec(),
+                });
+                // A capture that is not sure sends again.
+                for _ in 0..1 + u64::from(chunk % 3 == 0) {
+                    self.log.append(SNAPSHOT, record.encode());
+                }
+            }
+        }
+        let end = Record::SnapshotEnd(SnapshotEnd {
+            chunks: chunk,
+            rows: count,
+        });
+        self.log.append(SNAPSHOT, end.encode());
+        self.start();
+        let mark = Record::Snapshot(SnapshotMark {
+            epoch: self.epoch,
+            incarnation: self.incarnation.clone(),
+            topic: SNAPSHOT.into(),
+            lsn: self.lsn,
+            system: "1".into(),
+            database: "db".into(),
+            at: at(),
+        });
+        self.log.append(CHANGES, mark.encode());
+        self.history.insert(self.lsn, self.state.clone());
+    }
+
+    /// The record values of a transaction with these changes, `per_part` to a part.
+    pub fn parts(&self, changes: &[Change], per_part: usize) -> Vec<Vec<u8>> {
+        let mut writer = PartWriter::new(PartHeader {
+            epoch: self.epoch,
+            prev: self.lsn,
+            commit_lsn: Lsn(self.lsn.0 + 10),
+            xid: Xid(7),
+            at: at(),
+        });
+        for schema in &self.schemas {
+            writer.define(schema.clone());
+        }
+        let mut values = Vec::new();
+        for (n, change) in changes.iter().enumerate() {
+            if n > 0 && n % per_part == 0 {
+                values.push(writer.cut());
+            }
+            writer.push(change);
+        }
+        values.push(writer.finish(Lsn(self.lsn.0 + 50)));
+        values
+    }
+
+    /// Commits changes that were made to `state`.
+    pub fn commit(&mut self, changes: &[Change], per_part: usize) {
+        for value in self.parts(changes, per_part) {
+            self.log.append(CHANGES, value);
+        }
+        self.committed();
+    }
+
+    pub fn committed(&mut self) {
+        self.lsn = Lsn(self.lsn.0 + 50);
+        self.history.insert(self.lsn, self.state.clone());
+    }
+
+    pub fn progress(&mut self) {
+        let record = Record::Progress(Progress {
+            epoch: self.epoch,
+            prev: self.lsn,
+            end_lsn: Lsn(self.lsn.0 + 8),
+            at: at(),
+        });
+        self.log.append(CHANGES, record.encode());
+        self.lsn = Lsn(self.lsn.0 + 8);
+        self.history.insert(self.lsn, self.state.clone());
+    }
+
+    /// A random transaction, with what may happen to its records on the way to the log.
+    pub fn random_transaction(&mut self) {
+        let count = match self.rng.random_range(0..10) {
+            0 => 0,
+            1 => self.rng.random_range(30..80),
+            _ => self.rng.random_range(1..8),
+        };
+        let changes: Vec<Change> = (0..count).flat_map(|_| self.random_change()).collect();
+        let per_part = self.rng.random_range(1..30);
+        let parts = self.parts(&changes, per_part);
+        match self.rng.random_range(0..10) {
+            0 => self.progress_lost_and_sent_again(&changes, per_part),
+            1 => {
+                let broken = self.rng.random_range(0..=parts.len() - 1);
+                for part in &parts[..broken] {
+                    self.log.append(CHANGES, part.clone());
+                }
+                self.start();
+                self.commit(&changes, per_part);
+                if self.rng.random() {
+                    // What the killed capture had sent arrives late.
+                    for part in parts {
+                        self.log.append(CHANGES, part);
+                    }
+                }
+            }
+            2 => {
+                for part in &parts {
+                    self.log.append(CHANGES, part.clone());
+                    self.log.append(CHANGES, part.clone());
+                }
+                self.committed();
+            }
+            3 => {
+                self.commit(&changes, per_part);
+                self.progress();
+            }
+            _ => self.commit(&changes, per_part),
+        }
+    }
+
+    /// The record is lost, its successor is not; a new capture sends both again.
+    fn progress_lost_and_sent_again(&mut self, changes: &[Change], per_part: usize) {
+        let lost_from = self.lsn;
+        self.lsn = Lsn(lost_from.0 + 50);
+        for part in self.parts(&[], 1) {
+            self.log.append(CHANGES, part);
+        }
+        self.lsn = lost_from;
+        self.start();
+        self.commit(changes, per_part);
+        self.commit(&[], 1);
+    }
+}

@@ -1,0 +1,182 @@
+//! A source, a log, a server and projectors between them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_events::{Lsn, TableSchema};
+use millrace_projections::engine::{Config, Error, Handle, Hooks, Limits, Service, State};
+use millrace_projections::marts::Marts;
+use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
+use rand::rngs::StdRng;
+use rand::SeedableRng;
+use sqlx::{Executor, MySqlConnection, Row};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::memory_log::MemoryLog;
+use crate::source::{self, Source};
+use crate::support;
+
+/// Nothing in these tests takes longer, on a machine that does other things as well.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub source: Source,
+    pub url: String,
+    pub conn: MySqlConnection,
+    pub limits: Limits,
+    pub hooks: Hooks,
+}
+
+pub struct Running {
+    pub handle: Handle,
+    pub task: JoinHandle<Result<(), Error>>,
+    pub shutdown: CancellationToken,
+}
+
+pub type Commits = mpsc::Receiver<(Lsn, oneshot::Sender<()>)>;
+
+/// A seed from the environment to repeat a failure, else a new one; printed either way.
+pub fn seed() -> u64 {
+    let seed = std::env::var("MILLRACE_TEST_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(rand::random);
+    println!("MILLRACE_TEST_SEED={seed}");
+    seed
+}
+
+impl World {
+    pub async fn new() -> World {
+        let server = support::Server::shared().await;
+        let database = server.database().await;
+        let rng = StdRng::seed_from_u64(seed());
+        World {
+            source: Source::new(MemoryLog::new(), rng),
+            url: server.url(&database),
+            conn: server.connect(&database).await,
+            limits: Limits {
+                outage: Duration::from_secs(30),
+                ..Limits::default()
+            },
+            hooks: Hooks::default(),
+        }
+    }
+
+    pub fn config(&self) -> Config {
+        Config {
+            mysql_url: self.url.clone(),
+            fluvio: String::new(),
+            changes_topic: source::CHANGES.into(),
+            smartmodule: None,
+            marts: Marts::none(),
+            limits: self.limits,
+            hooks: self.hooks.clone(),
+        }
+    }
+
+    pub fn start(&self) -> Running {
+        let service = Service::over(self.config(), Arc::new(self.source.log.clone()));
+        let handle = service.handle();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(service.run(shutdown.clone()));
+        Running {
+            handle,
+            task,
+            shutdown,
+        }
+    }
+
+    /// From now on projectors wait after every commit until the receiver lets them go on.
+    pub fn watch_commits(&mut self) -> Commits {
+        let (sender, receiver) = mpsc::channel(1);
+        self.hooks.after_commit = Some(sender);
+        receiver
+    }
+
+    /// Compares every table with what the source held at `lsn`.
+    pub async fn compare(&mut self, lsn: Lsn) {
+        let expected = self.source.history.get(&lsn);
+        let expected = expected.unwrap_or_else(|| panic!("{lsn} is no commit of the source"));
+        for schema in &self.source.schemas {
+            let table = Table::of(schema).expect("replicable");
+            let rows = expected[&schema.table].values();
+            let wanted: BTreeMap<_, _> = rows
+                .map(|values| {
+                    let pairs = table.columns.iter().zip(values);
+                    let row: Vec<Option<String>> = pairs.map(|(c, v)| plain(v, c)).collect();
+                    (key(&table, &row), row)
+                })
+                .collect();
+            let found = read(&mut self.conn, schema, "").await;
+            assert_eq!(found, wanted, "table {} at {lsn}", schema.table);
+        }
+    }
+
+    pub async fn caught_up(&mut self, running: &Running) {
+        let wanted = self.source.lsn;
+        let waited = running.handle.wait_for(wanted, PATIENCE).await;
+        waited.unwrap_or_else(|error| panic!("{error}; {:?}", running.handle.status()));
+        assert_eq!(running.handle.status().end_lsn, Some(wanted));
+        self.compare(wanted).await;
+    }
+}
+
+impl Running {
+    pub async fn live(&self) {
+        let mut status = self.handle.watch();
+        let live = status.wait_for(|status| status.state == State::Live);
+        let waited = tokio::time::timeout(PATIENCE, live).await.map(|_| ());
+        waited.unwrap_or_else(|_| panic!("not live: {:?}", self.handle.status()));
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.expect("no panic").expect("a clean end");
+    }
+
+    /// Ends it as a kill does: at whatever point it is.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    pub async fn error(self) -> Error {
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        ended.expect("it ends").expect("no panic").expect_err("it cannot go on")
+    }
+}
+
+fn plain(value: &millrace_events::Value, column: &Column) -> Option<String> {
+    let text = canonical(value, column).expect("representable");
+    text.map(|text| text.into_owned())
+}
+
+fn key(table: &Table, row: &[Option<String>]) -> Vec<Option<String>> {
+    table.key.iter().map(|&i| row[i].clone()).collect()
+}
+
+type Texts = Vec<Option<String>>;
+
+pub async fn read(
+    conn: &mut MySqlConnection,
+    schema: &TableSchema,
+    suffix: &str,
+) -> BTreeMap<Texts, Texts> {
+    let table = Table::of(schema).expect("replicable");
+    let columns: Vec<String> = table.columns.iter().map(Column::select_expression).collect();
+    let name = quoted(&format!("{}{suffix}", table.name));
+    let sql = format!("SELECT {} FROM {name}", columns.join(", "));
+    let rows = conn.fetch_all(sql.as_str()).await.expect("the replica's rows");
+    let texts = |row: &sqlx::mysql::MySqlRow| -> Texts {
+        let columns = table.columns.iter().enumerate();
+        let text = |(i, column): (usize, &Column)| {
+            let text: Option<String> = row.get(i);
+            text.map(|text| from_server(&text, column).into_owned())
+        };
+        columns.map(text).collect()
+    };
+    rows.iter().map(|row| (key(&table, &texts(row)), texts(row))).collect()
+}

@@ -1,0 +1,669 @@
+//! `verify` against real servers, with a projector that only says that it holds.
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use millrace_events::{Column as SourceColumn, SchemaId, TableSchema, Value};
+use millrace_projections::marts::Marts;
+use millrace_projections::replica::{self, canonical, ddl, Isolation, Kind, Table};
+use millrace_projections::verify::{verify, Config, DifferenceKind, Error, Exit, Report};
+use serde_json::json;
+use sqlx::postgres::PgRow;
+use sqlx::{Connection, Executor, MySqlConnection, PgConnection, Row, ValueRef};
+use support::postgres::Postgres;
+use support::Server;
+use tokio_util::sync::CancellationToken;
+
+const SHOP: &str = include_str!("../../connectors/shop-generator/schema.sql");
+
+/// Some shop, with NULLs wherever they are allowed.
+const ROWS: &str = "
+    INSERT INTO users (first_name, last_name, email, phone, loyalty_status)
+        SELECT 'First ' || n, 'Läst ' || n % 7, n || '@example.com', nullif('phone ' || n % 3, 'phone 0'),
+               (ARRAY['Gold', 'Silver', 'Bronze'])[1 + n % 3] FROM generate_series(1, 50) n;
+    INSERT INTO productcategories (name, parent_category_id)
+        SELECT 'Category ' || n, CASE WHEN n > 4 THEN 1 + n % 4 END FROM generate_series(1, 20) n;
+    INSERT INTO products (name, description, category_id, price, stock_quantity)
+        SELECT 'Product ' || n, nullif(repeat('ü', n % 5), ''), 1 + n % 20, n * 1.37, n FROM generate_series(1, 80) n;
+    INSERT INTO orders (user_id, order_date, total_amount, status, delivery_date)
+        SELECT 1 + n % 50, '2024-01-01'::timestamp + n * interval '1.000001 hour', n * 3.33,
+               (ARRAY['Pending', 'Completed', 'Shipped', 'Delivered'])[1 + n % 4],
+               CASE WHEN n % 4 = 3 THEN '2025-06-01'::timestamp END FROM generate_series(1, 300) n;
+    INSERT INTO orderdetails (order_id, product_id, quantity, price_per_unit, total_price)
+        SELECT 1 + n % 300, 1 + n % 80, 1 + n % 9, 1.11, 1.11 * (1 + n % 9) FROM generate_series(1, 900) n;
+    INSERT INTO reviews (user_id, product_id, rating, review_text)
+        SELECT 1 + n % 50, 1 + n % 80, 1 + n % 5, nullif('text ' || n % 4, 'text 0') FROM generate_series(1, 200) n;
+    INSERT INTO loyaltypoints (user_id, points, reason)
+        SELECT 1 + n % 50, n - 100, 'Order' FROM generate_series(1, 300) n;";
+
+/// Keys whose order the two servers could see differently, and every type of value.
+const ODD: &str = "
+    CREATE TABLE odd_text (k text, n integer, v bytea, PRIMARY KEY (k, n));
+    INSERT INTO odd_text SELECT k, n, decode('00ff', 'hex') FROM unnest(ARRAY['', ' ', 'a', 'a ', 'A', 'b', 'aa',
+        'Z', 'é', 'e', E'e\\u0301', '😀', '￿', 'ß', 'ss', '10', '9', '-1', E'a\\tb', '%', '''', E'\\\\']) k, unnest(ARRAY[-1, 9, 10]) n;
+    CREATE TABLE odd_uuid (k uuid PRIMARY KEY, v jsonb);
+    INSERT INTO odd_uuid SELECT md5(n::text)::uuid, jsonb_build_object('n', n) FROM generate_series(1, 200) n;
+    CREATE TABLE odd_numeric (k numeric(20,4) PRIMARY KEY, v numeric, w double precision);
+    INSERT INTO odd_numeric SELECT (n - 50) * 1.25, n / 7.0, sqrt(n) FROM generate_series(0, 100) n;
+    CREATE TABLE odd_time (k timestamptz, c char(4), b boolean, d date, t time, PRIMARY KEY (k, c, b));
+    INSERT INTO odd_time SELECT '2024-02-28 23:00+02'::timestamptz + n * interval '7:00:00.5', chr(65 + n % 60), n % 2 = 0,
+        '2024-02-28'::date + n, '12:00'::time + n * interval '1 s' FROM generate_series(0, 200) n;
+    CREATE TABLE odd_empty (k bigint PRIMARY KEY);";
+
+const TABLES: [&str; 7] = [
+    "users",
+    "productcategories",
+    "products",
+    "orders",
+    "orderdetails",
+    "reviews",
+    "loyaltypoints",
+];
+const ODD_TABLES: [&str; 5] = [
+    "odd_text",
+    "odd_uuid",
+    "odd_numeric",
+    "odd_time",
+    "odd_empty",
+];
+const MARTS: [&str; 4] = [
+    "mart_user_activity",
+    "mart_product_rating",
+    "mart_user_loyalty_points",
+    "mart_average_check",
+];
+
+/// What the projector was asked for, and how it behaves.
+#[derive(Default)]
+struct Projector {
+    calls: Vec<String>,
+    held: bool,
+    loses_holds: bool,
+}
+
+type Shared = Arc<Mutex<Projector>>;
+
+/// Two databases that agree, and a projector at rest.
+struct Stage {
+    postgres: PgConnection,
+    mysql: MySqlConnection,
+    config: Config,
+    projector: Shared,
+}
+
+impl Stage {
+    async fn new(tables: &[&str], marts: Marts) -> Stage {
+        let (servers, source) = (Server::shared().await, Postgres::shared().await);
+        let database = servers.database().await;
+        source.database(&database).await;
+        let mut postgres = source.connect(&database).await;
+        postgres
+            .execute("CREATE SCHEMA source; SET search_path TO source; SET timezone TO 'UTC'")
+            .await
+            .expect("schema");
+        for script in [SHOP, ROWS, ODD] {
+            postgres
+                .execute(sqlx::raw_sql(script))
+                .await
+                .expect("the shop");
+        }
+        let (mut mysql, _) = replica::connect(&servers.url(&database), Isolation::ReadCommitted)
+            .await
+            .expect("MySQL");
+        replicate(&mut postgres, &mut mysql, tables).await;
+        marts.create(&mut mysql, "").await.expect("mart tables");
+        marts.build(&mut mysql, "").await.expect("marts");
+        let projector = Shared::default();
+        let config = Config {
+            postgres_url: source.url(&database),
+            mysql_url: servers.url(&database),
+            schema: "source".into(),
+            tables: Vec::new(),
+            marts,
+            control_url: serve(projector.clone()).await,
+            control_token: "secret".into(),
+            hold_timeout: Duration::from_secs(10),
+            slot_timeout: Duration::from_secs(10),
+            catch_up_timeout: Duration::from_secs(10),
+            differences_max: 50,
+        };
+        Stage {
+            postgres,
+            mysql,
+            config,
+            projector,
+        }
+    }
+
+    async fn shop() -> Stage {
+        Stage::new(&TABLES, Marts::shop()).await
+    }
+
+    async fn verify(&self) -> Result<Report, Error> {
+        verify(&self.config, &CancellationToken::new()).await
+    }
+
+    async fn report(&self) -> Report {
+        self.verify().await.expect("a report")
+    }
+
+    async fn change(&mut self, sql: &str) -> u64 {
+        match self.mysql.execute(sql).await {
+            Ok(done) => done.rows_affected(),
+            Err(error) => panic!("{error}\n{sql}"),
+        }
+    }
+}
+
+async fn serve(projector: Shared) -> String {
+    let routes = Router::new()
+        .route("/hold", post(hold))
+        .route("/stop-before", post(stop_before))
+        .route("/release", post(release))
+        .with_state(projector);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    // On a thread of its own: it goes on answering while a test blocks.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = listener.into_std().expect("a listener");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            axum::serve(listener, routes).await
+        })
+    });
+    format!("http://{address}")
+}
+
+async fn hold(State(projector): State<Shared>) -> Json<serde_json::Value> {
+    let mut projector = projector.lock().expect("a lock");
+    projector.calls.push("hold".into());
+    projector.held = true;
+    Json(json!({ "id": 7 }))
+}
+
+#[derive(serde::Deserialize)]
+struct Asked {
+    id: u64,
+    lsn: Option<String>,
+}
+
+async fn stop_before(State(projector): State<Shared>, Query(asked): Query<Asked>) -> StatusCode {
+    let mut projector = projector.lock().expect("a lock");
+    assert_eq!(asked.id, 7);
+    projector
+        .calls
+        .push(format!("stop-before {}", asked.lsn.expect("an LSN")));
+    if projector.held {
+        StatusCode::OK
+    } else {
+        StatusCode::CONFLICT
+    }
+}
+
+async fn release(
+    State(projector): State<Shared>,
+    Query(asked): Query<Asked>,
+) -> (StatusCode, Json<serde_json::Value>) {
+    let mut projector = projector.lock().expect("a lock");
+    assert_eq!(asked.id, 7);
+    projector.calls.push("release".into());
+    let held = std::mem::take(&mut projector.held) && !projector.loses_holds;
+    let status = if held {
+        StatusCode::OK
+    } else {
+        StatusCode::CONFLICT
+    };
+    (status, Json(json!({ "error": "the hold is over" })))
+}
+
+/// Copies tables as the projector would write them.
+async fn replicate(postgres: &mut PgConnection, mysql: &mut MySqlConnection, tables: &[&str]) {
+    let (_, server) = {
+        let url: String = sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)")
+            .fetch_one(&mut *mysql)
+            .await
+            .expect("version");
+        (url.clone(), detect(&url))
+    };
+    let mut schemas = Vec::new();
+    for name in tables {
+        let schema = schema_of(postgres, name, schemas.len()).await;
+        let table = Table::of(&schema).expect("replicable");
+        ddl::recreate(mysql, &server, &table, "")
+            .await
+            .expect("replica table");
+        let rows = sqlx::raw_sql(&format!("SELECT * FROM {name}"))
+            .fetch_all(&mut *postgres)
+            .await
+            .expect("rows");
+        let tuples: Vec<String> = rows.iter().map(|row| tuple(row, &schema, &table)).collect();
+        if !tuples.is_empty() {
+            let insert = format!("INSERT INTO `{name}` VALUES {}", tuples.join(","));
+            mysql.execute(insert.as_str()).await.expect("a copy");
+        }
+        schemas.push(schema);
+    }
+    mysql
+        .execute(
+            "CREATE TABLE millrace_position (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, stage VARCHAR(16) NOT NULL, \
+             end_lsn BIGINT UNSIGNED NOT NULL, tables LONGTEXT NOT NULL)",
+        )
+        .await
+        .expect("position table");
+    let schemas = serde_json::to_string(&schemas).expect("JSON");
+    sqlx::query("INSERT INTO millrace_position VALUES (1, 'live', 1, ?)")
+        .bind(schemas)
+        .execute(mysql)
+        .await
+        .expect("position");
+}
+
+fn detect(version: &str) -> replica::Server {
+    let mariadb = version.to_lowercase().contains("mariadb");
+    replica::Server {
+        flavour: if mariadb {
+            replica::Flavour::MariaDb
+        } else {
+            replica::Flavour::MySql
+        },
+        version: version.to_owned(),
+        connection_id: 0,
+        packet_bytes_max: 1 << 24,
+    }
+}
+
+async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> TableSchema {
+    let rows = sqlx::query(
+        "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), \
+         a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) \
+         FROM pg_attribute a JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary \
+         WHERE a.attrelid = $1::regclass AND a.attnum > 0 ORDER BY a.attnum",
+    )
+    .bind(table)
+    .fetch_all(postgres)
+    .await
+    .expect("columns");
+    let column = |row: &PgRow| SourceColumn {
+        name: row.get(0),
+        type_name: row.get(1),
+        oid: 0,
+        type_mod: -1,
+        key: row.get(2),
+    };
+    TableSchema {
+        id: SchemaId(id as u32),
+        namespace: "source".into(),
+        table: table.into(),
+        columns: rows.iter().map(column).collect(),
+    }
+}
+
+fn tuple(row: &PgRow, schema: &TableSchema, table: &Table) -> String {
+    let literal = |i: usize| {
+        let raw = row.try_get_raw(i).expect("a value");
+        if raw.is_null() {
+            return "NULL".to_owned();
+        }
+        let text = raw.as_str().expect("text").to_owned();
+        let value = match schema.columns[i].type_name.as_str() {
+            "boolean" => Value::Bool(text == "t"),
+            "smallint" | "integer" | "bigint" => Value::Int(text.parse().expect("an integer")),
+            _ => Value::Text(text),
+        };
+        let text = canonical(&value, &table.columns[i])
+            .expect("representable")
+            .expect("not NULL");
+        match table.columns[i].kind {
+            Kind::LongBlob | Kind::VarBinary(_) => format!("x'{text}'"),
+            _ => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")),
+        }
+    };
+    let literals: Vec<String> = (0..row.len()).map(literal).collect();
+    format!("({})", literals.join(","))
+}
+
+#[tokio::test]
+async fn an_untouched_shop_is_equal_and_every_row_was_counted() {
+    let stage = Stage::shop().await;
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
+    let counts: Vec<(&str, u64)> = report
+        .tables
+        .iter()
+        .map(|table| (table.name.as_str(), table.rows))
+        .collect();
+    let expected = [50, 20, 80, 300, 900, 200, 300];
+    assert_eq!(counts, TABLES.into_iter().zip(expected).collect::<Vec<_>>());
+    let marts: Vec<&str> = report.marts.iter().map(|mart| mart.name.as_str()).collect();
+    assert_eq!(marts, MARTS);
+    let calls = stage.projector.lock().expect("a lock").calls.clone();
+    assert_eq!(
+        calls,
+        [
+            "hold".to_owned(),
+            format!("stop-before {}", report.lsn),
+            "release".to_owned()
+        ]
+    );
+    let json = serde_json::to_value(&report).expect("JSON");
+    assert_eq!(json["equal"], true);
+    assert_eq!(json["not_live"], json!([]));
+}
+
+#[tokio::test]
+async fn keys_and_values_of_every_type_are_equal_in_both_orders() {
+    let stage = Stage::new(&ODD_TABLES, Marts::none()).await;
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
+    let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
+    assert_eq!(rows, 22 * 3 + 200 + 101 + 201);
+}
+
+/// One cell, one row less, one row more: in each replica table, each mart and each mart's state.
+#[tokio::test]
+async fn every_tampering_is_found_and_named() {
+    let mut stage = Stage::shop().await;
+    let mut tables: Vec<String> = TABLES.iter().map(|table| table.to_string()).collect();
+    tables.extend(Marts::shop().tables());
+    for table in tables {
+        cells_are_found(&mut stage, &table).await;
+        rows_are_found(&mut stage, &table).await;
+    }
+    assert_eq!(stage.report().await.exit(), Exit::Equal);
+}
+
+/// Changes each column of one row in turn.
+async fn cells_are_found(stage: &mut Stage, table: &str) {
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR) FROM information_schema.columns \
+         WHERE table_schema = DATABASE() AND table_name = ?",
+    )
+    .bind(table)
+    .fetch_all(&mut stage.mysql)
+    .await
+    .expect("columns");
+    for (column, data_type) in columns {
+        let other = match data_type.to_lowercase().as_str() {
+            "bigint" | "int" | "decimal" => "COALESCE(`{}`, 0) + 100000",
+            "datetime" => "COALESCE(`{}`, '2001-01-01') + INTERVAL 1 MICROSECOND",
+            "binary" => "REPEAT('x', 32)",
+            _ => "CONCAT(LEFT(COALESCE(`{}`, ''), 4), ' ')",
+        };
+        let other = other.replace("{}", &column);
+        stage
+            .change(&format!("CREATE TABLE kept AS SELECT * FROM `{table}`"))
+            .await;
+        let changed = stage
+            .change(&format!(
+                "UPDATE `{table}` SET `{column}` = {other} LIMIT 1"
+            ))
+            .await;
+        assert_eq!(changed, 1, "{table}.{column}");
+        let report = stage.report().await;
+        assert_eq!(report.exit(), Exit::Different, "{table}.{column}");
+        let differences = differences(&report, table);
+        assert!(!differences.is_empty(), "{table}.{column}: {report:#?}");
+        let named = differences.iter().any(|difference| {
+            !difference.key.is_empty() && (difference.column == column || difference.column == "*")
+        });
+        assert!(named, "{table}.{column}: {differences:#?}");
+        for difference in &differences {
+            assert_ne!(difference.expected, difference.found, "{table}.{column}");
+        }
+        restore(stage, table).await;
+    }
+}
+
+async fn rows_are_found(stage: &mut Stage, table: &str) {
+    stage
+        .change(&format!("CREATE TABLE kept AS SELECT * FROM `{table}`"))
+        .await;
+    stage
+        .change(&format!("DELETE FROM `{table}` LIMIT 1"))
+        .await;
+    let report = stage.report().await;
+    let missing: Vec<_> = differences(&report, table)
+        .into_iter()
+        .filter(|d| d.kind == DifferenceKind::Missing)
+        .collect();
+    assert_eq!(missing.len(), 1, "{table}: {report:#?}");
+    assert!(missing[0].expected.is_object() && missing[0].found.is_null());
+    restore(stage, table).await;
+
+    stage
+        .change(&format!("CREATE TABLE kept AS SELECT * FROM `{table}`"))
+        .await;
+    let first: String = sqlx::query_scalar(
+        "SELECT CAST(column_name AS CHAR) FROM information_schema.columns \
+         WHERE table_schema = DATABASE() AND table_name = ? AND data_type IN ('bigint', 'varchar') ORDER BY ordinal_position LIMIT 1",
+    )
+    .bind(table)
+    .fetch_one(&mut stage.mysql)
+    .await
+    .expect("a column");
+    let columns: Vec<String> = sqlx::query_scalar(
+        "SELECT CAST(column_name AS CHAR) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? \
+         ORDER BY ordinal_position",
+    )
+    .bind(table)
+    .fetch_all(&mut stage.mysql)
+    .await
+    .expect("columns");
+    let values: Vec<String> = columns
+        .iter()
+        .map(|column| match column {
+            column if *column == first => "'987654'".to_owned(),
+            column if column == "millrace_key" => "REPEAT('x', 32)".to_owned(),
+            column => format!("`{column}`"),
+        })
+        .collect();
+    let added = stage
+        .change(&format!(
+            "INSERT INTO `{table}` SELECT {} FROM kept LIMIT 1",
+            values.join(", ")
+        ))
+        .await;
+    assert_eq!(added, 1);
+    let report = stage.report().await;
+    let unexpected: Vec<_> = differences(&report, table)
+        .into_iter()
+        .filter(|d| d.kind == DifferenceKind::Unexpected)
+        .collect();
+    assert_eq!(unexpected.len(), 1, "{table}: {report:#?}");
+    assert!(unexpected[0].found.is_object() && unexpected[0].expected.is_null());
+    restore(stage, table).await;
+}
+
+fn differences(report: &Report, table: &str) -> Vec<millrace_projections::verify::Difference> {
+    let subjects = report.tables.iter().chain(&report.marts);
+    let all = subjects.flat_map(|subject| &subject.differences);
+    all.filter(|difference| difference.table == table)
+        .cloned()
+        .collect()
+}
+
+async fn restore(stage: &mut Stage, table: &str) {
+    stage.change(&format!("DELETE FROM `{table}`")).await;
+    stage
+        .change(&format!("INSERT INTO `{table}` SELECT * FROM kept"))
+        .await;
+    stage.change("DROP TABLE kept").await;
+}
+
+#[tokio::test]
+async fn a_row_that_occurs_twice_in_a_mart_is_unexpected() {
+    let mut stage = Stage::shop().await;
+    stage
+        .change("INSERT INTO mart_average_check SELECT * FROM mart_average_check LIMIT 1")
+        .await;
+    let report = stage.report().await;
+    let found = differences(&report, "mart_average_check");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].kind, DifferenceKind::Unexpected);
+}
+
+#[tokio::test]
+async fn differences_beyond_the_limit_are_counted() {
+    let mut stage = Stage::shop().await;
+    stage.config.differences_max = 3;
+    stage
+        .change("UPDATE orderdetails SET quantity = quantity + 1")
+        .await;
+    let report = stage.report().await;
+    let details = report
+        .tables
+        .iter()
+        .find(|table| table.name == "orderdetails")
+        .expect("reported");
+    assert_eq!(
+        (details.differences.len(), details.differences_total),
+        (3, 900)
+    );
+}
+
+#[tokio::test]
+async fn commits_behind_the_consistent_point_are_not_compared() {
+    let mut stage = Stage::shop().await;
+    stage
+        .postgres
+        .execute("UPDATE users SET phone = 'later' WHERE user_id = 1")
+        .await
+        .expect("an update");
+    let report = stage.report().await;
+    assert_eq!(
+        report.exit(),
+        Exit::Different,
+        "a commit before the consistent point is compared"
+    );
+    let found = differences(&report, "users");
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].column.as_str(), found[0].expected.as_str()),
+        ("phone", Some("later"))
+    );
+    let messages: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_replication_slots")
+        .fetch_one(&mut stage.postgres)
+        .await
+        .expect("slots");
+    assert_eq!(messages, 0, "no slot is left");
+}
+
+#[tokio::test]
+async fn a_table_that_the_projector_lacks_and_a_mart_that_is_gone_are_not_live() {
+    let mut stage = Stage::shop().await;
+    stage.config.tables = vec!["users".into(), "nowhere".into()];
+    stage.change("DROP TABLE mart_average_check").await;
+    let report = stage.report().await;
+    assert_eq!(report.not_live, ["nowhere", "mart_average_check"]);
+    assert_eq!(report.exit(), Exit::NotLive);
+    assert!(!report.equal);
+    stage
+        .change("UPDATE millrace_position SET stage = 'loading'")
+        .await;
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::NotLive);
+    assert_eq!(report.not_live.len(), 6);
+}
+
+#[tokio::test]
+async fn a_column_that_only_one_side_has_is_a_difference() {
+    let mut stage = Stage::shop().await;
+    stage
+        .postgres
+        .execute("ALTER TABLE users ADD COLUMN birthday date")
+        .await
+        .expect("a column");
+    let report = stage.report().await;
+    let found = differences(&report, "users");
+    assert_eq!(found[0].kind, DifferenceKind::Definition);
+}
+
+#[tokio::test]
+async fn a_position_beyond_the_consistent_point_is_a_difference() {
+    let mut stage = Stage::shop().await;
+    stage
+        .change("UPDATE millrace_position SET end_lsn = 18446744073709551615")
+        .await;
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Different);
+    assert_eq!(
+        differences(&report, "millrace_position")[0].column,
+        "end_lsn"
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_in_the_way_is_named_and_the_projector_released() {
+    let mut stage = Stage::shop().await;
+    stage.config.slot_timeout = Duration::from_secs(1);
+    stage
+        .postgres
+        .execute("BEGIN; UPDATE users SET phone = 'x' WHERE user_id = 1")
+        .await
+        .expect("an open transaction");
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut stage.postgres)
+        .await
+        .expect("a pid");
+    let error = stage.verify().await.expect_err("no slot");
+    assert!(
+        matches!(&error, Error::SlotBlocked { blocker, .. } if blocker.contains(&format!("process {pid} "))),
+        "{error}"
+    );
+    assert!(!stage.projector.lock().expect("a lock").held);
+    stage.postgres.execute("ROLLBACK").await.expect("rollback");
+    assert_eq!(stage.report().await.exit(), Exit::Equal);
+}
+
+#[tokio::test]
+async fn a_hold_that_ended_by_itself_gives_no_answer() {
+    let stage = Stage::shop().await;
+    stage.projector.lock().expect("a lock").loses_holds = true;
+    let error = stage.verify().await.expect_err("no answer");
+    assert!(
+        matches!(&error, Error::Projector(reason) if reason.contains("the hold is over")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_interrupted_verify_releases_the_projector() {
+    let mut stage = Stage::shop().await;
+    stage
+        .postgres
+        .execute("BEGIN; UPDATE users SET phone = 'x' WHERE user_id = 1")
+        .await
+        .expect("an open transaction");
+    let shutdown = CancellationToken::new();
+    let canceller = async {
+        while !stage.projector.lock().expect("a lock").held {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        shutdown.cancel();
+    };
+    let (result, ()) = tokio::join!(verify(&stage.config, &shutdown), canceller);
+    assert!(matches!(result, Err(Error::Interrupted)));
+    let projector = stage.projector.lock().expect("a lock");
+    assert!(!projector.held);
+    assert_eq!(projector.calls.last().map(String::as_str), Some("release"));
+}
+
+#[tokio::test]
+async fn a_projector_that_does_not_answer_is_an_error() {
+    let mut stage = Stage::shop().await;
+    stage.config.control_url = format!("http://127.0.0.1:{}", support::free_port());
+    assert!(matches!(stage.verify().await, Err(Error::Projector(_))));
+    let _ = stage.mysql.close().await;
+}
