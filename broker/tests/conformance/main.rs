@@ -7,3 +7,4 @@ mod offsets;
 mod records;
 mod support;
 mod topics;
+mod wat;
