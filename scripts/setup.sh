@@ -101,7 +101,7 @@ at_least() {
 install() {
     local admin
     admin=$(admin) || fail "missing packages need root to be installed. As root, run: apt-get install -y --no-install-recommends $*"
-    say "installing $* with apt-get${admin:+ (through sudo)}"
+    say "installing $* with apt-get${admin:+ (through sudo)}; no service is started"
     hold_services "$admin"
     local result=0
     apt "$admin" "$@" || result=$?
@@ -117,15 +117,22 @@ admin() {
     echo sudo
 }
 
-# --no-remove: better to fail than to displace something that the machine's owner installed.
+# --no-remove: better to fail than to displace something that the machine's owner installed. What apt-get has to
+# tell matters only when it fails.
 apt() {
-    local admin=$1
+    local admin=$1 log
     shift
+    log=$(mktemp)
     if ! $admin apt-get install -qq --simulate --no-remove --no-install-recommends "$@" >/dev/null 2>&1; then
-        $admin apt-get update -qq >&2 || true
+        $admin apt-get update -qq >"$log" 2>&1 || true
     fi
-    $admin env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-        apt-get install -y -qq --no-remove --no-install-recommends "$@" >&2
+    if ! $admin env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get install -y -qq --no-remove --no-install-recommends "$@" >>"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+    rm -f "$log"
 }
 
 # While packages are installed: Debian's Postgres makes no cluster, and no service of any package is started.
@@ -148,7 +155,6 @@ release_services() {
     local admin=$1
     if grep -qs "$mark" $policy; then $admin rm -f $policy; fi
     if [ -e $cluster ]; then $admin rm -f $cluster; fi
-    $admin rmdir --ignore-fail-on-non-empty "$(dirname $cluster)" "$(dirname "$(dirname $cluster)")" 2>/dev/null || true
 }
 
 # What a killed run may have left behind would keep the machine's own services from starting.
