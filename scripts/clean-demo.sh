@@ -16,10 +16,12 @@ left_running() {
     echo "$pid"
 }
 
+# stop PID SIGNAL...: one after the other, each with five seconds to work.
 stop() {
     local pid=$1 signal
+    shift
     echo "stopping process $pid, left behind by an earlier run" >&2
-    for signal in INT TERM QUIT KILL; do
+    for signal in "$@"; do
         kill -s $signal "$pid" 2>/dev/null || return 0
         for _ in $(seq 50); do
             kill -0 "$pid" 2>/dev/null || return 0
@@ -39,7 +41,12 @@ for server in "$dir"/postgres "$dir"/mysql; do
         echo "millrace still runs on $dir: stop it first (Ctrl-C in its terminal)" >&2
         exit 1
     fi
-    if pid=$(left_running "$server/server.pid" 2>/dev/null); then stop "$pid"; fi
+    if pid=$(left_running "$server/server.pid" 2>/dev/null); then
+        case $server in
+            */mysql) stop "$pid" TERM KILL ;;
+            *) stop "$pid" INT QUIT KILL ;;
+        esac
+    fi
     # Where root's data had to live elsewhere, a link leads there.
     if [ -L "$server" ]; then
         real=$(readlink "$server")
