@@ -1,1 +1,35 @@
-//! Placeholder.
+//! Capture: writes the committed transactions of a Postgres database, in commit order, into one
+//! Fluvio topic, after a snapshot of its tables into another.
+//!
+//! It adds a publication and a replication slot to the source, and nothing else. It keeps no state
+//! of its own: every start reads the topic, fences off its predecessor, and continues after the
+//! last transaction that counts by the rules of the log (`millrace-events`). It can be killed at any
+//! instant.
+//!
+//! It is not a general connector: one database, one partition, no filtering, no schema registry.
+
+mod append;
+mod assemble;
+mod capture;
+mod catalog;
+mod cell;
+mod config;
+mod error;
+mod lock;
+mod log_scan;
+pub mod pgoutput;
+mod preflight;
+mod publication;
+mod relation;
+mod session;
+mod slot;
+mod snapshot;
+mod source;
+mod status;
+mod stream;
+mod topics;
+
+pub use capture::Capture;
+pub use config::Config;
+pub use error::Error;
+pub use status::{Handle, State, Status};

@@ -1,0 +1,98 @@
+//! The service: session after session, until it is told to stop or a person is needed.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::log_scan::LogScan;
+use crate::session::Session;
+use crate::source::Source;
+use crate::status::{Handle, Reporter, State};
+use crate::{preflight, Config, Error};
+
+/// A session that lasted this long has proved that things work: the delay starts small again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+
+/// Captures one database into one topic.
+pub struct Capture {
+    config: Config,
+    source: Source,
+    reporter: Reporter,
+    handle: Handle,
+}
+
+impl Capture {
+    /// Checks the configuration; connects to nothing.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        preflight::check_config(&config)?;
+        let source = Source::new(&config)?;
+        let (reporter, handle) = Reporter::new();
+        Ok(Capture {
+            config,
+            source,
+            reporter,
+            handle,
+        })
+    }
+
+    /// Watches this capture.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Captures until `shutdown`, or until an error that trying again cannot help.
+    ///
+    /// It may be dropped at any instant: the next run continues from what the topic holds.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let result = tokio::select! {
+            _ = shutdown.cancelled() => Ok(()),
+            error = self.sessions() => Err(error),
+        };
+        self.reporter.state(State::Stopped);
+        result
+    }
+
+    async fn sessions(&self) -> Error {
+        let mut scan = LogScan::default();
+        let mut delay = self.config.backoff_min;
+        loop {
+            let started = tokio::time::Instant::now();
+            self.reporter.update(|status| status.sessions += 1);
+            let session = Session {
+                config: &self.config,
+                source: &self.source,
+                reporter: &self.reporter,
+            };
+            let Err(error) = session.run(&mut scan).await else {
+                continue;
+            };
+            self.failed(&error);
+            if !error.is_transient() {
+                return error;
+            }
+            if started.elapsed() > HEALTHY_AFTER {
+                delay = self.config.backoff_min;
+            }
+            tokio::time::sleep(delay.mul_f64(rand::random_range(0.5..1.0))).await;
+            delay = (delay * 2).min(self.config.backoff_max);
+        }
+    }
+
+    fn failed(&self, error: &Error) {
+        let text = match error.code() {
+            Some(code) => format!("{code}: {error}"),
+            None => error.to_string(),
+        };
+        if error.is_transient() {
+            warn!(error = %text, "capture starts over");
+        } else {
+            error!(error = %text, "capture ends");
+        }
+        self.reporter.update(|status| {
+            status.state = State::Backoff;
+            status.last_error = Some(text);
+        });
+        info!(sessions = self.handle.status().sessions, "session over");
+    }
+}

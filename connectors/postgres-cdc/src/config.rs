@@ -1,0 +1,104 @@
+//! What capture is told.
+
+use std::time::Duration;
+
+/// Bytes that one request to Fluvio may have.
+pub(crate) const REQUEST_BYTES_MAX: usize = 12 << 20;
+/// Bytes at which a batch of records is sent, and the room it needs in a request: Fluvio's client
+/// refuses a record that does not fit *behind* what stands in the batch already.
+pub(crate) const BATCH_BYTES: usize = 1 << 20;
+/// Bytes that the value of one record may have: what remains, with room for headers.
+pub(crate) const RECORD_BYTES_MAX: usize = REQUEST_BYTES_MAX - BATCH_BYTES - (64 << 10);
+/// Bytes of a message of the replication stream. A row beyond [`RECORD_BYTES_MAX`] cannot be
+/// captured anyway, but up to here the error can name its table.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a segment of a topic: less than what one fetch of a reader may bring (32 MiB), because
+/// a real server cuts batches where a fetch ends.
+pub(crate) const SEGMENT_BYTES: u32 = 16_000_000;
+/// Bytes that one fetch may bring.
+pub(crate) const FETCH_BYTES_MAX: i32 = 32 << 20;
+
+/// Where capture reads and writes. `Config::new` fills in defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `postgres://user:password@host:port/database`; the user needs REPLICATION, and must own the
+    /// tables or be a superuser to create the publication.
+    pub postgres_url: String,
+    /// Schema of the captured tables.
+    pub schema: String,
+    /// Captured tables, without their schema.
+    pub tables: Vec<String>,
+    /// Publication; created if missing, refused if it publishes anything else.
+    pub publication: String,
+    /// Replication slot: lower-case letters, digits and underscores.
+    pub slot: String,
+    /// `host:port` of Fluvio's controller.
+    pub fluvio_endpoint: String,
+    /// Topic of the change log.
+    pub topic_changes: String,
+    /// Prefix of snapshot topics; `-N` follows.
+    pub topic_snapshot_prefix: String,
+    /// How long topics keep their records; at least 10 s, in whole seconds.
+    pub retention: Duration,
+    /// Prefix of the logical messages that get a record of their own although they change nothing.
+    pub message_prefix: String,
+    /// Bytes of changes at which a transaction is cut into parts, and of rows in a snapshot chunk.
+    pub part_bytes: usize,
+    /// Bytes of records sent and not yet acknowledged.
+    pub in_flight_bytes_max: usize,
+    /// Records sent and not yet acknowledged.
+    pub in_flight_records_max: usize,
+    /// How long Fluvio's client waits for more records before it sends a batch.
+    pub linger: Duration,
+    /// How long an acknowledgement may take before the session is given up.
+    pub acknowledge_timeout: Duration,
+    /// At most one `progress` record in this time, and only if the source moved.
+    pub progress_period: Duration,
+    /// How often Postgres is told what is durable.
+    pub feedback_period: Duration,
+    /// A transactional message into the WAL in this period; `None`: never.
+    pub heartbeat_period: Option<Duration>,
+    /// How long the slot may wait for transactions that are older than it.
+    pub slot_timeout: Duration,
+    /// How long to wait for locks that another capture, or a change of a table, holds.
+    pub lock_timeout: Duration,
+    /// Delay before the second attempt; doubled up to `backoff_max`, with jitter.
+    pub backoff_min: Duration,
+    /// Longest delay between two attempts.
+    pub backoff_max: Duration,
+}
+
+impl Config {
+    /// Captures `tables` of `schema` under the default names.
+    pub fn new(
+        postgres_url: impl Into<String>,
+        fluvio_endpoint: impl Into<String>,
+        schema: impl Into<String>,
+        tables: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Config {
+            postgres_url: postgres_url.into(),
+            schema: schema.into(),
+            tables: tables.into_iter().map(Into::into).collect(),
+            publication: "millrace".into(),
+            slot: "millrace".into(),
+            fluvio_endpoint: fluvio_endpoint.into(),
+            topic_changes: "shop-changes".into(),
+            topic_snapshot_prefix: "shop-snapshot".into(),
+            retention: Duration::from_secs(30 * 24 * 3600),
+            message_prefix: "millrace".into(),
+            part_bytes: 512 << 10,
+            in_flight_bytes_max: 16 << 20,
+            in_flight_records_max: 16_384,
+            linger: Duration::from_millis(5),
+            acknowledge_timeout: Duration::from_secs(30),
+            progress_period: Duration::from_secs(1),
+            feedback_period: Duration::from_secs(1),
+            heartbeat_period: None,
+            slot_timeout: Duration::from_secs(60),
+            lock_timeout: Duration::from_secs(10),
+            backoff_min: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Why capture stops, or starts over.
+
+use millrace_events::Lsn;
+
+use crate::cell::BadCell;
+use crate::pgoutput::DecodeError;
+
+/// Why a session ended. Those with a [`Error::code`] of their own need a person; the others are
+/// tried again with a growing delay.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot work.
+    #[error("configuration: {0}")]
+    Config(String),
+
+    /// Postgres is too old.
+    #[error("PostgreSQL {found} is too old: capture needs 14 or newer")]
+    PostgresVersion {
+        /// `server_version`.
+        found: String,
+    },
+    /// Logical decoding is off.
+    #[error(
+        "wal_level is {found:?}: set wal_level = logical in postgresql.conf and restart Postgres"
+    )]
+    WalLevel {
+        /// `wal_level`.
+        found: String,
+    },
+    /// Text of this database is not convertible to UTF-8.
+    #[error("the database's encoding is {found}: its text cannot be read as UTF-8; create the database with encoding UTF8")]
+    Encoding {
+        /// `server_encoding`.
+        found: String,
+    },
+    /// The user may not replicate.
+    #[error("user {user:?} may not replicate: ALTER ROLE \"{user}\" REPLICATION")]
+    Privilege {
+        /// Role name.
+        user: String,
+    },
+    /// A captured table does not exist.
+    #[error("table {table} does not exist: create it, or take it off the list of captured tables")]
+    TableMissing {
+        /// Qualified name.
+        table: String,
+    },
+    /// Not a table that can be published.
+    #[error("{table} is {found}: only ordinary and partitioned permanent tables can be captured")]
+    TableKind {
+        /// Qualified name.
+        table: String,
+        /// What it is.
+        found: String,
+    },
+    /// Rows cannot be told apart.
+    #[error("table {table} {reason}: {remedy}")]
+    TableKey {
+        /// Qualified name.
+        table: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// No slot is free.
+    #[error("all {max} replication slots are in use: raise max_replication_slots and max_wal_senders, or drop a slot (SELECT slot_name, active FROM pg_replication_slots)")]
+    NoFreeSlot {
+        /// `max_replication_slots`.
+        max: i64,
+    },
+    /// The publication is somebody else's, or was changed.
+    #[error("publication {publication:?} {difference}: use another name, or DROP PUBLICATION \"{publication}\" if nothing else reads it; capture then creates its own")]
+    PublicationDiffers {
+        /// Its name.
+        publication: String,
+        /// How it differs.
+        difference: String,
+    },
+    /// The user may not create the publication.
+    #[error("publication {publication:?} cannot be created: {reason}; let the owner of the tables run: {statement}")]
+    PublicationDenied {
+        /// Its name.
+        publication: String,
+        /// What Postgres said.
+        reason: String,
+        /// The statement.
+        statement: String,
+    },
+    /// A slot of that name belongs to something else.
+    #[error("slot {slot:?} {difference}: use another name for capture's slot")]
+    SlotForeign {
+        /// Its name.
+        slot: String,
+        /// How it differs.
+        difference: String,
+    },
+    /// A slot exists, but the log that it belongs to does not.
+    #[error("slot {slot:?} exists, but topic {topic:?} is empty: the log was lost, or the slot is another capture's. If the log is lost, SELECT pg_drop_replication_slot('{slot}') and start again with a new snapshot")]
+    SlotWithoutLog {
+        /// Its name.
+        slot: String,
+        /// Topic of the change log.
+        topic: String,
+    },
+    /// The log exists, but its slot is gone.
+    #[error("slot {slot:?} is gone, but the log continues at {position}: commits since then may be lost. Start over with a new snapshot: delete topic {topic:?} and start capture again")]
+    SlotMissing {
+        /// Its name.
+        slot: String,
+        /// Topic of the change log.
+        topic: String,
+        /// Where the log ends.
+        position: Lsn,
+    },
+    /// Postgres has removed WAL that the slot needs.
+    #[error("slot {slot:?} is lost (wal_status = {wal_status}): Postgres removed WAL that the log has not seen. Raise max_slot_wal_keep_size, SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    SlotLost {
+        /// Its name.
+        slot: String,
+        /// `pg_replication_slots.wal_status`.
+        wal_status: String,
+        /// Topic of the change log.
+        topic: String,
+    },
+    /// The slot has moved beyond the end of the log.
+    #[error("slot {slot:?} stands at {confirmed}, but the log ends at {position}: the log lost records. SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    LogLostRecords {
+        /// Its name.
+        slot: String,
+        /// `confirmed_flush_lsn`.
+        confirmed: Lsn,
+        /// Where the log ends.
+        position: Lsn,
+        /// Topic of the change log.
+        topic: String,
+    },
+    /// The log's beginning has been removed by retention.
+    #[error("topic {topic:?} begins at offset {first}: its snapshot mark is gone (retention). SELECT pg_drop_replication_slot('{slot}'), delete the topic and start capture again for a new snapshot; give topics a longer retention")]
+    LogTrimmed {
+        /// Topic of the change log.
+        topic: String,
+        /// Its first offset.
+        first: i64,
+        /// Name of the slot.
+        slot: String,
+    },
+    /// The topic holds something else.
+    #[error("topic {topic:?} holds a record at offset {offset} that is not of the change log ({reason}): give capture a topic of its own")]
+    LogForeign {
+        /// Topic of the change log.
+        topic: String,
+        /// Where.
+        offset: i64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The log belongs to another database.
+    #[error("the log was taken from {expected}, but this is {found}: point capture at the right database, or give it another topic and slot")]
+    OtherDatabase {
+        /// As the snapshot mark says.
+        expected: String,
+        /// As the server says.
+        found: String,
+    },
+    /// A topic cannot hold a log.
+    #[error("topic {topic:?} {difference}: delete it, or give capture another name")]
+    TopicShape {
+        /// Its name.
+        topic: String,
+        /// What is wrong.
+        difference: String,
+    },
+    /// A row does not fit into a record.
+    #[error("a row of {table} in {place} takes {bytes} bytes, more than the {limit} that a record may have: make the value smaller at the source, or take the table off the list and start over with a new snapshot")]
+    RowTooLarge {
+        /// Qualified name.
+        table: String,
+        /// The snapshot, or the transaction.
+        place: String,
+        /// Its size in the record.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A table was changed in a way that cannot be captured.
+    #[error("table {table} {reason}: {remedy}")]
+    TableChanged {
+        /// Qualified name.
+        table: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A value cannot be put into a record.
+    #[error("column {column} of {table}: {reason}")]
+    Value {
+        /// Qualified name.
+        table: String,
+        /// Column name.
+        column: String,
+        /// What is wrong; never the value.
+        reason: String,
+    },
+    /// The stream contradicts the protocol.
+    #[error("the replication stream contradicts itself: {0}")]
+    Protocol(String),
+
+    /// Another capture is at work.
+    #[error("another capture holds the lock of slot {slot:?} (Postgres pid {pid:?}); waiting for it to end")]
+    Locked {
+        /// Name of the slot.
+        slot: String,
+        /// Who holds it.
+        pid: Option<i32>,
+    },
+    /// A walsender holds the slot and does not go.
+    #[error("slot {slot:?} is still held by Postgres pid {pid} after it was terminated")]
+    SlotBusy {
+        /// Name of the slot.
+        slot: String,
+        /// `active_pid`.
+        pid: i32,
+    },
+    /// Creating the slot waits for an older transaction.
+    #[error("creating slot {slot:?} waits for a transaction older than it, of Postgres pid {blocker}: end that transaction, or SELECT pg_terminate_backend of it")]
+    SlotBlocked {
+        /// Name of the slot.
+        slot: String,
+        /// Who is waited for, with what is known of it.
+        blocker: String,
+    },
+    /// An acknowledgement did not come.
+    #[error("topic {topic:?} has not acknowledged a record for {seconds} s")]
+    Unacknowledged {
+        /// Topic.
+        topic: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// The log has a gap or a cut batch, or ended early.
+    #[error("reading topic {topic:?} at offset {offset}: {reason}")]
+    Read {
+        /// Topic.
+        topic: String,
+        /// Where.
+        offset: i64,
+        /// What happened.
+        reason: String,
+    },
+    /// A later start of capture is in the log.
+    #[error("a later start of capture ({found}) has taken over from this one ({own})")]
+    Superseded {
+        /// Epoch of this start.
+        own: u64,
+        /// Epoch of the other.
+        found: u64,
+    },
+    /// Something took longer than it may.
+    #[error("{what} took longer than {seconds} s")]
+    Timeout {
+        /// What.
+        what: &'static str,
+        /// The limit.
+        seconds: u64,
+    },
+    /// Postgres, over an ordinary connection.
+    #[error("Postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// Postgres, over the replication connection.
+    #[error("Postgres replication: {0}")]
+    Replication(#[from] pgwire_replication::PgWireError),
+    /// Fluvio.
+    #[error("Fluvio: {0}")]
+    Fluvio(String),
+}
+
+impl Error {
+    /// Name of the error's page under `docs/errors`; `None` for what is simply tried again.
+    pub fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Error::Config(_) => "capture-config",
+            Error::PostgresVersion { .. } => "capture-postgres-version",
+            Error::WalLevel { .. } => "capture-wal-level",
+            Error::Encoding { .. } => "capture-encoding",
+            Error::Privilege { .. } => "capture-privilege",
+            Error::TableMissing { .. } => "capture-table-missing",
+            Error::TableKind { .. } => "capture-table-kind",
+            Error::TableKey { .. } => "capture-table-key",
+            Error::NoFreeSlot { .. } => "capture-no-free-slot",
+            Error::PublicationDiffers { .. } => "capture-publication-differs",
+            Error::PublicationDenied { .. } => "capture-publication-denied",
+            Error::SlotForeign { .. } => "capture-slot-foreign",
+            Error::SlotWithoutLog { .. } => "capture-slot-without-log",
+            Error::SlotMissing { .. } => "capture-slot-missing",
+            Error::SlotLost { .. } => "capture-slot-lost",
+            Error::LogLostRecords { .. } => "capture-log-lost-records",
+            Error::LogTrimmed { .. } => "capture-log-trimmed",
+            Error::LogForeign { .. } => "capture-log-foreign",
+            Error::OtherDatabase { .. } => "capture-other-database",
+            Error::TopicShape { .. } => "capture-topic-shape",
+            Error::RowTooLarge { .. } => "capture-row-too-large",
+            Error::TableChanged { .. } => "capture-table-changed",
+            Error::Value { .. } => "capture-value",
+            Error::Protocol(_) => "capture-protocol",
+            Error::Locked { .. } => "capture-locked",
+            Error::SlotBlocked { .. } => "capture-slot-blocked",
+            Error::Postgres(error) if refused(error) => "capture-postgres-refused",
+            Error::SlotBusy { .. }
+            | Error::Unacknowledged { .. }
+            | Error::Read { .. }
+            | Error::Superseded { .. }
+            | Error::Timeout { .. }
+            | Error::Postgres(_)
+            | Error::Replication(_)
+            | Error::Fluvio(_) => return None,
+        })
+    }
+
+    /// True if trying again can help without a person.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Locked { .. } | Error::SlotBlocked { .. } => true,
+            other => other.code().is_none(),
+        }
+    }
+
+    pub(crate) fn fluvio(error: impl std::fmt::Display) -> Self {
+        Error::Fluvio(error.to_string())
+    }
+
+    pub(crate) fn cell(table: &str, column: &str, error: BadCell) -> Self {
+        Error::Value {
+            table: table.into(),
+            column: column.into(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Error::Protocol(error.to_string())
+    }
+}
+
+/// Wrong password, no such role, no such database, no permission: waiting does not help.
+fn refused(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("28P01" | "28000" | "3D000" | "42501"))
+}

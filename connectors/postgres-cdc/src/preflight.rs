@@ -1,0 +1,202 @@
+//! What must be true of the source before anything is created in it. Nothing is changed here.
+
+use sqlx::{PgConnection, Row};
+
+use crate::catalog::{self, CatalogTable};
+use crate::source::{qualified, Source};
+use crate::{Config, Error};
+
+/// What the checks found out on their way.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// `system_identifier` of the cluster.
+    pub(crate) system: String,
+    /// Database name.
+    pub(crate) database: String,
+}
+
+/// Names that end up unquoted in replication commands, or in a topic's name.
+pub(crate) fn check_config(config: &Config) -> Result<(), Error> {
+    for (what, name) in [("publication", &config.publication), ("slot", &config.slot)] {
+        let first = name.bytes().next().unwrap_or(b'0');
+        let rest = name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !rest || first.is_ascii_digit() || name.len() > 63 {
+            return Err(Error::Config(format!(
+                "{what} {name:?}: use lower-case letters, digits and underscores, at most 63"
+            )));
+        }
+    }
+    for topic in [
+        &config.topic_changes,
+        &format!("{}-1", config.topic_snapshot_prefix),
+    ] {
+        let valid = topic
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !valid
+            || topic.starts_with('-')
+            || topic.ends_with('-')
+            || !(1..=63).contains(&topic.len())
+        {
+            return Err(Error::Config(format!(
+                "topic {topic:?}: use lower-case letters, digits and hyphens inside, at most 63"
+            )));
+        }
+    }
+    if config.tables.is_empty() {
+        return Err(Error::Config("no tables to capture".into()));
+    }
+    if config.retention.as_secs() < 10 {
+        return Err(Error::Config(
+            "retention is less than 10 s, which Fluvio refuses".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks server, role and tables.
+pub(crate) async fn check(
+    connection: &mut PgConnection,
+    source: &Source,
+    config: &Config,
+) -> Result<Facts, Error> {
+    let facts = check_server(connection).await?;
+    check_role(connection, source).await?;
+    for table in &config.tables {
+        let name = format!("{}.{table}", config.schema);
+        match catalog::table(connection, &config.schema, table).await? {
+            Some(found) => check_table(config, table, &found)?,
+            None => return Err(Error::TableMissing { table: name }),
+        }
+    }
+    Ok(facts)
+}
+
+const SERVER: &str = "
+    SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
+           current_setting('wal_level'), current_setting('server_encoding'), pg_is_in_recovery(),
+           (SELECT system_identifier::text FROM pg_control_system()), current_database()::text";
+
+async fn check_server(connection: &mut PgConnection) -> Result<Facts, Error> {
+    let row = sqlx::query(SERVER).fetch_one(connection).await?;
+    if row.try_get::<i32, _>(0)? < 140_000 {
+        return Err(Error::PostgresVersion {
+            found: row.try_get(1)?,
+        });
+    }
+    if row.try_get::<bool, _>(4)? {
+        return Err(Error::Config(
+            "this Postgres is a standby: point capture at the primary".into(),
+        ));
+    }
+    let wal_level: String = row.try_get(2)?;
+    if wal_level != "logical" {
+        return Err(Error::WalLevel { found: wal_level });
+    }
+    let encoding: String = row.try_get(3)?;
+    if encoding == "SQL_ASCII" {
+        return Err(Error::Encoding { found: encoding });
+    }
+    Ok(Facts {
+        system: row.try_get(5)?,
+        database: row.try_get(6)?,
+    })
+}
+
+async fn check_role(connection: &mut PgConnection, source: &Source) -> Result<(), Error> {
+    let sql = "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user";
+    let row = sqlx::query(sql).fetch_one(connection).await?;
+    if row.try_get(0)? {
+        return Ok(());
+    }
+    Err(Error::Privilege {
+        user: source.user().into(),
+    })
+}
+
+fn check_table(config: &Config, table: &str, found: &CatalogTable) -> Result<(), Error> {
+    let name = format!("{}.{table}", config.schema);
+    let kind = match (found.kind.as_str(), found.persistence.as_str()) {
+        ("r" | "p", "p") => None,
+        ("r" | "p", "u") => Some("unlogged"),
+        ("r" | "p", _) => Some("temporary"),
+        ("v" | "m", _) => Some("a view"),
+        ("f", _) => Some("a foreign table"),
+        _ => Some("not a table"),
+    };
+    if let Some(found) = kind {
+        return Err(Error::TableKind {
+            table: name,
+            found: found.into(),
+        });
+    }
+    let sql = qualified(&config.schema, table);
+    let wrong = |reason: &str, remedy: String| Error::TableKey {
+        table: name.clone(),
+        reason: reason.into(),
+        remedy,
+    };
+    match found.key_is_immediate {
+        None => {
+            return Err(wrong(
+                "has no primary key",
+                format!("ALTER TABLE {sql} ADD PRIMARY KEY (…)"),
+            ))
+        }
+        Some(false) => {
+            return Err(wrong(
+                "has a deferrable primary key",
+                "make it NOT DEFERRABLE: Postgres does not log it otherwise".into(),
+            ))
+        }
+        Some(true) if found.key_is_generated => {
+            return Err(wrong(
+                "has a generated column in its primary key",
+                "which is not in the replication stream; use a plain column".into(),
+            ))
+        }
+        Some(true) => {}
+    }
+    match found.identity.as_str() {
+        "d" | "f" => Ok(()),
+        _ => Err(wrong(
+            "has neither DEFAULT nor FULL as its replica identity",
+            format!("ALTER TABLE {sql} REPLICA IDENTITY DEFAULT"),
+        )),
+    }
+}
+
+/// A slot has to be created: is there room?
+pub(crate) async fn check_room_for_slot(connection: &mut PgConnection) -> Result<(), Error> {
+    let sql =
+        "SELECT count(*), current_setting('max_replication_slots')::int8 FROM pg_replication_slots";
+    let row = sqlx::query(sql).fetch_one(connection).await?;
+    let (used, max): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    if used >= max {
+        return Err(Error::NoFreeSlot { max });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_replication_commands_would_misread_are_refused() {
+        let good = Config::new("", "", "s", ["t"]);
+        assert!(check_config(&good).is_ok());
+        for name in ["Millrace", "1st", "a-b", "", "a,b"] {
+            let mut config = good.clone();
+            config.slot = name.into();
+            assert!(check_config(&config).is_err(), "{name}");
+        }
+        for topic in ["Shop", "a_b", "-a", ""] {
+            let mut config = good.clone();
+            config.topic_changes = topic.into();
+            assert!(check_config(&config).is_err(), "{topic}");
+        }
+    }
+}

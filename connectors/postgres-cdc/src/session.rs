@@ -1,0 +1,249 @@
+//! One attempt at capturing: from the lock to the first error.
+//!
+//! Every attempt derives its position anew from the log. Nothing of an earlier attempt is believed
+//! but the records that stand in the topic.
+
+use std::mem;
+
+use chrono::Utc;
+use millrace_events::{Epoch, Lsn, Record, SchemaId, SnapshotMark, Start};
+use pgwire_replication::ReplicationClient;
+use sqlx::PgConnection;
+
+use crate::append::Appender;
+use crate::assemble::{Assembler, Limits};
+use crate::catalog::Types;
+use crate::config::RECORD_BYTES_MAX;
+use crate::log_scan::LogScan;
+use crate::preflight::{self, Facts};
+use crate::slot::{self, Slot};
+use crate::snapshot::Snapshot;
+use crate::source::Source;
+use crate::status::{Reporter, State};
+use crate::stream::Stream;
+use crate::topics::Topics;
+use crate::{lock, publication, Config, Error};
+
+/// What an attempt works with.
+pub(crate) struct Session<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) source: &'a Source,
+    pub(crate) reporter: &'a Reporter,
+}
+
+impl Session<'_> {
+    /// Runs until something fails.
+    pub(crate) async fn run(&self, scan: &mut LogScan) -> Result<(), Error> {
+        self.reporter.state(State::Preflight);
+        let guard = lock::acquire(self.source, self.config).await?;
+        let mut guard = lock::keep(guard, self.config);
+        tokio::select! {
+            result = self.locked(scan) => result,
+            error = &mut guard => Err(error.unwrap_or_else(|error| Error::Protocol(error.to_string()))),
+        }
+    }
+
+    async fn locked(&self, scan: &mut LogScan) -> Result<(), Error> {
+        let mut catalog = self.source.connect().await?;
+        let facts = preflight::check(&mut catalog, self.source, self.config).await?;
+        publication::ensure(&mut catalog, self.config).await?;
+        let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
+        let topics = Topics::connect(self.config).await?;
+        topics.ensure(&self.config.topic_changes).await?;
+        scan.to_end(topics.fluvio(), &self.config.topic_changes)
+            .await?;
+        self.judge(&facts, scan, slot.as_ref())?;
+
+        let epoch = scan.chain.epoch().next();
+        let mut log =
+            Appender::new(topics.fluvio(), self.config, &self.config.topic_changes).await?;
+        self.fence(epoch, &topics, scan, &mut log).await?;
+        let last_schema = match scan.mark {
+            Some(_) => SchemaId::default(),
+            None => {
+                let work = Snapshot {
+                    config: self.config,
+                    source: self.source,
+                    topics: &topics,
+                    reporter: self.reporter,
+                };
+                let first = First {
+                    work,
+                    epoch,
+                    facts: &facts,
+                };
+                first.run(&mut catalog, slot, scan, &mut log).await?
+            }
+        };
+        let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
+        let Some(position) = self.judge(&facts, scan, slot.as_ref())? else {
+            return Err(Error::Protocol(
+                "the log has no position after its mark".into(),
+            ));
+        };
+        let client = self.start(position).await?;
+        self.reporter.update(|status| {
+            status.state = State::Streaming;
+            status.last_lsn = position;
+        });
+        let stream = Stream {
+            config: self.config,
+            reporter: self.reporter,
+            catalog,
+            types: Types::default(),
+            assembler: self.assembler(epoch, position, last_schema),
+            appender: log,
+        };
+        stream.run(client).await
+    }
+
+    /// Whether log and slot belong together; the position where the log ends, if it has one.
+    fn judge(
+        &self,
+        facts: &Facts,
+        scan: &LogScan,
+        slot: Option<&Slot>,
+    ) -> Result<Option<Lsn>, Error> {
+        let name = || self.config.slot.clone();
+        let topic = || self.config.topic_changes.clone();
+        let Some(mark) = &scan.mark else {
+            return match (scan.first, slot) {
+                (Some(first), _) if first > 0 => Err(Error::LogTrimmed {
+                    topic: topic(),
+                    first,
+                    slot: name(),
+                }),
+                (None, Some(_)) => Err(Error::SlotWithoutLog {
+                    slot: name(),
+                    topic: topic(),
+                }),
+                _ => Ok(None),
+            };
+        };
+        check_origin(facts, mark)?;
+        let position = scan.chain.position().unwrap_or(mark.lsn);
+        let Some(slot) = slot else {
+            return Err(Error::SlotMissing {
+                slot: name(),
+                topic: topic(),
+                position,
+            });
+        };
+        if slot.wal_status.as_deref() == Some("lost") {
+            return Err(Error::SlotLost {
+                slot: name(),
+                wal_status: "lost".into(),
+                topic: topic(),
+            });
+        }
+        match slot.confirmed {
+            Some(confirmed) if confirmed > position => Err(Error::LogLostRecords {
+                slot: name(),
+                confirmed,
+                position,
+                topic: topic(),
+            }),
+            _ => Ok(Some(position)),
+        }
+    }
+
+    /// Writes the start record and reads up to it: what counted before it is then agreed with every
+    /// reader, because nothing of an earlier start counts behind it.
+    async fn fence(
+        &self,
+        epoch: Epoch,
+        topics: &Topics,
+        scan: &mut LogScan,
+        log: &mut Appender,
+    ) -> Result<(), Error> {
+        let at = Utc::now();
+        let start = Record::Start(Start { epoch, at });
+        let offset = log.append_and_wait(start.encode()).await?;
+        let topic = &self.config.topic_changes;
+        scan.through(topics.fluvio(), topic, offset).await?;
+        superseded(epoch, scan)?;
+        self.reporter.update(|status| status.epoch = epoch);
+        Ok(())
+    }
+
+    fn assembler(&self, epoch: Epoch, position: Lsn, last_schema: SchemaId) -> Assembler {
+        let limits = Limits {
+            part: self.config.part_bytes,
+            record: RECORD_BYTES_MAX,
+        };
+        let prefix = self.config.message_prefix.clone();
+        Assembler::new(epoch, position, last_schema, limits, prefix)
+    }
+
+    async fn start(&self, position: Lsn) -> Result<ReplicationClient, Error> {
+        let start = pgwire_replication::Lsn(position.0);
+        let config = self.source.replication().with_start_lsn(start);
+        let mut client = ReplicationClient::connect(config).await?;
+        client.wait_started().await?;
+        Ok(client)
+    }
+}
+
+/// The first start of a log, or one after an attempt that did not get as far as the mark.
+struct First<'a> {
+    work: Snapshot<'a>,
+    epoch: Epoch,
+    facts: &'a Facts,
+}
+
+impl First<'_> {
+    /// Takes the snapshot and marks it in the log. `slot`: what an earlier attempt has left behind;
+    /// the log has a start record and no mark, so nothing was ever streamed from it.
+    async fn run(
+        &self,
+        catalog: &mut PgConnection,
+        slot: Option<Slot>,
+        scan: &mut LogScan,
+        log: &mut Appender,
+    ) -> Result<SchemaId, Error> {
+        let config = self.work.config;
+        let left_behind = slot.as_ref().and_then(|slot| slot.confirmed);
+        self.work.remove_incomplete(left_behind).await?;
+        if slot.is_some() {
+            slot::drop(catalog, &config.slot).await?;
+        }
+        preflight::check_room_for_slot(catalog).await?;
+        let mut taken = self.work.take(catalog).await?;
+        let mark = SnapshotMark {
+            epoch: self.epoch,
+            incarnation: mem::take(&mut taken.incarnation),
+            topic: mem::take(&mut taken.topic),
+            lsn: taken.lsn,
+            system: self.facts.system.clone(),
+            database: self.facts.database.clone(),
+            at: Utc::now(),
+        };
+        let offset = log.append_and_wait(Record::Snapshot(mark).encode()).await?;
+        let fluvio = self.work.topics.fluvio();
+        scan.through(fluvio, &config.topic_changes, offset).await?;
+        superseded(self.epoch, scan)?;
+        Ok(taken.last_schema)
+    }
+}
+
+fn superseded(epoch: Epoch, scan: &LogScan) -> Result<(), Error> {
+    let found = scan.chain.epoch();
+    if found == epoch {
+        return Ok(());
+    }
+    Err(Error::Superseded {
+        own: epoch.0,
+        found: found.0,
+    })
+}
+
+fn check_origin(facts: &Facts, mark: &SnapshotMark) -> Result<(), Error> {
+    if mark.system == facts.system && mark.database == facts.database {
+        return Ok(());
+    }
+    let place = |system: &str, database: &str| format!("database {database:?} of cluster {system}");
+    Err(Error::OtherDatabase {
+        expected: place(&mark.system, &mark.database),
+        found: place(&facts.system, &facts.database),
+    })
+}

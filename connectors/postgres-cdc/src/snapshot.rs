@@ -1,0 +1,288 @@
+//! The initial copy: all rows as of the slot's consistent point, into a topic of their own.
+
+use chrono::Utc;
+use futures_util::TryStreamExt;
+use millrace_events::{
+    Lsn, Record, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableSchema, Value,
+};
+use sqlx::postgres::PgConnection;
+use sqlx::Executor;
+
+use crate::append::Appender;
+use crate::assemble::Outgoing;
+use crate::catalog::{self, Types};
+use crate::cell::{copy_cells, value};
+use crate::config::RECORD_BYTES_MAX;
+use crate::source::{qualified, quoted, Source};
+use crate::status::{Reporter, State};
+use crate::topics::Topics;
+use crate::{log_scan, slot, Config, Error};
+
+/// A complete, acknowledged snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    /// Topic with the rows.
+    pub(crate) topic: String,
+    /// It contains exactly the commits before this.
+    pub(crate) lsn: Lsn,
+    /// Name of the log that starts with it.
+    pub(crate) incarnation: String,
+    /// The highest number of a definition in it.
+    pub(crate) last_schema: SchemaId,
+}
+
+/// What taking a snapshot needs.
+pub(crate) struct Snapshot<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) source: &'a Source,
+    pub(crate) topics: &'a Topics,
+    pub(crate) reporter: &'a Reporter,
+}
+
+impl Snapshot<'_> {
+    /// Removes the topic that an attempt has left behind whose slot stood at `left_behind`: only
+    /// its own can carry that LSN. An empty one was left before its first record.
+    pub(crate) async fn remove_incomplete(&self, left_behind: Option<Lsn>) -> Result<(), Error> {
+        let prefix = &self.config.topic_snapshot_prefix;
+        for number in self.topics.numbers(prefix).await? {
+            let topic = format!("{prefix}-{number}");
+            let ours = match log_scan::first_record(self.topics.fluvio(), &topic).await? {
+                None => true,
+                Some(Record::SnapshotBegin(begin)) => Some(begin.lsn) == left_behind,
+                Some(_) => false,
+            };
+            if ours {
+                self.topics.delete(&topic).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates the slot and copies the tables. `connection` is used to look at what blocks.
+    ///
+    /// The tables are locked against changes of their definition, TRUNCATE included, from before
+    /// the slot exists until the copy is complete: a reader with an older snapshot would find a
+    /// truncated or rewritten table empty.
+    pub(crate) async fn take(&self, connection: &mut PgConnection) -> Result<Taken, Error> {
+        let mut guard = self.lock_tables().await?;
+        let slot = slot::create(connection, self.source, self.config).await?;
+        let mut reader = self.source.connect().await?;
+        reader
+            .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .await?;
+        let import = format!("SET TRANSACTION SNAPSHOT '{}'", slot.snapshot);
+        reader.execute(import.as_str()).await?;
+        let taken = self.copy(&mut reader, slot.consistent).await?;
+        reader.execute("COMMIT").await?;
+        guard.execute("COMMIT").await?;
+        Ok(taken)
+    }
+
+    async fn lock_tables(&self) -> Result<PgConnection, Error> {
+        let mut guard = self.source.connect().await?;
+        let tables = self.config.tables.iter();
+        let tables: Vec<_> = tables.map(|t| qualified(&self.config.schema, t)).collect();
+        let timeout = self.config.lock_timeout.as_millis();
+        guard.execute("BEGIN").await?;
+        let limit = format!("SET LOCAL lock_timeout = {timeout}");
+        guard.execute(limit.as_str()).await?;
+        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
+        guard.execute(lock.as_str()).await?;
+        Ok(guard)
+    }
+
+    async fn copy(&self, reader: &mut PgConnection, lsn: Lsn) -> Result<Taken, Error> {
+        let (schemas, estimated_rows) = self.definitions(reader).await?;
+        let prefix = &self.config.topic_snapshot_prefix;
+        let last = self.topics.numbers(prefix).await?.into_iter().max();
+        let topic = format!("{prefix}-{}", last.unwrap_or(0) + 1);
+        self.topics.create(&topic).await?;
+        let appender = Appender::new(self.topics.fluvio(), self.config, &topic).await?;
+        let incarnation = format!("{:032x}", rand::random::<u128>());
+        let mut copy = Copy {
+            config: self.config,
+            reporter: self.reporter,
+            appender,
+            lsn,
+            total: estimated_rows.iter().sum(),
+            chunks: 0,
+            rows: 0,
+        };
+        let begin = Record::SnapshotBegin(SnapshotBegin {
+            incarnation: incarnation.clone(),
+            lsn,
+            at: Utc::now(),
+            schemas: schemas.clone(),
+            estimated_rows,
+        });
+        copy.appender.append(plain(begin.encode())).await?;
+        for schema in &schemas {
+            copy.table(reader, schema).await?;
+        }
+        copy.seal().await?;
+        Ok(Taken {
+            topic,
+            lsn,
+            incarnation,
+            last_schema: SchemaId(schemas.len() as u32),
+        })
+    }
+
+    async fn definitions(
+        &self,
+        reader: &mut PgConnection,
+    ) -> Result<(Vec<TableSchema>, Vec<u64>), Error> {
+        let mut types = Types::default();
+        let (mut schemas, mut rows) = (Vec::new(), Vec::new());
+        for (number, name) in (1..).zip(&self.config.tables) {
+            let namespace = &self.config.schema;
+            let Some(table) = catalog::table(reader, namespace, name).await? else {
+                let table = format!("{namespace}.{name}");
+                return Err(Error::TableMissing { table });
+            };
+            let id = SchemaId(number);
+            schemas
+                .push(catalog::schema(reader, &mut types, id, namespace, name, table.oid).await?);
+            rows.push(estimate(reader, namespace, name, table.estimated_rows).await?);
+        }
+        Ok((schemas, rows))
+    }
+}
+
+/// A table that was never analysed has no estimate; it is counted, which costs less than its copy.
+async fn estimate(
+    reader: &mut PgConnection,
+    namespace: &str,
+    name: &str,
+    estimated: f64,
+) -> Result<u64, Error> {
+    if estimated > 0.0 {
+        return Ok(estimated as u64);
+    }
+    let sql = format!("SELECT count(*) FROM {}", qualified(namespace, name));
+    let count: i64 = sqlx::query_scalar(&sql).fetch_one(reader).await?;
+    Ok(count.unsigned_abs())
+}
+
+fn plain(value: Vec<u8>) -> Outgoing {
+    Outgoing {
+        value,
+        ends: None,
+        transaction: false,
+    }
+}
+
+struct Copy<'a> {
+    config: &'a Config,
+    reporter: &'a Reporter,
+    appender: Appender,
+    lsn: Lsn,
+    total: u64,
+    chunks: u64,
+    rows: u64,
+}
+
+impl Copy<'_> {
+    async fn table(
+        &mut self,
+        reader: &mut PgConnection,
+        schema: &TableSchema,
+    ) -> Result<(), Error> {
+        self.report(schema);
+        let columns: Vec<_> = schema.columns.iter().map(|c| quoted(&c.name)).collect();
+        let table = qualified(&schema.namespace, &schema.table);
+        let sql = format!(
+            "COPY (SELECT {} FROM {table}) TO STDOUT",
+            columns.join(", ")
+        );
+        let mut lines = reader.copy_out_raw(&sql).await?;
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(line) = lines.try_next().await? {
+            let (row, row_bytes) = parse(schema, &line)?;
+            if !rows.is_empty() && bytes + row_bytes > self.config.part_bytes {
+                self.chunk(schema, std::mem::take(&mut rows)).await?;
+                bytes = 0;
+            }
+            rows.push(row);
+            bytes += row_bytes;
+        }
+        if !rows.is_empty() {
+            self.chunk(schema, rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn chunk(&mut self, schema: &TableSchema, rows: Vec<Row>) -> Result<(), Error> {
+        self.chunks += 1;
+        self.rows += rows.len() as u64;
+        let single = rows.len() == 1;
+        let record = Record::SnapshotRows(SnapshotRows {
+            chunk: self.chunks,
+            lsn: self.lsn,
+            table: schema.table.clone(),
+            schema: schema.id,
+            rows,
+        });
+        let value = record.encode();
+        if single && value.len() > RECORD_BYTES_MAX {
+            return Err(Error::RowTooLarge {
+                table: format!("{}.{}", schema.namespace, schema.table),
+                place: "the snapshot".into(),
+                bytes: value.len(),
+                limit: RECORD_BYTES_MAX,
+            });
+        }
+        self.appender.append(plain(value)).await?;
+        self.report(schema);
+        Ok(())
+    }
+
+    async fn seal(mut self) -> Result<(), Error> {
+        let end = Record::SnapshotEnd(SnapshotEnd {
+            chunks: self.chunks,
+            rows: self.rows,
+        });
+        self.appender.append_and_wait(end.encode()).await?;
+        Ok(())
+    }
+
+    fn report(&self, schema: &TableSchema) {
+        self.reporter.state(State::Snapshot {
+            table: schema.table.clone(),
+            rows: self.rows,
+            total: self.total,
+        });
+    }
+}
+
+/// One line of `COPY`, and about what the row takes in a record.
+fn parse(schema: &TableSchema, line: &[u8]) -> Result<(Row, usize), Error> {
+    let table = || format!("{}.{}", schema.namespace, schema.table);
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = std::str::from_utf8(line).map_err(|_| Error::Value {
+        table: table(),
+        column: "(any)".into(),
+        reason: "the text is not UTF-8".into(),
+    })?;
+    let mut row = Vec::with_capacity(schema.columns.len());
+    let mut bytes = line.len();
+    let mut cells = copy_cells(line);
+    for column in &schema.columns {
+        let cell = cells.next().transpose();
+        let cell = cell.map_err(|error| Error::cell(&table(), &column.name, error))?;
+        let value = match cell.flatten() {
+            None => Value::Null,
+            Some(text) => value(column.oid, &text)
+                .map_err(|error| Error::cell(&table(), &column.name, error))?,
+        };
+        bytes += column.name.len() + 6;
+        row.push((column.name.clone(), value));
+    }
+    match cells.next() {
+        None => Ok((Row(row), bytes)),
+        Some(_) => Err(Error::Protocol(format!(
+            "a line of COPY of {} has too many cells",
+            table()
+        ))),
+    }
+}

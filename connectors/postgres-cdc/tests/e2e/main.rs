@@ -1,0 +1,12 @@
+//! Capture between a real PostgreSQL and the embedded broker.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod handover;
+mod kills;
+mod model;
+mod postgres;
+mod refusals;
+mod rig;
+mod rows;
+mod writers;

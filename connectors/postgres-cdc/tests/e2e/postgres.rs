@@ -1,0 +1,135 @@
+//! A private PostgreSQL server for the tests of this process.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A running server; stopped and removed with its last user.
+pub struct Postgres {
+    folder: TempDir,
+    port: u16,
+}
+
+static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+
+impl Postgres {
+    /// The server of this process, started by the first who asks.
+    pub fn shared() -> Arc<Postgres> {
+        let mut shared = SHARED.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(running) = shared.upgrade() {
+            return running;
+        }
+        let started = Arc::new(Postgres::start());
+        *shared = Arc::downgrade(&started);
+        started
+    }
+
+    /// `postgres://` URL of the superuser.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn start() -> Postgres {
+        let folder = tempfile::Builder::new()
+            .prefix("millrace-pg-")
+            .tempdir()
+            .unwrap();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&data));
+        }
+        let init = [
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+            "-D",
+        ];
+        run(as_user("initdb").args(init).arg(&data));
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let settings = format!(
+            "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\nfsync = off\n\
+             wal_level = logical\nmax_replication_slots = 40\nmax_wal_senders = 40\nmax_connections = 200\n"
+        );
+        let file = data.join("postgresql.conf");
+        let defaults = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, defaults + &settings).unwrap();
+        let log = data.join("log");
+        run(as_user("pg_ctl")
+            .args(["start", "-w", "-t", "60", "-l"])
+            .arg(log)
+            .arg("-D")
+            .arg(&data));
+        Postgres { folder, port }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let data = self.folder.path().join("data");
+        run(as_user("pg_ctl")
+            .args(["stop", "-m", "immediate", "-w", "-D"])
+            .arg(data));
+    }
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self")
+        .map(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+        .unwrap_or(false)
+}
+
+/// Postgres refuses to run as root.
+fn as_user(program: &str) -> Command {
+    let program = find(program);
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command
+        .args(["-u", "postgres", "--"])
+        .arg(program)
+        .current_dir("/");
+    command
+}
+
+fn find(program: &str) -> PathBuf {
+    let debian = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut found: Vec<_> = debian
+        .map(|e| e.path().join("bin").join(program))
+        .filter(|p| p.exists())
+        .collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| Path::new(program).to_owned())
+}
+
+fn run(command: &mut Command) {
+    let started = Instant::now();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    assert!(
+        status.as_ref().is_ok_and(|s| s.success()),
+        "{command:?}: {status:?}"
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(120),
+        "{command:?} took too long"
+    );
+}

@@ -1,0 +1,239 @@
+//! What capture refuses, and what it says then.
+
+use std::time::Duration;
+
+use millrace_postgres_cdc::{Config, Error};
+use sqlx::Executor;
+
+use crate::rig::Rig;
+use crate::writers::{SETUP, TABLES};
+
+async fn refused(rig: &Rig, code: &str, words: &[&str]) -> Error {
+    refused_with(rig, rig.config.clone(), code, words).await
+}
+
+async fn refused_with(rig: &Rig, config: Config, code: &str, words: &[&str]) -> Error {
+    let error = rig.failure(config).await;
+    assert_eq!(error.code(), Some(code), "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    error
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_whose_rows_cannot_be_told_apart() {
+    let setup = "
+        CREATE TABLE source.bare (id int);
+        CREATE TABLE source.late (id int PRIMARY KEY DEFERRABLE);
+        CREATE TABLE source.nothing (id int PRIMARY KEY);
+        ALTER TABLE source.nothing REPLICA IDENTITY NOTHING;
+        CREATE UNLOGGED TABLE source.fast (id int PRIMARY KEY);
+        CREATE VIEW source.look AS SELECT 1 AS id;";
+    let rig = Rig::new(setup, &["bare"]).await;
+    let with = |table: &str| {
+        let mut config = rig.config.clone();
+        config.tables = vec![table.into()];
+        config
+    };
+    refused(
+        &rig,
+        "capture-table-key",
+        &["source.bare", "no primary key"],
+    )
+    .await;
+    refused_with(&rig, with("late"), "capture-table-key", &["deferrable"]).await;
+    refused_with(
+        &rig,
+        with("nothing"),
+        "capture-table-key",
+        &["REPLICA IDENTITY DEFAULT"],
+    )
+    .await;
+    refused_with(&rig, with("fast"), "capture-table-kind", &["unlogged"]).await;
+    refused_with(&rig, with("look"), "capture-table-kind", &["view"]).await;
+    refused_with(
+        &rig,
+        with("gone"),
+        "capture-table-missing",
+        &["source.gone"],
+    )
+    .await;
+    let left = "SELECT count(*)::text FROM pg_publication";
+    assert_eq!(rig.text(left).await, "0", "nothing was created");
+    assert_eq!(rig.topics().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_is_not_ours() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let variants = [
+        ("FOR ALL TABLES", "all tables"),
+        ("FOR TABLE source.users, source.orders", "partition root"),
+        ("FOR TABLE source.users WITH (publish_via_partition_root = true)", "source.users, not"),
+        ("FOR TABLE source.users, source.orders WITH (publish = 'insert', publish_via_partition_root = true)", "inserts, updates"),
+        ("FOR TABLE source.users (user_id), source.orders WITH (publish_via_partition_root = true)", "column lists"),
+        ("FOR TABLE source.users WHERE (user_id > 1), source.orders WITH (publish_via_partition_root = true)", "row filters"),
+    ];
+    for (definition, words) in variants {
+        rig.sql(&format!(
+            "DROP PUBLICATION IF EXISTS millrace; CREATE PUBLICATION millrace {definition}"
+        ))
+        .await;
+        refused(&rig, "capture-publication-differs", &[words]).await;
+    }
+    let slots = format!(
+        "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = '{}'",
+        rig.config.slot
+    );
+    assert_eq!(rig.text(&slots).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_not_ours() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let slot = &rig.config.slot;
+    rig.sql(&format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'test_decoding')"
+    ))
+    .await;
+    refused(&rig, "capture-slot-foreign", &["test_decoding"]).await;
+    rig.sql(&format!("SELECT pg_drop_replication_slot('{slot}')"))
+        .await;
+    rig.sql(&format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+    ))
+    .await;
+    refused(
+        &rig,
+        "capture-slot-without-log",
+        &["is empty", "pg_drop_replication_slot"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_vanished_or_was_made_anew() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    running.stop().await;
+    let slot = &rig.config.slot;
+    let mut connection = rig.connect().await;
+    let drop = format!("SELECT pg_drop_replication_slot('{slot}')");
+    while connection.execute(drop.as_str()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    refused(&rig, "capture-slot-missing", &[slot, "new snapshot"]).await;
+    rig.sql("INSERT INTO source.users VALUES (1001, 'lost', NULL)")
+        .await;
+    rig.sql(&format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+    ))
+    .await;
+    refused(&rig, "capture-log-lost-records", &[slot]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_another_database() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    running.stop().await;
+    let other = Rig::new(SETUP, &TABLES).await;
+    let mut config = other.config.clone();
+    config.fluvio_endpoint = rig.config.fluvio_endpoint.clone();
+    refused_with(&other, config, "capture-other-database", &["cluster"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_holds_something_else() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let fluvio = rig.fluvio().await;
+    let admin = fluvio.admin().await;
+    let one = fluvio::metadata::topic::TopicSpec::new_computed(1, 1, None);
+    let two = fluvio::metadata::topic::TopicSpec::new_computed(2, 1, None);
+    admin
+        .create("other-things".into(), false, one)
+        .await
+        .unwrap();
+    admin.create("two-halves".into(), false, two).await.unwrap();
+    let producer = rig
+        .fluvio()
+        .await
+        .topic_producer("other-things")
+        .await
+        .unwrap();
+    producer
+        .send("key", "value")
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
+    let mut config = rig.config.clone();
+    config.topic_changes = "other-things".into();
+    refused_with(&rig, config.clone(), "capture-log-foreign", &["offset 0"]).await;
+    config.topic_changes = "two-halves".into();
+    refused_with(&rig, config, "capture-topic-shape", &["2 partitions"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_transaction_that_blocks_the_slot_is_named() {
+    let mut rig = Rig::new(SETUP, &TABLES).await;
+    rig.config.slot_timeout = Duration::from_millis(500);
+    let mut old = rig.connect().await;
+    old.execute("BEGIN").await.unwrap();
+    old.execute("INSERT INTO source.unseen VALUES (1)")
+        .await
+        .unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut old)
+        .await
+        .unwrap();
+    let mut running = rig.start();
+    let failed = running.until(|s| s.last_error.is_some()).await;
+    let error = failed.last_error.unwrap();
+    assert!(error.starts_with("capture-slot-blocked"), "{error}");
+    assert!(error.contains(&format!("pid {pid} ")), "{error}");
+    old.execute("COMMIT").await.unwrap();
+    running.streaming().await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_no_record_can_hold() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    rig.sql("INSERT INTO source.users VALUES (1001, 'big', repeat('z', 13000000))")
+        .await;
+    let error = running.task.await.unwrap().expect_err("it gives up");
+    assert_eq!(error.code(), Some("capture-row-too-large"), "{error}");
+    assert!(error.to_string().contains("source.users"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_the_right_to_replicate() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    rig.sql("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT USAGE ON SCHEMA source TO plain").await;
+    let mut config = rig.config.clone();
+    config.postgres_url = config.postgres_url.replace("postgres@", "plain@");
+    refused_with(
+        &rig,
+        config,
+        "capture-privilege",
+        &["ALTER ROLE \"plain\" REPLICATION"],
+    )
+    .await;
+    rig.sql("ALTER ROLE plain REPLICATION").await;
+    let mut config = rig.config.clone();
+    config.postgres_url = config.postgres_url.replace("postgres@", "plain@");
+    refused_with(
+        &rig,
+        config,
+        "capture-publication-denied",
+        &["CREATE PUBLICATION"],
+    )
+    .await;
+}

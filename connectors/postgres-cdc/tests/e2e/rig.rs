@@ -1,0 +1,268 @@
+//! A database, a broker and a capture between them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluvio::consumer::ConsumerConfig;
+use fluvio::{Fluvio, FluvioClusterConfig, Offset};
+use futures_util::{pin_mut, StreamExt};
+use millrace_broker::{Broker, Handle as BrokerHandle, Storage};
+use millrace_events::{Lsn, Op, Record};
+use millrace_postgres_cdc::{Capture, Config, Error, Handle, State, Status};
+use sqlx::{Connection, Executor, PgConnection};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::postgres::Postgres;
+
+/// No wait of a test may take longer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Rig {
+    postgres: Arc<Postgres>,
+    pub broker: BrokerHandle,
+    pub config: Config,
+    database: String,
+}
+
+/// A capture at work.
+pub struct Running {
+    pub handle: Handle,
+    pub task: JoinHandle<Result<(), Error>>,
+    pub shutdown: CancellationToken,
+}
+
+impl Rig {
+    /// A fresh database in which `setup` has run, and a fresh broker.
+    pub async fn new(setup: &str, tables: &[&str]) -> Rig {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
+        let database = format!("db_{}_{number}", std::process::id());
+        let mut admin = PgConnection::connect(&postgres.url("postgres"))
+            .await
+            .unwrap();
+        admin
+            .execute(format!("CREATE DATABASE {database}").as_str())
+            .await
+            .unwrap();
+        let mut connection = PgConnection::connect(&postgres.url(&database))
+            .await
+            .unwrap();
+        connection.execute("CREATE SCHEMA source").await.unwrap();
+        sqlx::raw_sql(setup).execute(&mut connection).await.unwrap();
+        let broker = Broker::open(millrace_broker::Config::on_loopback(Storage::Temporary))
+            .await
+            .unwrap();
+        let mut config = Config::new(
+            postgres.url(&database),
+            broker.sc_addr().to_string(),
+            "source",
+            tables.iter().copied(),
+        );
+        // Slots belong to the cluster, not to the database.
+        config.slot = format!("slot_{number}");
+        config.progress_period = Duration::from_millis(200);
+        config.feedback_period = Duration::from_millis(200);
+        config.lock_timeout = Duration::from_secs(3);
+        config.slot_timeout = Duration::from_secs(20);
+        config.backoff_min = Duration::from_millis(50);
+        Rig {
+            postgres,
+            broker,
+            config,
+            database,
+        }
+    }
+
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.postgres.url(&self.database))
+            .await
+            .unwrap()
+    }
+
+    pub async fn sql(&self, sql: &str) {
+        let mut connection = self.connect().await;
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    }
+
+    pub async fn text(&self, sql: &str) -> String {
+        let mut connection = self.connect().await;
+        let text: Option<String> = sqlx::query_scalar(sql)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        text.unwrap_or_default()
+    }
+
+    pub async fn lsn(&self, sql: &str) -> Lsn {
+        self.text(sql).await.parse().unwrap()
+    }
+
+    /// Where WAL ends now: a capture that has reached this has everything committed before.
+    pub async fn end(&self) -> Lsn {
+        self.text("SELECT pg_logical_emit_message(true, 'millrace', 'mark')::text")
+            .await
+            .parse()
+            .unwrap()
+    }
+
+    pub async fn confirmed(&self) -> Lsn {
+        let slot = &self.config.slot;
+        self.lsn(&format!(
+            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = '{slot}'"
+        ))
+        .await
+    }
+
+    pub fn start(&self) -> Running {
+        self.start_with(self.config.clone())
+    }
+
+    pub fn start_with(&self, config: Config) -> Running {
+        let capture = Capture::new(config).unwrap();
+        let handle = capture.handle();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(capture.run(shutdown.clone()));
+        Running {
+            handle,
+            task,
+            shutdown,
+        }
+    }
+
+    /// Runs a capture that is expected to give up.
+    pub async fn failure(&self, config: Config) -> Error {
+        let running = self.start_with(config);
+        let result = tokio::time::timeout(PATIENCE, running.task).await;
+        result.expect("it gives up").unwrap().expect_err("it fails")
+    }
+
+    pub async fn fluvio(&self) -> Fluvio {
+        let cluster = FluvioClusterConfig::new(self.broker.sc_addr().to_string());
+        Fluvio::connect_with_config(&cluster).await.unwrap()
+    }
+
+    /// All records of a topic.
+    pub async fn records(&self, topic: &str) -> Vec<Record> {
+        let config = ConsumerConfig::builder()
+            .max_bytes(32 << 20)
+            .disable_continuous(true)
+            .build()
+            .unwrap();
+        #[allow(deprecated)]
+        let consumer = self
+            .fluvio()
+            .await
+            .partition_consumer(topic, 0)
+            .await
+            .unwrap();
+        let batches = consumer
+            .stream_batches_with_config(Offset::beginning(), config)
+            .await
+            .unwrap();
+        pin_mut!(batches);
+        let mut records = Vec::new();
+        while let Some(batch) = batches.next().await {
+            for record in batch.unwrap().records() {
+                records.push(Record::decode(record.value().as_ref()).unwrap());
+            }
+        }
+        records
+    }
+
+    /// The transactions of a `test_decoding` slot: xid and the changes as (table, op).
+    pub async fn decoded(&self, slot: &str) -> Vec<(u32, Vec<(String, Op)>)> {
+        let mut connection = self.connect().await;
+        let sql =
+            "SELECT data FROM pg_logical_slot_get_changes($1, NULL, NULL, 'include-xids', '1')";
+        let lines: Vec<String> = sqlx::query_scalar(sql)
+            .bind(slot)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        let mut transactions: Vec<(u32, Vec<(String, Op)>)> = Vec::new();
+        for line in lines {
+            let words: Vec<_> = line.splitn(4, ' ').collect();
+            match words[..] {
+                ["BEGIN", xid] => transactions.push((xid.parse().unwrap(), Vec::new())),
+                ["table", table, op, ..] if table != "source.unseen:" => {
+                    let table = table.trim_start_matches("source.").trim_end_matches(':');
+                    let op = match op {
+                        "INSERT:" => Op::Insert,
+                        "UPDATE:" => Op::Update,
+                        "DELETE:" => Op::Delete,
+                        _ => Op::Truncate,
+                    };
+                    transactions.last_mut().unwrap().1.push((table.into(), op));
+                }
+                // Our own messages make a transaction of the log although they change nothing.
+                ["message:", ..] if line.contains("prefix: millrace,") => {
+                    transactions
+                        .last_mut()
+                        .unwrap()
+                        .1
+                        .push((String::new(), Op::Insert));
+                }
+                _ => {}
+            }
+        }
+        transactions.retain(|(_, changes)| !changes.is_empty());
+        for (_, changes) in &mut transactions {
+            changes.retain(|(table, _)| !table.is_empty());
+        }
+        transactions
+    }
+
+    pub async fn log(&self) -> Vec<Record> {
+        self.records(&self.config.topic_changes).await
+    }
+
+    pub async fn topics(&self) -> Vec<String> {
+        let admin = self.fluvio().await.admin().await;
+        let topics = admin
+            .all::<fluvio::metadata::topic::TopicSpec>()
+            .await
+            .unwrap();
+        topics
+            .into_iter()
+            .map(|topic| topic.name)
+            .filter(|name| name.starts_with("shop-"))
+            .collect()
+    }
+}
+
+impl Running {
+    pub async fn until(&mut self, wanted: impl FnMut(&Status) -> bool) -> Status {
+        let found = tokio::time::timeout(PATIENCE, self.handle.wait_for(wanted)).await;
+        match found {
+            Ok(Some(status)) => status,
+            _ => panic!("capture does not get there: {:?}", self.handle.status()),
+        }
+    }
+
+    pub async fn streaming(&mut self) -> Status {
+        self.until(|status| status.state == State::Streaming).await
+    }
+
+    /// Waits until the log is acknowledged up to `lsn`.
+    pub async fn reaches(&mut self, lsn: Lsn) {
+        self.until(|status| status.last_lsn >= lsn).await;
+    }
+
+    /// As a crash would end it: nothing is finished, nothing is said to Postgres.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        let result = tokio::time::timeout(PATIENCE, self.task).await;
+        result
+            .expect("it stops")
+            .unwrap()
+            .expect("without an error");
+    }
+}
