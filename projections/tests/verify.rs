@@ -12,8 +12,11 @@ use axum::{Json, Router};
 use millrace_events::{Column as SourceColumn, SchemaId, TableSchema, Value};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{self, canonical, ddl, Isolation, Kind, Table};
-use millrace_projections::verify::{verify, Config, DifferenceKind, Error, Exit, Report};
+use millrace_projections::verify::{
+    verify, Config, Difference, DifferenceKind, Error, Exit, Report,
+};
 use serde_json::json;
+use sqlx::mysql::MySqlRow;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, Executor, MySqlConnection, PgConnection, Row, ValueRef};
 use support::postgres::Postgres;
@@ -85,6 +88,8 @@ struct Projector {
     calls: Vec<String>,
     held: bool,
     loses_holds: bool,
+    /// Committed in Postgres (by URL) while the projector is led to the consistent point.
+    meanwhile: Option<(String, String)>,
 }
 
 type Shared = Arc<Mutex<Projector>>;
@@ -113,10 +118,11 @@ impl Stage {
                 .await
                 .expect("the shop");
         }
-        let (mut mysql, _) = replica::connect(&servers.url(&database), Isolation::ReadCommitted)
-            .await
-            .expect("MySQL");
-        replicate(&mut postgres, &mut mysql, tables).await;
+        let (mut mysql, server) =
+            replica::connect(&servers.url(&database), Isolation::ReadCommitted)
+                .await
+                .expect("MySQL");
+        replicate(&mut postgres, &mut mysql, &server, tables).await;
         marts.create(&mut mysql, "").await.expect("mart tables");
         marts.build(&mut mysql, "").await.expect("marts");
         let projector = Shared::default();
@@ -200,12 +206,19 @@ struct Asked {
 }
 
 async fn stop_before(State(projector): State<Shared>, Query(asked): Query<Asked>) -> StatusCode {
-    let mut projector = projector.lock().expect("a lock");
     assert_eq!(asked.id, 7);
-    projector
-        .calls
-        .push(format!("stop-before {}", asked.lsn.expect("an LSN")));
-    if projector.held {
+    let (held, meanwhile) = {
+        let mut projector = projector.lock().expect("a lock");
+        projector
+            .calls
+            .push(format!("stop-before {}", asked.lsn.expect("an LSN")));
+        (projector.held, projector.meanwhile.take())
+    };
+    if let Some((url, sql)) = meanwhile {
+        let mut conn = PgConnection::connect(&url).await.expect("Postgres");
+        conn.execute(sql.as_str()).await.expect("an update");
+    }
+    if held {
         StatusCode::OK
     } else {
         StatusCode::CONFLICT
@@ -229,19 +242,17 @@ async fn release(
 }
 
 /// Copies tables as the projector would write them.
-async fn replicate(postgres: &mut PgConnection, mysql: &mut MySqlConnection, tables: &[&str]) {
-    let (_, server) = {
-        let url: String = sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)")
-            .fetch_one(&mut *mysql)
-            .await
-            .expect("version");
-        (url.clone(), detect(&url))
-    };
+async fn replicate(
+    postgres: &mut PgConnection,
+    mysql: &mut MySqlConnection,
+    server: &replica::Server,
+    tables: &[&str],
+) {
     let mut schemas = Vec::new();
     for name in tables {
         let schema = schema_of(postgres, name, schemas.len()).await;
         let table = Table::of(&schema).expect("replicable");
-        ddl::recreate(mysql, &server, &table, "")
+        ddl::recreate(mysql, server, &table, "")
             .await
             .expect("replica table");
         let rows = sqlx::raw_sql(&format!("SELECT * FROM {name}"))
@@ -268,20 +279,6 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut MySqlConnection, tab
         .execute(mysql)
         .await
         .expect("position");
-}
-
-fn detect(version: &str) -> replica::Server {
-    let mariadb = version.to_lowercase().contains("mariadb");
-    replica::Server {
-        flavour: if mariadb {
-            replica::Flavour::MariaDb
-        } else {
-            replica::Flavour::MySql
-        },
-        version: version.to_owned(),
-        connection_id: 0,
-        packet_bytes_max: 1 << 24,
-    }
 }
 
 async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> TableSchema {
@@ -372,121 +369,128 @@ async fn keys_and_values_of_every_type_are_equal_in_both_orders() {
 }
 
 /// One cell, one row less, one row more: in each replica table, each mart and each mart's state.
+/// Replica tables and the others take turns, because a mart also differs when its inputs do.
 #[tokio::test]
 async fn every_tampering_is_found_and_named() {
     let mut stage = Stage::shop().await;
-    let mut tables: Vec<String> = TABLES.iter().map(|table| table.to_string()).collect();
-    tables.extend(Marts::shop().tables());
-    for table in tables {
-        cells_are_found(&mut stage, &table).await;
-        rows_are_found(&mut stage, &table).await;
+    let replica: Vec<String> = TABLES.iter().map(|table| table.to_string()).collect();
+    for tables in [replica, Marts::shop().tables()] {
+        changed_cells_are_found(&mut stage, &tables).await;
+        deleted_rows_are_found(&mut stage, &tables).await;
+        added_rows_are_found(&mut stage, &tables).await;
     }
     assert_eq!(stage.report().await.exit(), Exit::Equal);
 }
 
-/// Changes each column of one row in turn.
-async fn cells_are_found(stage: &mut Stage, table: &str) {
-    let columns: Vec<(String, String)> = sqlx::query_as(
-        "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR) FROM information_schema.columns \
-         WHERE table_schema = DATABASE() AND table_name = ?",
-    )
-    .bind(table)
-    .fetch_all(&mut stage.mysql)
-    .await
-    .expect("columns");
-    for (column, data_type) in columns {
-        let other = match data_type.to_lowercase().as_str() {
-            "bigint" | "int" | "decimal" => "COALESCE(`{}`, 0) + 100000",
-            "datetime" => "COALESCE(`{}`, '2001-01-01') + INTERVAL 1 MICROSECOND",
-            "binary" => "REPEAT('x', 32)",
-            _ => "CONCAT(LEFT(COALESCE(`{}`, ''), 4), ' ')",
-        };
-        let other = other.replace("{}", &column);
-        stage
-            .change(&format!("CREATE TABLE kept AS SELECT * FROM `{table}`"))
-            .await;
-        let changed = stage
-            .change(&format!(
-                "UPDATE `{table}` SET `{column}` = {other} LIMIT 1"
-            ))
-            .await;
-        assert_eq!(changed, 1, "{table}.{column}");
-        let report = stage.report().await;
-        assert_eq!(report.exit(), Exit::Different, "{table}.{column}");
-        let differences = differences(&report, table);
-        assert!(!differences.is_empty(), "{table}.{column}: {report:#?}");
-        let named = differences.iter().any(|difference| {
-            !difference.key.is_empty() && (difference.column == column || difference.column == "*")
-        });
-        assert!(named, "{table}.{column}: {differences:#?}");
-        for difference in &differences {
-            assert_ne!(difference.expected, difference.found, "{table}.{column}");
+/// In turn, the first column of each table, the second of each table, …
+async fn changed_cells_are_found(stage: &mut Stage, tables: &[String]) {
+    for number in 0.. {
+        let mut changed = Vec::new();
+        for table in tables {
+            let Some((column, data_type)) = columns(stage, table).await.into_iter().nth(number)
+            else {
+                continue;
+            };
+            let value = other_value(&column, &data_type);
+            keep(stage, table).await;
+            let rows = stage
+                .change(&format!(
+                    "UPDATE `{table}` SET `{column}` = {value} LIMIT 1"
+                ))
+                .await;
+            assert_eq!(rows, 1, "{table}.{column}");
+            changed.push((table, column));
         }
+        if changed.is_empty() {
+            return;
+        }
+        let report = stage.report().await;
+        assert_eq!(report.exit(), Exit::Different);
+        for (table, column) in changed {
+            assert_named(&report, table, &column);
+            restore(stage, table).await;
+        }
+    }
+}
+
+/// Table, key, column and both values are there. A changed key is a row less and a row more.
+fn assert_named(report: &Report, table: &str, column: &str) {
+    let differences = differences(report, table);
+    let here = |difference: &&Difference| difference.column == column || difference.column == "*";
+    assert!(
+        differences.iter().any(|difference| here(&difference)),
+        "{table}.{column}: {report:#?}"
+    );
+    for difference in &differences {
+        assert!(!difference.key.is_empty(), "{difference:?}");
+        assert_ne!(difference.expected, difference.found, "{difference:?}");
+    }
+}
+
+fn other_value(column: &str, data_type: &str) -> String {
+    let value = match data_type.to_lowercase().as_str() {
+        "bigint" | "int" | "decimal" => "COALESCE(`{}`, 0) + 100000",
+        "datetime" => "COALESCE(`{}`, '2001-01-01') + INTERVAL 1 MICROSECOND",
+        "binary" => "REPEAT('x', 32)",
+        _ => "CONCAT(LEFT(COALESCE(`{}`, ''), 4), ' ')",
+    };
+    value.replace("{}", column)
+}
+
+async fn deleted_rows_are_found(stage: &mut Stage, tables: &[String]) {
+    for table in tables {
+        keep(stage, table).await;
+        assert_eq!(
+            stage
+                .change(&format!("DELETE FROM `{table}` LIMIT 1"))
+                .await,
+            1
+        );
+    }
+    let report = stage.report().await;
+    for table in tables {
+        let found = differences(&report, table);
+        assert_eq!(found.len(), 1, "{table}: {report:#?}");
+        assert_eq!(found[0].kind, DifferenceKind::Missing);
+        assert!(
+            found[0].expected.is_object() && found[0].found.is_null() && !found[0].key.is_empty()
+        );
         restore(stage, table).await;
     }
 }
 
-async fn rows_are_found(stage: &mut Stage, table: &str) {
-    stage
-        .change(&format!("CREATE TABLE kept AS SELECT * FROM `{table}`"))
-        .await;
-    stage
-        .change(&format!("DELETE FROM `{table}` LIMIT 1"))
-        .await;
+async fn added_rows_are_found(stage: &mut Stage, tables: &[String]) {
+    for table in tables {
+        keep(stage, table).await;
+        let mut fresh = false;
+        let mut values = Vec::new();
+        for (column, data_type) in columns(stage, table).await {
+            values.push(match data_type.to_lowercase().as_str() {
+                "binary" => "REPEAT('x', 32)".to_owned(),
+                "bigint" | "varchar" if !fresh => {
+                    fresh = true;
+                    "'987654'".to_owned()
+                }
+                _ => format!("`{column}`"),
+            });
+        }
+        let values = values.join(", ");
+        let insert = format!("INSERT INTO `{table}` SELECT {values} FROM `kept_{table}` LIMIT 1");
+        assert_eq!(stage.change(&insert).await, 1);
+    }
     let report = stage.report().await;
-    let missing: Vec<_> = differences(&report, table)
-        .into_iter()
-        .filter(|d| d.kind == DifferenceKind::Missing)
-        .collect();
-    assert_eq!(missing.len(), 1, "{table}: {report:#?}");
-    assert!(missing[0].expected.is_object() && missing[0].found.is_null());
-    restore(stage, table).await;
-
-    stage
-        .change(&format!("CREATE TABLE kept AS SELECT * FROM `{table}`"))
-        .await;
-    let first: String = sqlx::query_scalar(
-        "SELECT CAST(column_name AS CHAR) FROM information_schema.columns \
-         WHERE table_schema = DATABASE() AND table_name = ? AND data_type IN ('bigint', 'varchar') ORDER BY ordinal_position LIMIT 1",
-    )
-    .bind(table)
-    .fetch_one(&mut stage.mysql)
-    .await
-    .expect("a column");
-    let columns: Vec<String> = sqlx::query_scalar(
-        "SELECT CAST(column_name AS CHAR) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? \
-         ORDER BY ordinal_position",
-    )
-    .bind(table)
-    .fetch_all(&mut stage.mysql)
-    .await
-    .expect("columns");
-    let values: Vec<String> = columns
-        .iter()
-        .map(|column| match column {
-            column if *column == first => "'987654'".to_owned(),
-            column if column == "millrace_key" => "REPEAT('x', 32)".to_owned(),
-            column => format!("`{column}`"),
-        })
-        .collect();
-    let added = stage
-        .change(&format!(
-            "INSERT INTO `{table}` SELECT {} FROM kept LIMIT 1",
-            values.join(", ")
-        ))
-        .await;
-    assert_eq!(added, 1);
-    let report = stage.report().await;
-    let unexpected: Vec<_> = differences(&report, table)
-        .into_iter()
-        .filter(|d| d.kind == DifferenceKind::Unexpected)
-        .collect();
-    assert_eq!(unexpected.len(), 1, "{table}: {report:#?}");
-    assert!(unexpected[0].found.is_object() && unexpected[0].expected.is_null());
-    restore(stage, table).await;
+    for table in tables {
+        let found = differences(&report, table);
+        assert_eq!(found.len(), 1, "{table}: {report:#?}");
+        assert_eq!(found[0].kind, DifferenceKind::Unexpected);
+        assert!(
+            found[0].found.is_object() && found[0].expected.is_null() && !found[0].key.is_empty()
+        );
+        restore(stage, table).await;
+    }
 }
 
-fn differences(report: &Report, table: &str) -> Vec<millrace_projections::verify::Difference> {
+fn differences(report: &Report, table: &str) -> Vec<Difference> {
     let subjects = report.tables.iter().chain(&report.marts);
     let all = subjects.flat_map(|subject| &subject.differences);
     all.filter(|difference| difference.table == table)
@@ -494,12 +498,42 @@ fn differences(report: &Report, table: &str) -> Vec<millrace_projections::verify
         .collect()
 }
 
+async fn keep(stage: &mut Stage, table: &str) {
+    stage
+        .change(&format!(
+            "CREATE TABLE `kept_{table}` AS SELECT * FROM `{table}`"
+        ))
+        .await;
+}
+
 async fn restore(stage: &mut Stage, table: &str) {
     stage.change(&format!("DELETE FROM `{table}`")).await;
     stage
-        .change(&format!("INSERT INTO `{table}` SELECT * FROM kept"))
+        .change(&format!(
+            "INSERT INTO `{table}` SELECT * FROM `kept_{table}`"
+        ))
         .await;
-    stage.change("DROP TABLE kept").await;
+    stage.change(&format!("DROP TABLE `kept_{table}`")).await;
+}
+
+/// Names and types.
+async fn columns(stage: &mut Stage, table: &str) -> Vec<(String, String)> {
+    let rows = sqlx::query(
+        "SELECT column_name, data_type FROM information_schema.columns \
+         WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
+    )
+    .bind(table)
+    .fetch_all(&mut stage.mysql)
+    .await
+    .expect("columns");
+    rows.iter()
+        .map(|row| (text(row, 0), text(row, 1)))
+        .collect()
+}
+
+/// Unchecked: sqlx takes text of a binary collation for bytes.
+fn text(row: &MySqlRow, column: usize) -> String {
+    row.try_get_unchecked(column).expect("text")
 }
 
 #[tokio::test]
@@ -534,30 +568,35 @@ async fn differences_beyond_the_limit_are_counted() {
 }
 
 #[tokio::test]
-async fn commits_behind_the_consistent_point_are_not_compared() {
+async fn commits_before_the_consistent_point_are_compared_and_later_ones_are_not() {
     let mut stage = Stage::shop().await;
     stage
         .postgres
-        .execute("UPDATE users SET phone = 'later' WHERE user_id = 1")
+        .execute("UPDATE users SET phone = 'before' WHERE user_id = 1")
         .await
         .expect("an update");
+    let later = "UPDATE source.users SET phone = 'later' WHERE user_id < 3";
+    stage.projector.lock().expect("a lock").meanwhile =
+        Some((stage.config.postgres_url.clone(), later.into()));
     let report = stage.report().await;
-    assert_eq!(
-        report.exit(),
-        Exit::Different,
-        "a commit before the consistent point is compared"
-    );
     let found = differences(&report, "users");
-    assert_eq!(found.len(), 1);
+    assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!(
         (found[0].column.as_str(), found[0].expected.as_str()),
-        ("phone", Some("later"))
+        ("phone", Some("before"))
     );
-    let messages: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_replication_slots")
+    let now: String = sqlx::query_scalar("SELECT phone FROM users WHERE user_id = 1")
         .fetch_one(&mut stage.postgres)
         .await
-        .expect("slots");
-    assert_eq!(messages, 0, "no slot is left");
+        .expect("a phone");
+    assert_eq!(now, "later");
+    let slots: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()",
+    )
+    .fetch_one(&mut stage.postgres)
+    .await
+    .expect("slots");
+    assert_eq!(slots, 0, "no slot is left");
 }
 
 #[tokio::test]

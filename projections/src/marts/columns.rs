@@ -56,7 +56,7 @@ impl ReplicaTable {
         .await?;
         let mut columns = HashMap::new();
         for row in rows {
-            columns.insert(row.try_get::<String, _>(0)?, replica_column(&row)?);
+            columns.insert(text(&row, 0)?.unwrap_or_default(), replica_column(&row)?);
         }
         Ok(ReplicaTable { name, columns })
     }
@@ -78,10 +78,10 @@ impl ReplicaTable {
 }
 
 fn replica_column(row: &sqlx::mysql::MySqlRow) -> Result<ReplicaColumn, Error> {
-    let column_type: String = row.try_get(1)?;
-    let data_type: String = row.try_get(2)?;
-    let charset: Option<String> = row.try_get(3)?;
-    let collation: Option<String> = row.try_get(4)?;
+    let column_type = text(row, 1)?.unwrap_or_default();
+    let data_type = text(row, 2)?.unwrap_or_default();
+    let charset = text(row, 3)?;
+    let collation = text(row, 4)?;
     let length: Option<i64> = row.try_get(5)?;
     let definition = match (charset, collation) {
         (Some(charset), Some(collation)) => {
@@ -98,6 +98,11 @@ fn replica_column(row: &sqlx::mysql::MySqlRow) -> Result<ReplicaColumn, Error> {
         text: length.is_some_and(|length| length > i64::from(INDEXED_CHARACTERS)),
         exact: exact(&data_type.to_ascii_lowercase(), digits),
     })
+}
+
+/// Text, unchecked: sqlx takes text of a binary collation for bytes.
+fn text(row: &sqlx::mysql::MySqlRow, column: usize) -> sqlx::Result<Option<String>> {
+    row.try_get_unchecked(column)
 }
 
 fn exact(data_type: &str, digits: (Option<i64>, Option<i64>)) -> Option<(u32, u32)> {

@@ -3,11 +3,12 @@
 use sqlx::MySqlConnection;
 
 use super::merge::{merge, Shape};
+use super::position::exist;
 use super::report::{Subject, Tally};
 use super::sides::from_mysql_by_digest;
-use super::{mysql, Config, Error};
+use super::{Config, Error};
 use crate::marts::{digest, recomputed_groups, recomputed_subtotals, Mart};
-use crate::replica::{ddl, quoted};
+use crate::replica::quoted;
 
 /// Two queries that should give the same rows.
 struct Pair {
@@ -24,11 +25,8 @@ pub(super) async fn compare(
     other: &mut MySqlConnection,
     mart: &Mart,
 ) -> Result<Option<Subject>, Error> {
-    let physical = [mart.name.to_owned(), mart.subtotals(), mart.groups()];
-    let existing = ddl::existing(conn, &physical)
-        .await
-        .map_err(mysql("looking for a mart"))?;
-    if existing.len() < physical.len() {
+    let (subtotals_table, groups_table) = (mart.subtotals(), mart.groups());
+    if !exist(conn, &[mart.name, &subtotals_table, &groups_table]).await? {
         return Ok(None);
     }
     let mut tally = Tally::new(mart.name, config.differences_max);

@@ -1,10 +1,9 @@
 //! The projector's own record of where it stands.
 
 use millrace_events::{Lsn, TableSchema};
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, Row};
 
 use super::{mysql, Error};
-use crate::replica::ddl;
 
 const TABLE: &str = "millrace_position";
 
@@ -21,21 +20,19 @@ pub(super) struct Position {
 impl Position {
     /// Reads the row; `None` if no projector was ever here.
     pub(super) async fn read(conn: &mut MySqlConnection) -> Result<Option<Position>, Error> {
-        let existing = ddl::existing(conn, &[TABLE.to_owned()]).await;
-        if existing
-            .map_err(mysql("looking for the position"))?
-            .is_empty()
-        {
+        if !exist(conn, &[TABLE]).await? {
             return Ok(None);
         }
-        let row: Option<(String, u64, String)> =
-            sqlx::query_as("SELECT stage, end_lsn, tables FROM millrace_position WHERE id = 1")
-                .fetch_optional(conn)
-                .await
-                .map_err(mysql("reading the position"))?;
-        let Some((stage, end_lsn, tables)) = row else {
-            return Ok(None);
-        };
+        let reading = mysql("reading the position");
+        let row = sqlx::query("SELECT stage, end_lsn, tables FROM millrace_position WHERE id = 1")
+            .fetch_optional(conn)
+            .await
+            .map_err(&reading)?;
+        let Some(row) = row else { return Ok(None) };
+        // Unchecked: sqlx takes text of a binary collation for bytes.
+        let text = |column: usize| row.try_get_unchecked::<String, _>(column).map_err(&reading);
+        let (stage, tables) = (text(0)?, text(2)?);
+        let end_lsn: u64 = row.try_get(1).map_err(&reading)?;
         Ok(Some(Position {
             live: stage == "live",
             end_lsn: Lsn(end_lsn),
@@ -43,4 +40,21 @@ impl Position {
                 .map_err(|error| Error::Bookkeeping(format!("{TABLE}.tables: {error}")))?,
         }))
     }
+}
+
+/// True if all these tables exist.
+pub(super) async fn exist(conn: &mut MySqlConnection, tables: &[&str]) -> Result<bool, Error> {
+    let mut found = 0;
+    for table in tables {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM information_schema.tables \
+             WHERE table_schema = DATABASE() AND table_name = ?",
+        )
+        .bind(table)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(mysql("looking for tables"))?;
+        found += usize::from(count > 0);
+    }
+    Ok(found == tables.len())
 }

@@ -2,7 +2,7 @@
 
 use millrace_events::{Column as SourceColumn, TableSchema, Value};
 use serde_json::Map;
-use sqlx::{MySqlConnection, PgConnection};
+use sqlx::{MySqlConnection, PgConnection, Row as _};
 
 use super::key::Key;
 use super::merge::{merge, Row, Shape};
@@ -89,7 +89,7 @@ impl Definition {
         .fetch_all(postgres_conn)
         .await
         .map_err(postgres("reading a table's definition"))?;
-        let replica = sqlx::query_scalar(
+        let replica = sqlx::query(
             "SELECT CAST(column_name AS CHAR) FROM information_schema.columns \
              WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
         )
@@ -97,6 +97,12 @@ impl Definition {
         .fetch_all(mysql_conn)
         .await
         .map_err(mysql("reading a table's definition"))?;
+        // Unchecked: sqlx takes text of a binary collation for bytes.
+        let replica = replica
+            .iter()
+            .map(|row| row.try_get_unchecked(0))
+            .collect::<Result<_, _>>();
+        let replica = replica.map_err(mysql("reading a table's definition"))?;
         Ok(Definition { source, replica })
     }
 

@@ -6,7 +6,7 @@
 
 #![allow(dead_code)]
 
-pub mod postgres;
+pub(crate) mod postgres;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -37,7 +37,7 @@ const SESSION: &str =
      time_zone = '+00:00', div_precision_increment = 4";
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     url: String,
     _watchdog: Option<Child>,
 }
@@ -47,7 +47,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
     /// The server of this test binary.
-    pub async fn shared() -> &'static Server {
+    pub(crate) async fn shared() -> &'static Server {
         SERVER.get_or_init(Server::start).await
     }
 
@@ -103,12 +103,12 @@ impl Server {
     }
 
     /// URL of a database on this server.
-    pub fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         format!("{}/{database}", self.url)
     }
 
     /// Creates an empty database with a name of its own and returns the name.
-    pub async fn database(&self) -> String {
+    pub(crate) async fn database(&self) -> String {
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
         let mut conn = self
@@ -123,7 +123,7 @@ impl Server {
     }
 
     /// A connection to a database, with the session settings of the projector.
-    pub async fn connect(&self, database: &str) -> MySqlConnection {
+    pub(crate) async fn connect(&self, database: &str) -> MySqlConnection {
         let mut conn = MySqlConnection::connect_with(&self.options(database))
             .await
             .expect("the server answers");
@@ -136,7 +136,7 @@ impl Server {
 }
 
 /// The byte-exact collation without padding of the server's flavour.
-pub async fn collation(conn: &mut MySqlConnection) -> &'static str {
+pub(crate) async fn collation(conn: &mut MySqlConnection) -> &'static str {
     let version: String = sqlx::query_scalar("SELECT VERSION()")
         .fetch_one(conn)
         .await

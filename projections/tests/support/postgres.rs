@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::{folder_for, free_port, is_root, program, NOBODY, WATCHDOG};
 
 /// A running server.
-pub struct Postgres {
+pub(crate) struct Postgres {
     port: u16,
     _watchdog: Child,
 }
@@ -20,7 +20,7 @@ static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
 
 impl Postgres {
     /// The server of this test binary.
-    pub async fn shared() -> &'static Postgres {
+    pub(crate) async fn shared() -> &'static Postgres {
         POSTGRES.get_or_init(Postgres::start).await
     }
 
@@ -74,12 +74,12 @@ impl Postgres {
     }
 
     /// URL of a database on this server.
-    pub fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://owner@127.0.0.1:{}/{database}", self.port)
     }
 
     /// Creates an empty database.
-    pub async fn database(&self, name: &str) {
+    pub(crate) async fn database(&self, name: &str) {
         let mut conn = self.connect("postgres").await;
         conn.execute(format!("CREATE DATABASE {name}").as_str())
             .await
@@ -87,7 +87,7 @@ impl Postgres {
     }
 
     /// A connection to a database.
-    pub async fn connect(&self, database: &str) -> PgConnection {
+    pub(crate) async fn connect(&self, database: &str) -> PgConnection {
         PgConnection::connect(&self.url(database))
             .await
             .expect("the server answers")
