@@ -95,7 +95,7 @@ async fn postgres_is_ready_for_replication_and_keeps_its_data_over_a_restart() {
     let scratch = ScratchDir::new("test").expect("scratch");
     let options = postgres(scratch.path());
     // What a kill in the middle of initdb leaves behind.
-    fs::create_dir_all(options.data_dir.join("data.new/base")).expect("half-made data");
+    fs::create_dir_all(options.data_dir.join("data.new-1/base")).expect("half-made data");
 
     let server = PrivatePostgres::start(options.clone())
         .await
@@ -248,7 +248,7 @@ async fn a_taken_port_is_named_with_its_variable() {
 async fn mysql_has_our_settings_and_keeps_its_data_over_a_restart() {
     let scratch = ScratchDir::new("test").expect("scratch");
     let options = mysql(scratch.path());
-    fs::create_dir_all(options.data_dir.join("data.new/mysql")).expect("half-made data");
+    fs::create_dir_all(options.data_dir.join("data.new-1/mysql")).expect("half-made data");
 
     let server = PrivateMySql::start(options.clone())
         .await

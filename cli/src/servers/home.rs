@@ -14,6 +14,7 @@ use std::process::Command;
 
 use super::error::{io, Error};
 
+const FRESH: &str = "data.new-";
 const OPEN_TO_ALL: &str = "/var/tmp";
 
 /// The account a server runs under.
@@ -65,6 +66,20 @@ impl Home {
         let dir = self.dir.join(name);
         make_private(&dir, self.account)?;
         Ok(dir)
+    }
+
+    /// An empty folder to make data in before it is renamed. Its name is new each time: the `initdb` of a killed
+    /// run may still be writing to the last one, which is removed as far as that lets us.
+    pub(super) fn fresh_folder(&self) -> Result<PathBuf, Error> {
+        for entry in fs::read_dir(&self.dir)
+            .map_err(io("read", &self.dir))?
+            .flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(FRESH) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        self.folder(&format!("{FRESH}{:016x}", rand::random::<u64>()))
     }
 
     /// Writes a file that only the account may read.

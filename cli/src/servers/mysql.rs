@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout, Instant};
 
 use super::discover::{self, Flavour, MySqlBinary};
 use super::error::{io, Error};
-use super::home::{remove_dir, remove_file, Home};
+use super::home::{remove_file, Home};
 use super::process::{self, Launch, ServerProcess, Signal, StopPlan};
 use super::{no_control_characters, ports, url_part};
 
@@ -236,8 +236,7 @@ async fn initialise(home: &Home, binary: &MySqlBinary) -> Result<(), Error> {
     if data(home).exists() {
         return Ok(());
     }
-    remove_dir(&home.dir.join("data.new"))?;
-    let new = home.folder("data.new")?;
+    let new = home.fresh_folder()?;
     let datadir = format!("--datadir={}", new.display());
     let (program, arguments) = match &binary.install {
         Some(install) => (

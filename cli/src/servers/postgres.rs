@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout, Instant};
 
 use super::discover::{self, PostgresBinaries};
 use super::error::{io, Error};
-use super::home::{remove_dir, remove_file, Home};
+use super::home::{remove_file, Home};
 use super::process::{self, Launch, ServerProcess, Signal, StopPlan};
 use super::{no_control_characters, ports, url_part};
 
@@ -239,9 +239,7 @@ async fn initialise(
     if data(home).exists() {
         return Ok(());
     }
-    let new = home.dir.join("data.new");
-    remove_dir(&new)?;
-    home.folder("data.new")?;
+    let new = home.fresh_folder()?;
     let password = home.secret("password", &options.password)?;
     let initdb = binaries.program("initdb");
     let locale = if cfg!(target_os = "linux") {
