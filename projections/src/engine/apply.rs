@@ -127,7 +127,7 @@ async fn fetch(
     };
     let value = |(i, column): (usize, &&Column)| {
         let text: Option<String> = row
-            .try_get(i)
+            .try_get_unchecked(i)
             .map_err(Error::sql("a row that an update builds upon"))?;
         Ok(source_value(text.as_deref(), column))
     };

@@ -254,7 +254,3 @@ fn starts_over(verdict: &Verdict) -> bool {
         Verdict::Part(PartVerdict::Accepted { first: true, .. })
     )
 }
-
-#[cfg(test)]
-#[path = "assemble_tests.rs"]
-mod tests;

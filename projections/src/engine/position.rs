@@ -9,7 +9,7 @@ use sqlx::{Executor, MySqlConnection, Row};
 
 use super::error::Error;
 use super::log::Offset;
-use crate::replica::{ddl, Server};
+use crate::replica::{ddl, texts, Server};
 
 /// Names of the bookkeeping tables.
 const TABLES: [&str; 2] = ["millrace_position", "millrace_tables"];
@@ -77,8 +77,8 @@ impl Stage {
 
 /// Creates the bookkeeping tables; refuses tables of those names that are not ours.
 pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Result<(), Error> {
-    let foreign: Vec<String> = sqlx::query_scalar(
-        "SELECT CAST(table_name AS CHAR) FROM information_schema.tables \
+    let foreign = sqlx::query(
+        "SELECT table_name FROM information_schema.tables \
          WHERE table_schema = DATABASE() AND table_name IN (?, ?) AND table_comment <> ?",
     )
     .bind(TABLES[0])
@@ -86,6 +86,7 @@ pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Resu
     .bind(FORMAT)
     .fetch_all(&mut *conn)
     .await
+    .and_then(|rows| texts(&rows))
     .map_err(Error::sql("a look at the existing tables"))?;
     if !foreign.is_empty() {
         return Err(Error::ForeignTables(foreign));
@@ -113,9 +114,10 @@ pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Resu
 
 /// Claims table names; refuses those that exist without a claim of ours.
 pub(crate) async fn claim(conn: &mut MySqlConnection, names: &[String]) -> Result<(), Error> {
-    let owned: Vec<String> = sqlx::query_scalar("SELECT name FROM millrace_tables")
+    let owned = sqlx::query("SELECT name FROM millrace_tables")
         .fetch_all(&mut *conn)
         .await
+        .and_then(|rows| texts(&rows))
         .map_err(Error::sql("a look at its tables"))?;
     let foreign: Vec<String> = ddl::existing(conn, names)
         .await
@@ -157,7 +159,7 @@ impl Position {
 
     fn from_row(row: &MySqlRow) -> Result<Position, Error> {
         let broken = |error: sqlx::Error| Error::Bookkeeping(error.to_string());
-        let text = |name: &str| row.try_get::<String, _>(name).map_err(broken);
+        let text = |name: &str| row.try_get_unchecked::<String, _>(name).map_err(broken);
         let number = |name: &str| row.try_get::<u64, _>(name).map_err(broken);
         let stage = text("stage")?;
         let tables = text("tables")?;

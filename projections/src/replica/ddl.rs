@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::{Executor, MySqlConnection};
 
-use super::{quoted, Column, Kind, Server, Table};
+use super::{quoted, texts, Column, Kind, Server, Table};
 
 /// Characters of a long text that an index covers.
 const INDEX_PREFIX_CHARS: u32 = 191;
@@ -86,13 +86,9 @@ pub async fn existing(
     conn: &mut MySqlConnection,
     names: &[String],
 ) -> sqlx::Result<BTreeSet<String>> {
-    let all: Vec<String> = sqlx::query_scalar(
-        "SELECT CAST(table_name AS CHAR) FROM information_schema.tables \
-         WHERE table_schema = DATABASE()",
-    )
-    .fetch_all(conn)
-    .await?;
-    let all: BTreeSet<String> = all.into_iter().collect();
+    let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()";
+    let rows = sqlx::query(sql).fetch_all(conn).await?;
+    let all: BTreeSet<String> = texts(&rows)?.into_iter().collect();
     Ok(names.iter().filter(|n| all.contains(*n)).cloned().collect())
 }
 

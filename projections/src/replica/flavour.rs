@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor, MySqlConnection};
+use sqlx::{ConnectOptions, Connection, Executor, MySqlConnection, Row};
 
 /// A connection attempt that takes longer is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,11 +83,10 @@ pub async fn connect(
 
 impl Server {
     async fn detect(conn: &mut MySqlConnection) -> Result<Server, ConnectError> {
-        let (version, packet): (String, u64) = sqlx::query_as(
-            "SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS UNSIGNED)",
-        )
-        .fetch_one(conn)
-        .await?;
+        let sql = "SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS UNSIGNED)";
+        let row = sqlx::query(sql).fetch_one(conn).await?;
+        let version: String = row.try_get_unchecked(0)?;
+        let packet: u64 = row.try_get(1)?;
         let flavour =
             flavour_of(&version).ok_or_else(|| ConnectError::Version(version.clone()))?;
         Ok(Server {

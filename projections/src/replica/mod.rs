@@ -21,6 +21,12 @@ pub const SHADOW: &str = "__shadow";
 /// Appended to a table's name between the swap and its removal.
 pub const RETIRED: &str = "__retired";
 
+/// The texts of a result's first column. Unchecked: sqlx takes text of a binary collation for bytes.
+pub(crate) fn texts(rows: &[sqlx::mysql::MySqlRow]) -> sqlx::Result<Vec<String>> {
+    use sqlx::Row;
+    rows.iter().map(|row| row.try_get_unchecked(0)).collect()
+}
+
 /// Writes an identifier in backticks.
 pub fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))

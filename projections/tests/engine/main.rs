@@ -118,8 +118,10 @@ async fn connections_that_die_are_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_of_others_are_waited_for_and_the_batch_is_repeated() {
     let mut world = filled().await;
+    let change = world.source.put("things", thing(1, "free"));
+    world.source.commit(&[change], 10);
     let running = world.start();
-    running.live().await;
+    world.caught_up(&running).await;
     let change = world.source.put("things", thing(1, "locked"));
     world.conn.execute("BEGIN").await.expect("begin");
     world.conn.execute("SELECT * FROM things FOR UPDATE").await.expect("locks");

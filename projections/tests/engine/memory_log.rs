@@ -13,14 +13,14 @@ type Topics = BTreeMap<String, Vec<Vec<u8>>>;
 
 /// Topics of one partition each.
 #[derive(Clone)]
-pub struct MemoryLog {
+pub(crate) struct MemoryLog {
     topics: Arc<watch::Sender<Topics>>,
     faulty: Arc<AtomicBool>,
     evicted: Arc<Mutex<u64>>,
 }
 
 impl MemoryLog {
-    pub fn new() -> MemoryLog {
+    pub(crate) fn new() -> MemoryLog {
         MemoryLog {
             topics: Arc::new(watch::Sender::new(Topics::new())),
             faulty: Arc::default(),
@@ -29,23 +29,23 @@ impl MemoryLog {
     }
 
     /// Streams break, skip records and begin too early from now on.
-    pub fn be_faulty(&self) {
+    pub(crate) fn be_faulty(&self) {
         self.faulty.store(true, Ordering::Relaxed);
     }
 
     /// Retention removes the records before `next`.
-    pub fn evict(&self, next: u64) {
+    pub(crate) fn evict(&self, next: u64) {
         *self.evicted.lock().expect("not poisoned") = next;
     }
 
-    pub fn append(&self, topic: &str, value: Vec<u8>) {
+    pub(crate) fn append(&self, topic: &str, value: Vec<u8>) {
         self.topics.send_modify(|topics| {
             topics.entry(topic.to_owned()).or_default().push(value);
         });
     }
 
     /// Removes the last records of a topic.
-    pub fn truncate(&self, topic: &str, len: usize) {
+    pub(crate) fn truncate(&self, topic: &str, len: usize) {
         self.topics.send_modify(|topics| {
             if let Some(topic) = topics.get_mut(topic) {
                 topic.truncate(len);

@@ -13,25 +13,25 @@ use rand::RngExt;
 
 use crate::memory_log::MemoryLog;
 
-pub const CHANGES: &str = "shop-changes";
-pub const SNAPSHOT: &str = "shop-snapshot-1";
+pub(crate) const CHANGES: &str = "shop-changes";
+pub(crate) const SNAPSHOT: &str = "shop-snapshot-1";
 
-pub type Rows = BTreeMap<Vec<Value>, Vec<Value>>;
-pub type State = BTreeMap<String, Rows>;
+pub(crate) type Rows = BTreeMap<Vec<Value>, Vec<Value>>;
+pub(crate) type State = BTreeMap<String, Rows>;
 
-pub struct Source {
-    pub log: MemoryLog,
-    pub rng: StdRng,
-    pub schemas: Vec<TableSchema>,
-    pub state: State,
+pub(crate) struct Source {
+    pub(crate) log: MemoryLog,
+    pub(crate) rng: StdRng,
+    pub(crate) schemas: Vec<TableSchema>,
+    pub(crate) state: State,
     /// What the tables held at each `end_lsn`.
-    pub history: BTreeMap<Lsn, State>,
-    pub lsn: Lsn,
-    pub epoch: Epoch,
-    pub incarnation: String,
+    pub(crate) history: BTreeMap<Lsn, State>,
+    pub(crate) lsn: Lsn,
+    pub(crate) epoch: Epoch,
+    pub(crate) incarnation: String,
 }
 
-pub fn at() -> DateTime<Utc> {
+pub(crate) fn at() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(1_750_000_000_123_456).expect("a valid time")
 }
 
@@ -51,12 +51,12 @@ fn schema(id: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
     }
 }
 
-pub fn text(value: impl Into<String>) -> Value {
+pub(crate) fn text(value: impl Into<String>) -> Value {
     Value::Text(value.into())
 }
 
 impl Source {
-    pub fn new(log: MemoryLog, rng: StdRng) -> Source {
+    pub(crate) fn new(log: MemoryLog, rng: StdRng) -> Source {
         let schemas = vec![
             schema(
                 1,
@@ -154,7 +154,7 @@ impl Source {
         Row(columns.map(|(c, v)| (c.name.clone(), v.clone())).collect())
     }
 
-    pub fn change(&self, table: &str, op: Op, before: Option<Row>, after: Option<Row>) -> Change {
+    pub(crate) fn change(&self, table: &str, op: Op, before: Option<Row>, after: Option<Row>) -> Change {
         Change {
             table: table.into(),
             op,
@@ -164,7 +164,7 @@ impl Source {
         }
     }
 
-    pub fn put(&mut self, table: &str, values: Vec<Value>) -> Change {
+    pub(crate) fn put(&mut self, table: &str, values: Vec<Value>) -> Change {
         let key = self.key_of(table, &values);
         let after = Some(self.row(table, &values));
         let rows = self.state.get_mut(table).expect("a known table");
@@ -253,7 +253,7 @@ impl Source {
     }
 
     /// Capture starts: fences, and defines its tables anew.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.epoch = self.epoch.next();
         let start = Record::Start(Start {
             epoch: self.epoch,
@@ -263,7 +263,7 @@ impl Source {
     }
 
     /// Writes what the tables hold as a snapshot, and its mark.
-    pub fn snapshot(&mut self, rows_per_chunk: usize) {
+    pub(crate) fn snapshot(&mut self, rows_per_chunk: usize) {
         let begin = Record::SnapshotBegin(SnapshotBegin {
             incarnation: self.incarnation.clone(),
             lsn: self.lsn,
@@ -314,7 +314,7 @@ impl Source {
     }
 
     /// The record values of a transaction with these changes, `per_part` to a part.
-    pub fn parts(&self, changes: &[Change], per_part: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn parts(&self, changes: &[Change], per_part: usize) -> Vec<Vec<u8>> {
         let mut writer = PartWriter::new(PartHeader {
             epoch: self.epoch,
             prev: self.lsn,
@@ -337,19 +337,19 @@ impl Source {
     }
 
     /// Commits changes that were made to `state`.
-    pub fn commit(&mut self, changes: &[Change], per_part: usize) {
+    pub(crate) fn commit(&mut self, changes: &[Change], per_part: usize) {
         for value in self.parts(changes, per_part) {
             self.log.append(CHANGES, value);
         }
         self.committed();
     }
 
-    pub fn committed(&mut self) {
+    pub(crate) fn committed(&mut self) {
         self.lsn = Lsn(self.lsn.0 + 50);
         self.history.insert(self.lsn, self.state.clone());
     }
 
-    pub fn progress(&mut self) {
+    pub(crate) fn progress(&mut self) {
         let record = Record::Progress(Progress {
             epoch: self.epoch,
             prev: self.lsn,
@@ -362,7 +362,7 @@ impl Source {
     }
 
     /// A random transaction, with what may happen to its records on the way to the log.
-    pub fn random_transaction(&mut self) {
+    pub(crate) fn random_transaction(&mut self) {
         let count = match self.rng.random_range(0..10) {
             0 => 0,
             1 => self.rng.random_range(30..80),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_events::{Lsn, TableSchema};
-use millrace_projections::engine::{Config, Error, Handle, Hooks, Limits, Service, State};
+use millrace_projections::engine::{Config, Error, Handle, Hooks, Limits, Service, State, Status};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
 use rand::rngs::StdRng;
@@ -20,26 +20,26 @@ use crate::source::{self, Source};
 use crate::support;
 
 /// Nothing in these tests takes longer, on a machine that does other things as well.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct World {
-    pub source: Source,
-    pub url: String,
-    pub conn: MySqlConnection,
-    pub limits: Limits,
-    pub hooks: Hooks,
+pub(crate) struct World {
+    pub(crate) source: Source,
+    pub(crate) url: String,
+    pub(crate) conn: MySqlConnection,
+    pub(crate) limits: Limits,
+    pub(crate) hooks: Hooks,
 }
 
-pub struct Running {
-    pub handle: Handle,
-    pub task: JoinHandle<Result<(), Error>>,
-    pub shutdown: CancellationToken,
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    pub(crate) task: JoinHandle<Result<(), Error>>,
+    pub(crate) shutdown: CancellationToken,
 }
 
-pub type Commits = mpsc::Receiver<(Lsn, oneshot::Sender<()>)>;
+pub(crate) type Commits = mpsc::Receiver<(Lsn, oneshot::Sender<()>)>;
 
 /// A seed from the environment to repeat a failure, else a new one; printed either way.
-pub fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = std::env::var("MILLRACE_TEST_SEED")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -49,7 +49,7 @@ pub fn seed() -> u64 {
 }
 
 impl World {
-    pub async fn new() -> World {
+    pub(crate) async fn new() -> World {
         let server = support::Server::shared().await;
         let database = server.database().await;
         let rng = StdRng::seed_from_u64(seed());
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config {
             mysql_url: self.url.clone(),
             fluvio: String::new(),
@@ -77,7 +77,7 @@ impl World {
         }
     }
 
-    pub fn start(&self) -> Running {
+    pub(crate) fn start(&self) -> Running {
         let service = Service::over(self.config(), Arc::new(self.source.log.clone()));
         let handle = service.handle();
         let shutdown = CancellationToken::new();
@@ -90,14 +90,14 @@ impl World {
     }
 
     /// From now on projectors wait after every commit until the receiver lets them go on.
-    pub fn watch_commits(&mut self) -> Commits {
+    pub(crate) fn watch_commits(&mut self) -> Commits {
         let (sender, receiver) = mpsc::channel(1);
         self.hooks.after_commit = Some(sender);
         receiver
     }
 
     /// Compares every table with what the source held at `lsn`.
-    pub async fn compare(&mut self, lsn: Lsn) {
+    pub(crate) async fn compare(&mut self, lsn: Lsn) {
         let expected = self.source.history.get(&lsn);
         let expected = expected.unwrap_or_else(|| panic!("{lsn} is no commit of the source"));
         for schema in &self.source.schemas {
@@ -115,9 +115,14 @@ impl World {
         }
     }
 
-    pub async fn caught_up(&mut self, running: &Running) {
+    pub(crate) async fn caught_up(&mut self, running: &Running) {
         let wanted = self.source.lsn;
-        let waited = running.handle.wait_for(wanted, PATIENCE).await;
+        let reached = |status: &Status| {
+            status.state == State::Stopped || status.end_lsn.is_some_and(|end| end >= wanted)
+        };
+        let mut status = running.handle.watch();
+        let _ = tokio::time::timeout(PATIENCE, status.wait_for(reached)).await;
+        let waited = running.handle.wait_for(wanted, Duration::ZERO).await;
         waited.unwrap_or_else(|error| panic!("{error}; {:?}", running.handle.status()));
         assert_eq!(running.handle.status().end_lsn, Some(wanted));
         self.compare(wanted).await;
@@ -125,25 +130,26 @@ impl World {
 }
 
 impl Running {
-    pub async fn live(&self) {
+    pub(crate) async fn live(&self) {
         let mut status = self.handle.watch();
-        let live = status.wait_for(|status| status.state == State::Live);
-        let waited = tokio::time::timeout(PATIENCE, live).await.map(|_| ());
-        waited.unwrap_or_else(|_| panic!("not live: {:?}", self.handle.status()));
+        let live = status.wait_for(|status| [State::Live, State::Stopped].contains(&status.state));
+        let _ = tokio::time::timeout(PATIENCE, live).await;
+        let status = self.handle.status();
+        assert_eq!(status.state, State::Live, "{status:?}");
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.expect("no panic").expect("a clean end");
     }
 
     /// Ends it as a kill does: at whatever point it is.
-    pub async fn kill(self) {
+    pub(crate) async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 
-    pub async fn error(self) -> Error {
+    pub(crate) async fn error(self) -> Error {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("it ends").expect("no panic").expect_err("it cannot go on")
     }
@@ -160,7 +166,7 @@ fn key(table: &Table, row: &[Option<String>]) -> Vec<Option<String>> {
 
 type Texts = Vec<Option<String>>;
 
-pub async fn read(
+pub(crate) async fn read(
     conn: &mut MySqlConnection,
     schema: &TableSchema,
     suffix: &str,
@@ -173,7 +179,7 @@ pub async fn read(
     let texts = |row: &sqlx::mysql::MySqlRow| -> Texts {
         let columns = table.columns.iter().enumerate();
         let text = |(i, column): (usize, &Column)| {
-            let text: Option<String> = row.get(i);
+            let text: Option<String> = row.get_unchecked(i);
             text.map(|text| from_server(&text, column).into_owned())
         };
         columns.map(text).collect()
