@@ -1,8 +1,8 @@
 //! A private MySQL or MariaDB for the tests of this crate, one per test binary.
 //!
-//! `MILLRACE_TEST_MYSQL=mysql://root@host:port` names a running server to use instead, such as a real
-//! MySQL; otherwise `mariadbd` from the PATH or the distribution's folders is started in a folder of
-//! its own, and ends with the test process, however that ends.
+//! `MILLRACE_MYSQL_BIN` names a server program, such as a real MySQL's `mysqld`; otherwise `mariadbd` from
+//! the PATH or the distribution's folders is started. It has a folder of its own, and ends with the
+//! test process, however that ends.
 
 #![allow(dead_code)]
 
@@ -39,7 +39,7 @@ const SESSION: &str =
 /// A running server.
 pub(crate) struct Server {
     url: String,
-    _watchdog: Option<Child>,
+    _watchdog: Child,
 }
 
 static SERVER: OnceCell<Server> = OnceCell::const_new();
@@ -52,12 +52,6 @@ impl Server {
     }
 
     async fn start() -> Server {
-        if let Ok(url) = std::env::var("MILLRACE_TEST_MYSQL") {
-            return Server {
-                url,
-                _watchdog: None,
-            };
-        }
         let folder = folder_for("mysql");
         install(&folder);
         let port = free_port();
@@ -65,7 +59,7 @@ impl Server {
         command
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(&folder)
-            .arg(program("mariadbd"));
+            .arg(mysqld().unwrap_or_else(|| program("mariadbd")));
         command
             .args(server_arguments(&folder, port))
             .stdin(Stdio::piped())
@@ -73,7 +67,7 @@ impl Server {
         let watchdog = command.spawn().expect("sh starts");
         let server = Server {
             url: format!("mysql://root@127.0.0.1:{port}"),
-            _watchdog: Some(watchdog),
+            _watchdog: watchdog,
         };
         server.wait(&folder).await;
         server
@@ -164,22 +158,37 @@ pub(crate) fn folder_for(server: &str) -> PathBuf {
     folder
 }
 
+/// A server program that was told explicitly.
+fn mysqld() -> Option<PathBuf> {
+    std::env::var_os("MILLRACE_MYSQL_BIN").map(PathBuf::from)
+}
+
+fn is_mariadb(program: &Path) -> bool {
+    let version = Command::new(program).arg("--version").output();
+    version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("MariaDB"))
+}
+
 fn install(folder: &Path) {
-    let output = Command::new(program("mariadb-install-db"))
-        .args([
-            "--no-defaults",
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-        ])
+    let mut command = match mysqld().filter(|program| !is_mariadb(program)) {
+        Some(program) => {
+            let mut command = Command::new(program);
+            command.args(["--no-defaults", "--initialize-insecure"]);
+            command
+        }
+        None => {
+            let mut command = Command::new(program("mariadb-install-db"));
+            command.args(["--no-defaults", "--skip-test-db"]);
+            command.arg("--auth-root-authentication-method=normal");
+            command
+        }
+    };
+    let output = command
         .arg(format!("--datadir={}", folder.join("data").display()))
         .args(as_other_user())
         .output()
-        .expect("mariadb-install-db (apt-get install mariadb-server-core)");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+        .expect("a server (apt-get install mariadb-server-core)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }
 
 /// mariadbd refuses to run as root without being told to change its user.
@@ -205,7 +214,6 @@ fn server_arguments(folder: &Path, port: u16) -> Vec<String> {
         format!("--pid-file={}", path("pid")),
         format!("--port={port}"),
         "--bind-address=127.0.0.1".to_owned(),
-        "--skip-name-resolve".to_owned(),
         "--innodb-flush-log-at-trx-commit=0".to_owned(),
         "--innodb-buffer-pool-size=128M".to_owned(),
     ];
