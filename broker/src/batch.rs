@@ -48,7 +48,10 @@ pub(crate) struct Header {
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Malformed> {
-    bytes.get(at..at + N).and_then(|b| b.try_into().ok()).ok_or(Malformed::Short)
+    bytes
+        .get(at..at + N)
+        .and_then(|b| b.try_into().ok())
+        .ok_or(Malformed::Short)
 }
 
 impl Header {
@@ -76,7 +79,9 @@ impl Header {
     /// Parses the batch at the start of `bytes` and checks its checksum.
     pub(crate) fn verify(bytes: &[u8]) -> Result<Self, Malformed> {
         let header = Self::parse(bytes)?;
-        let covered = bytes.get(CRC_COVERS_FROM..header.bytes).ok_or(Malformed::Short)?;
+        let covered = bytes
+            .get(CRC_COVERS_FROM..header.bytes)
+            .ok_or(Malformed::Short)?;
         if crc32c::crc32c(covered) != header.crc {
             return Err(Malformed::Checksum);
         }
@@ -94,7 +99,12 @@ impl Header {
     }
 
     pub(crate) fn payload_start(&self) -> usize {
-        HEADER_BYTES + if self.attributes & SCHEMA_FLAG != 0 { 4 } else { 0 }
+        HEADER_BYTES
+            + if self.attributes & SCHEMA_FLAG != 0 {
+                4
+            } else {
+                0
+            }
     }
 
     pub(crate) fn compression(&self) -> Result<Compression, Malformed> {
@@ -114,7 +124,9 @@ fn batch_bytes(batch_len: i32) -> Result<usize, Malformed> {
 /// count of a compressed batch is taken on trust: inflating it here would cost more than it tells.
 pub(crate) fn admit(bytes: &[u8]) -> Result<Header, Malformed> {
     let header = Header::verify(bytes)?;
-    let payload = bytes.get(header.payload_start()..header.bytes).ok_or(Malformed::Short)?;
+    let payload = bytes
+        .get(header.payload_start()..header.bytes)
+        .ok_or(Malformed::Short)?;
     if header.compression()? == Compression::None {
         let count = i32::from_be_bytes(array(payload, 0).map_err(|_| Malformed::Count)?);
         if i64::from(count) != header.offsets() {
@@ -137,7 +149,13 @@ pub(crate) fn set_last_offset_delta(batch: &mut [u8], delta: i32) {
 }
 
 /// Appends an uncompressed batch with this payload (an i32 count, then the records).
-pub(crate) fn encode(dest: &mut BytesMut, base_offset: i64, last_offset_delta: i32, timestamps: (i64, i64), payload: &[u8]) {
+pub(crate) fn encode(
+    dest: &mut BytesMut,
+    base_offset: i64,
+    last_offset_delta: i32,
+    timestamps: (i64, i64),
+    payload: &[u8],
+) {
     let start = dest.len();
     dest.reserve(HEADER_BYTES + payload.len());
     dest.put_i64(base_offset);

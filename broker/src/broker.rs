@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fluvio_sc_schema::spu::SpuSpec;
 use fluvio_controlplane_metadata::spu::{Endpoint, IngressAddr, IngressPort, SpuType};
-use tokio::net::{TcpListener, TcpStream};
+use fluvio_sc_schema::spu::SpuSpec;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,13 +66,18 @@ impl Broker {
     /// If the data directory is in use, of another format or damaged, or an address is taken.
     pub async fn open(config: Config) -> Result<Handle, OpenError> {
         let (data_dir, sync) = place(&config.storage);
-        let controller = listen(config.sc_bind).await?;
-        let data_plane = listen(config.spu_bind).await?;
-        let (sc_addr, spu_addr) = (local(&controller, config.sc_bind)?, local(&data_plane, config.spu_bind)?);
+        let controller = listen(config.sc_bind)?;
+        let data_plane = listen(config.spu_bind)?;
+        let (sc_addr, spu_addr) = (
+            local(&controller, config.sc_bind)?,
+            local(&data_plane, config.spu_bind)?,
+        );
         let spu = spu_spec(&config, spu_addr);
         let (appends, limits, dir) = (TaskTracker::new(), config.limits.clone(), data_dir.clone());
         let tracker = appends.clone();
-        let opened = tokio::task::spawn_blocking(move || open_data(&dir, sync, spu, &limits, &tracker)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || open_data(&dir, sync, spu, &limits, &tracker))
+                .await;
         let parts = opened.map_err(|error| OpenError::Stored(io::Error::other(error)))??;
         let handle = Handle {
             sc_addr,
@@ -117,7 +122,8 @@ impl Handle {
         self.tasks.wait().await;
         self.appends.close();
         self.appends.wait().await;
-        let (catalog, data_dir, temporary) = (self.catalog.take(), self.data_dir.clone(), self.temporary);
+        let (catalog, data_dir, temporary) =
+            (self.catalog.take(), self.data_dir.clone(), self.temporary);
         let finish = move || {
             for (_, log) in catalog.iter().flat_map(|catalog| catalog.logs()) {
                 if let Err(error) = log.close() {
@@ -132,13 +138,25 @@ impl Handle {
         let _ = tokio::task::spawn_blocking(finish).await;
     }
 
-    fn start(&self, parts: Parts, config: Config, controller: TcpListener, data_plane: TcpListener) {
-        let Parts { catalog, positions, engine, data } = parts;
+    fn start(
+        &self,
+        parts: Parts,
+        config: Config,
+        controller: TcpListener,
+        data_plane: TcpListener,
+    ) {
+        let Parts {
+            catalog,
+            positions,
+            engine,
+            data,
+        } = parts;
         let sc = Arc::new(Controller {
             catalog: catalog.clone(),
             positions: positions.clone(),
             watching: Watching::default(),
             frame_bytes_max: config.limits.frame_bytes_max,
+            tasks: self.tasks.clone(),
         });
         let spu = Arc::new(DataPlane {
             catalog: catalog.clone(),
@@ -146,12 +164,30 @@ impl Handle {
             engine,
             inflight: Arc::new(Semaphore::new(config.limits.inflight_bytes_max)),
             limits: config.limits.clone(),
+            tasks: self.tasks.clone(),
         });
         let (stop, max) = (&self.stop, config.limits.connections_max);
         let tracker = &self.tasks;
-        self.spawn(accept(controller, max, tracker.clone(), stop.clone(), move |stream, stop| sc.clone().serve(stream, stop)));
-        self.spawn(accept(data_plane, max, tracker.clone(), stop.clone(), move |stream, stop| spu.clone().serve(stream, stop)));
-        self.spawn(retain(catalog, data, config.limits.retention_interval, stop.clone()));
+        self.spawn(accept(
+            controller,
+            max,
+            tracker.clone(),
+            stop.clone(),
+            move |stream, stop| sc.clone().serve(stream, stop),
+        ));
+        self.spawn(accept(
+            data_plane,
+            max,
+            tracker.clone(),
+            stop.clone(),
+            move |stream, stop| spu.clone().serve(stream, stop),
+        ));
+        self.spawn(retain(
+            catalog,
+            data,
+            config.limits.retention_interval,
+            stop.clone(),
+        ));
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -161,7 +197,10 @@ impl Handle {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("sc_addr", &self.sc_addr).field("spu_addr", &self.spu_addr).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("sc_addr", &self.sc_addr)
+            .field("spu_addr", &self.spu_addr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -177,41 +216,89 @@ fn place(storage: &Storage) -> (PathBuf, Sync) {
         Storage::Directory(path) => (path.clone(), Sync::Always),
         Storage::Temporary => {
             let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+            let now = std::time::UNIX_EPOCH
+                .elapsed()
+                .unwrap_or_default()
+                .as_nanos();
             let name = format!("millrace-broker-{}-{now}-{count}", std::process::id());
             (std::env::temp_dir().join(name), Sync::Never)
         }
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, OpenError> {
-    TcpListener::bind(address).await.map_err(|source| OpenError::Bind { address, source })
+fn listen(address: SocketAddr) -> Result<TcpListener, OpenError> {
+    let listen = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it: a client whose machine vanished does not keep its place.
+        socket.set_keepalive(true)?;
+        socket.bind(address)?;
+        socket.listen(1024)
+    };
+    listen().map_err(|source| OpenError::Bind { address, source })
 }
 
 fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, OpenError> {
-    listener.local_addr().map_err(|source| OpenError::Bind { address, source })
+    listener
+        .local_addr()
+        .map_err(|source| OpenError::Bind { address, source })
 }
 
 fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
-    let own = if spu_addr.ip().is_unspecified() { "127.0.0.1".to_owned() } else { spu_addr.ip().to_string() };
+    let own = if spu_addr.ip().is_unspecified() {
+        "127.0.0.1".to_owned()
+    } else {
+        spu_addr.ip().to_string()
+    };
     let host = config.advertised_host.clone().unwrap_or(own);
-    let ingress = vec![IngressAddr { hostname: Some(host.clone()), ip: None }];
+    let ingress = vec![IngressAddr {
+        hostname: Some(host.clone()),
+        ip: None,
+    }];
     SpuSpec {
         id: SPU_ID,
         spu_type: SpuType::Custom,
-        public_endpoint: IngressPort { port: spu_addr.port(), ingress, ..IngressPort::default() },
-        private_endpoint: Endpoint { port: 0, host: host.clone(), ..Endpoint::default() },
+        public_endpoint: IngressPort {
+            port: spu_addr.port(),
+            ingress,
+            ..IngressPort::default()
+        },
+        private_endpoint: Endpoint {
+            port: 0,
+            host: host.clone(),
+            ..Endpoint::default()
+        },
         rack: None,
-        public_endpoint_local: Some(Endpoint { port: spu_addr.port(), host, ..Endpoint::default() }),
+        public_endpoint_local: Some(Endpoint {
+            port: spu_addr.port(),
+            host,
+            ..Endpoint::default()
+        }),
     }
 }
 
-fn open_data(dir: &std::path::Path, sync: Sync, spu: SpuSpec, limits: &crate::Limits, appends: &TaskTracker) -> Result<Parts, OpenError> {
+fn open_data(
+    dir: &std::path::Path,
+    sync: Sync,
+    spu: SpuSpec,
+    limits: &crate::Limits,
+    appends: &TaskTracker,
+) -> Result<Parts, OpenError> {
     let data = Arc::new(DataDir::open(dir, sync)?);
     let engine = Engine::new(limits).map_err(|error| OpenError::Engine(format!("{error:#}")))?;
     let catalog = Arc::new(Catalog::open(&data, spu, limits, appends).map_err(OpenError::Stored)?);
-    let positions = Arc::new(Positions::open(data.clone(), appends.clone()).map_err(OpenError::Stored)?);
-    Ok(Parts { catalog, positions, engine, data })
+    let positions =
+        Arc::new(Positions::open(data.clone(), appends.clone()).map_err(OpenError::Stored)?);
+    Ok(Parts {
+        catalog,
+        positions,
+        engine,
+        data,
+    })
 }
 
 /// Serves connections until stopped; errors end one connection, never the broker.
@@ -233,15 +320,17 @@ async fn accept<F>(
         match accepted {
             Ok((stream, peer)) => match places.clone().try_acquire_owned() {
                 Ok(place) => {
-                    let served = serve(stream, stop.clone());
+                    let (served, stop) = (serve(stream, stop.clone()), stop.clone());
                     tasks.spawn(async move {
-                        if let Err(error) = served.await {
+                        if let Some(Err(error)) = stop.run_until_cancelled(served).await {
                             tracing::debug!(%peer, %error, "connection ends");
                         }
                         drop(place);
                     });
                 }
-                Err(_) => tracing::warn!(%peer, connections_max, "too many connections; closed one"),
+                Err(_) => {
+                    tracing::warn!(%peer, connections_max, "too many connections; closed one")
+                }
             },
             Err(error) => {
                 // Out of file descriptors, most likely; the connections that hold them will end.
@@ -253,7 +342,12 @@ async fn accept<F>(
 }
 
 /// Applies the topics' retention now and then. Keeps the data directory locked while it runs.
-async fn retain(catalog: Arc<Catalog>, _data: Arc<DataDir>, interval: std::time::Duration, stop: CancellationToken) {
+async fn retain(
+    catalog: Arc<Catalog>,
+    _data: Arc<DataDir>,
+    interval: std::time::Duration,
+    stop: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}

@@ -56,6 +56,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Produced bytes waiting for their fsync, over all connections.
     pub inflight_bytes_max: usize,
+    /// Record bytes read for one connection's streams and not yet written to it.
+    pub outgoing_bytes_max: usize,
     /// Bytes in one fetch response, whatever the client asks for (at least one batch is sent).
     pub response_bytes_max: usize,
     /// Streams open on one connection. A client does not say when it drops one, so the one
@@ -88,6 +90,7 @@ impl Default for Limits {
             frame_bytes_max: 48 * MIB,
             batch_bytes_max: 32 * MIB,
             inflight_bytes_max: 256 * MIB,
+            outgoing_bytes_max: 96 * MIB,
             response_bytes_max: 64 * MIB,
             streams_per_connection_max: 1024,
             partitions_per_topic_max: 1024,

@@ -57,22 +57,37 @@ pub(crate) enum Sync {
 impl DataDir {
     /// Creates or opens the directory and takes its lock.
     pub(crate) fn open(path: &Path, sync: Sync) -> Result<Self, DataDirError> {
-        let io = |source| DataDirError::Io { path: path.to_owned(), source };
+        let io = |source| DataDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
         fs::create_dir_all(path).map_err(io)?;
         refuse_foreign(path)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_FILE)).map_err(io)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(LOCK_FILE))
+            .map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DataDirError::Locked(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         check_format(path, sync)?;
-        Ok(Self { path: path.to_owned(), sync, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            sync,
+            _lock: lock,
+        })
     }
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
-    let io = |source| DataDirError::Io { path: path.to_owned(), source };
+    let io = |source| DataDirError::Io {
+        path: path.to_owned(),
+        source,
+    };
     if path.join(FORMAT_FILE).exists() || path.join(LOCK_FILE).exists() {
         return Ok(());
     }
@@ -86,9 +101,13 @@ fn check_format(path: &Path, sync: Sync) -> Result<(), DataDirError> {
     let file = path.join(FORMAT_FILE);
     match fs::read_to_string(&file) {
         Ok(found) if found == FORMAT => Ok(()),
-        Ok(found) => Err(DataDirError::Format { path: path.to_owned(), found }),
+        Ok(found) => Err(DataDirError::Format {
+            path: path.to_owned(),
+            found,
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            replace(&file, FORMAT.as_bytes(), sync).map_err(|source| DataDirError::Io { path: file, source })
+            replace(&file, FORMAT.as_bytes(), sync)
+                .map_err(|source| DataDirError::Io { path: file, source })
         }
         Err(source) => Err(DataDirError::Io { path: file, source }),
     }

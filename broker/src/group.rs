@@ -32,7 +32,10 @@ const GROUP_ITEMS_MAX: usize = 256;
 
 impl<S: Sink> Committer<S> {
     pub(crate) fn new(sink: Arc<S>, tasks: TaskTracker) -> Arc<Self> {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), draining: false });
+        let queue = Mutex::new(Queue {
+            waiting: VecDeque::new(),
+            draining: false,
+        });
         Arc::new(Self { sink, queue, tasks })
     }
 

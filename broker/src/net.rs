@@ -7,8 +7,9 @@ use fluvio_protocol::Encoder;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, OwnedSemaphorePermit};
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::sync::CancellationToken;
 
 /// Responses waiting for a slow client, per connection.
 const OUTBOX_FRAMES_MAX: usize = 32;
@@ -20,21 +21,39 @@ const COALESCE_BYTES: usize = 16 * 1024;
 pub(crate) struct Frame {
     head: Bytes,
     body: Bytes,
+    /// Given back when the frame is written or dropped.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Frame {
     /// Encodes a response to the request with this correlation id, at the request's version.
-    pub(crate) fn response<R: Encoder>(correlation: i32, version: i16, response: &R) -> io::Result<Self> {
+    pub(crate) fn response<R: Encoder>(
+        correlation: i32,
+        version: i16,
+        response: &R,
+    ) -> io::Result<Self> {
         Self::with_body(correlation, version, response, Bytes::new())
     }
 
     /// As [`Frame::response`], followed by `records`; the response must end in an empty byte
     /// string, whose length field is replaced. The records are not copied.
-    pub(crate) fn with_records<R: Encoder>(correlation: i32, version: i16, response: &R, records: Bytes) -> io::Result<Self> {
-        Self::with_body(correlation, version, response, records)
+    pub(crate) fn with_records<R: Encoder>(
+        correlation: i32,
+        version: i16,
+        response: &R,
+        records: Bytes,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<Self> {
+        let frame = Self::with_body(correlation, version, response, records)?;
+        Ok(Self { room, ..frame })
     }
 
-    fn with_body<R: Encoder>(correlation: i32, version: i16, response: &R, body: Bytes) -> io::Result<Self> {
+    fn with_body<R: Encoder>(
+        correlation: i32,
+        version: i16,
+        response: &R,
+        body: Bytes,
+    ) -> io::Result<Self> {
         let mut head = BytesMut::with_capacity(256);
         head.put_i32(0);
         head.put_i32(correlation);
@@ -45,7 +64,11 @@ impl Frame {
             let at = head.len() - 4;
             head[at..].copy_from_slice(&length(body.len())?.to_be_bytes());
         }
-        Ok(Self { head: head.freeze(), body })
+        Ok(Self {
+            head: head.freeze(),
+            body,
+            room: None,
+        })
     }
 
     fn len(&self) -> usize {
@@ -54,7 +77,8 @@ impl Frame {
 }
 
 fn length(len: usize) -> io::Result<i32> {
-    i32::try_from(len).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "response over 2 GiB"))
+    i32::try_from(len)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "response over 2 GiB"))
 }
 
 /// Where a connection's tasks put their responses; one task writes them in this order.
@@ -63,13 +87,20 @@ pub(crate) type Outbox = mpsc::Sender<Frame>;
 /// Requests of a connection; a length that is negative or above the limit ends it.
 pub(crate) type Inbox = FramedRead<OwnedReadHalf, LengthDelimitedCodec>;
 
-/// Splits a connection into its requests and an outbox, written by a task that ends with it.
-pub(crate) fn split(stream: TcpStream, frame_bytes_max: usize) -> io::Result<(Inbox, Outbox)> {
+/// Splits a connection into its requests and an outbox, written by a task that ends with it
+/// or at `stop`.
+pub(crate) fn split(
+    stream: TcpStream,
+    frame_bytes_max: usize,
+    stop: CancellationToken,
+) -> io::Result<(Inbox, Outbox)> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    let codec = LengthDelimitedCodec::builder().max_frame_length(frame_bytes_max).new_codec();
+    let codec = LengthDelimitedCodec::builder()
+        .max_frame_length(frame_bytes_max)
+        .new_codec();
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
-    tokio::spawn(write_frames(write, frames));
+    tokio::spawn(async move { stop.run_until_cancelled(write_frames(write, frames)).await });
     Ok((FramedRead::new(read, codec), outbox))
 }
 
@@ -96,8 +127,11 @@ async fn write_ready(
             write.write_all_buf(small).await?;
         }
         if frame.len() > COALESCE_BYTES {
-            let Frame { head, body } = frame;
-            write.write_all_buf(&mut bytes::Buf::chain(head, body)).await?;
+            let Frame { head, body, room } = frame;
+            write
+                .write_all_buf(&mut bytes::Buf::chain(head, body))
+                .await?;
+            drop(room);
         } else {
             small.put(frame.head);
             small.put(frame.body);

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fluvio_protocol::record::ReplicaKey;
@@ -31,6 +32,9 @@ const CONSUMERS_MAX: usize = 1_000_000;
 /// Who consumes what.
 type Key = (String, ReplicaKey);
 
+/// Told when a change is durable, or why it is not.
+pub(crate) type Outcome = oneshot::Receiver<Result<(), String>>;
+
 /// Durable consumer offsets.
 pub(crate) struct Positions {
     committer: Arc<Committer<Journal>>,
@@ -52,14 +56,18 @@ struct Change {
 
 struct Journal {
     data: Arc<DataDir>,
-    state: Mutex<State>,
+    /// Held while the disk is busy; readers do not wait for it.
+    file: Mutex<Tail>,
+    offsets: RwLock<Offsets>,
 }
 
-struct State {
+/// Offset and time of change, by consumer and replica. All of them are durable.
+type Offsets = BTreeMap<Key, (i64, u64)>;
+
+struct Tail {
     file: File,
     /// Durable bytes; whatever follows them is overwritten.
     bytes: u64,
-    offsets: BTreeMap<Key, (i64, u64)>,
 }
 
 impl Positions {
@@ -68,53 +76,98 @@ impl Positions {
         let path = data.path.join(FILE);
         let mut rest = disk::read(&path)?.unwrap_or_default();
         let whole = rest.len();
-        let mut offsets = BTreeMap::new();
+        let mut offsets = Offsets::new();
         while let Some((version, body)) = disk::unseal(&mut rest) {
             let entry: Entry = request::decode(body, version)?;
             remember(&mut offsets, &entry);
         }
         let bytes = (whole - rest.len()) as u64;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)?;
         file.set_len(bytes)?;
         disk::sync_parent(&path, data.sync)?;
-        let journal = Journal { data, state: Mutex::new(State { file, bytes, offsets }) };
-        Ok(Self { committer: Committer::new(Arc::new(journal), tasks) })
+        let journal = Journal {
+            data,
+            file: Mutex::new(Tail { file, bytes }),
+            offsets: RwLock::new(offsets),
+        };
+        Ok(Self {
+            committer: Committer::new(Arc::new(journal), tasks),
+        })
     }
 
-    /// Stores an offset; returns when it is durable.
-    pub(crate) async fn store(&self, consumer: &str, replica: ReplicaKey, offset: i64) -> Result<(), String> {
-        let known = self.journal().lock().offsets.len();
-        if known >= CONSUMERS_MAX {
-            return Err(format!("more than {CONSUMERS_MAX} consumer offsets"));
-        }
-        self.submit(Entry { deleted: false, consumer: consumer.to_owned(), replica, offset, modified: unix_seconds() }).await
+    /// Stores an offset, in the order of these calls; the receiver is told when it is durable.
+    pub(crate) fn store(&self, consumer: &str, replica: ReplicaKey, offset: i64) -> Outcome {
+        let entry = Entry {
+            deleted: false,
+            consumer: consumer.to_owned(),
+            replica,
+            offset,
+            modified: unix_seconds(),
+        };
+        self.submit(entry)
     }
 
     /// Removes an offset, if there is one.
-    pub(crate) async fn delete(&self, consumer: &str, replica: ReplicaKey) -> Result<(), String> {
-        self.submit(Entry { deleted: true, consumer: consumer.to_owned(), replica, ..Entry::default() }).await
+    pub(crate) fn delete(&self, consumer: &str, replica: ReplicaKey) -> Outcome {
+        self.submit(Entry {
+            deleted: true,
+            consumer: consumer.to_owned(),
+            replica,
+            ..Entry::default()
+        })
     }
 
-    async fn submit(&self, entry: Entry) -> Result<(), String> {
+    fn submit(&self, entry: Entry) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        self.committer.submit(Change { entry, done });
-        outcome.await.unwrap_or_else(|_| Err("shutting down".to_owned()))
+        if !entry.deleted && self.journal().read().len() >= CONSUMERS_MAX {
+            let _ = done.send(Err(format!("more than {CONSUMERS_MAX} consumer offsets")));
+        } else {
+            self.committer.submit(Change { entry, done });
+        }
+        outcome
     }
 
     /// Stored offsets of this replica and this consumer, or of all.
-    pub(crate) fn list(&self, replica: Option<&ReplicaKey>, consumer: Option<&str>) -> Vec<ConsumerOffset> {
-        let state = self.journal().lock();
-        let wanted = |(name, of): &Key| replica.is_none_or(|replica| replica == of) && consumer.is_none_or(|consumer| consumer == name);
-        let kept = state.offsets.iter().filter(|(key, _)| wanted(key));
-        kept.map(|((name, of), (offset, modified))| ConsumerOffset::new(name.clone(), of.clone(), *offset, *modified)).collect()
+    pub(crate) fn list(
+        &self,
+        replica: Option<&ReplicaKey>,
+        consumer: Option<&str>,
+    ) -> Vec<ConsumerOffset> {
+        let offsets = self.journal().read();
+        let wanted = |(name, of): &Key| {
+            replica.is_none_or(|replica| replica == of)
+                && consumer.is_none_or(|consumer| consumer == name)
+        };
+        let kept = offsets.iter().filter(|(key, _)| wanted(key));
+        kept.map(|((name, of), (offset, modified))| {
+            ConsumerOffset::new(name.clone(), of.clone(), *offset, *modified)
+        })
+        .collect()
     }
 
     /// Removes all offsets on a topic. Blocks.
     pub(crate) fn forget_topic(&self, topic: &str) -> io::Result<()> {
-        let mut state = self.journal().lock();
-        let gone: Vec<Key> = state.offsets.keys().filter(|(_, replica)| replica.topic == topic).cloned().collect();
-        let entries: Vec<Entry> = gone.into_iter().map(|(consumer, replica)| Entry { deleted: true, consumer, replica, ..Entry::default() }).collect();
-        self.journal().write(&mut state, &entries)
+        let gone: Vec<Key> = self
+            .journal()
+            .read()
+            .keys()
+            .filter(|(_, replica)| replica.topic == topic)
+            .cloned()
+            .collect();
+        let entries: Vec<Entry> = gone
+            .into_iter()
+            .map(|(consumer, replica)| Entry {
+                deleted: true,
+                consumer,
+                replica,
+                ..Entry::default()
+            })
+            .collect();
+        self.journal().write(&entries)
     }
 
     fn journal(&self) -> &Journal {
@@ -127,7 +180,7 @@ impl Sink for Journal {
 
     fn commit(&self, group: Vec<Change>) {
         let entries: Vec<Entry> = group.iter().map(|change| change.entry.clone()).collect();
-        let outcome = self.write(&mut self.lock(), &entries).map_err(|error| error.to_string());
+        let outcome = self.write(&entries).map_err(|error| error.to_string());
         for change in group {
             let _ = change.done.send(outcome.clone());
         }
@@ -135,46 +188,54 @@ impl Sink for Journal {
 }
 
 impl Journal {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Offsets> {
+        self.offsets.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, state: &mut State, entries: &[Entry]) -> io::Result<()> {
+    fn write(&self, entries: &[Entry]) -> io::Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
+        let mut tail = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let encoded = encode(entries)?;
-        std::os::unix::fs::FileExt::write_all_at(&state.file, &encoded, state.bytes)?;
-        disk::sync_data(&state.file, self.data.sync)?;
-        state.bytes += encoded.len() as u64;
+        tail.file.write_all_at(&encoded, tail.bytes)?;
+        disk::sync_data(&tail.file, self.data.sync)?;
+        tail.bytes += encoded.len() as u64;
+        let mut offsets = self.offsets.write().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
-            remember(&mut state.offsets, entry);
+            remember(&mut offsets, entry);
         }
-        self.rewrite_if_outdated(state)
+        drop(offsets);
+        self.rewrite_if_outdated(&mut tail)
     }
 
-    fn rewrite_if_outdated(&self, state: &mut State) -> io::Result<()> {
+    fn rewrite_if_outdated(&self, tail: &mut Tail) -> io::Result<()> {
         const ENTRY_BYTES_ESTIMATE: u64 = 64;
-        if state.bytes < REWRITE_BYTES || state.bytes < 4 * ENTRY_BYTES_ESTIMATE * state.offsets.len() as u64 {
+        let offsets = self.read();
+        if tail.bytes < REWRITE_BYTES
+            || tail.bytes < 4 * ENTRY_BYTES_ESTIMATE * offsets.len() as u64
+        {
             return Ok(());
         }
-        let live = state.offsets.iter().map(|((consumer, replica), (offset, modified))| Entry {
-            deleted: false,
-            consumer: consumer.clone(),
-            replica: replica.clone(),
-            offset: *offset,
-            modified: *modified,
-        });
+        let live = offsets
+            .iter()
+            .map(|((consumer, replica), (offset, modified))| Entry {
+                deleted: false,
+                consumer: consumer.clone(),
+                replica: replica.clone(),
+                offset: *offset,
+                modified: *modified,
+            });
         let encoded = encode(&live.collect::<Vec<_>>())?;
         let path: PathBuf = self.data.path.join(FILE);
         disk::replace(&path, &encoded, self.data.sync)?;
-        state.file = OpenOptions::new().write(true).open(&path)?;
-        state.bytes = encoded.len() as u64;
+        tail.file = OpenOptions::new().write(true).open(&path)?;
+        tail.bytes = encoded.len() as u64;
         Ok(())
     }
 }
 
-fn remember(offsets: &mut BTreeMap<Key, (i64, u64)>, entry: &Entry) {
+fn remember(offsets: &mut Offsets, entry: &Entry) {
     let key = (entry.consumer.clone(), entry.replica.clone());
     match entry.deleted {
         true => offsets.remove(&key),
@@ -193,5 +254,8 @@ fn encode(entries: &[Entry]) -> io::Result<Vec<u8>> {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }

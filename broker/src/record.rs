@@ -27,7 +27,10 @@ pub(crate) struct Records<'a> {
 impl<'a> Records<'a> {
     /// Reads a payload, which may be followed by other bytes.
     pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Malformed> {
-        let count: [u8; 4] = payload.get(..4).and_then(|b| b.try_into().ok()).ok_or(Malformed::Short)?;
+        let count: [u8; 4] = payload
+            .get(..4)
+            .and_then(|b| b.try_into().ok())
+            .ok_or(Malformed::Short)?;
         let count = usize::try_from(i32::from_be_bytes(count)).unwrap_or(0);
         // A record is five bytes at least; do not believe a count that cannot be.
         let mut list = Vec::with_capacity(count.min(payload.len() / 5));
@@ -42,20 +45,35 @@ impl<'a> Records<'a> {
 
     /// True if the offset deltas are 0, 1, 2, …
     pub(crate) fn are_numbered(&self) -> bool {
-        self.list.iter().zip(0..).all(|(record, delta)| record.offset_delta == delta)
+        self.list
+            .iter()
+            .zip(0..)
+            .all(|(record, delta)| record.offset_delta == delta)
     }
 }
 
 fn parse_one(payload: &[u8], start: usize) -> Result<(Record<'_>, usize), Malformed> {
     let mut at = start;
     let len = usize::try_from(varint(payload, &mut at)?).map_err(|_| Malformed::Header)?;
-    let end = at.checked_add(len).filter(|&end| end <= payload.len()).ok_or(Malformed::Short)?;
+    let end = at
+        .checked_add(len)
+        .filter(|&end| end <= payload.len())
+        .ok_or(Malformed::Short)?;
     let attributes = *payload.get(at).ok_or(Malformed::Short)?;
     at += 1;
     let timestamp_delta = varint(payload, &mut at)?;
     let offset_delta = varint(payload, &mut at)?;
     let rest = payload.get(at..end).ok_or(Malformed::Header)?;
-    Ok((Record { attributes, timestamp_delta, offset_delta, rest, whole: &payload[start..end] }, end))
+    Ok((
+        Record {
+            attributes,
+            timestamp_delta,
+            offset_delta,
+            rest,
+            whole: &payload[start..end],
+        },
+        end,
+    ))
 }
 
 fn varint(bytes: &[u8], at: &mut usize) -> Result<i64, Malformed> {
@@ -112,7 +130,19 @@ mod tests {
 
     #[test]
     fn varints_of_all_sizes_come_back() {
-        for value in [0, 1, -1, 63, 64, -64, -65, 300, i64::from(i32::MAX), i64::MAX, i64::MIN] {
+        for value in [
+            0,
+            1,
+            -1,
+            63,
+            64,
+            -64,
+            -65,
+            300,
+            i64::from(i32::MAX),
+            i64::MAX,
+            i64::MIN,
+        ] {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, value);
             let mut at = 0;

@@ -44,11 +44,17 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()) }
+        Self {
+            code,
+            message: Some(message.into()),
+        }
     }
 
     pub(crate) fn code(code: ErrorCode) -> Self {
-        Self { code, message: None }
+        Self {
+            code,
+            message: None,
+        }
     }
 }
 
@@ -88,11 +94,25 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     /// Opens the catalog and the logs of all partitions.
-    pub(crate) fn open(data: &Arc<DataDir>, spu: SpuSpec, limits: &Limits, tasks: &TaskTracker) -> io::Result<Self> {
+    pub(crate) fn open(
+        data: &Arc<DataDir>,
+        spu: SpuSpec,
+        limits: &Limits,
+        tasks: &TaskTracker,
+    ) -> io::Result<Self> {
         let store = Store::open(data.clone())?;
         let smart_modules = entries(store.load::<SmartModuleSpec>("smartmodules")?);
         let table_formats = entries(store.load::<TableFormatSpec>("tableformats")?);
-        let state = State { epoch: 1, topics: BTreeMap::new(), smart_modules, table_formats, spu: Entry { epoch: 1, value: spu } };
+        let state = State {
+            epoch: 1,
+            topics: BTreeMap::new(),
+            smart_modules,
+            table_formats,
+            spu: Entry {
+                epoch: 1,
+                value: spu,
+            },
+        };
         let catalog = Self {
             state: RwLock::new(state),
             changing: Mutex::new(()),
@@ -152,12 +172,21 @@ impl Catalog {
     /// The log of a partition, if it exists.
     pub(crate) fn partition(&self, topic: &str, partition: u32) -> Option<PartitionLog> {
         let state = self.read();
-        state.topics.get(topic)?.value.logs.get(partition as usize).cloned()
+        state
+            .topics
+            .get(topic)?
+            .value
+            .logs
+            .get(partition as usize)
+            .cloned()
     }
 
     /// A topic's specification, if it exists.
     pub(crate) fn topic_spec(&self, topic: &str) -> Option<TopicSpec> {
-        self.read().topics.get(topic).map(|entry| entry.value.spec.clone())
+        self.read()
+            .topics
+            .get(topic)
+            .map(|entry| entry.value.spec.clone())
     }
 
     /// All logs with the specification of their topic.
@@ -165,7 +194,12 @@ impl Catalog {
         let state = self.read();
         let logs = |entry: &Entry<Topic>| {
             let spec = entry.value.spec.clone();
-            entry.value.logs.iter().map(move |log| (spec.clone(), log.clone())).collect::<Vec<_>>()
+            entry
+                .value
+                .logs
+                .iter()
+                .map(move |log| (spec.clone(), log.clone()))
+                .collect::<Vec<_>>()
         };
         state.topics.values().flat_map(logs).collect()
     }
@@ -180,17 +214,29 @@ impl Catalog {
         if let Some(entry) = state.smart_modules.get(&key.store_id()) {
             return Some(entry.value.clone());
         }
-        let matches = |(name, entry): &(&String, &Entry<SmartModuleSpec>)| key.is_match(name, entry.value.meta.as_ref().map(|meta| &meta.package));
-        state.smart_modules.iter().find(matches).map(|(_, entry)| entry.value.clone())
+        let matches = |(name, entry): &(&String, &Entry<SmartModuleSpec>)| {
+            key.is_match(name, entry.value.meta.as_ref().map(|meta| &meta.package))
+        };
+        state
+            .smart_modules
+            .iter()
+            .find(matches)
+            .map(|(_, entry)| entry.value.clone())
     }
 
     /// Stores a SmartModule, replacing one of the same name.
-    pub(crate) fn put_smart_module(&self, name: &str, spec: SmartModuleSpec) -> Result<i64, Refusal> {
+    pub(crate) fn put_smart_module(
+        &self,
+        name: &str,
+        spec: SmartModuleSpec,
+    ) -> Result<i64, Refusal> {
         check_name(name, ErrorCode::InvalidCreateRequest)?;
         let _changing = self.changing();
         self.store.put("smartmodules", name, &spec)?;
         Ok(self.apply(|state, epoch| {
-            state.smart_modules.insert(name.to_owned(), Entry { epoch, value: spec });
+            state
+                .smart_modules
+                .insert(name.to_owned(), Entry { epoch, value: spec });
         }))
     }
 
@@ -198,7 +244,9 @@ impl Catalog {
     pub(crate) fn delete_smart_module(&self, name: &str) -> Result<i64, Refusal> {
         let _changing = self.changing();
         if !self.read().smart_modules.contains_key(name) {
-            return Err(Refusal::code(ErrorCode::SmartModuleNotFound { name: name.to_owned() }));
+            return Err(Refusal::code(ErrorCode::SmartModuleNotFound {
+                name: name.to_owned(),
+            }));
         }
         self.store.remove("smartmodules", name)?;
         Ok(self.apply(|state, _| {
@@ -207,15 +255,24 @@ impl Catalog {
     }
 
     /// Stores a table format; its name must be new.
-    pub(crate) fn create_table_format(&self, name: &str, spec: TableFormatSpec) -> Result<i64, Refusal> {
+    pub(crate) fn create_table_format(
+        &self,
+        name: &str,
+        spec: TableFormatSpec,
+    ) -> Result<i64, Refusal> {
         check_name(name, ErrorCode::InvalidCreateRequest)?;
         let _changing = self.changing();
         if self.read().table_formats.contains_key(name) {
-            return Err(Refusal::new(ErrorCode::TableFormatAlreadyExists, "TableFormat already exists"));
+            return Err(Refusal::new(
+                ErrorCode::TableFormatAlreadyExists,
+                "TableFormat already exists",
+            ));
         }
         self.store.put("tableformats", name, &spec)?;
         Ok(self.apply(|state, epoch| {
-            state.table_formats.insert(name.to_owned(), Entry { epoch, value: spec });
+            state
+                .table_formats
+                .insert(name.to_owned(), Entry { epoch, value: spec });
         }))
     }
 
@@ -223,7 +280,10 @@ impl Catalog {
     pub(crate) fn delete_table_format(&self, name: &str) -> Result<i64, Refusal> {
         let _changing = self.changing();
         if !self.read().table_formats.contains_key(name) {
-            return Err(Refusal::new(ErrorCode::TableFormatNotFound, "TableFormat not found"));
+            return Err(Refusal::new(
+                ErrorCode::TableFormatNotFound,
+                "TableFormat not found",
+            ));
         }
         self.store.remove("tableformats", name)?;
         Ok(self.apply(|state, _| {
@@ -233,22 +293,37 @@ impl Catalog {
 
     /// Where the logs of a topic lie.
     fn topic_dir(&self, name: &str, id: u64) -> PathBuf {
-        self.store.data.path.join("topics").join(format!("{name}.{id}"))
+        self.store
+            .data
+            .path
+            .join("topics")
+            .join(format!("{name}.{id}"))
     }
 }
 
 /// Names become file names: nothing but `[a-z0-9-.]`, as a real cluster has it (plus the dot of versions).
 fn check_name(name: &str, code: ErrorCode) -> Result<(), Refusal> {
-    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.' || c == '_';
+    let valid =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.' || c == '_';
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    if name.len() <= 200 && name.chars().all(valid) && edge(name.chars().next()) && edge(name.chars().last()) {
+    if name.len() <= 200
+        && name.chars().all(valid)
+        && edge(name.chars().next())
+        && edge(name.chars().last())
+    {
         return Ok(());
     }
-    Err(Refusal::new(code, format!("name {name:?}: lowercase letters, digits, '-', '_' and '.' only")))
+    Err(Refusal::new(
+        code,
+        format!("name {name:?}: lowercase letters, digits, '-', '_' and '.' only"),
+    ))
 }
 
 fn entries<T>(loaded: Vec<(String, T)>) -> BTreeMap<String, Entry<T>> {
-    loaded.into_iter().map(|(name, value)| (name, Entry { epoch: 1, value })).collect()
+    loaded
+        .into_iter()
+        .map(|(name, value)| (name, Entry { epoch: 1, value }))
+        .collect()
 }
 
 fn partition_spec(topic: &TopicSpec) -> PartitionSpec {

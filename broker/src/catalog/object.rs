@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fluvio_controlplane_metadata::partition::{PartitionResolution, PartitionStatus, ReplicaStatus};
+use fluvio_controlplane_metadata::partition::{
+    PartitionResolution, PartitionStatus, ReplicaStatus,
+};
 use fluvio_controlplane_metadata::spu::{SpuStatus, SpuStatusResolution};
 use fluvio_controlplane_metadata::topic::{TopicResolution, TopicStatus};
 use fluvio_sc_schema::objects::Metadata;
@@ -32,7 +34,14 @@ impl Listed for TopicSpec {
     fn list(state: &State) -> Vec<(i64, Metadata<Self>)> {
         let object = |(name, entry): (&String, &Entry<Topic>)| {
             let status = topic_status(entry.value.logs.len());
-            (entry.epoch, Metadata { name: name.clone(), spec: entry.value.spec.clone(), status })
+            (
+                entry.epoch,
+                Metadata {
+                    name: name.clone(),
+                    spec: entry.value.spec.clone(),
+                    status,
+                },
+            )
         };
         state.topics.iter().map(object).collect()
     }
@@ -47,7 +56,11 @@ impl Listed for PartitionSpec {
         for (topic, entry) in &state.topics {
             for (partition, log) in entry.value.logs.iter().enumerate() {
                 let name = format!("{topic}-{partition}");
-                let object = Metadata { name, spec: partition_spec(&entry.value.spec), status: partition_status(log) };
+                let object = Metadata {
+                    name,
+                    spec: partition_spec(&entry.value.spec),
+                    status: partition_status(log),
+                };
                 objects.push((entry.epoch, object));
             }
         }
@@ -60,8 +73,14 @@ impl Listed for SpuSpec {
 
     #[allow(private_interfaces)]
     fn list(state: &State) -> Vec<(i64, Metadata<Self>)> {
-        let status = SpuStatus { resolution: SpuStatusResolution::Online };
-        let object = Metadata { name: SPU_NAME.to_owned(), spec: state.spu.value.clone(), status };
+        let status = SpuStatus {
+            resolution: SpuStatusResolution::Online,
+        };
+        let object = Metadata {
+            name: SPU_NAME.to_owned(),
+            spec: state.spu.value.clone(),
+            status,
+        };
         vec![(state.spu.epoch, object)]
     }
 }
@@ -71,7 +90,11 @@ impl Listed for SmartModuleSpec {
 
     #[allow(private_interfaces)]
     fn list(state: &State) -> Vec<(i64, Metadata<Self>)> {
-        named(&state.smart_modules, |name, spec| Metadata { name, spec, status: Default::default() })
+        named(&state.smart_modules, |name, spec| Metadata {
+            name,
+            spec,
+            status: Default::default(),
+        })
     }
 }
 
@@ -80,18 +103,30 @@ impl Listed for TableFormatSpec {
 
     #[allow(private_interfaces)]
     fn list(state: &State) -> Vec<(i64, Metadata<Self>)> {
-        named(&state.table_formats, |name, spec| Metadata { name, spec, status: Default::default() })
+        named(&state.table_formats, |name, spec| Metadata {
+            name,
+            spec,
+            status: Default::default(),
+        })
     }
 }
 
-fn named<S: Clone, O>(entries: &BTreeMap<String, Entry<S>>, object: impl Fn(String, S) -> O) -> Vec<(i64, O)> {
-    entries.iter().map(|(name, entry)| (entry.epoch, object(name.clone(), entry.value.clone()))).collect()
+fn named<S: Clone, O>(
+    entries: &BTreeMap<String, Entry<S>>,
+    object: impl Fn(String, S) -> O,
+) -> Vec<(i64, O)> {
+    entries
+        .iter()
+        .map(|(name, entry)| (entry.epoch, object(name.clone(), entry.value.clone())))
+        .collect()
 }
 
 fn topic_status(partitions: usize) -> TopicStatus {
     TopicStatus {
         resolution: TopicResolution::Provisioned,
-        replica_map: (0..partitions as u32).map(|partition| (partition, vec![SPU_ID])).collect(),
+        replica_map: (0..partitions as u32)
+            .map(|partition| (partition, vec![SPU_ID]))
+            .collect(),
         ..TopicStatus::default()
     }
 }
@@ -100,7 +135,11 @@ fn partition_status(log: &PartitionLog) -> PartitionStatus {
     let bounds = log.bounds();
     PartitionStatus {
         resolution: PartitionResolution::Online,
-        leader: ReplicaStatus { spu: SPU_ID, hw: bounds.end, leo: bounds.end },
+        leader: ReplicaStatus {
+            spu: SPU_ID,
+            hw: bounds.end,
+            leo: bounds.end,
+        },
         size: i64::try_from(log.bytes()).unwrap_or(i64::MAX),
         base_offset: bounds.start,
         ..PartitionStatus::default()

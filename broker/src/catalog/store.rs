@@ -53,7 +53,11 @@ impl Store {
     pub(super) fn put<T: Encoder>(&self, kind: &str, name: &str, object: &T) -> io::Result<()> {
         let mut body = Vec::new();
         object.encode(&mut body, ENCODING)?;
-        disk::replace(&self.file(kind, name), &disk::seal(ENCODING, &body), self.data.sync)
+        disk::replace(
+            &self.file(kind, name),
+            &disk::seal(ENCODING, &body),
+            self.data.sync,
+        )
     }
 
     /// Durably removes an object.
@@ -69,7 +73,12 @@ impl Store {
 }
 
 fn decode_file<T: Decoder>(path: &std::path::Path) -> io::Result<T> {
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display()));
+    let damaged = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} is damaged", path.display()),
+        )
+    };
     let mut file = disk::read(path)?.ok_or_else(damaged)?;
     let (version, body) = disk::unseal(&mut file).ok_or_else(damaged)?;
     request::decode(body, version)

@@ -37,23 +37,44 @@ pub(super) struct StoredTopic {
 impl Catalog {
     pub(super) fn open_topics(&self) -> io::Result<()> {
         let stored = self.store.load::<StoredTopic>("topics")?;
-        let known: Vec<String> = stored.iter().map(|(name, topic)| format!("{name}.{}", topic.id)).collect();
+        let known: Vec<String> = stored
+            .iter()
+            .map(|(name, topic)| format!("{name}.{}", topic.id))
+            .collect();
         remove_orphans(&self.store.data.path.join("topics"), &known)?;
         for (name, topic) in stored {
             let logs = self.open_logs(&name, topic.id, 0..topic.partitions, &topic.spec)?;
             self.apply(|state, epoch| {
-                state.topics.insert(name, Entry { epoch, value: Topic { spec: topic.spec, id: topic.id, logs } });
+                state.topics.insert(
+                    name,
+                    Entry {
+                        epoch,
+                        value: Topic {
+                            spec: topic.spec,
+                            id: topic.id,
+                            logs,
+                        },
+                    },
+                );
             });
         }
         Ok(())
     }
 
     /// Creates a topic whose logs exist before it is visible. Returns its epoch.
-    pub(crate) fn create_topic(&self, name: &str, spec: TopicSpec, dry_run: bool) -> Result<Option<i64>, Refusal> {
+    pub(crate) fn create_topic(
+        &self,
+        name: &str,
+        spec: TopicSpec,
+        dry_run: bool,
+    ) -> Result<Option<i64>, Refusal> {
         self.validate(name, &spec)?;
         let _changing = self.changing();
         if self.read().topics.contains_key(name) {
-            return Err(Refusal::new(ErrorCode::TopicAlreadyExists, "Topic already exists"));
+            return Err(Refusal::new(
+                ErrorCode::TopicAlreadyExists,
+                "Topic already exists",
+            ));
         }
         if dry_run {
             return Ok(None);
@@ -61,9 +82,23 @@ impl Catalog {
         let id = self.new_topic_id();
         let partitions = spec.replicas().partitions();
         let logs = self.open_logs(name, id, 0..partitions, &spec)?;
-        self.store.put("topics", name, &StoredTopic { id, partitions, spec: spec.clone() })?;
+        self.store.put(
+            "topics",
+            name,
+            &StoredTopic {
+                id,
+                partitions,
+                spec: spec.clone(),
+            },
+        )?;
         let epoch = self.apply(|state, epoch| {
-            state.topics.insert(name.to_owned(), Entry { epoch, value: Topic { spec, id, logs } });
+            state.topics.insert(
+                name.to_owned(),
+                Entry {
+                    epoch,
+                    value: Topic { spec, id, logs },
+                },
+            );
         });
         Ok(Some(epoch))
     }
@@ -71,34 +106,71 @@ impl Catalog {
     /// Adds partitions to a topic.
     pub(crate) fn add_partitions(&self, name: &str, count: u32) -> Result<i64, Refusal> {
         let _changing = self.changing();
-        let topic = self.read().topics.get(name).map(|entry| entry.value.clone());
+        let topic = self
+            .read()
+            .topics
+            .get(name)
+            .map(|entry| entry.value.clone());
         let Some(mut topic) = topic else {
             return Err(Refusal::new(ErrorCode::TopicNotFound, "Topic not found"));
         };
         let before = topic.logs.len() as u32;
         let total = before.saturating_add(count);
         if count == 0 || total > self.limits.partitions_per_topic_max {
-            return Err(Refusal::new(ErrorCode::TopicInvalidConfiguration, format!("cannot have {total} partitions")));
+            return Err(Refusal::new(
+                ErrorCode::TopicInvalidConfiguration,
+                format!("cannot have {total} partitions"),
+            ));
         }
-        let (replication, ignore_rack) = (topic.spec.replicas().replication_factor().unwrap_or(1), topic.spec.replicas().ignore_rack_assignment());
-        topic.spec.set_replicas(ReplicaSpec::new_computed(total, replication, Some(ignore_rack)));
-        topic.logs.extend(self.open_logs(name, topic.id, before..total, &topic.spec)?);
-        self.store.put("topics", name, &StoredTopic { id: topic.id, partitions: total, spec: topic.spec.clone() })?;
+        let (replication, ignore_rack) = (
+            topic.spec.replicas().replication_factor().unwrap_or(1),
+            topic.spec.replicas().ignore_rack_assignment(),
+        );
+        topic.spec.set_replicas(ReplicaSpec::new_computed(
+            total,
+            replication,
+            Some(ignore_rack),
+        ));
+        topic
+            .logs
+            .extend(self.open_logs(name, topic.id, before..total, &topic.spec)?);
+        self.store.put(
+            "topics",
+            name,
+            &StoredTopic {
+                id: topic.id,
+                partitions: total,
+                spec: topic.spec.clone(),
+            },
+        )?;
         Ok(self.apply(|state, epoch| {
-            state.topics.insert(name.to_owned(), Entry { epoch, value: topic });
+            state.topics.insert(
+                name.to_owned(),
+                Entry {
+                    epoch,
+                    value: topic,
+                },
+            );
         }))
     }
 
     /// Deletes a topic and its records.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<i64, Refusal> {
         let _changing = self.changing();
-        let topic = self.read().topics.get(name).map(|entry| entry.value.clone());
+        let topic = self
+            .read()
+            .topics
+            .get(name)
+            .map(|entry| entry.value.clone());
         let Some(topic) = topic else {
             return Err(Refusal::new(ErrorCode::TopicNotFound, "Topic not found"));
         };
         if topic.spec.is_system() {
             let kind = "topic".to_owned();
-            return Err(Refusal::code(ErrorCode::SystemSpecDeletionAttempt { kind, name: name.to_owned() }));
+            return Err(Refusal::code(ErrorCode::SystemSpecDeletionAttempt {
+                kind,
+                name: name.to_owned(),
+            }));
         }
         self.store.remove("topics", name)?;
         let epoch = self.apply(|state, _| {
@@ -116,7 +188,8 @@ impl Catalog {
         if let Err(error) = validate_resource_name(name) {
             return Err(Refusal::new(ErrorCode::TopicInvalidName, error.to_string()));
         }
-        let invalid = |message: String| Err(Refusal::new(ErrorCode::TopicInvalidConfiguration, message));
+        let invalid =
+            |message: String| Err(Refusal::new(ErrorCode::TopicInvalidConfiguration, message));
         if let Some(message) = spec.validate_config() {
             return invalid(message);
         }
@@ -126,28 +199,65 @@ impl Catalog {
         if spec.get_deduplication().is_some() {
             return invalid("deduplication needs a real cluster".to_owned());
         }
-        let (partitions, replication) = (spec.replicas().partitions(), spec.replicas().replication_factor().unwrap_or(1));
+        let (partitions, replication) = (
+            spec.replicas().partitions(),
+            spec.replicas().replication_factor().unwrap_or(1),
+        );
         if partitions == 0 || partitions > self.limits.partitions_per_topic_max {
-            return invalid(format!("{partitions} partitions: 1 to {} are possible", self.limits.partitions_per_topic_max));
+            return invalid(format!(
+                "{partitions} partitions: 1 to {} are possible",
+                self.limits.partitions_per_topic_max
+            ));
         }
         if replication != 1 {
-            return invalid(format!("replication factor {replication}: this broker is one SPU"));
+            return invalid(format!(
+                "replication factor {replication}: this broker is one SPU"
+            ));
         }
         Ok(())
     }
 
-    fn open_logs(&self, name: &str, id: u64, partitions: std::ops::Range<u32>, spec: &TopicSpec) -> io::Result<Vec<PartitionLog>> {
+    fn open_logs(
+        &self,
+        name: &str,
+        id: u64,
+        partitions: std::ops::Range<u32>,
+        spec: &TopicSpec,
+    ) -> io::Result<Vec<PartitionLog>> {
         let dir = self.topic_dir(name, id);
         fs::create_dir_all(&dir)?;
         disk::sync_parent(&dir, self.store.data.sync)?;
-        let segment_bytes = spec.get_storage().and_then(|storage| storage.segment_size).map_or(self.limits.segment_bytes_default, u64::from);
-        let options = Options { segment_bytes, sync: self.store.data.sync };
-        partitions.map(|partition| PartitionLog::open(&dir.join(partition.to_string()), options, self.tasks.clone())).collect()
+        let segment_bytes = spec
+            .get_storage()
+            .and_then(|storage| storage.segment_size)
+            .map_or(self.limits.segment_bytes_default, u64::from);
+        let options = Options {
+            segment_bytes,
+            sync: self.store.data.sync,
+        };
+        partitions
+            .map(|partition| {
+                PartitionLog::open(
+                    &dir.join(partition.to_string()),
+                    options,
+                    self.tasks.clone(),
+                )
+            })
+            .collect()
     }
 
     fn new_topic_id(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
-        let highest = self.read().topics.values().map(|entry| entry.value.id).max().unwrap_or(0);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_micros() as u64;
+        let highest = self
+            .read()
+            .topics
+            .values()
+            .map(|entry| entry.value.id)
+            .max()
+            .unwrap_or(0);
         now.max(highest + 1)
     }
 }
@@ -157,7 +267,10 @@ impl Catalog {
 fn remove_orphans(topics: &Path, known: &[String]) -> io::Result<()> {
     for entry in fs::read_dir(topics)? {
         let dir = entry?.path();
-        let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = dir
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if name.ends_with(DELETED) {
             fs::remove_dir_all(&dir)?;
         } else if !known.iter().any(|known| known == name) && !remove_if_empty(&dir) {
@@ -169,18 +282,32 @@ fn remove_orphans(topics: &Path, known: &[String]) -> io::Result<()> {
 
 fn remove_if_empty(dir: &Path) -> bool {
     let partitions = fs::read_dir(dir).into_iter().flatten().flatten();
-    partitions.into_iter().all(|partition| fs::remove_dir(partition.path()).is_ok()) && fs::remove_dir(dir).is_ok()
+    partitions
+        .into_iter()
+        .all(|partition| fs::remove_dir(partition.path()).is_ok())
+        && fs::remove_dir(dir).is_ok()
 }
 
 fn remove_files(dir: &Path) -> io::Result<()> {
-    let doomed = dir.with_file_name(format!("{}{DELETED}", dir.file_name().unwrap_or_default().to_string_lossy()));
+    let doomed = dir.with_file_name(format!(
+        "{}{DELETED}",
+        dir.file_name().unwrap_or_default().to_string_lossy()
+    ));
     fs::rename(dir, &doomed)?;
     fs::remove_dir_all(&doomed)
 }
 
 /// What a topic keeps, with a real cluster's defaults: seven days, 100 GiB a partition.
 pub(crate) fn retention(spec: &TopicSpec) -> Retention {
-    let seconds = spec.get_clean_policy().map_or(STORAGE_RETENTION_SECONDS, |policy| policy.retention_secs());
-    let bytes_max = spec.get_storage().and_then(|storage| storage.max_partition_size).unwrap_or(SPU_PARTITION_MAX_BYTES);
-    Retention { age_max: Duration::from_secs(u64::from(seconds)), bytes_max }
+    let seconds = spec
+        .get_clean_policy()
+        .map_or(STORAGE_RETENTION_SECONDS, |policy| policy.retention_secs());
+    let bytes_max = spec
+        .get_storage()
+        .and_then(|storage| storage.max_partition_size)
+        .unwrap_or(SPU_PARTITION_MAX_BYTES);
+    Retention {
+        age_max: Duration::from_secs(u64::from(seconds)),
+        bytes_max,
+    }
 }

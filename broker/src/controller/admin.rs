@@ -7,7 +7,10 @@ use bytes::Bytes;
 use fluvio_protocol::{Decoder, Encoder};
 use fluvio_sc_schema::customspu::CustomSpuSpec;
 use fluvio_sc_schema::errors::ErrorCode;
-use fluvio_sc_schema::objects::{CreateRequest, DeleteRequest, ListFilters, ListRequest, ListResponse, Metadata, ObjectApiListResponse, UpdateRequest};
+use fluvio_sc_schema::objects::{
+    CreateRequest, DeleteRequest, ListFilters, ListRequest, ListResponse, Metadata,
+    ObjectApiListResponse, UpdateRequest,
+};
 use fluvio_sc_schema::partition::PartitionSpec;
 use fluvio_sc_schema::smartmodule::{SmartModulePackageKey, SmartModuleSpec};
 use fluvio_sc_schema::spu::SpuSpec;
@@ -31,38 +34,71 @@ impl Connection {
         let version = request.version;
         let (name, change) = match label.as_str() {
             "Topic" => self.create_topic(request::decode(body, version)?).await?,
-            "SmartModule" => self.create_smart_module(request::decode(body, version)?).await?,
-            "TableFormat" => self.create_table_format(request::decode(body, version)?).await?,
+            "SmartModule" => {
+                self.create_smart_module(request::decode(body, version)?)
+                    .await?
+            }
+            "TableFormat" => {
+                self.create_table_format(request::decode(body, version)?)
+                    .await?
+            }
             "CustomSpu" => create_spu(request::decode(body, version)?),
-            other => (String::new(), Err(Refusal::new(ErrorCode::InvalidCreateRequest, format!("cannot create {other:?}")))),
+            other => (
+                String::new(),
+                Err(Refusal::new(
+                    ErrorCode::InvalidCreateRequest,
+                    format!("cannot create {other:?}"),
+                )),
+            ),
         };
         self.conclude(request, name, change).await
     }
 
     async fn create_topic(&self, asked: CreateRequest<TopicSpec>) -> io::Result<(String, Change)> {
-        let CreateRequest { common, request: spec } = asked;
+        let CreateRequest {
+            common,
+            request: spec,
+        } = asked;
         let name = common.name.clone();
-        let change = self.blocking(move |c| c.catalog.create_topic(&common.name, spec, common.dry_run)).await?;
+        let change = self
+            .blocking(move |c| c.catalog.create_topic(&common.name, spec, common.dry_run))
+            .await?;
         Ok((name, change))
     }
 
-    async fn create_smart_module(&self, asked: CreateRequest<SmartModuleSpec>) -> io::Result<(String, Change)> {
-        let CreateRequest { common, request: spec } = asked;
+    async fn create_smart_module(
+        &self,
+        asked: CreateRequest<SmartModuleSpec>,
+    ) -> io::Result<(String, Change)> {
+        let CreateRequest {
+            common,
+            request: spec,
+        } = asked;
         let name = common.name.clone();
         if common.dry_run {
             return Ok((name, Ok(None)));
         }
-        let change = self.blocking(move |c| c.catalog.put_smart_module(&common.name, spec).map(Some)).await?;
+        let change = self
+            .blocking(move |c| c.catalog.put_smart_module(&common.name, spec).map(Some))
+            .await?;
         Ok((name, change))
     }
 
-    async fn create_table_format(&self, asked: CreateRequest<TableFormatSpec>) -> io::Result<(String, Change)> {
-        let CreateRequest { common, request: spec } = asked;
+    async fn create_table_format(
+        &self,
+        asked: CreateRequest<TableFormatSpec>,
+    ) -> io::Result<(String, Change)> {
+        let CreateRequest {
+            common,
+            request: spec,
+        } = asked;
         let name = common.name.clone();
         if common.dry_run {
             return Ok((name, Ok(None)));
         }
-        let change = self.blocking(move |c| c.catalog.create_table_format(&common.name, spec).map(Some)).await?;
+        let change = self
+            .blocking(move |c| c.catalog.create_table_format(&common.name, spec).map(Some))
+            .await?;
         Ok((name, change))
     }
 
@@ -78,14 +114,28 @@ impl Connection {
             "SmartModule" => {
                 let name = deleted::<SmartModuleSpec>(request, body)?;
                 let module = name.clone();
-                (name, self.blocking(move |c| c.catalog.delete_smart_module(&module).map(Some)).await?)
+                (
+                    name,
+                    self.blocking(move |c| c.catalog.delete_smart_module(&module).map(Some))
+                        .await?,
+                )
             }
             "TableFormat" => {
                 let name = deleted::<TableFormatSpec>(request, body)?;
                 let format = name.clone();
-                (name, self.blocking(move |c| c.catalog.delete_table_format(&format).map(Some)).await?)
+                (
+                    name,
+                    self.blocking(move |c| c.catalog.delete_table_format(&format).map(Some))
+                        .await?,
+                )
             }
-            other => (String::new(), Err(Refusal::new(ErrorCode::InvalidDeleteRequest, format!("cannot delete {other:?}")))),
+            other => (
+                String::new(),
+                Err(Refusal::new(
+                    ErrorCode::InvalidDeleteRequest,
+                    format!("cannot delete {other:?}"),
+                )),
+            ),
         };
         self.conclude(request, name, change).await
     }
@@ -94,14 +144,23 @@ impl Connection {
     pub(super) async fn update(&self, request: &Request) -> io::Result<()> {
         let (label, body) = request.labelled()?;
         if label != "Topic" {
-            let refusal = Refusal::new(ErrorCode::InvalidCreateRequest, format!("cannot update {label:?}"));
+            let refusal = Refusal::new(
+                ErrorCode::InvalidCreateRequest,
+                format!("cannot update {label:?}"),
+            );
             return self.conclude(request, String::new(), Err(refusal)).await;
         }
         let UpdateParts { name, action } = update_parts(request, body)?;
         let topic = name.clone();
         let change = match action {
-            UpdateTopicAction::AddPartition(added) => self.blocking(move |c| c.catalog.add_partitions(&topic, added.count).map(Some)).await?,
-            UpdateTopicAction::AddMirror(_) => Err(Refusal::new(ErrorCode::MirrorInvalidType, "mirrors need a real cluster")),
+            UpdateTopicAction::AddPartition(added) => {
+                self.blocking(move |c| c.catalog.add_partitions(&topic, added.count).map(Some))
+                    .await?
+            }
+            UpdateTopicAction::AddMirror(_) => Err(Refusal::new(
+                ErrorCode::MirrorInvalidType,
+                "mirrors need a real cluster",
+            )),
         };
         self.conclude(request, name, change).await
     }
@@ -110,8 +169,12 @@ impl Connection {
     pub(super) async fn list(&self, request: &Request) -> io::Result<()> {
         let (label, body) = request.labelled()?;
         let frame = match label.as_str() {
-            "Topic" => self.listed::<TopicSpec>(request, body, |asked, topic| topic.spec.is_system() == asked.system)?,
-            "Partition" => self.listed::<PartitionSpec>(request, body, |asked, partition| partition.spec.system == asked.system)?,
+            "Topic" => self.listed::<TopicSpec>(request, body, |asked, topic| {
+                topic.spec.is_system() == asked.system
+            })?,
+            "Partition" => self.listed::<PartitionSpec>(request, body, |asked, partition| {
+                partition.spec.system == asked.system
+            })?,
             "SPU" => self.listed::<SpuSpec>(request, body, |_, _| true)?,
             "SmartModule" => self.listed_smart_modules(request, body)?,
             "TableFormat" => self.listed::<TableFormatSpec>(request, body, |_, _| true)?,
@@ -121,7 +184,12 @@ impl Connection {
         self.send(frame).await
     }
 
-    fn listed<S>(&self, request: &Request, body: Bytes, wanted: impl Fn(&ListRequest<S>, &Metadata<S>) -> bool) -> io::Result<Frame>
+    fn listed<S>(
+        &self,
+        request: &Request,
+        body: Bytes,
+        wanted: impl Fn(&ListRequest<S>, &Metadata<S>) -> bool,
+    ) -> io::Result<Frame>
     where
         S: AdminSpec + Listed<Object = Metadata<S>>,
         S::Status: Encoder + Decoder + std::fmt::Debug,
@@ -129,8 +197,20 @@ impl Connection {
         let asked: ListRequest<S> = request::decode(body, request.version)?;
         let (_, objects) = self.controller.catalog.list::<S>();
         let objects = objects.into_iter().map(|(_, object)| object);
-        let kept = objects.filter(|object| asked.name_filters.filter(object.name.as_str()) && wanted(&asked, object));
-        list_frame(request, kept.map(|object| if asked.summary { object.summary() } else { object }).collect())
+        let kept = objects.filter(|object| {
+            asked.name_filters.filter(object.name.as_str()) && wanted(&asked, object)
+        });
+        list_frame(
+            request,
+            kept.map(|object| {
+                if asked.summary {
+                    object.summary()
+                } else {
+                    object
+                }
+            })
+            .collect(),
+        )
     }
 
     fn listed_smart_modules(&self, request: &Request, body: Bytes) -> io::Result<Frame> {
@@ -138,15 +218,37 @@ impl Connection {
         let (_, objects) = self.controller.catalog.list::<SmartModuleSpec>();
         let objects = objects.into_iter().map(|(_, object)| object);
         let keys = package_keys(asked.name_filters);
-        let kept = objects.filter(|object| keys.is_empty() || keys.iter().any(|(name, key)| is_module(object, name, key.as_ref())));
-        list_frame(request, kept.map(|object| if asked.summary { object.summary() } else { object }).collect())
+        let kept = objects.filter(|object| {
+            keys.is_empty()
+                || keys
+                    .iter()
+                    .any(|(name, key)| is_module(object, name, key.as_ref()))
+        });
+        list_frame(
+            request,
+            kept.map(|object| {
+                if asked.summary {
+                    object.summary()
+                } else {
+                    object
+                }
+            })
+            .collect(),
+        )
     }
 
     fn listed_custom_spus(&self, request: &Request, body: Bytes) -> io::Result<Frame> {
         let asked: ListRequest<CustomSpuSpec> = request::decode(body, request.version)?;
         let (_, spus) = self.controller.catalog.list::<SpuSpec>();
-        let custom = |(_, spu): (i64, Metadata<SpuSpec>)| Metadata { name: spu.name, spec: CustomSpuSpec::from(spu.spec), status: spu.status };
-        let kept = spus.into_iter().map(custom).filter(|spu| asked.name_filters.filter(spu.name.as_str()));
+        let custom = |(_, spu): (i64, Metadata<SpuSpec>)| Metadata {
+            name: spu.name,
+            spec: CustomSpuSpec::from(spu.spec),
+            status: spu.status,
+        };
+        let kept = spus
+            .into_iter()
+            .map(custom)
+            .filter(|spu| asked.name_filters.filter(spu.name.as_str()));
         list_frame(request, kept.collect())
     }
 
@@ -161,12 +263,22 @@ impl Connection {
             }
             Err(Refusal { code, message }) => Status::new(name, code, message),
         };
-        self.send(Frame::response(request.correlation, request.version, &status)?).await
+        self.send(Frame::response(
+            request.correlation,
+            request.version,
+            &status,
+        )?)
+        .await
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Controller) -> T + Send + 'static) -> io::Result<T> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Controller) -> T + Send + 'static,
+    ) -> io::Result<T> {
         let controller: Arc<Controller> = self.controller.clone();
-        tokio::task::spawn_blocking(move || work(&controller)).await.map_err(io::Error::other)
+        tokio::task::spawn_blocking(move || work(&controller))
+            .await
+            .map_err(io::Error::other)
     }
 }
 
@@ -186,16 +298,25 @@ struct UpdateParts {
 fn update_parts(request: &Request, body: Bytes) -> io::Result<UpdateParts> {
     let asked: UpdateRequest<TopicSpec> = request::decode(body, request.version)?;
     let action = asked.action.clone();
-    Ok(UpdateParts { name: asked.key(), action })
+    Ok(UpdateParts {
+        name: asked.key(),
+        action,
+    })
 }
 
 /// The broker is its own and only SPU: registering it again is an error that set-up scripts expect.
 fn create_spu(asked: CreateRequest<CustomSpuSpec>) -> (String, Change) {
     let message = format!("this broker's only SPU is {SPU_NAME}");
-    (asked.common.name, Err(Refusal::new(ErrorCode::SpuAlreadyExists, message)))
+    (
+        asked.common.name,
+        Err(Refusal::new(ErrorCode::SpuAlreadyExists, message)),
+    )
 }
 
-fn deleted<S: DeletableAdminSpec<DeleteKey = String> + std::fmt::Debug>(request: &Request, body: Bytes) -> io::Result<String> {
+fn deleted<S: DeletableAdminSpec<DeleteKey = String> + std::fmt::Debug>(
+    request: &Request,
+    body: Bytes,
+) -> io::Result<String> {
     let asked: DeleteRequest<S> = request::decode(body, request.version)?;
     Ok(asked.key())
 }
@@ -205,16 +326,30 @@ where
     S: AdminSpec,
     S::Status: Encoder + Decoder + std::fmt::Debug,
 {
-    let response = ObjectApiListResponse::try_encode_from(ListResponse::new(objects), request.version).map_err(io::Error::other)?;
+    let response =
+        ObjectApiListResponse::try_encode_from(ListResponse::new(objects), request.version)
+            .map_err(io::Error::other)?;
     Frame::response(request.correlation, request.version, &response)
 }
 
 fn package_keys(filters: ListFilters) -> Vec<(String, Option<SmartModulePackageKey>)> {
     let filters: Vec<fluvio_sc_schema::objects::ListFilter> = filters.into();
-    filters.into_iter().map(|filter| (filter.name.clone(), SmartModulePackageKey::from_qualified_name(&filter.name).ok())).collect()
+    filters
+        .into_iter()
+        .map(|filter| {
+            (
+                filter.name.clone(),
+                SmartModulePackageKey::from_qualified_name(&filter.name).ok(),
+            )
+        })
+        .collect()
 }
 
-fn is_module(object: &Metadata<SmartModuleSpec>, name: &str, key: Option<&SmartModulePackageKey>) -> bool {
+fn is_module(
+    object: &Metadata<SmartModuleSpec>,
+    name: &str,
+    key: Option<&SmartModulePackageKey>,
+) -> bool {
     let package = object.spec.meta.as_ref().map(|meta| &meta.package);
     object.name == name || key.is_some_and(|key| key.is_match(&object.name, package))
 }

@@ -7,12 +7,15 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use fluvio_protocol::link::versions::{ApiVersionKey, ApiVersionsRequest, ApiVersionsResponse, PlatformVersion};
+use fluvio_protocol::link::versions::{
+    ApiVersionKey, ApiVersionsRequest, ApiVersionsResponse, PlatformVersion,
+};
 use fluvio_protocol::{Decoder, Version};
 use fluvio_sc_schema::AdminPublicApiKey;
 use futures_util::StreamExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::net::{self, Frame, Outbox};
@@ -36,6 +39,8 @@ pub(crate) struct Controller {
     pub(crate) positions: Arc<Positions>,
     pub(crate) watching: Watching,
     pub(crate) frame_bytes_max: usize,
+    /// Watches, so that shutting down can wait for them.
+    pub(crate) tasks: TaskTracker,
 }
 
 /// One client's connection.
@@ -46,24 +51,27 @@ struct Connection {
 }
 
 impl Controller {
-    /// Serves a connection until the client closes it, breaks the protocol, or `stop` is cancelled.
-    pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, stop: CancellationToken) -> io::Result<()> {
-        let (mut inbox, outbox) = net::split(stream, self.frame_bytes_max)?;
+    /// Serves a connection until the client closes it or breaks the protocol. `stop` ends what it
+    /// has started.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let (mut inbox, outbox) = net::split(stream, self.frame_bytes_max, stop.clone())?;
         let watches = self.watching.register(outbox.clone(), self.catalog.clone());
         let gone = stop.child_token();
         let _end_of_watches = gone.clone().drop_guard();
-        tokio::spawn(watches.clone().push_changes(gone));
-        let connection = Connection { controller: self, outbox, watches };
-        loop {
-            let frame = tokio::select! {
-                frame = inbox.next() => frame,
-                () = stop.cancelled() => return Ok(()),
-            };
-            match frame {
-                Some(frame) => connection.handle(frame?).await?,
-                None => return Ok(()),
-            }
+        self.tasks.spawn(watches.clone().push_changes(gone));
+        let connection = Connection {
+            controller: self,
+            outbox,
+            watches,
+        };
+        while let Some(frame) = inbox.next().await {
+            connection.handle(frame?).await?;
         }
+        Ok(())
     }
 }
 
@@ -76,7 +84,10 @@ impl Connection {
         let key = api_key(request.key)?;
         let oldest = min_version(key);
         if !(oldest..=VERSION_MAX).contains(&request.version) {
-            return Err(unsupported(format!("version {} of api {}", request.version, request.key)));
+            return Err(unsupported(format!(
+                "version {} of api {}",
+                request.version, request.key
+            )));
         }
         match key {
             AdminPublicApiKey::Create => self.create(&request).await,
@@ -89,17 +100,47 @@ impl Connection {
     }
 
     async fn send(&self, frame: Frame) -> io::Result<()> {
-        self.outbox.send(frame).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.outbox
+            .send(frame)
+            .await
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     async fn api_versions(&self, request: &Request) -> io::Result<()> {
         let client: ApiVersionsRequest = request.decode()?;
-        tracing::debug!(version = client.client_version, os = client.client_os, "client connected");
-        let keys = [AdminPublicApiKey::Create, AdminPublicApiKey::Delete, AdminPublicApiKey::List, AdminPublicApiKey::Watch, AdminPublicApiKey::Update];
-        let mut api_keys = vec![ApiVersionKey { api_key: AdminPublicApiKey::ApiVersion as i16, min_version: 0, max_version: 2 }];
-        api_keys.extend(keys.map(|key| ApiVersionKey { api_key: key as i16, min_version: min_version(key), max_version: VERSION_MAX }));
-        let response = ApiVersionsResponse { api_keys, platform_version: platform_version()?, ..Default::default() };
-        self.send(Frame::response(request.correlation, request.version, &response)?).await
+        tracing::debug!(
+            version = client.client_version,
+            os = client.client_os,
+            "client connected"
+        );
+        let keys = [
+            AdminPublicApiKey::Create,
+            AdminPublicApiKey::Delete,
+            AdminPublicApiKey::List,
+            AdminPublicApiKey::Watch,
+            AdminPublicApiKey::Update,
+        ];
+        let mut api_keys = vec![ApiVersionKey {
+            api_key: AdminPublicApiKey::ApiVersion as i16,
+            min_version: 0,
+            max_version: 2,
+        }];
+        api_keys.extend(keys.map(|key| ApiVersionKey {
+            api_key: key as i16,
+            min_version: min_version(key),
+            max_version: VERSION_MAX,
+        }));
+        let response = ApiVersionsResponse {
+            api_keys,
+            platform_version: platform_version()?,
+            ..Default::default()
+        };
+        self.send(Frame::response(
+            request.correlation,
+            request.version,
+            &response,
+        )?)
+        .await
     }
 }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use fluvio_protocol::{Decoder, Encoder, Version};
 use fluvio_sc_schema::message::Message;
-use fluvio_sc_schema::objects::{Metadata, MetadataUpdate, ObjectApiWatchResponse, WatchRequest, WatchResponse};
+use fluvio_sc_schema::objects::{
+    Metadata, MetadataUpdate, ObjectApiWatchResponse, WatchRequest, WatchResponse,
+};
 use fluvio_sc_schema::partition::PartitionSpec;
 use fluvio_sc_schema::smartmodule::SmartModuleSpec;
 use fluvio_sc_schema::spu::SpuSpec;
@@ -51,7 +53,10 @@ impl Watching {
             told_epoch: AtomicI64::new(i64::MAX),
             told: self.told.clone(),
         });
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         connections.retain(|known| known.strong_count() > 0);
         connections.push(Arc::downgrade(&watches));
         watches
@@ -63,7 +68,11 @@ impl Watching {
         let all = async {
             loop {
                 let told = self.told.notified();
-                if self.connections().iter().all(|watches| watches.told_epoch.load(Ordering::Acquire) >= epoch) {
+                if self
+                    .connections()
+                    .iter()
+                    .all(|watches| watches.told_epoch.load(Ordering::Acquire) >= epoch)
+                {
                     return;
                 }
                 told.await;
@@ -74,7 +83,10 @@ impl Watching {
     }
 
     fn connections(&self) -> Vec<Arc<Watches>> {
-        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         connections.iter().filter_map(Weak::upgrade).collect()
     }
 }
@@ -122,7 +134,11 @@ impl Watches {
 
     /// Reserves room first, so that what is told is what holds when it is queued.
     async fn tell(&self, watch: &mut dyn Watch) -> io::Result<i64> {
-        let room = self.outbox.reserve().await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        let room = self
+            .outbox
+            .reserve()
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         let (epoch, frame) = watch.news(&self.catalog)?;
         if let Some(frame) = frame {
             room.send(frame);
@@ -165,13 +181,26 @@ where
 {
     fn news(&mut self, catalog: &Catalog) -> io::Result<(i64, Option<Frame>)> {
         let (epoch, objects) = catalog.list::<S>();
-        let epochs: HashMap<String, i64> = objects.iter().map(|(epoch, object)| (object.name.clone(), *epoch)).collect();
+        let epochs: HashMap<String, i64> = objects
+            .iter()
+            .map(|(epoch, object)| (object.name.clone(), *epoch))
+            .collect();
         let update = match self.told.take() {
-            None => Some(MetadataUpdate::with_all(epoch, self.shown(objects.into_iter()))),
+            None => Some(MetadataUpdate::with_all(
+                epoch,
+                self.shown(objects.into_iter()),
+            )),
             Some(told) => {
-                let news = objects.into_iter().filter(|(epoch, object)| told.get(&object.name) != Some(epoch));
-                let mut changes: Vec<_> = self.shown(news).into_iter().map(Message::update).collect();
-                changes.extend(told.keys().filter(|name| !epochs.contains_key(*name)).map(|name| self.deleted(name)));
+                let news = objects
+                    .into_iter()
+                    .filter(|(epoch, object)| told.get(&object.name) != Some(epoch));
+                let mut changes: Vec<_> =
+                    self.shown(news).into_iter().map(Message::update).collect();
+                changes.extend(
+                    told.keys()
+                        .filter(|name| !epochs.contains_key(*name))
+                        .map(|name| self.deleted(name)),
+                );
                 (!changes.is_empty()).then(|| MetadataUpdate::with_changes(epoch, changes))
             }
         };
@@ -188,7 +217,13 @@ where
     S::Status: Encoder + Decoder + std::fmt::Debug + Default,
 {
     fn shown(&mut self, objects: impl Iterator<Item = (i64, Metadata<S>)>) -> Vec<Metadata<S>> {
-        let shown = |(_, object): (i64, Metadata<S>)| if self.summary { object.summary() } else { object };
+        let shown = |(_, object): (i64, Metadata<S>)| {
+            if self.summary {
+                object.summary()
+            } else {
+                object
+            }
+        };
         let shown: Vec<_> = objects.map(shown).collect();
         for object in &shown {
             self.last.insert(object.name.clone(), object.spec.clone());
@@ -198,11 +233,17 @@ where
 
     fn deleted(&self, name: &str) -> Message<Metadata<S>> {
         let spec = self.last.get(name).cloned().unwrap_or_default();
-        Message::delete(Metadata { name: name.to_owned(), spec, status: S::Status::default() })
+        Message::delete(Metadata {
+            name: name.to_owned(),
+            spec,
+            status: S::Status::default(),
+        })
     }
 
     fn frame(&self, update: MetadataUpdate<S>) -> io::Result<Frame> {
-        let response = ObjectApiWatchResponse::try_encode_from(WatchResponse::new(update), self.version).map_err(io::Error::other)?;
+        let response =
+            ObjectApiWatchResponse::try_encode_from(WatchResponse::new(update), self.version)
+                .map_err(io::Error::other)?;
         Frame::response(self.correlation, self.version, &response)
     }
 }
@@ -238,5 +279,11 @@ where
     let (_, body) = request.labelled()?;
     let asked: WatchRequest<S> = request::decode(body, request.version)?;
     let (correlation, version) = (request.correlation, request.version);
-    Ok(Box::new(KindWatch::<S> { correlation, version, summary: asked.summary, told: None, last: HashMap::new() }))
+    Ok(Box::new(KindWatch::<S> {
+        correlation,
+        version,
+        summary: asked.summary,
+        told: None,
+        last: HashMap::new(),
+    }))
 }

@@ -5,6 +5,7 @@ mod produce;
 mod sessions;
 mod stream;
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use futures_util::StreamExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::config::Limits;
@@ -38,6 +40,8 @@ pub(crate) struct DataPlane {
     /// Produced bytes waiting for their fsync.
     pub(crate) inflight: Arc<Semaphore>,
     pub(crate) limits: Limits,
+    /// Streams and pending answers, so that shutting down can wait for them.
+    pub(crate) tasks: TaskTracker,
 }
 
 /// One client's connection.
@@ -45,28 +49,36 @@ struct Connection {
     plane: Arc<DataPlane>,
     outbox: Outbox,
     sessions: Sessions,
+    /// Record bytes read for the client and not yet written to it.
+    outgoing: Arc<Semaphore>,
     /// Cancelled when the connection ends, by whichever side.
     gone: CancellationToken,
 }
 
 impl DataPlane {
-    /// Serves a connection until the client closes it, breaks the protocol, or `stop` is cancelled.
-    pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, stop: CancellationToken) -> io::Result<()> {
-        let (mut inbox, outbox) = net::split(stream, self.limits.frame_bytes_max)?;
+    /// Serves a connection until the client closes it or breaks the protocol. `stop` ends what it
+    /// has started.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let (mut inbox, outbox) = net::split(stream, self.limits.frame_bytes_max, stop.clone())?;
         let gone = stop.child_token();
         let _end_of_streams = gone.clone().drop_guard();
         let sessions = Sessions::new(self.limits.streams_per_connection_max);
-        let mut connection = Connection { plane: self, outbox, sessions, gone };
-        loop {
-            let frame = tokio::select! {
-                frame = inbox.next() => frame,
-                () = stop.cancelled() => return Ok(()),
-            };
-            match frame {
-                Some(frame) => connection.handle(frame?).await?,
-                None => return Ok(()),
-            }
+        let outgoing = Arc::new(Semaphore::new(self.limits.outgoing_bytes_max));
+        let mut connection = Connection {
+            plane: self,
+            outbox,
+            sessions,
+            outgoing,
+            gone,
+        };
+        while let Some(frame) = inbox.next().await {
+            connection.handle(frame?).await?;
         }
+        Ok(())
     }
 }
 
@@ -79,37 +91,84 @@ impl Connection {
         match request.key {
             key if key == SpuServerApiKey::ApiVersion as u16 => self.api_versions(&request).await,
             key if key == SpuServerApiKey::Produce as u16 => self.produce(&request).await,
-            key if key == SpuServerApiKey::FetchOffsets as u16 => self.fetch_offsets(&request).await,
+            key if key == SpuServerApiKey::FetchOffsets as u16 => {
+                self.fetch_offsets(&request).await
+            }
             key if key == SpuServerApiKey::StreamFetch as u16 => self.stream_fetch(&request),
-            key if key == SpuServerApiKey::UpdateOffsets as u16 => self.update_offsets(&request).await,
-            key if key == SpuServerApiKey::UpdateConsumerOffset as u16 => self.update_consumer_offset(&request).await,
-            key if key == SpuServerApiKey::DeleteConsumerOffset as u16 => self.delete_consumer_offset(&request).await,
-            key if key == SpuServerApiKey::FetchConsumerOffsets as u16 => self.fetch_consumer_offsets(&request).await,
+            key if key == SpuServerApiKey::UpdateOffsets as u16 => {
+                self.update_offsets(&request).await
+            }
+            key if key == SpuServerApiKey::UpdateConsumerOffset as u16 => {
+                self.update_consumer_offset(&request).await
+            }
+            key if key == SpuServerApiKey::DeleteConsumerOffset as u16 => {
+                self.delete_consumer_offset(&request)
+            }
+            key if key == SpuServerApiKey::FetchConsumerOffsets as u16 => {
+                self.fetch_consumer_offsets(&request).await
+            }
             _ => Err(unsupported(&request)),
         }
     }
 
     async fn answer<R: Encoder>(&self, request: &Request, response: &R) -> io::Result<()> {
         let frame = Frame::response(request.correlation, request.version, response)?;
-        self.outbox.send(frame).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.outbox
+            .send(frame)
+            .await
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Answers when `response` is ready; other requests are handled meanwhile.
+    fn answer_later<R: Encoder + Send + Sync>(
+        &self,
+        request: &Request,
+        response: impl Future<Output = R> + Send + 'static,
+    ) {
+        let (correlation, version, outbox) =
+            (request.correlation, request.version, self.outbox.clone());
+        self.plane.tasks.spawn(async move {
+            match Frame::response(correlation, version, &response.await) {
+                Ok(frame) => drop(outbox.send(frame).await),
+                Err(error) => tracing::error!(%error, "a response could not be encoded"),
+            }
+        });
     }
 
     async fn api_versions(&self, request: &Request) -> io::Result<()> {
-        let range = |key: SpuServerApiKey, min_version, max_version| ApiVersionKey { api_key: key as i16, min_version, max_version };
+        let range = |key: SpuServerApiKey, min_version, max_version| ApiVersionKey {
+            api_key: key as i16,
+            min_version,
+            max_version,
+        };
         let api_keys = vec![
             range(SpuServerApiKey::ApiVersion, 0, 2),
             range(SpuServerApiKey::Produce, 0, VERSION_MAX),
             range(SpuServerApiKey::FetchOffsets, 0, VERSION_MAX),
-            range(SpuServerApiKey::StreamFetch, VERSION_MIN_STREAM, VERSION_MAX),
+            range(
+                SpuServerApiKey::StreamFetch,
+                VERSION_MIN_STREAM,
+                VERSION_MAX,
+            ),
             range(SpuServerApiKey::UpdateOffsets, 0, 0),
             range(SpuServerApiKey::UpdateConsumerOffset, 23, VERSION_MAX),
             range(SpuServerApiKey::DeleteConsumerOffset, 23, VERSION_MAX),
             range(SpuServerApiKey::FetchConsumerOffsets, 23, VERSION_MAX),
         ];
-        self.answer(request, &ApiVersionsResponse { api_keys, ..Default::default() }).await
+        self.answer(
+            request,
+            &ApiVersionsResponse {
+                api_keys,
+                ..Default::default()
+            },
+        )
+        .await
     }
 }
 
 fn unsupported(request: &Request) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("version {} of api {}", request.version, request.key))
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("version {} of api {}", request.version, request.key),
+    )
 }

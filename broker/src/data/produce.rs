@@ -8,20 +8,24 @@ use fluvio_compression::Compression;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::ReplicaKey;
 use fluvio_sc_schema::topic::CompressionAlgorithm;
-use fluvio_spu_schema::produce::{PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse};
+use fluvio_spu_schema::produce::{
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+};
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
 use tokio::sync::oneshot;
 
 use super::Connection;
 use crate::batch;
 use crate::log::{AppendError, PartitionLog};
-use crate::net::Frame;
 use crate::request::{RawSet, Request};
 
 /// The answer to one entry of a request: known already, or once its batches are durable.
 enum Answer {
     Known(Result<i64, ErrorCode>),
-    Pending { outcome: oneshot::Receiver<Result<i64, AppendError>>, log_start: i64 },
+    Pending {
+        outcome: oneshot::Receiver<Result<i64, AppendError>>,
+        log_start: i64,
+    },
 }
 
 struct Entry {
@@ -32,32 +36,48 @@ struct Entry {
 impl Connection {
     pub(super) async fn produce(&self, request: &Request) -> io::Result<()> {
         let asked: ProduceRequest<RawSet> = request.decode()?;
-        // Held until the answer is queued; a client that produces faster than the disk waits here.
-        let bytes = u32::try_from(request.body.len()).unwrap_or(u32::MAX).min(self.plane.limits.inflight_bytes_max as u32);
-        let room = self.plane.inflight.clone().acquire_many_owned(bytes).await.map_err(io::Error::other)?;
+        // Held until all is durable; a client that produces faster than the disk waits here.
+        let bytes = u32::try_from(request.body.len())
+            .unwrap_or(u32::MAX)
+            .min(self.plane.limits.inflight_bytes_max as u32);
+        let room = self
+            .plane
+            .inflight
+            .clone()
+            .acquire_many_owned(bytes)
+            .await
+            .map_err(io::Error::other)?;
         let mut topics = Vec::with_capacity(asked.topics.len());
         for topic in asked.topics {
             let mut entries = Vec::with_capacity(topic.partitions.len());
             for partition in topic.partitions {
                 let replica = ReplicaKey::new(topic.name.clone(), partition.partition_index);
-                let answer = self.start(&replica, partition.records.0, &asked.smartmodules).await;
+                let answer = self
+                    .start(&replica, partition.records.0, &asked.smartmodules)
+                    .await;
                 entries.push(Entry { replica, answer });
             }
             topics.push((topic.name, entries));
         }
-        let (correlation, version, outbox) = (request.correlation, request.version, self.outbox.clone());
-        tokio::spawn(async move {
+        self.answer_later(request, async move {
             let response = finish(topics).await;
-            if let Ok(frame) = Frame::response(correlation, version, &response) {
-                let _ = outbox.send(frame).await;
-            }
             drop(room);
+            response
         });
         Ok(())
     }
 
-    async fn start(&self, replica: &ReplicaKey, batches: Bytes, modules: &[SmartModuleInvocation]) -> Answer {
-        let Some(log) = self.plane.catalog.partition(&replica.topic, replica.partition) else {
+    async fn start(
+        &self,
+        replica: &ReplicaKey,
+        batches: Bytes,
+        modules: &[SmartModuleInvocation],
+    ) -> Answer {
+        let Some(log) = self
+            .plane
+            .catalog
+            .partition(&replica.topic, replica.partition)
+        else {
             return Answer::Known(Err(ErrorCode::NotLeaderForPartition));
         };
         if let Err(refusal) = self.admit(replica, &batches) {
@@ -77,7 +97,11 @@ impl Connection {
     }
 
     fn admit(&self, replica: &ReplicaKey, batches: &Bytes) -> Result<(), ErrorCode> {
-        let spec = self.plane.catalog.topic_spec(&replica.topic).ok_or(ErrorCode::TopicNotFound)?;
+        let spec = self
+            .plane
+            .catalog
+            .topic_spec(&replica.topic)
+            .ok_or(ErrorCode::TopicNotFound)?;
         let malformed = |error: batch::Malformed| ErrorCode::Other(format!("{error}"));
         let mut at = 0;
         while at < batches.len() {
@@ -85,7 +109,10 @@ impl Connection {
             if header.bytes > self.plane.limits.batch_bytes_max {
                 return Err(ErrorCode::MessageTooLarge);
             }
-            if !accepts(spec.get_compression_type(), header.compression().map_err(malformed)?) {
+            if !accepts(
+                spec.get_compression_type(),
+                header.compression().map_err(malformed)?,
+            ) {
                 return Err(ErrorCode::CompressionError);
             }
             at += header.bytes;
@@ -97,8 +124,17 @@ impl Connection {
     }
 
     /// Runs a producer's SmartModules over its batches.
-    async fn transform(&self, log: &PartitionLog, modules: &[SmartModuleInvocation], batches: Bytes) -> Result<Bytes, ErrorCode> {
-        let mut chain = self.plane.engine.chain(&self.plane.catalog, modules.to_vec()).await?;
+    async fn transform(
+        &self,
+        log: &PartitionLog,
+        modules: &[SmartModuleInvocation],
+        batches: Bytes,
+    ) -> Result<Bytes, ErrorCode> {
+        let mut chain = self
+            .plane
+            .engine
+            .chain(&self.plane.catalog, modules.to_vec())
+            .await?;
         chain.look_back_over(log).await?;
         let output = chain.compact(batches).await?;
         Ok(output)
@@ -107,7 +143,10 @@ impl Connection {
 
 fn submit(log: &PartitionLog, batches: Bytes) -> Answer {
     let log_start = log.bounds().start;
-    Answer::Pending { outcome: log.append(batches), log_start }
+    Answer::Pending {
+        outcome: log.append(batches),
+        log_start,
+    }
 }
 
 fn accepts(topic: &CompressionAlgorithm, batch: Compression) -> bool {
@@ -129,7 +168,9 @@ async fn finish(topics: Vec<(String, Vec<Entry>)>) -> ProduceResponse {
         for entry in entries {
             partitions.push(answer(entry).await);
         }
-        response.responses.push(TopicProduceResponse { name, partitions });
+        response
+            .responses
+            .push(TopicProduceResponse { name, partitions });
     }
     response
 }
@@ -138,7 +179,9 @@ async fn answer(Entry { replica, answer }: Entry) -> PartitionProduceResponse {
     let (outcome, log_start_offset) = match answer {
         Answer::Known(outcome) => (outcome, -1),
         Answer::Pending { outcome, log_start } => {
-            let outcome = outcome.await.unwrap_or_else(|_| Err(AppendError::Storage("not written".to_owned())));
+            let outcome = outcome
+                .await
+                .unwrap_or_else(|_| Err(AppendError::Storage("not written".to_owned())));
             (outcome.map_err(|error| refusal(&replica, error)), log_start)
         }
     };
@@ -146,14 +189,22 @@ async fn answer(Entry { replica, answer }: Entry) -> PartitionProduceResponse {
         Ok(base) => (base, ErrorCode::None),
         Err(code) => (-1, code),
     };
-    PartitionProduceResponse { partition_index: replica.partition, error_code, base_offset, log_append_time_ms: -1, log_start_offset }
+    PartitionProduceResponse {
+        partition_index: replica.partition,
+        error_code,
+        base_offset,
+        log_append_time_ms: -1,
+        log_start_offset,
+    }
 }
 
 fn refusal(replica: &ReplicaKey, error: AppendError) -> ErrorCode {
     match error {
         AppendError::TooLarge => ErrorCode::MessageTooLarge,
         AppendError::Deleted => ErrorCode::TopicDeleted,
-        AppendError::DiskFull => ErrorCode::PartitionFull { replica_key: replica.clone() },
+        AppendError::DiskFull => ErrorCode::PartitionFull {
+            replica_key: replica.clone(),
+        },
         AppendError::Storage(error) => {
             tracing::error!(%replica, error, "append failed");
             ErrorCode::StorageError

@@ -32,14 +32,28 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(max: usize) -> Self {
-        Self { open: BTreeMap::new(), next_id: 1, clock: 0, max }
+        Self {
+            open: BTreeMap::new(),
+            next_id: 1,
+            clock: 0,
+            max,
+        }
     }
 
     /// Opens a session. If there are too many, the one not heard of for longest is ended: a client
     /// does not say when it drops a stream.
-    pub(super) fn open(&mut self, replica: ReplicaKey, consumer: Option<String>, end: CancellationToken) -> (u32, watch::Receiver<Acknowledged>) {
+    pub(super) fn open(
+        &mut self,
+        replica: ReplicaKey,
+        consumer: Option<String>,
+        end: CancellationToken,
+    ) -> (u32, watch::Receiver<Acknowledged>) {
         if self.open.len() >= self.max {
-            let oldest = self.open.iter().min_by_key(|(_, session)| session.last_heard).map(|(id, _)| *id);
+            let oldest = self
+                .open
+                .iter()
+                .min_by_key(|(_, session)| session.last_heard)
+                .map(|(id, _)| *id);
             if let Some(session) = oldest.and_then(|id| self.open.remove(&id)) {
                 session.end.cancel();
             }
@@ -48,7 +62,16 @@ impl Sessions {
         self.next_id = self.next_id.wrapping_add(1).max(1);
         self.clock += 1;
         let (acknowledged, receiver) = watch::channel(Acknowledged::default());
-        self.open.insert(id, Session { replica, consumer, acknowledged, end, last_heard: self.clock });
+        self.open.insert(
+            id,
+            Session {
+                replica,
+                consumer,
+                acknowledged,
+                end,
+                last_heard: self.clock,
+            },
+        );
         (id, receiver)
     }
 

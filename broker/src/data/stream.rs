@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::ReplicaKey;
 use fluvio_protocol::Version;
 use fluvio_spu_schema::fetch::FetchablePartitionResponse;
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
 use fluvio_spu_schema::server::stream_fetch::{StreamFetchRequest, StreamFetchResponse};
-use tokio::sync::watch;
+use tokio::sync::{watch, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::sessions::Acknowledged;
@@ -18,7 +19,7 @@ use super::{unsupported, Connection, DataPlane, VERSION_MIN_STREAM};
 use crate::log::{Bounds, PartitionLog, ReadError};
 use crate::net::{Frame, Outbox};
 use crate::request::{RawSet, Request};
-use crate::smart::Chain;
+use crate::smart::{Chain, Transformed};
 
 /// Responses on their way without acknowledgement. One would leave the client waiting for a round
 /// trip after each; clients queue up to ten.
@@ -35,25 +36,41 @@ impl Connection {
         }
         let asked: StreamFetchRequest<RawSet> = request.decode()?;
         let replica = ReplicaKey::new(asked.topic.clone(), asked.partition);
-        let target = Target { replica: replica.clone(), outbox: self.outbox.clone(), correlation: request.correlation, version: request.version, stream_id: 0 };
+        let target = Target {
+            replica: replica.clone(),
+            outbox: self.outbox.clone(),
+            correlation: request.correlation,
+            version: request.version,
+            stream_id: 0,
+        };
         let Some(log) = self.plane.catalog.partition(&asked.topic, asked.partition) else {
-            tokio::spawn(async move { target.fail(ErrorCode::NotLeaderForPartition, 0).await });
+            self.plane
+                .tasks
+                .spawn(async move { target.fail(ErrorCode::NotLeaderForPartition, 0).await });
             return Ok(());
         };
         let end = self.gone.child_token();
-        let (stream_id, acknowledged) = self.sessions.open(replica, asked.consumer_id.clone(), end.clone());
+        let (stream_id, acknowledged) =
+            self.sessions
+                .open(replica, asked.consumer_id.clone(), end.clone());
         let stream = Stream {
             plane: self.plane.clone(),
-            target: Target { stream_id, ..target },
+            outgoing: self.outgoing.clone(),
+            target: Target {
+                stream_id,
+                ..target
+            },
             bounds: log.follow(),
             log,
             acknowledged,
-            bytes_max: usize::try_from(asked.max_bytes).unwrap_or(0).clamp(1, self.plane.limits.response_bytes_max),
+            bytes_max: usize::try_from(asked.max_bytes)
+                .unwrap_or(0)
+                .clamp(1, self.plane.limits.response_bytes_max),
             position: asked.fetch_offset,
             unacknowledged: VecDeque::new(),
             answered: 0,
         };
-        tokio::spawn(stream.run(asked.smartmodules, end));
+        self.plane.tasks.spawn(stream.run(asked.smartmodules, end));
         Ok(())
     }
 }
@@ -69,6 +86,7 @@ struct Target {
 
 struct Stream {
     plane: Arc<DataPlane>,
+    outgoing: Arc<Semaphore>,
     target: Target,
     log: PartitionLog,
     bounds: watch::Receiver<Bounds>,
@@ -84,9 +102,10 @@ struct Stream {
 
 /// Batches ready to be sent.
 struct Batch {
-    records: bytes::Bytes,
+    records: Bytes,
     next_offset: i64,
     error: ErrorCode,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Stream {
@@ -122,7 +141,11 @@ impl Stream {
     }
 
     async fn start_chain(&self, modules: Vec<SmartModuleInvocation>) -> Result<Chain, ErrorCode> {
-        let mut chain = self.plane.engine.chain(&self.plane.catalog, modules).await?;
+        let mut chain = self
+            .plane
+            .engine
+            .chain(&self.plane.catalog, modules)
+            .await?;
         chain.look_back_over(&self.log).await?;
         Ok(chain)
     }
@@ -154,30 +177,63 @@ impl Stream {
             return;
         }
         self.answered = acknowledged.count;
-        if !self.unacknowledged.contains(&acknowledged.offset) && acknowledged.offset < self.position {
+        if !self.unacknowledged.contains(&acknowledged.offset)
+            && acknowledged.offset < self.position
+        {
             self.position = acknowledged.offset;
             self.unacknowledged.clear();
         }
-        while self.unacknowledged.front().is_some_and(|&ended| ended <= acknowledged.offset) {
+        while self
+            .unacknowledged
+            .front()
+            .is_some_and(|&ended| ended <= acknowledged.offset)
+        {
             self.unacknowledged.pop_front();
         }
     }
 
     async fn next(&mut self, chain: Option<&mut Chain>) -> Result<Option<Batch>, ErrorCode> {
-        let bytes_max = if chain.is_some() { self.bytes_max.min(MODULE_BYTES_MAX) } else { self.bytes_max };
+        let bytes_max = if chain.is_some() {
+            self.bytes_max.min(MODULE_BYTES_MAX)
+        } else {
+            self.bytes_max
+        };
+        let mut room = self.room_for(bytes_max).await?;
         let (log, position) = (self.log.clone(), self.position);
-        let read = tokio::task::spawn_blocking(move || log.read(position, bytes_max)).await.map_err(|error| ErrorCode::Other(error.to_string()))?;
+        let read = tokio::task::spawn_blocking(move || log.read(position, bytes_max))
+            .await
+            .map_err(|error| ErrorCode::Other(error.to_string()))?;
         let Some(slice) = read.map_err(refusal)? else {
             return Ok(None);
         };
-        let batch = match chain {
-            None => Batch { records: slice.batches, next_offset: slice.next_offset, error: ErrorCode::None },
-            Some(chain) => {
-                let output = chain.transform(slice).await?;
-                Batch { records: output.batches, next_offset: output.next_offset, error: output.error.unwrap_or(ErrorCode::None) }
-            }
+        let output = match chain {
+            None => Transformed {
+                batches: slice.batches,
+                next_offset: slice.next_offset,
+                error: None,
+            },
+            Some(chain) => chain.transform(slice).await?,
         };
-        Ok(Some(batch))
+        // What was not needed is free again.
+        drop(room.split(room.num_permits().saturating_sub(output.batches.len())));
+        let error = output.error.unwrap_or(ErrorCode::None);
+        Ok(Some(Batch {
+            records: output.batches,
+            next_offset: output.next_offset,
+            error,
+            room: Some(room),
+        }))
+    }
+
+    /// Waits until the client has taken enough of what was read for it.
+    async fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ErrorCode> {
+        let bytes = bytes.min(self.plane.limits.outgoing_bytes_max);
+        let room = self
+            .outgoing
+            .clone()
+            .acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX))
+            .await;
+        room.map_err(|error| ErrorCode::Other(error.to_string()))
     }
 
     async fn send(&mut self, batch: Batch) -> Result<(), ErrorCode> {
@@ -193,7 +249,7 @@ impl Stream {
         };
         self.position = batch.next_offset;
         self.unacknowledged.push_back(batch.next_offset);
-        self.target.send(partition, batch.records).await
+        self.target.send(partition, batch.records, batch.room).await
     }
 }
 
@@ -206,19 +262,35 @@ impl Target {
             high_watermark,
             ..Default::default()
         };
-        let _ = self.send(partition, bytes::Bytes::new()).await;
+        let _ = self.send(partition, Bytes::new(), None).await;
     }
 
-    async fn send(&self, partition: FetchablePartitionResponse<RawSet>, records: bytes::Bytes) -> Result<(), ErrorCode> {
-        let response = StreamFetchResponse { topic: self.replica.topic.clone(), stream_id: self.stream_id, partition };
-        let frame = Frame::with_records(self.correlation, self.version, &response, records).map_err(|error| ErrorCode::Other(error.to_string()))?;
-        self.outbox.send(frame).await.map_err(|_| ErrorCode::Other("connection closed".to_owned()))
+    async fn send(
+        &self,
+        partition: FetchablePartitionResponse<RawSet>,
+        records: Bytes,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), ErrorCode> {
+        let response = StreamFetchResponse {
+            topic: self.replica.topic.clone(),
+            stream_id: self.stream_id,
+            partition,
+        };
+        let frame = Frame::with_records(self.correlation, self.version, &response, records, room)
+            .map_err(|error| ErrorCode::Other(error.to_string()))?;
+        self.outbox
+            .send(frame)
+            .await
+            .map_err(|_| ErrorCode::Other("connection closed".to_owned()))
     }
 }
 
 fn refusal(error: ReadError) -> ErrorCode {
     match error {
-        ReadError::Evicted { offset, start } => ErrorCode::OffsetEvicted { offset, next_available: start },
+        ReadError::Evicted { offset, start } => ErrorCode::OffsetEvicted {
+            offset,
+            next_available: start,
+        },
         ReadError::Beyond { .. } => ErrorCode::Other(error.to_string()),
         ReadError::Io(error) => {
             tracing::error!(%error, "read failed");

@@ -57,7 +57,11 @@ impl Log {
     /// Writes and syncs the group; `answers` gets an entry for each request looked at. An error
     /// fails all of them, the ones already synced included: to a client a failed produce is an
     /// unknown outcome, and never a lost one.
-    fn write_group(&self, group: &[Append], answers: &mut Vec<Result<i64, AppendError>>) -> Result<(), AppendError> {
+    fn write_group(
+        &self,
+        group: &[Append],
+        answers: &mut Vec<Result<i64, AppendError>>,
+    ) -> Result<(), AppendError> {
         if self.bounds.borrow().deleted {
             return Err(AppendError::Deleted);
         }
@@ -69,7 +73,11 @@ impl Log {
         self.flush(&mut pending)
     }
 
-    fn stage(&self, append: &Append, pending: &mut Pending) -> Result<Result<i64, AppendError>, AppendError> {
+    fn stage(
+        &self,
+        append: &Append,
+        pending: &mut Pending,
+    ) -> Result<Result<i64, AppendError>, AppendError> {
         let limit = self.options.segment_bytes;
         if batch::walk(&append.batches).any(|(_, header)| header.bytes as u64 > limit) {
             return Ok(Err(AppendError::TooLarge));
@@ -81,7 +89,9 @@ impl Log {
                 self.roll(pending)?;
             }
             let start = pending.buffer.len();
-            pending.buffer.extend_from_slice(&append.batches[at..at + header.bytes]);
+            pending
+                .buffer
+                .extend_from_slice(&append.batches[at..at + header.bytes]);
             batch::set_base_offset(&mut pending.buffer[start..], pending.next_offset);
             pending.next_offset += header.offsets();
         }
@@ -95,12 +105,19 @@ impl Log {
             None => self.add_segment(self.bounds.borrow().end)?,
         };
         let next_offset = segment.next_offset();
-        Ok(Pending { segment, buffer: Vec::new(), next_offset })
+        Ok(Pending {
+            segment,
+            buffer: Vec::new(),
+            next_offset,
+        })
     }
 
     fn add_segment(&self, base: i64) -> Result<Arc<Segment>, AppendError> {
         let segment = Arc::new(Segment::create(&self.dir, base, self.options.sync)?);
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment.clone());
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(segment.clone());
         Ok(segment)
     }
 
@@ -116,11 +133,14 @@ impl Log {
         if pending.buffer.is_empty() {
             return Ok(());
         }
-        pending.segment.write(pending.segment.bytes(), &pending.buffer)?;
+        pending
+            .segment
+            .write(pending.segment.bytes(), &pending.buffer)?;
         pending.segment.sync(self.options.sync)?;
         pending.segment.publish(&pending.buffer);
         pending.buffer.clear();
-        self.bounds.send_modify(|bounds| bounds.end = pending.next_offset);
+        self.bounds
+            .send_modify(|bounds| bounds.end = pending.next_offset);
         Ok(())
     }
 

@@ -19,7 +19,10 @@ pub(super) struct Index(Vec<(i64, u64)>);
 impl Index {
     /// Notes where a batch begins, unless the last entry is near enough.
     pub(super) fn add(&mut self, offset: i64, position: u64) {
-        let due = self.0.last().is_none_or(|&(_, last)| position >= last + INDEX_INTERVAL_BYTES);
+        let due = self
+            .0
+            .last()
+            .is_none_or(|&(_, last)| position >= last + INDEX_INTERVAL_BYTES);
         if due {
             self.0.push((offset, position));
         }
@@ -28,11 +31,20 @@ impl Index {
     /// A position at or before the batch that holds `offset`.
     pub(super) fn position(&self, offset: i64) -> u64 {
         let after = self.0.partition_point(|&(first, _)| first <= offset);
-        after.checked_sub(1).and_then(|at| self.0.get(at)).map_or(0, |&(_, position)| position)
+        after
+            .checked_sub(1)
+            .and_then(|at| self.0.get(at))
+            .map_or(0, |&(_, position)| position)
     }
 
     /// Writes `segment bytes u64 | next offset i64 | entries {offset i64, position u64}`, sealed.
-    pub(super) fn save(&self, segment: &Path, bytes: u64, next_offset: i64, sync: Sync) -> io::Result<()> {
+    pub(super) fn save(
+        &self,
+        segment: &Path,
+        bytes: u64,
+        next_offset: i64,
+        sync: Sync,
+    ) -> io::Result<()> {
         let mut body = Vec::with_capacity(16 + self.0.len() * 16);
         body.put_u64(bytes);
         body.put_i64(next_offset);

@@ -92,7 +92,11 @@ impl PartitionLog {
         let segments = open_segments(dir, options.sync)?;
         let start = segments.first().map_or(0, |segment| segment.base);
         let end = segments.last().map_or(0, |segment| segment.next_offset());
-        let (sender, bounds) = watch::channel(Bounds { start, end, deleted: false });
+        let (sender, bounds) = watch::channel(Bounds {
+            start,
+            end,
+            deleted: false,
+        });
         let log = Log {
             dir: dir.to_owned(),
             options,
@@ -100,7 +104,10 @@ impl PartitionLog {
             writer: Mutex::new(Writer::default()),
             bounds: sender,
         };
-        Ok(Self { committer: Committer::new(Arc::new(log), tasks), bounds })
+        Ok(Self {
+            committer: Committer::new(Arc::new(log), tasks),
+            bounds,
+        })
     }
 
     /// What can be read now.
@@ -115,7 +122,12 @@ impl PartitionLog {
 
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
-        self.committer.sink().segments().iter().map(|segment| segment.bytes()).sum()
+        self.committer
+            .sink()
+            .segments()
+            .iter()
+            .map(|segment| segment.bytes())
+            .sum()
     }
 
     /// Appends admitted batches, in the order of these calls. The receiver yields the offset of
@@ -155,20 +167,29 @@ impl PartitionLog {
 
 impl Log {
     fn segments(&self) -> Vec<Arc<Segment>> {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn read(&self, offset: i64, bytes_max: usize) -> Result<Option<Slice>, ReadError> {
         let bounds = *self.bounds.borrow();
         if offset > bounds.end {
-            return Err(ReadError::Beyond { offset, end: bounds.end });
+            return Err(ReadError::Beyond {
+                offset,
+                end: bounds.end,
+            });
         }
         if offset == bounds.end {
             return Ok(None);
         }
         match self.segment_of(offset) {
             Some(segment) => Ok(Some(segment.read(offset, bytes_max)?)),
-            None => Err(ReadError::Evicted { offset, start: self.bounds.borrow().start }),
+            None => Err(ReadError::Evicted {
+                offset,
+                start: self.bounds.borrow().start,
+            }),
         }
     }
 
@@ -183,7 +204,11 @@ fn open_segments(dir: &Path, sync: Sync) -> io::Result<Vec<Arc<Segment>>> {
     let mut bases = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if let Some(base) = entry.file_name().to_str().and_then(segment::parse_file_name) {
+        if let Some(base) = entry
+            .file_name()
+            .to_str()
+            .and_then(segment::parse_file_name)
+        {
             bases.push((base, entry.path()));
         }
     }
@@ -195,13 +220,13 @@ fn open_segments(dir: &Path, sync: Sync) -> io::Result<Vec<Arc<Segment>>> {
             true => Segment::recover(path, *base, sync)?,
             false => Segment::open_closed(path, *base, sync)?,
         };
-        if let Some(before) = segments.last().filter(|before| before.next_offset() != segment.base) {
+        if let Some(before) = segments
+            .last()
+            .filter(|before| before.next_offset() != segment.base)
+        {
             tracing::error!(path = %path.display(), expected = before.next_offset(), "offsets are missing before this segment");
         }
         segments.push(Arc::new(segment));
     }
     Ok(segments)
 }
-
-#[cfg(test)]
-mod tests;

@@ -39,7 +39,10 @@ impl Log {
             return Ok(());
         };
         let start = last.next_offset();
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).drain(..expired.len());
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..expired.len());
         self.bounds.send_modify(|bounds| bounds.start = start);
         // Oldest first: a crash in between leaves a log that only starts earlier.
         for segment in expired {
@@ -52,5 +55,7 @@ impl Log {
 }
 
 fn age(segment: &Segment) -> io::Result<Duration> {
-    Ok(SystemTime::now().duration_since(segment.modified()?).unwrap_or_default())
+    Ok(SystemTime::now()
+        .duration_since(segment.modified()?)
+        .unwrap_or_default())
 }

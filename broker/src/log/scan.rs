@@ -59,7 +59,9 @@ impl Chunk {
         }
         let have = self.start + self.bytes.len() as u64;
         if position < self.start || position + wanted as u64 > have {
-            let len = wanted.max(CHUNK_BYTES).min(usize::try_from(end - position).unwrap_or(usize::MAX));
+            let len = wanted
+                .max(CHUNK_BYTES)
+                .min(usize::try_from(end - position).unwrap_or(usize::MAX));
             self.bytes.resize(len, 0);
             file.read_exact_at(&mut self.bytes, position)?;
             self.start = position;

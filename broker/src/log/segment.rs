@@ -38,7 +38,12 @@ impl Segment {
     /// Creates an empty segment and makes its existence durable.
     pub(super) fn create(dir: &Path, base: i64, sync: Sync) -> io::Result<Self> {
         let path = dir.join(file_name(base));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)?;
         disk::sync_dir(dir, sync)?;
         Ok(Self::new(path, file, base, base, 0, Index::default()))
     }
@@ -48,7 +53,14 @@ impl Segment {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let bytes = file.metadata()?.len();
         if let Some((index, next_offset)) = Index::load(path, bytes)? {
-            return Ok(Self::new(path.to_owned(), file, base, next_offset, bytes, index));
+            return Ok(Self::new(
+                path.to_owned(),
+                file,
+                base,
+                next_offset,
+                bytes,
+                index,
+            ));
         }
         let segment = Self::scan(path, file, base)?;
         if segment.bytes() < bytes {
@@ -65,7 +77,14 @@ impl Segment {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let bytes = file.metadata()?.len();
         if let Some((index, next_offset)) = Index::load(path, bytes)? {
-            return Ok(Self::new(path.to_owned(), file, base, next_offset, bytes, index));
+            return Ok(Self::new(
+                path.to_owned(),
+                file,
+                base,
+                next_offset,
+                bytes,
+                index,
+            ));
         }
         let segment = Self::scan(path, file, base)?;
         if segment.bytes() < bytes {
@@ -77,7 +96,14 @@ impl Segment {
         Ok(segment)
     }
 
-    fn new(path: PathBuf, file: File, base: i64, next_offset: i64, bytes: u64, index: Index) -> Self {
+    fn new(
+        path: PathBuf,
+        file: File,
+        base: i64,
+        next_offset: i64,
+        bytes: u64,
+        index: Index,
+    ) -> Self {
         Self {
             base,
             path,
@@ -90,7 +116,14 @@ impl Segment {
 
     fn scan(path: &Path, file: File, base: i64) -> io::Result<Self> {
         let (index, next_offset, bytes) = super::scan::scan(&file, base)?;
-        Ok(Self::new(path.to_owned(), file, base, next_offset, bytes, index))
+        Ok(Self::new(
+            path.to_owned(),
+            file,
+            base,
+            next_offset,
+            bytes,
+            index,
+        ))
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -130,7 +163,8 @@ impl Segment {
             next_offset = header.next_offset();
         }
         self.next_offset.store(next_offset, Ordering::Release);
-        self.bytes.store(start + batches.len() as u64, Ordering::Release);
+        self.bytes
+            .store(start + batches.len() as u64, Ordering::Release);
     }
 
     /// Writes the index beside a segment that will not change any more.
@@ -142,8 +176,16 @@ impl Segment {
     /// Reads whole batches from the one that holds `offset`: about `bytes_max`, at least one.
     pub(super) fn read(&self, offset: i64, bytes_max: usize) -> io::Result<Slice> {
         let end = self.bytes();
-        let start = self.index.read().unwrap_or_else(PoisonError::into_inner).position(offset);
-        let chunk = self.read_at(start, end, bytes_max.saturating_add(INDEX_INTERVAL_BYTES as usize))?;
+        let start = self
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .position(offset);
+        let chunk = self.read_at(
+            start,
+            end,
+            bytes_max.saturating_add(INDEX_INTERVAL_BYTES as usize),
+        )?;
         for (at, header) in headers(&chunk) {
             if header.next_offset() > offset {
                 return self.slice(start, &chunk, at, header, end, bytes_max);
@@ -153,10 +195,21 @@ impl Segment {
         self.read_past(start, &chunk, offset, end, bytes_max)
     }
 
-    fn slice(&self, start: u64, chunk: &Bytes, at: usize, first: Header, end: u64, bytes_max: usize) -> io::Result<Slice> {
+    fn slice(
+        &self,
+        start: u64,
+        chunk: &Bytes,
+        at: usize,
+        first: Header,
+        end: u64,
+        bytes_max: usize,
+    ) -> io::Result<Slice> {
         if at + first.bytes > chunk.len() {
             let batches = self.read_at(start + at as u64, end, first.bytes)?;
-            return Ok(Slice { batches, next_offset: first.next_offset() });
+            return Ok(Slice {
+                batches,
+                next_offset: first.next_offset(),
+            });
         }
         let (mut bytes, mut next_offset) = (0, first.next_offset());
         for (position, header) in batch::walk(&chunk[at..]) {
@@ -166,11 +219,24 @@ impl Segment {
             bytes = position + header.bytes;
             next_offset = header.next_offset();
         }
-        Ok(Slice { batches: chunk.slice(at..at + bytes), next_offset })
+        Ok(Slice {
+            batches: chunk.slice(at..at + bytes),
+            next_offset,
+        })
     }
 
-    fn read_past(&self, start: u64, chunk: &Bytes, offset: i64, end: u64, bytes_max: usize) -> io::Result<Slice> {
-        let mut position = start + headers(chunk).last().map_or(0, |(at, header)| at + header.bytes) as u64;
+    fn read_past(
+        &self,
+        start: u64,
+        chunk: &Bytes,
+        offset: i64,
+        end: u64,
+        bytes_max: usize,
+    ) -> io::Result<Slice> {
+        let mut position = start
+            + headers(chunk)
+                .last()
+                .map_or(0, |(at, header)| at + header.bytes) as u64;
         while position < end {
             let head = self.read_at(position, end, HEADER_BYTES)?;
             let header = Header::parse(&head).map_err(io::Error::other)?;
@@ -180,11 +246,16 @@ impl Segment {
             }
             position += header.bytes as u64;
         }
-        Err(io::Error::other(format!("offset {offset} not in segment {}", self.base)))
+        Err(io::Error::other(format!(
+            "offset {offset} not in segment {}",
+            self.base
+        )))
     }
 
     fn read_at(&self, at: u64, end: u64, bytes: usize) -> io::Result<Bytes> {
-        let bytes = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(bytes);
+        let bytes = usize::try_from(end.saturating_sub(at))
+            .unwrap_or(usize::MAX)
+            .min(bytes);
         let mut buffer = BytesMut::zeroed(bytes);
         self.file.read_exact_at(&mut buffer, at)?;
         Ok(buffer.freeze())

@@ -11,6 +11,7 @@ use fluvio_smartmodule::dataplane::smartmodule::{SmartModuleExtraParams, SmartMo
 use fluvio_spu_schema::server::smartmodule::{SmartModuleContextData, SmartModuleKind};
 
 use super::engine::{Compiled, Engine};
+use super::inflate::inflate;
 use super::instance::{Instance, Kind};
 use super::output::{Placement, Writer};
 use super::{other, GUEST_VERSION};
@@ -52,33 +53,54 @@ struct Output {
 
 impl Chain {
     pub(super) async fn start(engine: Arc<Engine>, stages: Vec<Stage>) -> Result<Self, ErrorCode> {
-        let mut chain = Self { engine, stages: Some(stages) };
-        chain.run(|stages, limits| stages.iter_mut().try_for_each(|stage| stage.start(limits))).await?;
+        let mut chain = Self {
+            engine,
+            stages: Some(stages),
+        };
+        chain
+            .run(|stages, limits| stages.iter_mut().try_for_each(|stage| stage.start(limits)))
+            .await?;
         Ok(chain)
     }
 
     /// Runs the chain over whole batches; offsets and timestamps are kept.
     pub(crate) async fn transform(&mut self, slice: Slice) -> Result<Transformed, ErrorCode> {
-        self.run(move |stages, limits| transform(stages, limits, &slice)).await
+        self.run(move |stages, limits| transform(stages, limits, &slice))
+            .await
     }
 
     /// Runs the chain over a producer's batches; what is left becomes one batch, or nothing.
     pub(crate) async fn compact(&mut self, batches: Bytes) -> Result<Bytes, ErrorCode> {
-        self.run(move |stages, limits| compact(stages, limits, &batches)).await
+        self.run(move |stages, limits| compact(stages, limits, &batches))
+            .await
     }
 
     /// Shows modules that ask for it the last records of the log.
     pub(crate) async fn look_back_over(&mut self, log: &PartitionLog) -> Result<(), ErrorCode> {
         let log = log.clone();
-        self.run(move |stages, limits| stages.iter_mut().try_for_each(|stage| stage.look_back(&log, limits))).await
+        self.run(move |stages, limits| {
+            stages
+                .iter_mut()
+                .try_for_each(|stage| stage.look_back(&log, limits))
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Vec<Stage>, &Limits) -> Result<T, ErrorCode> + Send + 'static,
     ) -> Result<T, ErrorCode> {
-        let mut stages = self.stages.take().ok_or_else(|| other("the chain has failed before"))?;
-        let turn = self.engine.running.clone().acquire_owned().await.map_err(other)?;
+        let mut stages = self
+            .stages
+            .take()
+            .ok_or_else(|| other("the chain has failed before"))?;
+        let turn = self
+            .engine
+            .running
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(other)?;
         let engine = self.engine.clone();
         let call = tokio::task::spawn_blocking(move || {
             let result = work(&mut stages, &engine.limits);
@@ -92,12 +114,26 @@ impl Chain {
 }
 
 impl Stage {
-    pub(super) fn new(name: String, compiled: Arc<Compiled>, kind: SmartModuleKind, params: SmartModuleExtraParams) -> Self {
+    pub(super) fn new(
+        name: String,
+        compiled: Arc<Compiled>,
+        kind: SmartModuleKind,
+        params: SmartModuleExtraParams,
+    ) -> Self {
         let accumulator = match kind {
-            SmartModuleKind::Aggregate { accumulator } | SmartModuleKind::Generic(SmartModuleContextData::Aggregate { accumulator }) => accumulator,
+            SmartModuleKind::Aggregate { accumulator }
+            | SmartModuleKind::Generic(SmartModuleContextData::Aggregate { accumulator }) => {
+                accumulator
+            }
             _ => Vec::new(),
         };
-        Self { name, params, compiled, accumulator, instance: None }
+        Self {
+            name,
+            params,
+            compiled,
+            accumulator,
+            instance: None,
+        }
     }
 
     fn kind(&self) -> Option<Kind> {
@@ -105,14 +141,21 @@ impl Stage {
     }
 
     fn start(&mut self, limits: &Limits) -> Result<(), ErrorCode> {
-        self.instance = Some(Instance::start(&self.compiled, &self.params, limits, &self.name)?);
+        self.instance = Some(Instance::start(
+            &self.compiled,
+            &self.params,
+            limits,
+            &self.name,
+        )?);
         Ok(())
     }
 
     /// The guest code never frees its output. A module without `look_back` keeps no state that a
     /// new instance would lack; one with it runs until its memory limit.
     fn recycle(&mut self, limits: &Limits) -> Result<(), ErrorCode> {
-        let full = |instance: &Instance| !instance.looks_back() && instance.memory_bytes() > limits.wasm_recycle_bytes;
+        let full = |instance: &Instance| {
+            !instance.looks_back() && instance.memory_bytes() > limits.wasm_recycle_bytes
+        };
         if self.instance.as_ref().is_none_or(full) {
             self.instance = None;
             self.start(limits)?;
@@ -120,7 +163,12 @@ impl Stage {
         Ok(())
     }
 
-    fn process(&mut self, payload: &[u8], header: &Header, limits: &Limits) -> Result<Output, ErrorCode> {
+    fn process(
+        &mut self,
+        payload: &[u8],
+        header: &Header,
+        limits: &Limits,
+    ) -> Result<Output, ErrorCode> {
         self.recycle(limits)?;
         let aggregate = self.kind() == Some(Kind::Aggregate);
         let (head, tail) = input_around(payload.len(), header).map_err(other)?;
@@ -142,7 +190,10 @@ impl Stage {
 }
 
 /// The input's encoding around the records, which are given to the guest as they are.
-pub(super) fn input_around(payload_len: usize, header: &Header) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+pub(super) fn input_around(
+    payload_len: usize,
+    header: &Header,
+) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let input = SmartModuleInput::new(Vec::new(), header.base_offset, header.first_timestamp);
     let mut encoded = Vec::with_capacity(64);
     input.encode(&mut encoded, GUEST_VERSION)?;
@@ -170,33 +221,62 @@ fn output_tail(tail: Bytes, aggregate: bool) -> anyhow::Result<OutputTail> {
     Ok((error, Some(accumulator)))
 }
 
-fn transform(stages: &mut [Stage], limits: &Limits, slice: &Slice) -> Result<Transformed, ErrorCode> {
-    let placement = match stages.iter().any(|stage| stage.kind() == Some(Kind::ArrayMap)) {
+fn transform(
+    stages: &mut [Stage],
+    limits: &Limits,
+    slice: &Slice,
+) -> Result<Transformed, ErrorCode> {
+    let placement = match stages
+        .iter()
+        .any(|stage| stage.kind() == Some(Kind::ArrayMap))
+    {
         true => Placement::Positional,
         false => Placement::Exact,
     };
     let mut writer = Writer::new(placement);
     for (at, header) in batch::walk(&slice.batches) {
-        let output = process(stages, limits, &slice.batches.slice(at..at + header.bytes), &header)?;
+        let output = process(
+            stages,
+            limits,
+            &slice.batches.slice(at..at + header.bytes),
+            &header,
+        )?;
         writer.add(&header, &output.payload).map_err(other)?;
         if let Some(error) = output.error {
             let failed_at = error.offset.clamp(header.base_offset, header.next_offset());
             let batches = writer.finish(failed_at);
             let error = Some(ErrorCode::SmartModuleRuntimeError(Box::new(error)));
-            return Ok(Transformed { batches, next_offset: failed_at, error });
+            return Ok(Transformed {
+                batches,
+                next_offset: failed_at,
+                error,
+            });
         }
         if writer.bytes() >= limits.response_bytes_max {
-            return Ok(Transformed { batches: writer.finish(header.next_offset()), next_offset: header.next_offset(), error: None });
+            return Ok(Transformed {
+                batches: writer.finish(header.next_offset()),
+                next_offset: header.next_offset(),
+                error: None,
+            });
         }
     }
-    Ok(Transformed { batches: writer.finish(slice.next_offset), next_offset: slice.next_offset, error: None })
+    Ok(Transformed {
+        batches: writer.finish(slice.next_offset),
+        next_offset: slice.next_offset,
+        error: None,
+    })
 }
 
 fn compact(stages: &mut [Stage], limits: &Limits, batches: &Bytes) -> Result<Bytes, ErrorCode> {
     let mut outputs = Vec::new();
     let mut timestamps = None;
     for (at, header) in batch::walk(batches) {
-        let output = process(stages, limits, &batches.slice(at..at + header.bytes), &header)?;
+        let output = process(
+            stages,
+            limits,
+            &batches.slice(at..at + header.bytes),
+            &header,
+        )?;
         if let Some(error) = output.error {
             return Err(ErrorCode::SmartModuleRuntimeError(Box::new(error)));
         }
@@ -211,13 +291,27 @@ fn compact(stages: &mut [Stage], limits: &Limits, batches: &Bytes) -> Result<Byt
     let mut compacted = BytesMut::new();
     if !records.is_empty() {
         let last_offset_delta = records.len() as i32 - 1;
-        batch::encode(&mut compacted, 0, last_offset_delta, timestamps.unwrap_or((-1, -1)), &record::renumbered(&records));
+        batch::encode(
+            &mut compacted,
+            0,
+            last_offset_delta,
+            timestamps.unwrap_or((-1, -1)),
+            &record::renumbered(&records),
+        );
     }
     Ok(compacted.freeze())
 }
 
-fn process(stages: &mut [Stage], limits: &Limits, batch: &Bytes, header: &Header) -> Result<Output, ErrorCode> {
-    let mut output = Output { payload: numbered_payload(batch, header, limits)?, error: None };
+fn process(
+    stages: &mut [Stage],
+    limits: &Limits,
+    batch: &Bytes,
+    header: &Header,
+) -> Result<Output, ErrorCode> {
+    let mut output = Output {
+        payload: numbered_payload(batch, header, limits)?,
+        error: None,
+    };
     for stage in stages {
         output = stage.process(&output.payload, header, limits)?;
         if output.error.is_some() {
@@ -229,23 +323,19 @@ fn process(stages: &mut [Stage], limits: &Limits, batch: &Bytes, header: &Header
 
 /// A batch's records, inflated, their offset deltas counting from 0: what is left of them after
 /// the modules tells which records they were.
-pub(super) fn numbered_payload(batch: &Bytes, header: &Header, limits: &Limits) -> Result<Bytes, ErrorCode> {
+pub(super) fn numbered_payload(
+    batch: &Bytes,
+    header: &Header,
+    limits: &Limits,
+) -> Result<Bytes, ErrorCode> {
     let payload = batch.slice(header.payload_start()..header.bytes);
     let payload = match header.compression().map_err(other)? {
         Compression::None => payload,
-        compression => inflate(compression, &payload, limits)?,
+        compression => inflate(compression, &payload, limits.inflated_batch_bytes_max)?,
     };
     let records = Records::parse(&payload).map_err(other)?;
     match records.are_numbered() {
         true => Ok(payload.slice(..records.end)),
         false => Ok(record::renumbered(&records.list).into()),
     }
-}
-
-fn inflate(compression: Compression, payload: &[u8], limits: &Limits) -> Result<Bytes, ErrorCode> {
-    let inflated = compression.uncompress(payload).map_err(|_| ErrorCode::CompressionError)?.unwrap_or_default();
-    if inflated.len() > limits.inflated_batch_bytes_max {
-        return Err(ErrorCode::MessageTooLarge);
-    }
-    Ok(inflated.into())
 }

@@ -56,23 +56,42 @@ impl Engine {
     }
 
     /// Resolves, compiles and initialises the modules of a stream or a request.
-    pub(crate) async fn chain(self: &Arc<Self>, catalog: &Catalog, invocations: Vec<SmartModuleInvocation>) -> Result<Chain, ErrorCode> {
+    pub(crate) async fn chain(
+        self: &Arc<Self>,
+        catalog: &Catalog,
+        invocations: Vec<SmartModuleInvocation>,
+    ) -> Result<Chain, ErrorCode> {
         let mut stages = Vec::with_capacity(invocations.len());
         for invocation in invocations {
             let (name, wasm) = resolve(catalog, &invocation)?;
             let compiled = self.compiled(wasm, &name).await?;
-            stages.push(Stage::new(name, compiled, invocation.kind, invocation.params));
+            stages.push(Stage::new(
+                name,
+                compiled,
+                invocation.kind,
+                invocation.params,
+            ));
         }
         Chain::start(self.clone(), stages).await
     }
 
-    async fn compiled(self: &Arc<Self>, gzipped: Vec<u8>, name: &str) -> Result<Arc<Compiled>, ErrorCode> {
+    async fn compiled(
+        self: &Arc<Self>,
+        gzipped: Vec<u8>,
+        name: &str,
+    ) -> Result<Arc<Compiled>, ErrorCode> {
         let slot = self.slot(Sha256::digest(&gzipped).into());
-        let invalid = |error: String| ErrorCode::SmartModuleInvalid { error, name: Some(name.to_owned()) };
+        let invalid = |error: String| ErrorCode::SmartModuleInvalid {
+            error,
+            name: Some(name.to_owned()),
+        };
         let compile = || async {
             let engine = self.clone();
             let compiled = tokio::task::spawn_blocking(move || engine.compile(&gzipped)).await;
-            compiled.map_err(|error| invalid(error.to_string()))?.map(Arc::new).map_err(|error| invalid(format!("{error:#}")))
+            compiled
+                .map_err(|error| invalid(error.to_string()))?
+                .map(Arc::new)
+                .map_err(|error| invalid(format!("{error:#}")))
         };
         slot.get_or_try_init(compile).await.cloned()
     }
@@ -80,7 +99,10 @@ impl Engine {
     fn slot(&self, content: [u8; 32]) -> Slot {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if compiled.len() >= COMPILED_MAX {
-            compiled.retain(|_, slot| slot.get().is_none_or(|module| Arc::strong_count(module) > 1));
+            compiled.retain(|_, slot| {
+                slot.get()
+                    .is_none_or(|module| Arc::strong_count(module) > 1)
+            });
         }
         compiled.entry(content).or_default().clone()
     }
@@ -103,17 +125,28 @@ fn tick(engine: &wasmtime::Engine) -> std::io::Result<()> {
             std::thread::sleep(TICK);
         }
     };
-    std::thread::Builder::new().name("wasm-clock".to_owned()).spawn(run).map(|_| ())
+    std::thread::Builder::new()
+        .name("wasm-clock".to_owned())
+        .spawn(run)
+        .map(|_| ())
 }
 
-fn resolve(catalog: &Catalog, invocation: &SmartModuleInvocation) -> Result<(String, Vec<u8>), ErrorCode> {
+fn resolve(
+    catalog: &Catalog,
+    invocation: &SmartModuleInvocation,
+) -> Result<(String, Vec<u8>), ErrorCode> {
     match &invocation.wasm {
         SmartModuleInvocationWasm::Predefined(name) => {
-            let spec = catalog.smart_module(name).ok_or_else(|| ErrorCode::SmartModuleNotFound { name: name.clone() })?;
+            let spec = catalog
+                .smart_module(name)
+                .ok_or_else(|| ErrorCode::SmartModuleNotFound { name: name.clone() })?;
             Ok((name.clone(), spec.wasm.payload.to_vec()))
         }
         SmartModuleInvocationWasm::AdHoc(gzipped) => {
-            let name = invocation.name.clone().unwrap_or_else(|| "ad-hoc".to_owned());
+            let name = invocation
+                .name
+                .clone()
+                .unwrap_or_else(|| "ad-hoc".to_owned());
             Ok((name, gzipped.clone()))
         }
     }
@@ -121,7 +154,12 @@ fn resolve(catalog: &Catalog, invocation: &SmartModuleInvocation) -> Result<(Str
 
 fn gunzip(gzipped: &[u8], bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     let mut wasm = Vec::new();
-    GzDecoder::new(gzipped).take(bytes_max as u64 + 1).read_to_end(&mut wasm)?;
-    anyhow::ensure!(wasm.len() <= bytes_max, "inflated it is larger than {bytes_max} bytes");
+    GzDecoder::new(gzipped)
+        .take(bytes_max as u64 + 1)
+        .read_to_end(&mut wasm)?;
+    anyhow::ensure!(
+        wasm.len() <= bytes_max,
+        "inflated it is larger than {bytes_max} bytes"
+    );
     Ok(wasm)
 }

@@ -21,12 +21,22 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(memory_bytes_max: usize) -> Self {
-        Self { output: Vec::new(), memory_bytes_max, memory_refused: None, random: 0x9E37_79B9_7F4A_7C15 }
+        Self {
+            output: Vec::new(),
+            memory_bytes_max,
+            memory_refused: None,
+            random: 0x9E37_79B9_7F4A_7C15,
+        }
     }
 }
 
 impl ResourceLimiter for Host {
-    fn memory_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
         if desired > self.memory_bytes_max {
             self.memory_refused = Some(desired);
             bail!("more than {} bytes of memory", self.memory_bytes_max);
@@ -34,7 +44,12 @@ impl ResourceLimiter for Host {
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
         const TABLE_ELEMENTS_MAX: usize = 1_000_000;
         Ok(desired <= maximum.unwrap_or(usize::MAX).min(TABLE_ELEMENTS_MAX))
     }
@@ -43,7 +58,10 @@ impl ResourceLimiter for Host {
 /// Everything that `module` imports. What is not known here ends the call that uses it.
 pub(super) fn linker(engine: &Engine, module: &Module) -> Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
-    let copy_records = module.imports().find(|import| import.name() == "copy_records").context("it does not import copy_records")?;
+    let copy_records = module
+        .imports()
+        .find(|import| import.name() == "copy_records")
+        .context("it does not import copy_records")?;
     linker.func_wrap(copy_records.module(), "copy_records", take_output)?;
     linker.func_wrap(WASI, "fd_write", discard)?;
     linker.func_wrap(WASI, "fd_read", |_: i32, _: i32, _: i32, _: i32| EBADF)?;
@@ -59,7 +77,9 @@ pub(super) fn linker(engine: &Engine, module: &Module) -> Result<Linker<Host>> {
     linker.func_wrap(WASI, "clock_time_get", clock)?;
     linker.func_wrap(WASI, "random_get", random)?;
     linker.func_wrap(WASI, "sched_yield", || 0)?;
-    linker.func_wrap(WASI, "proc_exit", |code: i32| -> Result<()> { bail!("it exited with code {code}") })?;
+    linker.func_wrap(WASI, "proc_exit", |code: i32| -> Result<()> {
+        bail!("it exited with code {code}")
+    })?;
     linker.define_unknown_imports_as_traps(module)?;
     Ok(linker)
 }
@@ -76,20 +96,33 @@ fn take_output(mut caller: Caller<'_, Host>, ptr: i32, len: i32) -> Result<()> {
     let memory = memory(&mut caller)?;
     let (start, len) = (ptr as u32 as usize, len as u32 as usize);
     let (bytes, host) = memory.data_and_store_mut(&mut caller);
-    let output = start.checked_add(len).and_then(|end| bytes.get(start..end)).context("output outside of its memory")?;
+    let output = start
+        .checked_add(len)
+        .and_then(|end| bytes.get(start..end))
+        .context("output outside of its memory")?;
     host.output.clear();
     host.output.extend_from_slice(output);
     Ok(())
 }
 
 /// Swallows what the guest prints, and says that it was written.
-fn discard(mut caller: Caller<'_, Host>, _fd: i32, vectors: i32, count: i32, written: i32) -> Result<i32> {
+fn discard(
+    mut caller: Caller<'_, Host>,
+    _fd: i32,
+    vectors: i32,
+    count: i32,
+    written: i32,
+) -> Result<i32> {
     const VECTORS_MAX: i32 = 1024;
     let memory = memory(&mut caller)?;
     let mut total = 0u32;
     for vector in 0..count.clamp(0, VECTORS_MAX) {
         let mut len = [0; 4];
-        memory.read(&caller, (vectors as u32 as usize).saturating_add(vector as usize * 8 + 4), &mut len)?;
+        memory.read(
+            &caller,
+            (vectors as u32 as usize).saturating_add(vector as usize * 8 + 4),
+            &mut len,
+        )?;
         total = total.saturating_add(u32::from_le_bytes(len));
     }
     memory.write(&mut caller, written as u32 as usize, &total.to_le_bytes())?;
@@ -104,9 +137,16 @@ fn no_entries(mut caller: Caller<'_, Host>, count: i32, bytes: i32) -> Result<i3
 }
 
 fn clock(mut caller: Caller<'_, Host>, _id: i32, _precision: i64, result: i32) -> Result<i32> {
-    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let nanoseconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos() as u64;
     let memory = memory(&mut caller)?;
-    memory.write(&mut caller, result as u32 as usize, &nanoseconds.to_le_bytes())?;
+    memory.write(
+        &mut caller,
+        result as u32 as usize,
+        &nanoseconds.to_le_bytes(),
+    )?;
     Ok(0)
 }
 
@@ -117,7 +157,9 @@ fn random(mut caller: Caller<'_, Host>, start: i32, len: i32) -> Result<i32> {
     let mut bytes = vec![0; (len as u32).min(BYTES_MAX) as usize];
     for byte in &mut bytes {
         let state = &mut caller.data_mut().random;
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         *byte = (*state >> 56) as u8;
     }
     memory.write(&mut caller, start as u32 as usize, &bytes)?;

@@ -3,7 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fluvio_protocol::link::ErrorCode;
-use fluvio_smartmodule::dataplane::smartmodule::{Lookback, SmartModuleLookbackErrorStatus, SmartModuleLookbackOutput};
+use fluvio_smartmodule::dataplane::smartmodule::{
+    Lookback, SmartModuleLookbackErrorStatus, SmartModuleLookbackOutput,
+};
 
 use super::chain::{input_around, numbered_payload, Stage};
 use super::{other, GUEST_VERSION};
@@ -24,8 +26,15 @@ struct Window {
 
 impl Stage {
     /// Shows the module what it asked for, if it has a `look_back` at all.
-    pub(super) fn look_back(&mut self, log: &PartitionLog, limits: &Limits) -> Result<(), ErrorCode> {
-        let looks_back = self.instance.as_ref().is_some_and(|instance| instance.looks_back());
+    pub(super) fn look_back(
+        &mut self,
+        log: &PartitionLog,
+        limits: &Limits,
+    ) -> Result<(), ErrorCode> {
+        let looks_back = self
+            .instance
+            .as_ref()
+            .is_some_and(|instance| instance.looks_back());
         let Some(asked) = self.params.lookback().filter(|_| looks_back) else {
             return Ok(());
         };
@@ -44,9 +53,15 @@ impl Stage {
 
     fn show(&mut self, slice: &Slice, window: &Window, limits: &Limits) -> Result<(), ErrorCode> {
         for (at, header) in batch::walk(&slice.batches) {
-            let payload = numbered_payload(&slice.batches.slice(at..at + header.bytes), &header, limits)?;
+            let payload =
+                numbered_payload(&slice.batches.slice(at..at + header.bytes), &header, limits)?;
             let mut records = Records::parse(&payload).map_err(other)?.list;
-            records.retain(|record| window.holds(header.base_offset + record.offset_delta, header.first_timestamp + record.timestamp_delta));
+            records.retain(|record| {
+                window.holds(
+                    header.base_offset + record.offset_delta,
+                    header.first_timestamp + record.timestamp_delta,
+                )
+            });
             if !records.is_empty() {
                 self.show_records(&header, &record::renumbered(&records))?;
             }
@@ -61,10 +76,16 @@ impl Stage {
         match status {
             0.. => Ok(()),
             status if status == SmartModuleLookbackErrorStatus::PropagatedError as i32 => {
-                let output: SmartModuleLookbackOutput = request::decode(output, GUEST_VERSION).map_err(other)?;
-                Err(ErrorCode::SmartModuleLookBackError(output.error.to_string()))
+                let output: SmartModuleLookbackOutput =
+                    request::decode(output, GUEST_VERSION).map_err(other)?;
+                Err(ErrorCode::SmartModuleLookBackError(
+                    output.error.to_string(),
+                ))
             }
-            status => Err(ErrorCode::SmartModuleLookBackError(format!("{}: look_back returned {status}", self.name))),
+            status => Err(ErrorCode::SmartModuleLookBackError(format!(
+                "{}: look_back returned {status}",
+                self.name
+            ))),
         }
     }
 }
@@ -75,12 +96,20 @@ impl Window {
         let last = i64::try_from(asked.last).unwrap_or(i64::MAX);
         let by_count = bounds.end.saturating_sub(last).max(bounds.start);
         match asked.age {
-            None => Self { from_offset: by_count, from_timestamp: i64::MIN },
+            None => Self {
+                from_offset: by_count,
+                from_timestamp: i64::MIN,
+            },
             Some(age) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 let from_timestamp = now.saturating_sub(age).as_millis() as i64;
                 let from_offset = if last > 0 { by_count } else { bounds.start };
-                Self { from_offset, from_timestamp }
+                Self {
+                    from_offset,
+                    from_timestamp,
+                }
             }
         }
     }

@@ -8,11 +8,12 @@
 mod chain;
 mod engine;
 mod host;
+mod inflate;
 mod instance;
 mod look_back;
 mod output;
 
-pub(crate) use chain::Chain;
+pub(crate) use chain::{Chain, Transformed};
 pub(crate) use engine::Engine;
 
 use fluvio_protocol::link::ErrorCode;

@@ -30,7 +30,12 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(placement: Placement) -> Self {
-        Self { out: BytesMut::new(), placement, last: None, covered: None }
+        Self {
+            out: BytesMut::new(),
+            placement,
+            last: None,
+            covered: None,
+        }
     }
 
     /// Bytes so far.
@@ -45,7 +50,10 @@ impl Writer {
             self.covered = Some(header.base_offset);
         }
         let as_they_are = records.are_numbered() && records.list.len() as i64 <= header.offsets();
-        if self.placement == Placement::Positional || (as_they_are && !records.list.is_empty()) || !in_order(&records.list, header) {
+        if self.placement == Placement::Positional
+            || (as_they_are && !records.list.is_empty())
+            || !in_order(&records.list, header)
+        {
             self.whole(header, &payload[..records.end], records.list.len());
             return Ok(());
         }
@@ -67,13 +75,24 @@ impl Writer {
     fn whole(&mut self, header: &Header, payload: &[u8], count: usize) {
         if count > 0 {
             self.stretch_to(header.base_offset);
-            self.batch(header, header.base_offset, (count as i64).min(header.offsets()), payload);
+            self.batch(
+                header,
+                header.base_offset,
+                (count as i64).min(header.offsets()),
+                payload,
+            );
         }
     }
 
     fn batch(&mut self, header: &Header, base: i64, offsets: i64, payload: &[u8]) {
         self.last = Some((self.out.len(), base));
-        batch::encode(&mut self.out, base, delta(offsets), (header.first_timestamp, header.max_timestamp), payload);
+        batch::encode(
+            &mut self.out,
+            base,
+            delta(offsets),
+            (header.first_timestamp, header.max_timestamp),
+            payload,
+        );
         self.covered = Some(base + offsets);
     }
 
@@ -88,7 +107,13 @@ impl Writer {
             }
             _ => {
                 self.last = Some((self.out.len(), covered));
-                batch::encode(&mut self.out, covered, delta(offset - covered), (-1, -1), &[0; 4]);
+                batch::encode(
+                    &mut self.out,
+                    covered,
+                    delta(offset - covered),
+                    (-1, -1),
+                    &[0; 4],
+                );
             }
         }
         self.covered = Some(offset);
@@ -101,7 +126,9 @@ fn delta(offsets: i64) -> i32 {
 
 /// True if the deltas rise and lie inside the batch: then they say which records these are.
 fn in_order(records: &[Record<'_>], header: &Header) -> bool {
-    let rising = records.windows(2).all(|pair| pair[0].offset_delta < pair[1].offset_delta);
+    let rising = records
+        .windows(2)
+        .all(|pair| pair[0].offset_delta < pair[1].offset_delta);
     let inside = |record: &Record<'_>| (0..header.offsets()).contains(&record.offset_delta);
     rising && records.iter().all(inside)
 }
@@ -118,7 +145,13 @@ mod tests {
     fn payload(deltas: &[i64]) -> Vec<u8> {
         let mut payload = (deltas.len() as i32).to_be_bytes().to_vec();
         for &delta in deltas {
-            let empty = Record { attributes: 0, timestamp_delta: 0, offset_delta: -1, rest: &[0, 2, 65, 0], whole: &[] };
+            let empty = Record {
+                attributes: 0,
+                timestamp_delta: 0,
+                offset_delta: -1,
+                rest: &[0, 2, 65, 0],
+                whole: &[],
+            };
             record::put(&mut payload, &empty, delta);
         }
         payload
@@ -135,7 +168,10 @@ mod tests {
         let (mut offsets, mut next) = (Vec::new(), 0);
         for (at, header) in batch::walk(out) {
             Header::verify(&out[at..]).expect("checksum");
-            let count = Records::parse(&out[at + header.payload_start()..]).expect("records").list.len() as i64;
+            let count = Records::parse(&out[at + header.payload_start()..])
+                .expect("records")
+                .list
+                .len() as i64;
             offsets.extend(header.base_offset..header.base_offset + count);
             next = header.next_offset();
         }
@@ -161,14 +197,18 @@ mod tests {
     #[test]
     fn one_record_made_of_each_keeps_the_batch_as_it_is() {
         let mut writer = Writer::new(Placement::Exact);
-        writer.add(&header(0, 3), &payload(&[0, 1, 2])).expect("add");
+        writer
+            .add(&header(0, 3), &payload(&[0, 1, 2]))
+            .expect("add");
         assert_eq!(read(&writer.finish(3)), (vec![0, 1, 2], 3));
     }
 
     #[test]
     fn more_records_than_there_were_end_where_the_input_ended() {
         let mut writer = Writer::new(Placement::Positional);
-        writer.add(&header(0, 2), &payload(&[0, 0, 0, 0])).expect("add");
+        writer
+            .add(&header(0, 2), &payload(&[0, 0, 0, 0]))
+            .expect("add");
         writer.add(&header(2, 2), &payload(&[0])).expect("add");
         assert_eq!(read(&writer.finish(4)), (vec![0, 1, 2, 3, 2], 4));
     }

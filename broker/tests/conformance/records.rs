@@ -14,15 +14,25 @@ async fn records_come_back_in_order_with_key_offset_and_time() {
     let producer = producer(&client, "orders").await;
     let before = std::time::UNIX_EPOCH.elapsed().expect("time").as_millis() as i64;
     for id in 0..10 {
-        let sent = producer.send(format!("key-{id}"), format!("value-{id}")).await.expect("send");
-        assert_eq!(patient(sent.wait()).await.expect("acknowledged").offset(), id);
+        let sent = producer
+            .send(format!("key-{id}"), format!("value-{id}"))
+            .await
+            .expect("send");
+        assert_eq!(
+            patient(sent.wait()).await.expect("acknowledged").offset(),
+            id
+        );
     }
     let records = take(&client, consumer("orders").build().expect("config"), 10).await;
     assert_eq!(offsets(&records), (0..10).collect::<Vec<_>>());
     for (id, record) in records.iter().enumerate() {
         assert_eq!(record.key().expect("key"), format!("key-{id}").as_bytes());
         assert_eq!(record.value(), format!("value-{id}").as_bytes());
-        assert!(record.timestamp() >= before, "{} < {before}", record.timestamp());
+        assert!(
+            record.timestamp() >= before,
+            "{} < {before}",
+            record.timestamp()
+        );
     }
     broker.shutdown().await;
 }
@@ -32,7 +42,13 @@ async fn a_large_topic_is_read_without_loss_whatever_max_bytes_is() {
     let broker = start_temporary().await;
     create_topic(&broker, "large", 1).await;
     let client = client(&broker).await;
-    for compression in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+    for compression in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
         let producer = compressing_producer(&client, "large", compression).await;
         let filler = "x".repeat(40);
         send_all(&producer, (0..10_000).map(|id| format!("{id}-{filler}"))).await;
@@ -41,8 +57,15 @@ async fn a_large_topic_is_read_without_loss_whatever_max_bytes_is() {
         let mut config = consumer("large");
         config.max_bytes(max_bytes);
         let records = read_to_end(&client, config).await;
-        assert_eq!(offsets(&records), (0..50_000).collect::<Vec<_>>(), "max_bytes {max_bytes}");
-        assert!(values(&records).iter().enumerate().all(|(at, value)| value.starts_with(&format!("{}-", at % 10_000))));
+        assert_eq!(
+            offsets(&records),
+            (0..50_000).collect::<Vec<_>>(),
+            "max_bytes {max_bytes}"
+        );
+        assert!(values(&records)
+            .iter()
+            .enumerate()
+            .all(|(at, value)| value.starts_with(&format!("{}-", at % 10_000))));
     }
     broker.shutdown().await;
 }
@@ -53,12 +76,22 @@ async fn records_of_megabytes_pass() {
     create_topic(&broker, "large", 1).await;
     let client = client(&broker).await;
     let producer = producer(&client, "large").await;
-    let sent: Vec<Vec<u8>> = (1..=5).map(|mib| vec![mib as u8; mib * 2 * 1024 * 1024]).collect();
+    let sent: Vec<Vec<u8>> = (1..=5)
+        .map(|mib| vec![mib as u8; mib * 2 * 1024 * 1024])
+        .collect();
     for value in &sent {
         send_all(&producer, [value.clone()]).await;
     }
-    let records = take(&client, consumer("large").build().expect("config"), sent.len()).await;
-    assert!(records.iter().zip(&sent).all(|(record, sent)| record.value() == sent.as_slice()));
+    let records = take(
+        &client,
+        consumer("large").build().expect("config"),
+        sent.len(),
+    )
+    .await;
+    assert!(records
+        .iter()
+        .zip(&sent)
+        .all(|(record, sent)| record.value() == sent.as_slice()));
     broker.shutdown().await;
 }
 
@@ -69,8 +102,15 @@ async fn a_stream_goes_on_while_others_produce() {
     let reader = client(&broker).await;
     let mut streams = Vec::new();
     for isolation in [Isolation::ReadUncommitted, Isolation::ReadCommitted] {
-        let config = consumer("orders").isolation(isolation).build().expect("config");
-        streams.push(patient(reader.consumer_with_config(config)).await.expect("consumer"));
+        let config = consumer("orders")
+            .isolation(isolation)
+            .build()
+            .expect("config");
+        streams.push(
+            patient(reader.consumer_with_config(config))
+                .await
+                .expect("consumer"),
+        );
     }
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..4 {
@@ -78,7 +118,11 @@ async fn a_stream_goes_on_while_others_produce() {
         tasks.spawn(async move {
             let producer = producer(&client, "orders").await;
             for chunk in 0..10 {
-                send_all(&producer, (0..50).map(|id| format!("{writer}:{}", chunk * 50 + id))).await;
+                send_all(
+                    &producer,
+                    (0..50).map(|id| format!("{writer}:{}", chunk * 50 + id)),
+                )
+                .await;
             }
         });
     }
@@ -86,8 +130,16 @@ async fn a_stream_goes_on_while_others_produce() {
         let records = next(stream, 2000).await;
         assert_eq!(offsets(&records), (0..2000).collect::<Vec<_>>());
         for writer in 0..4 {
-            let own: Vec<String> = values(&records).into_iter().filter(|value| value.starts_with(&format!("{writer}:"))).collect();
-            assert_eq!(own, (0..500).map(|id| format!("{writer}:{id}")).collect::<Vec<_>>());
+            let own: Vec<String> = values(&records)
+                .into_iter()
+                .filter(|value| value.starts_with(&format!("{writer}:")))
+                .collect();
+            assert_eq!(
+                own,
+                (0..500)
+                    .map(|id| format!("{writer}:{id}"))
+                    .collect::<Vec<_>>()
+            );
         }
     }
     while let Some(done) = tasks.join_next().await {
@@ -104,7 +156,12 @@ async fn each_partition_counts_for_itself() {
     let producer = producer(&client, "spread").await;
     let mut sent = Vec::new();
     for id in 0..300 {
-        sent.push(producer.send(RecordKey::NULL, format!("{id}")).await.expect("send"));
+        sent.push(
+            producer
+                .send(RecordKey::NULL, format!("{id}"))
+                .await
+                .expect("send"),
+        );
     }
     producer.flush().await.expect("flush");
     let mut counts = [0i64; 3];
@@ -115,9 +172,16 @@ async fn each_partition_counts_for_itself() {
     let mut all = Vec::new();
     for partition in 0..3u32 {
         let mut config = ConsumerConfigExtBuilder::default();
-        config.topic("spread").partition(partition).offset_start(Offset::beginning()).retry_mode(fluvio::consumer::RetryMode::Disabled);
+        config
+            .topic("spread")
+            .partition(partition)
+            .offset_start(Offset::beginning())
+            .retry_mode(fluvio::consumer::RetryMode::Disabled);
         let records = read_to_end(&client, config).await;
-        assert_eq!(offsets(&records), (0..counts[partition as usize]).collect::<Vec<_>>());
+        assert_eq!(
+            offsets(&records),
+            (0..counts[partition as usize]).collect::<Vec<_>>()
+        );
         all.extend(values(&records));
     }
     all.sort_by_key(|value| value.parse::<u32>().expect("number"));
@@ -137,15 +201,32 @@ async fn streams_start_where_they_are_told_to() {
         (Offset::from_beginning(5), 5),
         (Offset::from_end(10), 90),
     ] {
-        let config = consumer("orders").offset_start(start).build().expect("config");
+        let config = consumer("orders")
+            .offset_start(start)
+            .build()
+            .expect("config");
         let records = take(&client, config, 100 - first).await;
         assert_eq!(records[0].offset, first as i64);
         assert_eq!(records.len(), 100 - first);
     }
-    let config = consumer("orders").offset_start(Offset::absolute(500).expect("offset")).build().expect("config");
-    let mut stream = patient(client.consumer_with_config(config)).await.expect("consumer");
-    let error = patient(stream.next()).await.expect("an item").err().expect("beyond the end");
-    assert!(error.to_string().contains("start offset: 500 is greater than leo: 100"), "{error}");
+    let config = consumer("orders")
+        .offset_start(Offset::absolute(500).expect("offset"))
+        .build()
+        .expect("config");
+    let mut stream = patient(client.consumer_with_config(config))
+        .await
+        .expect("consumer");
+    let error = patient(stream.next())
+        .await
+        .expect("an item")
+        .err()
+        .expect("beyond the end");
+    assert!(
+        error
+            .to_string()
+            .contains("start offset: 500 is greater than leo: 100"),
+        "{error}"
+    );
     broker.shutdown().await;
 }
 
@@ -157,10 +238,20 @@ async fn a_deleted_topic_ends_its_streams_and_a_new_one_starts_empty() {
     let producer = producer(&reader, "orders").await;
     send_all(&producer, ["old"]).await;
     let config = consumer("orders").build().expect("config");
-    let mut stream = patient(reader.consumer_with_config(config)).await.expect("consumer");
+    let mut stream = patient(reader.consumer_with_config(config))
+        .await
+        .expect("consumer");
     next(&mut stream, 1).await;
-    admin(&broker).await.delete::<fluvio::metadata::topic::TopicSpec>("orders").await.expect("delete");
-    let error = patient(stream.next()).await.expect("an item").err().expect("deleted");
+    admin(&broker)
+        .await
+        .delete::<fluvio::metadata::topic::TopicSpec>("orders")
+        .await
+        .expect("delete");
+    let error = patient(stream.next())
+        .await
+        .expect("an item")
+        .err()
+        .expect("deleted");
     assert!(error.to_string().contains("deleted"), "{error}");
     create_topic(&broker, "orders", 1).await;
     let again = client(&broker).await;

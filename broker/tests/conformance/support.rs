@@ -3,9 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fluvio::consumer::{ConsumerConfigExt, ConsumerConfigExtBuilder, ConsumerStream, Record, RetryMode};
+use fluvio::consumer::{
+    ConsumerConfigExt, ConsumerConfigExtBuilder, ConsumerStream, Record, RetryMode,
+};
 use fluvio::metadata::topic::TopicSpec;
-use fluvio::{Compression, Fluvio, FluvioAdmin, FluvioClusterConfig, Offset, RecordKey, TopicProducerConfigBuilder, TopicProducerPool};
+use fluvio::{
+    Compression, Fluvio, FluvioAdmin, FluvioClusterConfig, Offset, RecordKey,
+    TopicProducerConfigBuilder, TopicProducerPool,
+};
 use futures_util::StreamExt;
 use millrace_broker::{Broker, Config, Handle, Storage};
 
@@ -13,11 +18,15 @@ use millrace_broker::{Broker, Config, Handle, Storage};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn start(dir: &Path) -> Handle {
-    Broker::open(Config::on_loopback(Storage::Directory(dir.to_owned()))).await.expect("broker opens")
+    Broker::open(Config::on_loopback(Storage::Directory(dir.to_owned())))
+        .await
+        .expect("broker opens")
 }
 
 pub(crate) async fn start_temporary() -> Handle {
-    Broker::open(Config::on_loopback(Storage::Temporary)).await.expect("broker opens")
+    Broker::open(Config::on_loopback(Storage::Temporary))
+        .await
+        .expect("broker opens")
 }
 
 pub(crate) fn cluster(broker: &Handle) -> FluvioClusterConfig {
@@ -25,23 +34,33 @@ pub(crate) fn cluster(broker: &Handle) -> FluvioClusterConfig {
 }
 
 pub(crate) async fn client(broker: &Handle) -> Fluvio {
-    patient(Fluvio::connect_with_config(&cluster(broker))).await.expect("client connects")
+    patient(Fluvio::connect_with_config(&cluster(broker)))
+        .await
+        .expect("client connects")
 }
 
 pub(crate) async fn admin(broker: &Handle) -> FluvioAdmin {
-    patient(FluvioAdmin::connect_with_config(&cluster(broker))).await.expect("admin connects")
+    patient(FluvioAdmin::connect_with_config(&cluster(broker)))
+        .await
+        .expect("admin connects")
 }
 
 pub(crate) async fn create_topic(broker: &Handle, name: &str, partitions: u32) {
     let spec = TopicSpec::new_computed(partitions, 1, None);
-    patient(admin(broker).await.create(name.to_owned(), false, spec)).await.expect("topic is created");
+    patient(admin(broker).await.create(name.to_owned(), false, spec))
+        .await
+        .expect("topic is created");
 }
 
 pub(crate) async fn producer(client: &Fluvio, topic: &str) -> TopicProducerPool {
     compressing_producer(client, topic, Compression::None).await
 }
 
-pub(crate) async fn compressing_producer(client: &Fluvio, topic: &str, compression: Compression) -> TopicProducerPool {
+pub(crate) async fn compressing_producer(
+    client: &Fluvio,
+    topic: &str,
+    compression: Compression,
+) -> TopicProducerPool {
     let config = TopicProducerConfigBuilder::default()
         .linger(Duration::from_millis(5))
         .batch_size(64 * 1024)
@@ -49,14 +68,23 @@ pub(crate) async fn compressing_producer(client: &Fluvio, topic: &str, compressi
         .compression(compression)
         .build()
         .expect("producer config");
-    patient(client.topic_producer_with_config(topic, config)).await.expect("producer")
+    patient(client.topic_producer_with_config(topic, config))
+        .await
+        .expect("producer")
 }
 
 /// Sends values and waits for every acknowledgement; the offsets they got.
-pub(crate) async fn send_all<V: Into<fluvio::dataplane::record::RecordData>>(producer: &TopicProducerPool, values: impl IntoIterator<Item = V>) -> Vec<i64> {
+pub(crate) async fn send_all<V: Into<fluvio::dataplane::record::RecordData>>(
+    producer: &TopicProducerPool,
+    values: impl IntoIterator<Item = V>,
+) -> Vec<i64> {
     let mut outputs = Vec::new();
     for value in values {
-        outputs.push(patient(producer.send(RecordKey::NULL, value)).await.expect("send"));
+        outputs.push(
+            patient(producer.send(RecordKey::NULL, value))
+                .await
+                .expect("send"),
+        );
     }
     patient(producer.flush()).await.expect("flush");
     let mut offsets = Vec::new();
@@ -68,13 +96,19 @@ pub(crate) async fn send_all<V: Into<fluvio::dataplane::record::RecordData>>(pro
 
 pub(crate) fn consumer(topic: &str) -> ConsumerConfigExtBuilder {
     let mut config = ConsumerConfigExtBuilder::default();
-    config.topic(topic).partition(0).offset_start(Offset::beginning()).retry_mode(RetryMode::Disabled);
+    config
+        .topic(topic)
+        .partition(0)
+        .offset_start(Offset::beginning())
+        .retry_mode(RetryMode::Disabled);
     config
 }
 
 /// The next `count` records of a stream.
 pub(crate) async fn take(client: &Fluvio, config: ConsumerConfigExt, count: usize) -> Vec<Record> {
-    let mut stream = patient(client.consumer_with_config(config)).await.expect("consumer");
+    let mut stream = patient(client.consumer_with_config(config))
+        .await
+        .expect("consumer");
     next(&mut stream, count).await
 }
 
@@ -84,22 +118,39 @@ where
 {
     let mut records = Vec::with_capacity(count);
     while records.len() < count {
-        let record = patient(stream.next()).await.expect("the stream goes on").expect("a record");
+        let record = patient(stream.next())
+            .await
+            .expect("the stream goes on")
+            .expect("a record");
         records.push(record);
     }
     records
 }
 
 /// Everything up to the present end.
-pub(crate) async fn read_to_end(client: &Fluvio, mut config: ConsumerConfigExtBuilder) -> Vec<Record> {
-    let config = config.disable_continuous(true).build().expect("consumer config");
-    let stream = patient(client.consumer_with_config(config)).await.expect("consumer");
+pub(crate) async fn read_to_end(
+    client: &Fluvio,
+    mut config: ConsumerConfigExtBuilder,
+) -> Vec<Record> {
+    let config = config
+        .disable_continuous(true)
+        .build()
+        .expect("consumer config");
+    let stream = patient(client.consumer_with_config(config))
+        .await
+        .expect("consumer");
     let records: Vec<_> = patient(stream.collect()).await;
-    records.into_iter().map(|record| record.expect("a record")).collect()
+    records
+        .into_iter()
+        .map(|record| record.expect("a record"))
+        .collect()
 }
 
 pub(crate) fn values(records: &[Record]) -> Vec<String> {
-    records.iter().map(|record| String::from_utf8_lossy(record.value()).into_owned()).collect()
+    records
+        .iter()
+        .map(|record| String::from_utf8_lossy(record.value()).into_owned())
+        .collect()
 }
 
 pub(crate) fn offsets(records: &[Record]) -> Vec<i64> {
@@ -107,5 +158,7 @@ pub(crate) fn offsets(records: &[Record]) -> Vec<i64> {
 }
 
 pub(crate) async fn patient<T>(future: impl std::future::Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
 }
