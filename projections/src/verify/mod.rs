@@ -26,7 +26,7 @@ mod tables;
 use std::time::Duration;
 
 use millrace_events::Lsn;
-use sqlx::{Executor, MySqlConnection};
+use sqlx::{Connection, Executor, MySqlConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
@@ -141,6 +141,7 @@ async fn run(config: &Config) -> Result<Report, Error> {
         let subject = tables::compare(config, &mut postgres, &mut mysql, table).await?;
         report.tables.push(subject);
     }
+    let _ = postgres.close().await;
     for mart in config.marts.iter() {
         match marts::compare(config, &mut mysql, &mut other, mart).await? {
             Some(subject) => report.marts.push(subject),
