@@ -20,6 +20,8 @@ use crate::{Config, Error};
 
 /// Above the segment size of our topics, so that no server cuts a batch in two.
 const FETCH_BYTES_MAX: i32 = 32 * 1024 * 1024;
+/// A server that has a record sends it at once; one that has not waits for it to be written.
+const ANCHOR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A record as it stands in the topic or comes out of the SmartModule.
 struct Record {
@@ -140,19 +142,30 @@ pub(crate) async fn originals(
     Ok(found)
 }
 
-/// The anchor of the record at `offset`; nothing if retention removed it.
+/// The anchor of the record at `offset`, which was read before; nothing if retention removed it.
+/// If it is not there although it is older than `next_offset`, the topic is another one.
 pub(crate) async fn anchor(
     fluvio: &Fluvio,
     topic: &str,
     offset: i64,
+    next_offset: i64,
 ) -> Result<Option<Anchor>, SessionError> {
     let mut records = records(fluvio, topic, Some(offset), Vec::new()).await?;
-    Ok(match next_raw(&mut records).await? {
-        Raw::Record(record) if record.offset == offset => {
-            Some(Anchor::of(offset, record.timestamp_ms, &record.value))
+    let Ok(record) = timeout(ANCHOR_TIMEOUT, records.next()).await else {
+        let topic = topic.to_owned();
+        return Err(SessionError::Suspicious(Error::TopicRecreated {
+            topic,
+            next_offset,
+        }));
+    };
+    match record {
+        Some(Ok(record)) if record.offset == offset => {
+            Ok(Some(Anchor::of(offset, record.timestamp_ms, &record.value)))
         }
-        _ => None,
-    })
+        Some(Ok(_) | Err(ErrorCode::OffsetEvicted { .. })) => Ok(None),
+        Some(Err(code)) => Err(failure(code, topic, Some(next_offset))),
+        None => Err(SessionError::Fluvio("the stream ended".to_owned())),
+    }
 }
 
 enum Raw {

@@ -1,13 +1,15 @@
 //! One attempt: from connecting to the first failure.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use fluvio::Fluvio;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
-use tokio::time::{timeout, Instant};
+use tokio::time::{sleep, timeout, Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::batch::{Batch, Event};
 use crate::dead_letter::DeadLetters;
@@ -18,8 +20,10 @@ use crate::status::{Board, State};
 use crate::users::{self, Stored};
 use crate::{topic, Config, Error};
 
-/// How long to wait for an event before looking after the status.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for an event before looking after the anchor.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the end of the topic is asked for.
+const END_PERIOD: Duration = Duration::from_secs(2);
 /// Connecting to Postgres, and each statement there.
 const POSTGRES_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often the anchor follows the position. Each time costs reading one record.
@@ -39,12 +43,8 @@ pub(crate) async fn run(config: &Config, board: &Board) -> Result<(), SessionErr
         if !events.is_empty() {
             session.store(&events).await?;
         }
-        if session.anchored_at.elapsed() > ANCHOR_PERIOD {
+        if session.is_anchor_due() {
             session.drop_anchor().await?;
-        }
-        if events.len() < events_max {
-            let end = topic::end(&session.fluvio, &config.topic).await?;
-            board.update(|status| status.end_offset = end.max(status.next_offset));
         }
     }
 }
@@ -53,11 +53,12 @@ struct Session<'a> {
     config: &'a Config,
     board: &'a Board,
     postgres: PgConnection,
-    fluvio: Fluvio,
+    fluvio: Arc<Fluvio>,
     reader: Reader,
     dead_letters: DeadLetters,
     next_offset: Option<i64>,
-    anchored_at: Instant,
+    anchored_at: Option<Instant>,
+    _end_watch: AbortOnDropHandle<()>,
 }
 
 impl<'a> Session<'a> {
@@ -65,7 +66,7 @@ impl<'a> Session<'a> {
         let mut postgres = connect(config).await?;
         position::prepare(&mut postgres).await?;
         let stored = position::load(&mut postgres, &config.topic).await?;
-        let fluvio = topic::connect(&config.endpoint).await?;
+        let fluvio = Arc::new(topic::connect(&config.endpoint).await?);
         topic::prepare(&fluvio, config).await?;
         let next_offset = stored.as_ref().map(|position| position.next_offset);
         let reader = Reader::open(&fluvio, config, next_offset).await?;
@@ -73,11 +74,12 @@ impl<'a> Session<'a> {
             config,
             board,
             postgres,
-            fluvio,
+            fluvio: fluvio.clone(),
             reader,
             dead_letters: DeadLetters::new(),
             next_offset,
-            anchored_at: Instant::now(),
+            anchored_at: None,
+            _end_watch: watch_end(fluvio, config.topic.clone(), board.clone()),
         };
         if let Some(position) = stored {
             session.check_anchor(&position).await?;
@@ -87,32 +89,38 @@ impl<'a> Session<'a> {
     }
 
     /// The topic must still hold what was read from it.
-    async fn check_anchor(&self, position: &Position) -> Result<(), SessionError> {
+    async fn check_anchor(&mut self, position: &Position) -> Result<(), SessionError> {
         let Some(stored) = &position.anchor else {
             return Ok(());
         };
         let topic = &self.config.topic;
-        match reader::anchor(&self.fluvio, topic, stored.offset).await? {
-            Some(found) if &found != stored => Err(Error::TopicRecreated {
-                topic: topic.clone(),
-                next_offset: position.next_offset,
+        let next_offset = position.next_offset;
+        match reader::anchor(&self.fluvio, topic, stored.offset, next_offset).await? {
+            Some(found) if &found != stored => {
+                let topic = topic.clone();
+                Err(Error::TopicRecreated { topic, next_offset }.into())
             }
-            .into()),
             _ => Ok(()),
         }
     }
 
+    /// At once after the first events of a topic, then now and then.
+    fn is_anchor_due(&self) -> bool {
+        self.next_offset.is_some()
+            && self
+                .anchored_at
+                .is_none_or(|at| at.elapsed() > ANCHOR_PERIOD)
+    }
+
     /// Remembers the last record that was stored.
     async fn drop_anchor(&mut self) -> Result<(), SessionError> {
-        self.anchored_at = Instant::now();
-        let Some(last) = self.next_offset.and_then(|next| next.checked_sub(1)) else {
+        self.anchored_at = Some(Instant::now());
+        let Some(next) = self.next_offset.filter(|next| *next > 0) else {
             return Ok(());
         };
         let topic = &self.config.topic;
-        if last >= 0 {
-            if let Some(anchor) = reader::anchor(&self.fluvio, topic, last).await? {
-                position::drop_anchor(&mut self.postgres, topic, &anchor).await?;
-            }
+        if let Some(anchor) = reader::anchor(&self.fluvio, topic, next - 1, next).await? {
+            position::drop_anchor(&mut self.postgres, topic, &anchor).await?;
         }
         Ok(())
     }
@@ -143,7 +151,7 @@ impl<'a> Session<'a> {
         self.next_offset = Some(next);
         self.board.update(|status| {
             status.next_offset = Some(next);
-            status.end_offset = status.end_offset.max(Some(next));
+            status.end_offset = status.end_offset.map(|end| end.max(next));
             status.events += batch.events as u64;
             status.rows_changed += rows_changed;
             status.rejected += rejected;
@@ -151,6 +159,19 @@ impl<'a> Session<'a> {
         });
         Ok(())
     }
+}
+
+/// Looks after the end of the topic, for the status only: a failure just leaves it unknown.
+fn watch_end(fluvio: Arc<Fluvio>, topic: String, board: Board) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let end = topic::end(&fluvio, &topic).await.ok().flatten();
+            board.update(|status| {
+                status.end_offset = end.map(|end| end.max(status.next_offset.unwrap_or(0)))
+            });
+            sleep(END_PERIOD).await;
+        }
+    }))
 }
 
 /// Statements end by themselves, and so does a transaction whose ingest is gone without a word.
