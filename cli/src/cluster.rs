@@ -7,8 +7,9 @@ use anyhow::{bail, Context};
 use fluvio::config::FluvioClusterConfig;
 use fluvio::metadata::customspu::CustomSpuSpec;
 use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
-use fluvio::metadata::spu::{Endpoint, IngressAddr, IngressPort, SpuSpec};
+use fluvio::metadata::spu::SpuSpec;
 use fluvio::FluvioAdmin;
+use fluvio_controlplane_metadata::spu::{Endpoint, IngressAddr, IngressPort};
 use tokio::time::{sleep, Instant};
 
 /// Name and WebAssembly of each SmartModule, from `smartmodules/`.

@@ -1,3 +1,21 @@
-//! The parts of the `millrace` program.
+//! The command line of millrace: settings, wiring of the services, and private servers for `up`.
+//!
+//! A library so that the end-to-end tests use the same servers and settings; the binary is a shim.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod args;
+pub mod cluster;
+mod commands;
+mod control;
+pub mod endpoints;
 pub mod servers;
+pub mod services;
+pub mod settings;
+mod status;
+mod terminal;
+mod up;
+mod verify;
+mod wait_for;
+
+pub use commands::run;

@@ -13,6 +13,7 @@ pub struct Terminal {
     start: Instant,
     live: bool,
     bar_open: bool,
+    block_lines: usize,
     last_line: Option<Instant>,
 }
 
@@ -23,6 +24,7 @@ impl Terminal {
             start: Instant::now(),
             live: std::io::stderr().is_terminal(),
             bar_open: false,
+            block_lines: 0,
             last_line: None,
         }
     }
@@ -56,7 +58,27 @@ impl Terminal {
         self.write(&if self.live { format!("\r\x1b[K{line}") } else { format!("{line}\n") });
     }
 
+    /// True if a person watches: then blocks are redrawn in place.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Prints lines, over those of the last block where there is a terminal.
+    pub fn block(&mut self, text: &str) {
+        self.erase_bar();
+        let up = match std::mem::replace(&mut self.block_lines, text.lines().count()) {
+            lines if self.live && lines > 0 => format!("\x1b[{lines}A\x1b[J"),
+            _ => String::new(),
+        };
+        self.write(&format!("{up}{text}"));
+    }
+
     fn close_bar(&mut self) {
+        self.block_lines = 0;
+        self.erase_bar();
+    }
+
+    fn erase_bar(&mut self) {
         if std::mem::take(&mut self.bar_open) {
             self.write("\r\x1b[K");
         }

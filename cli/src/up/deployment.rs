@@ -112,15 +112,15 @@ impl Deployment {
     pub async fn stop(self) -> anyhow::Result<()> {
         let broker = async {
             match self.broker {
-                Some(broker) => broker.shutdown().await.context("the broker did not stop cleanly"),
-                None => Ok(()),
+                Some(broker) => broker.shutdown().await,
+                None => {}
             }
         };
-        let (postgres, mysql, broker) =
+        let (postgres, mysql, ()) =
             tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
         postgres?;
         mysql?;
-        broker
+        Ok(())
     }
 }
 
@@ -207,6 +207,7 @@ fn mysql_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<MySqlOp
         user: settings.text("MYSQL_USER").to_owned(),
         password: settings.text("MYSQL_PASSWORD").to_owned(),
         all_rights: false,
+        arguments: Vec::new(),
         binary: path(settings.text("MILLRACE_MYSQL_BIN")),
     })
 }

@@ -29,10 +29,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
-use log::{FluvioLog, Log, SmartModule};
+use log::{FluvioLog, Log};
 use status::Shared;
 
 pub use error::Error;
+pub use log::SmartModule;
 pub use status::{Handle, HoldError, HoldId, HoldStatus, SnapshotProgress, State, Status, WaitError};
 
 /// How often the end of the log is asked for.

@@ -1,0 +1,181 @@
+//! From settings to the configuration of each service.
+
+use std::time::Duration;
+
+use anyhow::{bail, Context};
+use millrace_postgres_cdc as capture;
+use millrace_projections::engine;
+use millrace_projections::marts::Marts;
+use millrace_projections::verify;
+use millrace_shop_generator::{plan, shop, trade, user_events, SchemaName};
+use millrace_users_data as ingest;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::endpoints::Endpoints;
+use crate::settings::Settings;
+
+const DAY: u64 = 24 * 60 * 60;
+
+fn retention(settings: &Settings) -> anyhow::Result<Duration> {
+    Ok(Duration::from_secs(settings.number("MILLRACE_RETENTION_DAYS")? * DAY))
+}
+
+fn schema(settings: &Settings) -> anyhow::Result<SchemaName> {
+    let name = settings.text("POSTGRES_SCHEMA");
+    name.parse().with_context(|| format!("POSTGRES_SCHEMA = {name:?}"))
+}
+
+/// Capture of the shop's tables.
+pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<capture::Config> {
+    Ok(capture::Config {
+        publication: settings.text("MILLRACE_PUBLICATION").to_owned(),
+        slot: settings.text("MILLRACE_SLOT").to_owned(),
+        topic_changes: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
+        topic_snapshot_prefix: settings.text("MILLRACE_TOPIC_SNAPSHOT").to_owned(),
+        retention: retention(settings)?,
+        ..capture::Config::new(
+            &endpoints.postgres,
+            &endpoints.fluvio,
+            settings.text("POSTGRES_SCHEMA"),
+            shop::TABLES,
+        )
+    })
+}
+
+/// The projector: replica and shop marts.
+pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<engine::Config> {
+    Ok(engine::Config {
+        mysql_url: endpoints.mysql.clone(),
+        fluvio: endpoints.fluvio.clone(),
+        changes_topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
+        smartmodule: Some(engine::SmartModule {
+            name: "columns".to_owned(),
+            params: [("plan".to_owned(), columns_plan(settings)?)].into(),
+        }),
+        marts: Marts::shop(),
+        limits: engine::Limits::default(),
+        hooks: engine::Hooks::default(),
+    })
+}
+
+/// The plan in the settings, or every column of the shop's tables and nothing else.
+fn columns_plan(settings: &Settings) -> anyhow::Result<String> {
+    let given = settings.text("MILLRACE_COLUMNS");
+    if given.is_empty() {
+        let all = shop::TABLES.map(|table| (table.to_owned(), "*".into()));
+        return Ok(serde_json::Value::Object(all.into_iter().collect()).to_string());
+    }
+    let _: serde_json::Map<String, serde_json::Value> = serde_json::from_str(given)
+        .context("MILLRACE_COLUMNS is not a JSON object of tables")?;
+    Ok(given.to_owned())
+}
+
+/// Ingest of incoming users.
+pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<ingest::Config> {
+    let bytes_max = settings.number("MILLRACE_USER_EVENT_BYTES_MAX")?;
+    Ok(ingest::Config {
+        endpoint: endpoints.fluvio.clone(),
+        postgres_url: endpoints.postgres.clone(),
+        schema: settings.text("POSTGRES_SCHEMA").to_owned(),
+        topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
+        rejected_topic: settings.text("MILLRACE_TOPIC_REJECTED").to_owned(),
+        retention: retention(settings)?,
+        smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
+        ..ingest::Config::default()
+    })
+}
+
+/// The shop at its start.
+pub fn shop(settings: &Settings) -> anyhow::Result<(SchemaName, plan::Config)> {
+    let count = |name| -> anyhow::Result<usize> { Ok(usize::try_from(settings.number(name)?)?) };
+    let counts = plan::Counts {
+        users: count("MILLRACE_USERS")?,
+        products: count("MILLRACE_PRODUCTS")?,
+        orders: count("MILLRACE_ORDERS")?,
+        reviews: count("MILLRACE_REVIEWS")?,
+        loyalty_points: count("MILLRACE_LOYALTY_ROWS")?,
+    };
+    let config = plan::Config {
+        seed: settings.number("MILLRACE_SEED")?,
+        counts,
+        ..plan::Config::default()
+    };
+    Ok((schema(settings)?, config))
+}
+
+/// The shop's live trade.
+pub fn trade(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<trade::Config> {
+    Ok(trade::Config {
+        database_url: endpoints.postgres.clone(),
+        schema: schema(settings)?,
+        seed: settings.number("MILLRACE_SEED")?,
+        transactions_per_second: settings.parse("MILLRACE_TRADES_PER_SECOND", "a number")?,
+        ..trade::Config::default()
+    })
+}
+
+/// The stream of incoming users.
+pub fn user_events(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<user_events::Config> {
+    Ok(user_events::Config {
+        endpoint: endpoints.fluvio.clone(),
+        topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
+        retention: retention(settings)?,
+        period: Duration::from_millis(settings.number("MILLRACE_USER_EVENT_PERIOD_MS")?),
+        seed: settings.number("MILLRACE_SEED")?,
+    })
+}
+
+/// A control API that listens and has not been started.
+pub struct Control {
+    server: millrace_projections::control::Server,
+    handle: engine::Handle,
+    token: String,
+}
+
+impl Control {
+    /// Serves until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        Ok(self.server.run(self.handle, &self.token, shutdown).await?)
+    }
+}
+
+/// The projector's control API, listening.
+pub async fn control(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    handle: engine::Handle,
+) -> anyhow::Result<Control> {
+    let host = settings.text("MILLRACE_CONTROL_HOST");
+    let port = settings.port("MILLRACE_CONTROL_PORT")?;
+    let address = tokio::net::lookup_host((host, port))
+        .await
+        .with_context(|| format!("MILLRACE_CONTROL_HOST = {host:?}"))?
+        .next()
+        .with_context(|| format!("MILLRACE_CONTROL_HOST = {host:?} has no address"))?;
+    if endpoints.control_token.is_empty() {
+        bail!("MILLRACE_CONTROL_TOKEN is empty; set one, so that only its owners can hold the projector");
+    }
+    Ok(Control {
+        server: millrace_projections::control::Server::bind(address).await?,
+        handle,
+        token: endpoints.control_token.clone(),
+    })
+}
+
+/// The comparison of both sides.
+pub fn verify(settings: &Settings, endpoints: &Endpoints) -> verify::Config {
+    verify::Config {
+        postgres_url: endpoints.postgres.clone(),
+        mysql_url: endpoints.mysql.clone(),
+        schema: settings.text("POSTGRES_SCHEMA").to_owned(),
+        tables: Vec::new(),
+        marts: Marts::shop(),
+        control_url: endpoints.control.clone(),
+        control_token: endpoints.control_token.clone(),
+        hold_timeout: Duration::from_secs(30),
+        slot_timeout: Duration::from_secs(30),
+        catch_up_timeout: Duration::from_secs(60),
+        differences_max: 20,
+    }
+}

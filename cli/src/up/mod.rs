@@ -1,0 +1,157 @@
+//! `millrace up`: every service in one process, on private servers in a data directory.
+
+mod deployment;
+mod once;
+mod services;
+mod summary;
+
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{bail, Context};
+use tokio_util::sync::CancellationToken;
+
+use crate::args;
+use crate::cluster;
+use crate::endpoints::Endpoints;
+use crate::settings::Settings;
+use crate::terminal::Terminal;
+
+pub use deployment::{is_reachable, open_broker, Deployment};
+pub use services::Services;
+
+/// Redrawn that often on a terminal, and printed that often into a file.
+const SUMMARY_PERIOD: Duration = Duration::from_secs(1);
+const SUMMARY_PERIOD_IN_FILE: Duration = Duration::from_secs(10);
+
+/// Runs until Ctrl-C, or with `--once` until the answer is known.
+pub async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Result<ExitCode> {
+    let mut terminal = Terminal::new();
+    std::fs::create_dir_all(&args.data_dir)
+        .with_context(|| format!("cannot create {}", args.data_dir.display()))?;
+    let _lock = lock(&args.data_dir)?;
+    if args.free_ports {
+        deployment::choose_ports(&mut settings, &args.data_dir)?;
+    }
+    warn_of_default_passwords(&settings, &mut terminal);
+    let shutdown = shutdown_on_signal()?;
+    let cluster = args.fluvio.as_deref();
+    let mut deployment =
+        Deployment::start(&settings, &args.data_dir, cluster, &mut terminal).await?;
+    let mut services = Services::new(&shutdown);
+    let outcome = serve(args, &settings, &mut deployment, &mut services, &mut terminal).await;
+    // What is said of a service that failed matters more than how the rest stopped.
+    Endpoints::remove(&args.data_dir);
+    terminal.step("stopping");
+    services.stop().await;
+    let stopped = deployment.stop().await;
+    let code = outcome?;
+    stopped?;
+    terminal.step("stopped; the next start resumes here");
+    Ok(code)
+}
+
+async fn serve(
+    args: &args::Up,
+    settings: &Settings,
+    deployment: &mut Deployment,
+    services: &mut Services,
+    terminal: &mut Terminal,
+) -> anyhow::Result<ExitCode> {
+    let admin = cluster::connect(&deployment.endpoints.fluvio).await?;
+    cluster::wait_for_spu(&admin).await?;
+    cluster::register_smartmodules(&admin).await?;
+    services::prepare_shop(args.demo, settings, &deployment.endpoints, terminal).await?;
+    services.start_pipeline(settings, &deployment.endpoints).await?;
+    deployment.endpoints.write(&args.data_dir)?;
+    if !services.wait_until_live(terminal).await? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    terminal.step("caught up: the marts move with the shop");
+    eprint!("\n{}\n", summary::services(settings, deployment));
+    if args.demo {
+        services.start_trading(settings, &deployment.endpoints)?;
+    }
+    if args.once {
+        return once::run(settings, deployment, services, terminal).await;
+    }
+    watch(settings, deployment, services, terminal).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows lag and marts until Ctrl-C, a server's end, or a service's failure.
+async fn watch(
+    settings: &Settings,
+    deployment: &mut Deployment,
+    services: &mut Services,
+    terminal: &mut Terminal,
+) -> anyhow::Result<()> {
+    let period = if terminal.is_live() { SUMMARY_PERIOD } else { SUMMARY_PERIOD_IN_FILE };
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut summary = summary::Live::new(settings, &deployment.endpoints)?;
+    loop {
+        tokio::select! {
+            ended = services.ended() => return ended,
+            _ = tick.tick() => {}
+        }
+        deployment.check_alive()?;
+        let text = summary.draw(services).await;
+        terminal.block(&text);
+    }
+}
+
+/// Never two processes on one data directory.
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    let path = data_dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => bail!(
+            "another millrace runs on {}; stop it, or choose another --data-dir",
+            data_dir.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+fn warn_of_default_passwords(settings: &Settings, terminal: &mut Terminal) {
+    let names = settings.default_passwords();
+    if is_reachable(settings) && !names.is_empty() {
+        terminal.step(format!(
+            "WARNING: reachable from other machines with the passwords of the demo; change {}",
+            names.join(", ")
+        ));
+    }
+}
+
+/// Cancelled by Ctrl-C or SIGTERM. A second one ends the process at once.
+pub fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{signal, SignalKind};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        for attempt in 1.. {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if attempt > 1 {
+                std::process::exit(130);
+            }
+            cancel.cancel();
+        }
+    });
+    Ok(token)
+}

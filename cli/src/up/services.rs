@@ -1,0 +1,225 @@
+//! The services of a deployment as tasks of this process.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, Context};
+use millrace_postgres_cdc::{self as capture, Capture};
+use millrace_projections::engine;
+use millrace_shop_generator::trade::{self, Trader};
+use millrace_shop_generator::user_events::{self, UserEvents};
+use millrace_shop_generator::{create_schema, prepare, Filled, Progress};
+use millrace_users_data as ingest;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::endpoints::Endpoints;
+use crate::settings::Settings;
+use crate::terminal::Terminal;
+
+/// Services may take so long to end by themselves; Ctrl-C promises ten seconds for everything.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+type Ended = (&'static str, anyhow::Result<()>);
+
+/// Running services and what there is to see of them.
+pub struct Services {
+    tasks: JoinSet<Ended>,
+    shutdown: CancellationToken,
+    trading: CancellationToken,
+    /// Capture.
+    pub capture: Option<capture::Handle>,
+    /// The projector.
+    pub projector: Option<engine::Handle>,
+    /// Ingest.
+    pub ingest: Option<ingest::Handle>,
+    /// The shop's trade.
+    pub trader: Option<trade::Handle>,
+    /// The stream of incoming users.
+    pub user_events: Option<user_events::Handle>,
+}
+
+impl Services {
+    /// None runs yet; all end with `shutdown`.
+    pub fn new(shutdown: &CancellationToken) -> Services {
+        Services {
+            tasks: JoinSet::new(),
+            shutdown: shutdown.clone(),
+            trading: shutdown.child_token(),
+            capture: None,
+            projector: None,
+            ingest: None,
+            trader: None,
+            user_events: None,
+        }
+    }
+
+    fn spawn<E>(
+        &mut self,
+        name: &'static str,
+        run: impl std::future::Future<Output = Result<(), E>> + Send + 'static,
+    ) where
+        E: Into<anyhow::Error> + Send + 'static,
+    {
+        self.tasks.spawn(async move { (name, run.await.map_err(Into::into)) });
+    }
+
+    /// Starts capture, projector with its control API, and ingest.
+    pub async fn start_pipeline(
+        &mut self,
+        settings: &Settings,
+        endpoints: &Endpoints,
+    ) -> anyhow::Result<()> {
+        let capture = Capture::new(crate::services::capture(settings, endpoints)?)?;
+        self.capture = Some(capture.handle());
+        self.spawn("capture", capture.run(self.shutdown.clone()));
+
+        let projector = engine::Service::new(crate::services::projector(settings, endpoints)?);
+        let handle = projector.handle();
+        let control = crate::services::control(settings, endpoints, handle.clone()).await?;
+        self.projector = Some(handle);
+        self.spawn("projector", projector.run(self.shutdown.clone()));
+        self.spawn("control API", control.run(self.shutdown.clone()));
+
+        let (ingest, handle) = ingest::Service::new(crate::services::ingest(settings, endpoints)?)?;
+        self.ingest = Some(handle);
+        self.spawn("ingest", ingest.run(self.shutdown.clone()));
+        Ok(())
+    }
+
+    /// Starts the shop's trade and the stream of incoming users.
+    pub fn start_trading(&mut self, settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<()> {
+        let trader = Trader::new(crate::services::trade(settings, endpoints)?)?;
+        self.trader = Some(trader.handle());
+        self.spawn("trade", trader.run(self.trading.clone()));
+        let users = UserEvents::new(crate::services::user_events(settings, endpoints)?)?;
+        self.user_events = Some(users.handle());
+        self.spawn("user events", users.run(self.trading.clone()));
+        Ok(())
+    }
+
+    /// Ends the trade and the stream of users, and nothing else.
+    pub async fn stop_trading(&mut self) -> anyhow::Result<()> {
+        self.trading.cancel();
+        for _ in 0..2 {
+            match self.tasks.join_next().await {
+                Some(Ok((_, Ok(())))) => {}
+                other => return Err(failure(other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when Ctrl-C was pressed, or with the reason when a service ended by itself.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Ok(()),
+            ended = self.tasks.join_next() => {
+                if self.shutdown.is_cancelled() {
+                    return Ok(());
+                }
+                Err(failure(ended))
+            }
+        }
+    }
+
+    /// Asks all to end, waits a little, and drops those that have not.
+    pub async fn stop(&mut self) {
+        self.shutdown.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
+            // Each may be dropped at any instant: that is what surviving kill -9 means.
+            self.tasks.shutdown().await;
+        }
+    }
+
+    /// Shows the snapshot and the catching up; false if Ctrl-C came first.
+    pub async fn wait_until_live(&mut self, terminal: &mut Terminal) -> anyhow::Result<bool> {
+        let began = Instant::now();
+        loop {
+            tokio::select! {
+                ended = self.ended() => return ended.map(|()| false),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if self.caught_up() {
+                return Ok(true);
+            }
+            self.show_progress(terminal, began);
+        }
+    }
+
+    fn caught_up(&self) -> bool {
+        let streaming = self
+            .capture
+            .as_ref()
+            .is_some_and(|capture| capture.status().state == capture::State::Streaming);
+        let applied = self.projector.as_ref().is_some_and(|projector| {
+            let status = projector.status();
+            status.state == engine::State::Live && status.lag_records == Some(0)
+        });
+        streaming && applied
+    }
+
+    fn show_progress(&self, terminal: &mut Terminal, began: Instant) {
+        let captured = self.capture.as_ref().map(|capture| capture.status().state);
+        if let Some(capture::State::Snapshot { table, rows, total }) = captured {
+            terminal.bar(&format!("snapshot: {table}"), rows, total.max(rows), began);
+            return;
+        }
+        let Some(status) = self.projector.as_ref().map(engine::Handle::status) else {
+            return;
+        };
+        if let (engine::State::Loading, Some(loaded)) = (status.state, status.snapshot) {
+            let total = loaded.rows_estimated.max(loaded.rows);
+            terminal.bar("loading into MySQL", loaded.rows, total, began);
+        } else if let (Some(next), Some(end)) = (status.next_offset, status.high_watermark) {
+            terminal.bar("catching up", next.0.max(0) as u64, end.0.max(0) as u64, began);
+        }
+    }
+}
+
+fn failure(ended: Option<Result<Ended, tokio::task::JoinError>>) -> anyhow::Error {
+    match ended {
+        Some(Ok((name, Err(error)))) => error.context(format!("{name} stopped")),
+        Some(Ok((name, Ok(())))) => anyhow!("{name} ended without being asked to"),
+        Some(Err(error)) => anyhow!(error).context("a service broke down; please report this"),
+        None => anyhow!("no service runs"),
+    }
+}
+
+/// Creates the shop's tables; for the demo it fills them too, once.
+pub async fn prepare_shop(
+    demo: bool,
+    settings: &Settings,
+    endpoints: &Endpoints,
+    terminal: &mut Terminal,
+) -> anyhow::Result<()> {
+    let pool = PgPool::connect(&endpoints.postgres).await.context("connecting to Postgres")?;
+    let (schema, shop) = crate::services::shop(settings)?;
+    if !demo {
+        create_schema(&pool, &schema).await?;
+        return Ok(());
+    }
+    let (progress, seen) = watch::channel(Progress::default());
+    let began = Instant::now();
+    let filling = prepare(&pool, &schema, &shop, &progress);
+    tokio::pin!(filling);
+    let filled = loop {
+        tokio::select! {
+            filled = &mut filling => break filled?,
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                let Progress { phase, done, total } = *seen.borrow();
+                terminal.bar(&format!("filling: {phase}"), done, total, began);
+            }
+        }
+    };
+    terminal.step(match filled {
+        Filled::Now { rows } => format!("the shop is filled: {rows} rows"),
+        Filled::Before => "the shop was filled before and goes on from there".to_owned(),
+    });
+    pool.close().await;
+    Ok(())
+}

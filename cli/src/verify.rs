@@ -1,0 +1,90 @@
+//! `millrace verify`: compares Postgres, replica and marts at one point of the log.
+
+use std::process::ExitCode;
+
+use millrace_projections::verify::{self, Difference, DifferenceKind, Report, Subject};
+use serde_json::Value;
+use sqlx::mysql::MySqlRow;
+use sqlx::Row;
+use tokio_util::sync::CancellationToken;
+
+use crate::args;
+use crate::endpoints::Endpoints;
+use crate::settings::Settings;
+
+/// Exit 0 equal, 1 different, 2 something is not live or no answer could be had.
+pub async fn run(
+    args: &args::Verify,
+    settings: &Settings,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let endpoints = Endpoints::find(&args.target, settings)?;
+    let report = verify::verify(&crate::services::verify(settings, &endpoints), shutdown).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", text(&report));
+    }
+    Ok(exit_code(&report))
+}
+
+/// The exit code of the command line.
+pub fn exit_code(report: &Report) -> ExitCode {
+    ExitCode::from(report.exit() as u8)
+}
+
+/// The report for people.
+pub fn text(report: &Report) -> String {
+    let mut text = format!("compared at {}\n", report.lsn);
+    for subject in report.tables.iter().chain(&report.marts) {
+        text += &line(subject);
+    }
+    for name in &report.not_live {
+        text += &format!("  {name:<28} NOT LIVE\n");
+    }
+    text + if report.equal { "everything is equal\n" } else { "NOT equal\n" }
+}
+
+fn line(subject: &Subject) -> String {
+    if subject.equal {
+        return format!("  {:<28} {:>9} rows, equal\n", subject.name, subject.rows);
+    }
+    let mut text = format!(
+        "  {:<28} {:>9} rows, {} DIFFERENCES\n",
+        subject.name, subject.rows, subject.differences_total
+    );
+    for difference in &subject.differences {
+        text += &format!("      {}\n", describe(difference));
+    }
+    text
+}
+
+fn describe(difference: &Difference) -> String {
+    let key: Vec<String> = difference
+        .key
+        .iter()
+        .map(|(column, value)| format!("{column}={}", plain(value)))
+        .collect();
+    let place = format!("{} [{}]", difference.table, key.join(", "));
+    let (expected, found) = (plain(&difference.expected), plain(&difference.found));
+    match difference.kind {
+        DifferenceKind::Missing => format!("{place}: row is missing: {expected}"),
+        DifferenceKind::Unexpected => format!("{place}: row should not be there: {found}"),
+        DifferenceKind::Value | DifferenceKind::Definition => {
+            format!("{place}.{}: expected {expected}, found {found}", difference.column)
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A cell of a row in MySQL's text protocol.
+pub fn cell(row: &MySqlRow, column: usize) -> String {
+    let value = row.try_get_unchecked::<Option<String>, _>(column);
+    value.ok().flatten().unwrap_or_else(|| "NULL".to_owned())
+}
