@@ -50,7 +50,9 @@ impl Config {
 pub struct Limits {
     /// Connections at once on each listener; more are closed at once.
     pub connections_max: usize,
-    /// A request frame. A real SPU takes batches up to 32 MiB; the rest is room for several.
+    /// A request frame. A client sends all batches that are ready in one request, a hundred of
+    /// them by default, whatever their size; a real SPU has no limit. Memory grows with what has
+    /// arrived, not with what a header announces.
     pub frame_bytes_max: usize,
     /// A batch of records, as on a real SPU.
     pub batch_bytes_max: usize,
@@ -87,7 +89,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
-            frame_bytes_max: 48 * MIB,
+            frame_bytes_max: 1024 * MIB,
             batch_bytes_max: 32 * MIB,
             inflight_bytes_max: 256 * MIB,
             outgoing_bytes_max: 96 * MIB,

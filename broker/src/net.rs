@@ -2,19 +2,21 @@
 
 use std::io;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fluvio_protocol::Encoder;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, OwnedSemaphorePermit};
-use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::codec::{Decoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 
 /// Responses waiting for a slow client, per connection.
 const OUTBOX_FRAMES_MAX: usize = 32;
 /// Small frames that are ready together leave in one write.
 const COALESCE_BYTES: usize = 16 * 1024;
+/// Room for a request of which little has come yet.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// One response: an encoded head (its length prefix included) and raw bytes that end it.
 #[derive(Debug)]
@@ -85,7 +87,39 @@ fn length(len: usize) -> io::Result<i32> {
 pub(crate) type Outbox = mpsc::Sender<Frame>;
 
 /// Requests of a connection; a length that is negative or above the limit ends it.
-pub(crate) type Inbox = FramedRead<OwnedReadHalf, LengthDelimitedCodec>;
+pub(crate) type Inbox = FramedRead<OwnedReadHalf, Requests>;
+
+/// Cuts a stream of bytes into request frames.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    frame_bytes_max: usize,
+}
+
+impl Decoder for Requests {
+    type Item = BytesMut;
+    type Error = io::Error;
+
+    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<BytesMut>> {
+        let Some(announced) = src.first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let len = usize::try_from(i32::from_be_bytes(*announced)).unwrap_or(usize::MAX);
+        if len > self.frame_bytes_max {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "frame length is negative or above the limit",
+            ));
+        }
+        let missing = (len + 4).saturating_sub(src.len());
+        if missing > 0 {
+            // Room for as much again as has come, not for what a stranger says will come.
+            src.reserve(missing.min(src.len().max(READ_AHEAD_BYTES)));
+            return Ok(None);
+        }
+        src.advance(4);
+        Ok(Some(src.split_to(len)))
+    }
+}
 
 /// Splits a connection into its requests and an outbox, written by a task that ends with it
 /// or at `stop`.
@@ -96,12 +130,10 @@ pub(crate) fn split(
 ) -> io::Result<(Inbox, Outbox)> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    let codec = LengthDelimitedCodec::builder()
-        .max_frame_length(frame_bytes_max)
-        .new_codec();
+    let requests = Requests { frame_bytes_max };
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
     tokio::spawn(async move { stop.run_until_cancelled(write_frames(write, frames)).await });
-    Ok((FramedRead::new(read, codec), outbox))
+    Ok((FramedRead::new(read, requests), outbox))
 }
 
 async fn write_frames(mut write: OwnedWriteHalf, mut frames: mpsc::Receiver<Frame>) {
@@ -128,9 +160,7 @@ async fn write_ready(
         }
         if frame.len() > COALESCE_BYTES {
             let Frame { head, body, room } = frame;
-            write
-                .write_all_buf(&mut bytes::Buf::chain(head, body))
-                .await?;
+            write.write_all_buf(&mut head.chain(body)).await?;
             drop(room);
         } else {
             small.put(frame.head);
@@ -139,4 +169,31 @@ async fn write_ready(
         next = frames.try_recv().ok();
     }
     write.write_all_buf(small).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_cut_at_any_split_and_a_lie_reserves_nothing() {
+        let mut requests = Requests {
+            frame_bytes_max: 1 << 30,
+        };
+        let mut src = BytesMut::new();
+        let mut frames = Vec::new();
+        for byte in [0, 0, 0, 2, b'a', b'b', 0, 0, 0, 0, 0, 0, 0, 1, b'c'] {
+            src.put_u8(byte);
+            frames.extend(requests.decode(&mut src).expect("valid"));
+        }
+        assert_eq!(frames, [&b"ab"[..], b"", b"c"]);
+        src.put_i32(1 << 30);
+        assert_eq!(requests.decode(&mut src).expect("allowed"), None);
+        assert!(src.capacity() < 1 << 20);
+        for lie in [-1, i32::MIN, (1 << 30) + 1] {
+            assert!(requests
+                .decode(&mut BytesMut::from(&i32::to_be_bytes(lie)[..]))
+                .is_err());
+        }
+    }
 }

@@ -11,6 +11,9 @@ use super::{AppendError, Log};
 use crate::batch;
 use crate::group::Sink;
 
+/// A request may be far larger than memory should hold twice: what is staged is written from here on.
+const FLUSH_BYTES: usize = 16 * 1024 * 1024;
+
 /// Admitted batches to append, and whom to tell.
 pub(super) struct Append {
     pub(super) batches: Bytes,
@@ -87,6 +90,9 @@ impl Log {
             let used = pending.segment.bytes() + pending.buffer.len() as u64;
             if used > 0 && used + header.bytes as u64 > limit {
                 self.roll(pending)?;
+            }
+            if pending.buffer.len() >= FLUSH_BYTES {
+                self.flush(pending)?;
             }
             let start = pending.buffer.len();
             pending

@@ -96,6 +96,23 @@ async fn records_of_megabytes_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_send_its_whole_queue_in_one_request() {
+    let broker = start_temporary().await;
+    create_topic(&broker, "large", 1).await;
+    let client = client(&broker).await;
+    let producer = producer(&client, "large").await;
+    // Each larger than a batch: a hundred batches of a mebibyte are ready at once.
+    let offsets = send_all(&producer, (0..120u8).map(|id| vec![id; 1024 * 1024])).await;
+    assert_eq!(offsets, (0..120).collect::<Vec<_>>());
+    let records = take(&client, consumer("large").build().expect("config"), 120).await;
+    let whole = |(id, record): (usize, &fluvio::consumer::Record)| {
+        record.value() == vec![id as u8; 1024 * 1024]
+    };
+    assert!(records.iter().enumerate().all(whole));
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_goes_on_while_others_produce() {
     let broker = start_temporary().await;
     create_topic(&broker, "orders", 1).await;
