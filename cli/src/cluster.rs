@@ -55,7 +55,9 @@ pub async fn wait_for_spu(admin: &FluvioAdmin) -> anyhow::Result<()> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     while !any_spu_online(admin).await? {
         if Instant::now() >= deadline {
-            bail!("the cluster has no streaming unit online; register one with `millrace init --spu`");
+            bail!(
+                "the cluster has no streaming unit online; register one with `millrace init --spu`"
+            );
         }
         sleep(RETRY_PAUSE).await;
     }
@@ -122,7 +124,13 @@ mod tests {
         let spec = parse_spu("5001,spu:9010,spu:9011").unwrap();
         assert_eq!((spec.id, spec.public_endpoint.port), (5001, 9010));
         assert_eq!(spec.private_endpoint.host, "spu");
-        for text in ["", "5001", "x,spu:1,spu:2", "1,spu,spu:2", "1,spu:99999,spu:2"] {
+        for text in [
+            "",
+            "5001",
+            "x,spu:1,spu:2",
+            "1,spu,spu:2",
+            "1,spu:99999,spu:2",
+        ] {
             assert!(parse_spu(text).is_none(), "{text}");
         }
     }

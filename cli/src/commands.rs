@@ -44,8 +44,17 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
     let endpoints = Endpoints::from_settings(&settings)?;
     match command {
-        Command::Capture => Capture::new(services::capture(&settings, &endpoints)?)?.run(shutdown).await?,
-        Command::Ingest => ingest::Service::new(services::ingest(&settings, &endpoints)?)?.0.run(shutdown).await?,
+        Command::Capture => {
+            Capture::new(services::capture(&settings, &endpoints)?)?
+                .run(shutdown)
+                .await?
+        }
+        Command::Ingest => {
+            ingest::Service::new(services::ingest(&settings, &endpoints)?)?
+                .0
+                .run(shutdown)
+                .await?
+        }
         Command::Project => project(&settings, &endpoints, shutdown).await?,
         Command::Generate(args) => generate(args, settings, &endpoints, shutdown).await?,
         _ => unreachable!("not a service"),
@@ -77,7 +86,13 @@ async fn generate(
     }
     let (schema, shop) = services::shop(&settings)?;
     let pool = PgPool::connect(&endpoints.postgres).await?;
-    let filled = prepare(&pool, &schema, &shop, &watch::channel(Progress::default()).0).await?;
+    let filled = prepare(
+        &pool,
+        &schema,
+        &shop,
+        &watch::channel(Progress::default()).0,
+    )
+    .await?;
     tracing::info!(?filled, "the shop is there");
     if args.fill_only {
         return Ok(());
@@ -94,8 +109,12 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     let shutdown = up::shutdown_on_signal()?;
     std::fs::create_dir_all(&args.log_dir)?;
     let at = |name| anyhow::Ok(SocketAddr::from((args.bind, settings.port(name)?)));
-    let broker =
-        up::open_broker(args.log_dir.clone(), at("FLUVIO_PORT")?, at("FLUVIO_SPU_PORT")?).await?;
+    let broker = up::open_broker(
+        args.log_dir.clone(),
+        at("FLUVIO_PORT")?,
+        at("FLUVIO_SPU_PORT")?,
+    )
+    .await?;
     let admin = cluster::connect(&broker.sc_addr().to_string()).await?;
     cluster::register_smartmodules(&admin).await?;
     eprintln!("clients connect to {}", broker.sc_addr());
@@ -118,8 +137,14 @@ fn list(settings: &Settings) -> String {
         .iter()
         .map(|setting| {
             let value = settings.text(setting.name);
-            let shown = if setting.secret && !value.is_empty() { "***" } else { value };
-            [setting.name, shown, setting.help].map(str::to_owned).into()
+            let shown = if setting.secret && !value.is_empty() {
+                "***"
+            } else {
+                value
+            };
+            [setting.name, shown, setting.help]
+                .map(str::to_owned)
+                .into()
         })
         .collect();
     table(&["setting", "value", "meaning"], &rows)

@@ -14,13 +14,19 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The projector's status as it sends it.
 pub async fn status(endpoints: &Endpoints) -> anyhow::Result<serde_json::Value> {
     let answer = get(endpoints, "/status", GRACE).await?;
-    answer.json().await.context("the projector's status is not understood")
+    answer
+        .json()
+        .await
+        .context("the projector's status is not understood")
 }
 
 /// True once everything up to `lsn` is applied, false if that took longer than `timeout`.
 pub async fn wait(endpoints: &Endpoints, lsn: Lsn, timeout: Duration) -> anyhow::Result<bool> {
     let seconds = timeout.as_secs().max(1);
-    let path = format!("/wait?lsn={}&timeout_s={seconds}", lsn.to_string().replace('/', "%2F"));
+    let path = format!(
+        "/wait?lsn={}&timeout_s={seconds}",
+        lsn.to_string().replace('/', "%2F")
+    );
     let answer = request(endpoints, &path, timeout + GRACE).await?;
     match answer.status() {
         StatusCode::OK => Ok(true),
@@ -29,7 +35,11 @@ pub async fn wait(endpoints: &Endpoints, lsn: Lsn, timeout: Duration) -> anyhow:
     }
 }
 
-async fn get(endpoints: &Endpoints, path: &str, timeout: Duration) -> anyhow::Result<reqwest::Response> {
+async fn get(
+    endpoints: &Endpoints,
+    path: &str,
+    timeout: Duration,
+) -> anyhow::Result<reqwest::Response> {
     let answer = request(endpoints, path, timeout).await?;
     if answer.status().is_success() {
         return Ok(answer);
@@ -37,7 +47,11 @@ async fn get(endpoints: &Endpoints, path: &str, timeout: Duration) -> anyhow::Re
     refused(answer).await
 }
 
-async fn request(endpoints: &Endpoints, path: &str, timeout: Duration) -> anyhow::Result<reqwest::Response> {
+async fn request(
+    endpoints: &Endpoints,
+    path: &str,
+    timeout: Duration,
+) -> anyhow::Result<reqwest::Response> {
     reqwest::Client::builder()
         .connect_timeout(GRACE)
         .build()?
@@ -51,5 +65,8 @@ async fn request(endpoints: &Endpoints, path: &str, timeout: Duration) -> anyhow
 
 async fn refused<T>(answer: reqwest::Response) -> anyhow::Result<T> {
     let status = answer.status();
-    bail!("the projector answered {status}: {}", answer.text().await.unwrap_or_default())
+    bail!(
+        "the projector answered {status}: {}",
+        answer.text().await.unwrap_or_default()
+    )
 }

@@ -76,13 +76,21 @@ impl Endpoints {
         Ok(Endpoints {
             postgres: url(
                 "postgres",
-                [text("POSTGRES_USER"), text("POSTGRES_PASSWORD"), text("POSTGRES_HOST")],
+                [
+                    text("POSTGRES_USER"),
+                    text("POSTGRES_PASSWORD"),
+                    text("POSTGRES_HOST"),
+                ],
                 settings.port("POSTGRES_PORT")?,
                 text("POSTGRES_DB"),
             ),
             mysql: url(
                 "mysql",
-                [text("MYSQL_USER"), text("MYSQL_PASSWORD"), text("MYSQL_HOST")],
+                [
+                    text("MYSQL_USER"),
+                    text("MYSQL_PASSWORD"),
+                    text("MYSQL_HOST"),
+                ],
                 settings.port("MYSQL_PORT")?,
                 text("MYSQL_DB"),
             ),
@@ -111,7 +119,9 @@ fn url(scheme: &str, [user, password, host]: [&str; 3], port: u16, database: &st
 fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => (byte as char).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                (byte as char).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()

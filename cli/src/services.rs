@@ -18,12 +18,15 @@ use crate::settings::Settings;
 const DAY: u64 = 24 * 60 * 60;
 
 fn retention(settings: &Settings) -> anyhow::Result<Duration> {
-    Ok(Duration::from_secs(settings.number("MILLRACE_RETENTION_DAYS")? * DAY))
+    Ok(Duration::from_secs(
+        settings.number("MILLRACE_RETENTION_DAYS")? * DAY,
+    ))
 }
 
 fn schema(settings: &Settings) -> anyhow::Result<SchemaName> {
     let name = settings.text("POSTGRES_SCHEMA");
-    name.parse().with_context(|| format!("POSTGRES_SCHEMA = {name:?}"))
+    name.parse()
+        .with_context(|| format!("POSTGRES_SCHEMA = {name:?}"))
 }
 
 /// Capture of the shop's tables.
@@ -66,8 +69,8 @@ fn columns_plan(settings: &Settings) -> anyhow::Result<String> {
         let all = shop::TABLES.map(|table| (table.to_owned(), "*".into()));
         return Ok(serde_json::Value::Object(all.into_iter().collect()).to_string());
     }
-    let _: serde_json::Map<String, serde_json::Value> = serde_json::from_str(given)
-        .context("MILLRACE_COLUMNS is not a JSON object of tables")?;
+    let _: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(given).context("MILLRACE_COLUMNS is not a JSON object of tables")?;
     Ok(given.to_owned())
 }
 
@@ -116,7 +119,10 @@ pub fn trade(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<trade
 }
 
 /// The stream of incoming users.
-pub fn user_events(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<user_events::Config> {
+pub fn user_events(
+    settings: &Settings,
+    endpoints: &Endpoints,
+) -> anyhow::Result<user_events::Config> {
     Ok(user_events::Config {
         endpoint: endpoints.fluvio.clone(),
         topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),

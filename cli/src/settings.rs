@@ -70,7 +70,10 @@ impl Settings {
         environment: Vec<(String, String)>,
     ) -> Result<Settings, Error> {
         let mut settings = Settings::default();
-        for (origin, pairs) in [("the settings file", file), ("the environment", environment)] {
+        for (origin, pairs) in [
+            ("the settings file", file),
+            ("the environment", environment),
+        ] {
             for (name, value) in pairs {
                 match SETTINGS.iter().find(|setting| setting.name == name) {
                     Some(setting) => drop(settings.values.insert(setting.name, value)),
@@ -97,7 +100,11 @@ impl Settings {
     }
 
     /// The value of `name` as a number or another parsed type; `expected` describes it in errors.
-    pub fn parse<T: FromStr>(&self, name: &'static str, expected: &'static str) -> Result<T, Error> {
+    pub fn parse<T: FromStr>(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+    ) -> Result<T, Error> {
         let text = self.text(name);
         text.trim().parse().map_err(|_| Error::Value {
             name,
@@ -206,7 +213,10 @@ mod tests {
     #[test]
     fn a_misspelt_name_is_an_error_with_a_suggestion() {
         let error = Settings::resolve(pair("MILLRACE_USER", "7"), vec![]).unwrap_err();
-        assert!(error.to_string().contains("did you mean MILLRACE_USERS?"), "{error}");
+        assert!(
+            error.to_string().contains("did you mean MILLRACE_USERS?"),
+            "{error}"
+        );
         assert!(Settings::resolve(pair("SOMETHING_ELSE", "7"), vec![]).is_ok());
     }
 
@@ -225,6 +235,10 @@ mod tests {
             let value = file.get(setting.name).map(String::as_str);
             assert_eq!(value, Some(setting.default), "{} in .env", setting.name);
         }
-        assert_eq!(file.len(), SETTINGS.len(), "names in .env that are no setting");
+        assert_eq!(
+            file.len(),
+            SETTINGS.len(),
+            "names in .env that are no setting"
+        );
     }
 }

@@ -72,7 +72,10 @@ async fn look(settings: &Settings, endpoints: &Endpoints) -> Overview {
     let source = match source {
         Ok(Ok(source)) => Answer::Known(source),
         Ok(Err(error)) => Answer::Unknown(error.to_string()),
-        Err(_) => Answer::Unknown(format!("Postgres did not answer within {} s", ANSWER_WITHIN.as_secs())),
+        Err(_) => Answer::Unknown(format!(
+            "Postgres did not answer within {} s",
+            ANSWER_WITHIN.as_secs()
+        )),
     };
     let projector = match projector {
         Ok(status) => Answer::Known(status),
@@ -116,9 +119,11 @@ async fn source(settings: &Settings, endpoints: &Endpoints) -> Result<Source, sq
 
 fn exit_code(overview: &Overview) -> ExitCode {
     match overview {
-        Overview { source: Answer::Known(_), projector: Answer::Known(_), caught_up } => {
-            ExitCode::from(u8::from(!caught_up))
-        }
+        Overview {
+            source: Answer::Known(_),
+            projector: Answer::Known(_),
+            caught_up,
+        } => ExitCode::from(u8::from(!caught_up)),
         _ => ExitCode::from(2),
     }
 }
@@ -131,15 +136,29 @@ fn text(overview: &Overview) -> String {
     match &overview.source {
         Answer::Known(source) => {
             row("source", "WAL ends at", source.lsn.clone());
-            let shown = |value: &Option<i64>| value.map_or("no slot".to_owned(), |bytes| bytes.to_string());
-            row("capture", "state", match source.capturing {
-                Some(true) => "streaming",
-                Some(false) => "not connected",
-                None => "no slot",
-            }.to_owned());
-            row("capture", "durable up to", source.confirmed_lsn.clone().unwrap_or("-".into()));
+            let shown =
+                |value: &Option<i64>| value.map_or("no slot".to_owned(), |bytes| bytes.to_string());
+            row(
+                "capture",
+                "state",
+                match source.capturing {
+                    Some(true) => "streaming",
+                    Some(false) => "not connected",
+                    None => "no slot",
+                }
+                .to_owned(),
+            );
+            row(
+                "capture",
+                "durable up to",
+                source.confirmed_lsn.clone().unwrap_or("-".into()),
+            );
             row("capture", "bytes behind", shown(&source.behind_bytes));
-            row("capture", "bytes of WAL kept", shown(&source.retained_bytes));
+            row(
+                "capture",
+                "bytes of WAL kept",
+                shown(&source.retained_bytes),
+            );
         }
         Answer::Unknown(reason) => row("source", "unknown", reason.clone()),
     }

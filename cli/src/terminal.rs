@@ -37,7 +37,11 @@ impl Terminal {
     /// Prints a line.
     pub fn step(&mut self, text: impl AsRef<str>) {
         self.close_bar();
-        self.write(&format!("[{:>6.1} s] {}\n", self.elapsed().as_secs_f64(), text.as_ref()));
+        self.write(&format!(
+            "[{:>6.1} s] {}\n",
+            self.elapsed().as_secs_f64(),
+            text.as_ref()
+        ));
     }
 
     /// Shows `done` of `total`, with the time that is left at the rate since `began`.
@@ -55,7 +59,11 @@ impl Terminal {
             eta(done, total, began.elapsed()),
         );
         self.bar_open = self.live;
-        self.write(&if self.live { format!("\r\x1b[K{line}") } else { format!("{line}\n") });
+        self.write(&if self.live {
+            format!("\r\x1b[K{line}")
+        } else {
+            format!("{line}\n")
+        });
     }
 
     /// True if a person watches: then blocks are redrawn in place.
@@ -100,7 +108,9 @@ impl Default for Terminal {
 }
 
 fn cells(done: u64, total: u64) -> String {
-    let full = (done.min(total) * BAR_CELLS).checked_div(total).unwrap_or(0);
+    let full = (done.min(total) * BAR_CELLS)
+        .checked_div(total)
+        .unwrap_or(0);
     let (full, empty) = (full as usize, (BAR_CELLS - full) as usize);
     format!("[{}{}]", "#".repeat(full), ".".repeat(empty))
 }
@@ -124,7 +134,11 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: Vec<&str>| {
         let padded = cells.iter().zip(&widths).map(|(cell, width)| {
             let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
-            if cell.parse::<f64>().is_ok() { format!("{gap}{cell}") } else { format!("{cell}{gap}") }
+            if cell.parse::<f64>().is_ok() {
+                format!("{gap}{cell}")
+            } else {
+                format!("{cell}{gap}")
+            }
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
@@ -143,7 +157,10 @@ mod tests {
 
     #[test]
     fn a_bar_is_full_at_the_end_and_survives_nothing_to_do() {
-        assert_eq!(cells(5, 10), format!("[{}{}]", "#".repeat(14), ".".repeat(14)));
+        assert_eq!(
+            cells(5, 10),
+            format!("[{}{}]", "#".repeat(14), ".".repeat(14))
+        );
         assert_eq!(cells(10, 10), format!("[{}]", "#".repeat(28)));
         assert_eq!(cells(0, 0), format!("[{}]", ".".repeat(28)));
     }
@@ -156,7 +173,10 @@ mod tests {
 
     #[test]
     fn numbers_stand_to_the_right() {
-        let text = table(&["name", "n"], &[vec!["a".into(), "5".into()], vec!["b".into(), "100".into()]]);
+        let text = table(
+            &["name", "n"],
+            &[vec!["a".into(), "5".into()], vec!["b".into(), "100".into()]],
+        );
         assert_eq!(text, "name  n\n----  ---\na       5\nb     100\n");
     }
 }

@@ -42,7 +42,11 @@ pub fn text(report: &Report) -> String {
     for name in &report.not_live {
         text += &format!("  {name:<28} NOT LIVE\n");
     }
-    text + if report.equal { "everything is equal\n" } else { "NOT equal\n" }
+    text + if report.equal {
+        "everything is equal\n"
+    } else {
+        "NOT equal\n"
+    }
 }
 
 fn line(subject: &Subject) -> String {
@@ -71,7 +75,10 @@ fn describe(difference: &Difference) -> String {
         DifferenceKind::Missing => format!("{place}: row is missing: {expected}"),
         DifferenceKind::Unexpected => format!("{place}: row should not be there: {found}"),
         DifferenceKind::Value | DifferenceKind::Definition => {
-            format!("{place}.{}: expected {expected}, found {found}", difference.column)
+            format!(
+                "{place}.{}: expected {expected}, found {found}",
+                difference.column
+            )
         }
     }
 }

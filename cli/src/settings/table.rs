@@ -14,11 +14,21 @@ pub struct Setting {
 }
 
 const fn plain(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, default, help, secret: false }
+    Setting {
+        name,
+        default,
+        help,
+        secret: false,
+    }
 }
 
 const fn secret(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, default, help, secret: true }
+    Setting {
+        name,
+        default,
+        help,
+        secret: true,
+    }
 }
 
 /// All settings in the order of `.env`.
@@ -70,4 +80,8 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Names that only building and testing read.
-pub const ELSEWHERE: &[&str] = &["MILLRACE_SMARTMODULES_DIR", "MILLRACE_TEST_FLUVIO", "MILLRACE_TEST_SEED"];
+pub const ELSEWHERE: &[&str] = &[
+    "MILLRACE_SMARTMODULES_DIR",
+    "MILLRACE_TEST_FLUVIO",
+    "MILLRACE_TEST_SEED",
+];

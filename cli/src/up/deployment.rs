@@ -55,7 +55,10 @@ impl Deployment {
         terminal: &mut Terminal,
     ) -> anyhow::Result<Deployment> {
         loopback_only(settings)?;
-        check_free(settings.port("MILLRACE_CONTROL_PORT")?, "MILLRACE_CONTROL_PORT")?;
+        check_free(
+            settings.port("MILLRACE_CONTROL_PORT")?,
+            "MILLRACE_CONTROL_PORT",
+        )?;
         let broker = match cluster {
             Some(_) => None,
             None => Some(start_broker(settings, data_dir.join("broker")).await?),
@@ -71,7 +74,13 @@ impl Deployment {
             (Ok(postgres), Ok(mysql)) => (postgres, mysql),
             (postgres, mysql) => return Err(half_started(postgres, mysql).await),
         };
-        let adopted = |yes| if yes { ", adopted from an earlier run" } else { "" };
+        let adopted = |yes| {
+            if yes {
+                ", adopted from an earlier run"
+            } else {
+                ""
+            }
+        };
         terminal.step(format!(
             "Postgres {} listens on port {}{}",
             postgres.binaries().version,
@@ -116,8 +125,7 @@ impl Deployment {
                 None => {}
             }
         };
-        let (postgres, mysql, ()) =
-            tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
+        let (postgres, mysql, ()) = tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
         postgres?;
         mysql?;
         Ok(())
@@ -163,7 +171,10 @@ fn loopback_only(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start_broker(settings: &Settings, log_dir: PathBuf) -> anyhow::Result<millrace_broker::Handle> {
+async fn start_broker(
+    settings: &Settings,
+    log_dir: PathBuf,
+) -> anyhow::Result<millrace_broker::Handle> {
     let at = |name| -> anyhow::Result<SocketAddr> {
         let port = settings.port(name)?;
         check_free(port, name)?;
@@ -183,7 +194,9 @@ pub async fn open_broker(
         spu_bind,
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };
-    Broker::open(config).await.context("the broker cannot start")
+    Broker::open(config)
+        .await
+        .context("the broker cannot start")
 }
 
 fn postgres_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<PostgresOptions> {
@@ -228,11 +241,20 @@ fn control_token(settings: &Settings, data_dir: &Path) -> anyhow::Result<String>
 
 /// True if anything listens, or would listen, where others can reach it.
 pub fn is_reachable(settings: &Settings) -> bool {
-    ["DASHBOARD_HOST", "MILLRACE_CONTROL_HOST", "POSTGRES_HOST", "MYSQL_HOST", "FLUVIO_HOST"]
-        .iter()
-        .any(|name| !is_loopback(settings.text(name)))
+    [
+        "DASHBOARD_HOST",
+        "MILLRACE_CONTROL_HOST",
+        "POSTGRES_HOST",
+        "MYSQL_HOST",
+        "FLUVIO_HOST",
+    ]
+    .iter()
+    .any(|name| !is_loopback(settings.text(name)))
 }
 
 fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }

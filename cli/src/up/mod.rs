@@ -41,7 +41,14 @@ pub async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Result<Exit
     let mut deployment =
         Deployment::start(&settings, &args.data_dir, cluster, &mut terminal).await?;
     let mut services = Services::new(&shutdown);
-    let outcome = serve(args, &settings, &mut deployment, &mut services, &mut terminal).await;
+    let outcome = serve(
+        args,
+        &settings,
+        &mut deployment,
+        &mut services,
+        &mut terminal,
+    )
+    .await;
     // What is said of a service that failed matters more than how the rest stopped.
     Endpoints::remove(&args.data_dir);
     terminal.step("stopping");
@@ -64,7 +71,9 @@ async fn serve(
     cluster::wait_for_spu(&admin).await?;
     cluster::register_smartmodules(&admin).await?;
     services::prepare_shop(args.demo, settings, &deployment.endpoints, terminal).await?;
-    services.start_pipeline(settings, &deployment.endpoints).await?;
+    services
+        .start_pipeline(settings, &deployment.endpoints)
+        .await?;
     deployment.endpoints.write(&args.data_dir)?;
     if !services.wait_until_live(terminal).await? {
         return Ok(ExitCode::SUCCESS);
@@ -88,7 +97,11 @@ async fn watch(
     services: &mut Services,
     terminal: &mut Terminal,
 ) -> anyhow::Result<()> {
-    let period = if terminal.is_live() { SUMMARY_PERIOD } else { SUMMARY_PERIOD_IN_FILE };
+    let period = if terminal.is_live() {
+        SUMMARY_PERIOD
+    } else {
+        SUMMARY_PERIOD_IN_FILE
+    };
     let mut tick = tokio::time::interval(period);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut summary = summary::Live::new(settings, &deployment.endpoints)?;

@@ -33,10 +33,18 @@ pub async fn run(
     let seconds = settings.number("MILLRACE_TRADE_SECONDS_ONCE")?;
     let started = terminal.elapsed();
     trade(seconds, services, terminal).await?;
-    let traded = services.trader.as_ref().map_or(0, |trader| trader.status().transactions);
-    let arrived = services.user_events.as_ref().map_or(0, |users| users.status().sent);
+    let traded = services
+        .trader
+        .as_ref()
+        .map_or(0, |trader| trader.status().transactions);
+    let arrived = services
+        .user_events
+        .as_ref()
+        .map_or(0, |users| users.status().sent);
     services.stop_trading().await?;
-    terminal.step(format!("{traded} transactions traded, {arrived} users arrived"));
+    terminal.step(format!(
+        "{traded} transactions traded, {arrived} users arrived"
+    ));
 
     let began = Instant::now();
     let lsn = wait_for::marker(&endpoints).await?;
@@ -45,7 +53,11 @@ pub async fn run(
     terminal.step(format!("MySQL has everything up to {lsn}"));
 
     let began = Instant::now();
-    let report = verify::verify(&crate::services::verify(settings, &endpoints), &CancellationToken::new()).await?;
+    let report = verify::verify(
+        &crate::services::verify(settings, &endpoints),
+        &CancellationToken::new(),
+    )
+    .await?;
     let verified = began.elapsed();
     print!("{}", crate::verify::text(&report));
     print!("{}", marts(&endpoints.mysql).await?);
@@ -58,7 +70,11 @@ pub async fn run(
     Ok(crate::verify::exit_code(&report))
 }
 
-async fn trade(seconds: u64, services: &mut Services, terminal: &mut Terminal) -> anyhow::Result<()> {
+async fn trade(
+    seconds: u64,
+    services: &mut Services,
+    terminal: &mut Terminal,
+) -> anyhow::Result<()> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(seconds) {
         tokio::select! {
@@ -78,7 +94,9 @@ async fn marts(url: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     for query in MARTS {
         let name = query.split(' ').nth(3).unwrap_or_default();
-        let rows = sqlx::raw_sql(&format!("{query} LIMIT {ROWS_SHOWN}")).fetch_all(&mut target).await?;
+        let rows = sqlx::raw_sql(&format!("{query} LIMIT {ROWS_SHOWN}"))
+            .fetch_all(&mut target)
+            .await?;
         text += &format!("\n{name}\n{}", draw(&rows));
     }
     target.close().await?;
@@ -93,7 +111,11 @@ fn draw(rows: &[sqlx::mysql::MySqlRow]) -> String {
     let header: Vec<&str> = first.columns().iter().map(|column| column.name()).collect();
     let cells: Vec<Vec<String>> = rows
         .iter()
-        .map(|row| (0..header.len()).map(|column| crate::verify::cell(row, column)).collect())
+        .map(|row| {
+            (0..header.len())
+                .map(|column| crate::verify::cell(row, column))
+                .collect()
+        })
         .collect();
     table(&header, &cells)
 }

@@ -63,7 +63,8 @@ impl Services {
     ) where
         E: Into<anyhow::Error> + Send + 'static,
     {
-        self.tasks.spawn(async move { (name, run.await.map_err(Into::into)) });
+        self.tasks
+            .spawn(async move { (name, run.await.map_err(Into::into)) });
     }
 
     /// Starts capture, projector with its control API, and ingest.
@@ -90,7 +91,11 @@ impl Services {
     }
 
     /// Starts the shop's trade and the stream of incoming users.
-    pub fn start_trading(&mut self, settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<()> {
+    pub fn start_trading(
+        &mut self,
+        settings: &Settings,
+        endpoints: &Endpoints,
+    ) -> anyhow::Result<()> {
         let trader = Trader::new(crate::services::trade(settings, endpoints)?)?;
         self.trader = Some(trader.handle());
         self.spawn("trade", trader.run(self.trading.clone()));
@@ -176,7 +181,12 @@ impl Services {
             let total = loaded.rows_estimated.max(loaded.rows);
             terminal.bar("loading into MySQL", loaded.rows, total, began);
         } else if let (Some(next), Some(end)) = (status.next_offset, status.high_watermark) {
-            terminal.bar("catching up", next.0.max(0) as u64, end.0.max(0) as u64, began);
+            terminal.bar(
+                "catching up",
+                next.0.max(0) as u64,
+                end.0.max(0) as u64,
+                began,
+            );
         }
     }
 }
@@ -197,7 +207,9 @@ pub async fn prepare_shop(
     endpoints: &Endpoints,
     terminal: &mut Terminal,
 ) -> anyhow::Result<()> {
-    let pool = PgPool::connect(&endpoints.postgres).await.context("connecting to Postgres")?;
+    let pool = PgPool::connect(&endpoints.postgres)
+        .await
+        .context("connecting to Postgres")?;
     let (schema, shop) = crate::services::shop(settings)?;
     if !demo {
         create_schema(&pool, &schema).await?;

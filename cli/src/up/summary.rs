@@ -33,14 +33,42 @@ pub fn services(settings: &Settings, deployment: &Deployment) -> String {
     let mysql = (text("MYSQL_USER"), text("MYSQL_PASSWORD"));
     let endpoints = &deployment.endpoints;
     let rows = vec![
-        row("Postgres (source)", without_login(&endpoints.postgres), postgres.0.clone(), postgres.1.clone()),
-        row("  JDBC", deployment.postgres.jdbc_url(), postgres.0, postgres.1),
-        row(&format!("{} (replica, marts)", product(&deployment.mysql)), without_login(&endpoints.mysql), mysql.0.clone(), mysql.1.clone()),
+        row(
+            "Postgres (source)",
+            without_login(&endpoints.postgres),
+            postgres.0.clone(),
+            postgres.1.clone(),
+        ),
+        row(
+            "  JDBC",
+            deployment.postgres.jdbc_url(),
+            postgres.0,
+            postgres.1,
+        ),
+        row(
+            &format!("{} (replica, marts)", product(&deployment.mysql)),
+            without_login(&endpoints.mysql),
+            mysql.0.clone(),
+            mysql.1.clone(),
+        ),
         row("  JDBC", deployment.mysql.jdbc_url(), mysql.0, mysql.1),
-        row("Fluvio (topics)", endpoints.fluvio.clone(), "-".into(), "-".into()),
-        row("control API", endpoints.control.clone(), "token".into(), "in endpoints.json".into()),
+        row(
+            "Fluvio (topics)",
+            endpoints.fluvio.clone(),
+            "-".into(),
+            "-".into(),
+        ),
+        row(
+            "control API",
+            endpoints.control.clone(),
+            "token".into(),
+            "in endpoints.json".into(),
+        ),
     ];
-    let profile = format!("\nfluvio CLI:  fluvio profile add millrace {} local\n", endpoints.fluvio);
+    let profile = format!(
+        "\nfluvio CLI:  fluvio profile add millrace {} local\n",
+        endpoints.fluvio
+    );
     table(&["service", "address", "login", "password"], &rows) + &profile
 }
 
@@ -60,7 +88,9 @@ pub struct Live {
 impl Live {
     /// Connects lazily: a summary must not stop anything.
     pub fn new(_settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Live> {
-        let target = MySqlPoolOptions::new().max_connections(1).connect_lazy(&endpoints.mysql)?;
+        let target = MySqlPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy(&endpoints.mysql)?;
         Ok(Live { target, last: None })
     }
 
@@ -72,7 +102,10 @@ impl Live {
                 Ok(row) => {
                     let rows: i64 = row.get(0);
                     let figure = row.try_get_unchecked::<Option<String>, _>(1).ok().flatten();
-                    format!("{rows:>7} rows   {label}: {}", figure.as_deref().unwrap_or("-"))
+                    format!(
+                        "{rows:>7} rows   {label}: {}",
+                        figure.as_deref().unwrap_or("-")
+                    )
                 }
                 Err(error) => format!("not readable: {error}"),
             };
@@ -82,7 +115,11 @@ impl Live {
     }
 
     fn lag(&mut self, services: &Services) -> String {
-        let Some(status) = services.projector.as_ref().map(|projector| projector.status()) else {
+        let Some(status) = services
+            .projector
+            .as_ref()
+            .map(|projector| projector.status())
+        else {
             return String::new();
         };
         let now = Instant::now();
@@ -91,7 +128,10 @@ impl Live {
             new as f64 / now.duration_since(then).as_secs_f64().max(0.001)
         });
         self.last = Some((now, status.transactions));
-        let sent = services.user_events.as_ref().map_or(0, |users| users.status().sent);
+        let sent = services
+            .user_events
+            .as_ref()
+            .map_or(0, |users| users.status().sent);
         format!(
             "  {} UTC  {:?}  lag {} records  at {}  {} transactions ({:.1}/s)  {sent} users arrived\n",
             chrono::Utc::now().format("%H:%M:%S"),

@@ -1,0 +1,171 @@
+//! The real binary, run as a person would run it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context};
+use millrace_cli::servers::ScratchDir;
+
+/// A data directory with a small shop that trades fast.
+pub struct Demo {
+    folder: ScratchDir,
+    settings: Vec<(&'static str, String)>,
+    child: Option<Child>,
+    killed: bool,
+}
+
+impl Demo {
+    /// Nothing runs yet.
+    pub fn new(name: &str) -> anyhow::Result<Demo> {
+        let settings = [
+            ("MILLRACE_USERS", "60"),
+            ("MILLRACE_PRODUCTS", "80"),
+            ("MILLRACE_ORDERS", "300"),
+            ("MILLRACE_REVIEWS", "200"),
+            ("MILLRACE_LOYALTY_ROWS", "200"),
+            ("MILLRACE_TRADES_PER_SECOND", "100"),
+            ("MILLRACE_USER_EVENT_PERIOD_MS", "300"),
+        ];
+        Ok(Demo {
+            folder: ScratchDir::new(name)?,
+            settings: settings
+                .map(|(name, value)| (name, value.to_owned()))
+                .into(),
+            child: None,
+            killed: false,
+        })
+    }
+
+    /// Changes a setting for what is started from now on.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &str) -> Demo {
+        self.settings.push((name, value.to_owned()));
+        self
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(binary()?);
+        // Outside of the checkout, so that no settings file is found.
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.envs(
+            self.settings
+                .iter()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
+        Ok(command)
+    }
+
+    /// Starts `up --demo`; its output goes to `up.log` in the folder.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        ensure!(self.child.is_none(), "it runs already");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("up.log"))?;
+        let mut command = self.command()?;
+        command
+            .args(["up", "--demo", "--free-ports", "--data-dir"])
+            .arg(self.data_dir());
+        command.stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn()?);
+        self.killed = false;
+        Ok(())
+    }
+
+    /// `kill -9` of the process; the databases it started are left behind.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        let mut child = self.child.take().context("nothing runs")?;
+        child.kill()?;
+        child.wait()?;
+        self.killed = true;
+        Ok(())
+    }
+
+    /// Ctrl-C; how long it took to end, and whether it ended well.
+    pub fn interrupt(&mut self) -> anyhow::Result<(Duration, bool)> {
+        let mut child = self.child.take().context("nothing runs")?;
+        let began = Instant::now();
+        let status = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()?;
+        ensure!(status.success(), "kill -INT");
+        let ended = child.wait()?;
+        Ok((began.elapsed(), ended.success()))
+    }
+
+    /// Runs `millrace COMMAND --data-dir …` to its end.
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut command = self.command()?;
+        command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data_dir());
+        Ok(command.output()?)
+    }
+
+    /// Waits until MySQL has everything that Postgres has committed.
+    pub fn wait_for(&self) -> anyhow::Result<()> {
+        let output = self.run(&["wait-for", "--timeout", "120"])?;
+        ensure!(
+            output.status.success(),
+            "wait-for: {}\n{}",
+            said(&output),
+            self.log()
+        );
+        Ok(())
+    }
+
+    /// `verify`, which must find everything equal.
+    pub fn verify(&self) -> anyhow::Result<()> {
+        let output = self.run(&["verify"])?;
+        ensure!(
+            output.status.code() == Some(0),
+            "verify: {}\n{}",
+            said(&output),
+            self.log()
+        );
+        Ok(())
+    }
+
+    /// The end of what `up` said.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("up.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(60).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // A failed test still ends what it started. The databases that a kill left behind are adopted
+        // by the next start, which then stops them.
+        if self.child.is_some() || (self.killed && self.start().is_ok()) {
+            drop(self.interrupt());
+        }
+    }
+}
+
+/// Standard output and error of a command that has ended.
+pub fn said(output: &Output) -> String {
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// `millrace` lies two folders above the test, or one in an unusual layout.
+fn binary() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    test.ancestors()
+        .map(|folder: &Path| folder.join("millrace"))
+        .find(|file| file.is_file())
+        .context("millrace is not built; run the tests with `make test`")
+}

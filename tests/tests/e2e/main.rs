@@ -1,0 +1,5 @@
+//! End-to-end tests on real servers. See each module for what it shows.
+
+mod binary;
+mod kill;
+mod oracle;
