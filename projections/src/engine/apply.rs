@@ -67,8 +67,10 @@ impl Applier<'_> {
         if changes.rows.is_empty() {
             return Ok(());
         }
-        let keys = changes.rows.keys().map(Vec::as_slice);
-        write::fill_keys(conn, self.server, table, keys).await?;
+        if !self.marts.tables().is_empty() {
+            let keys = changes.rows.keys().map(Vec::as_slice);
+            write::fill_keys(conn, self.server, table, keys).await?;
+        }
         self.marts.retract(conn, &table.name).await?;
         if !changes.truncate {
             write::delete(conn, table, changes.deletes()).await?;

@@ -104,6 +104,7 @@ impl Service {
             marts: &self.config.marts,
             log: &self.log,
             shared: &self.shared,
+            thinned: self.config.smartmodule.is_some(),
         };
         let mut position = match run.owner.take(conn).await? {
             Some(position) => position,

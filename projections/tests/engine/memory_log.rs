@@ -44,6 +44,11 @@ impl MemoryLog {
         });
     }
 
+    /// The records of a topic.
+    pub(crate) fn values(&self, topic: &str) -> Vec<Vec<u8>> {
+        self.topics.borrow().get(topic).cloned().unwrap_or_default()
+    }
+
     /// Removes the last records of a topic.
     pub(crate) fn truncate(&self, topic: &str, len: usize) {
         self.topics.send_modify(|topics| {

@@ -1,0 +1,206 @@
+//! How fast rows get into MySQL: three ways of writing them, and the whole projector.
+//!
+//! `cargo run --release -p millrace-projections --example write_rate -- mysql://root@127.0.0.1:3306 [rows]`
+//! makes a database `millrace_write_rate`, and drops it again.
+
+#[path = "../tests/engine/memory_log.rs"]
+#[allow(dead_code)]
+mod memory_log;
+#[path = "../tests/engine/source.rs"]
+#[allow(dead_code)]
+mod source;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millrace_events::{Change, Column, Op, SchemaId, TableSchema, Value};
+use millrace_projections::engine::{Config, Hooks, Limits, Service};
+use millrace_projections::marts::Marts;
+use millrace_projections::replica::{connect, ddl, write, Isolation, Server, Table};
+use rand::SeedableRng;
+use sqlx::{Connection, Executor, MySqlConnection};
+use tokio_util::sync::CancellationToken;
+
+const DATABASE: &str = "millrace_write_rate";
+const ROWS_PER_COMMIT: usize = 5_000;
+
+type Failure = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let url = arguments.next().ok_or("the URL of a server is needed")?;
+    let rows: i64 = arguments.next().map_or(Ok(100_000), |rows| rows.parse())?;
+    let (mut conn, server) = connect(&url, Isolation::ReadCommitted).await?;
+    conn.execute(format!("CREATE DATABASE {DATABASE}").as_str()).await?;
+    conn.execute(format!("USE {DATABASE}").as_str()).await?;
+    println!("{}, {rows} rows of orders, {ROWS_PER_COMMIT} in a commit", server.version);
+    let measured = measure(&mut conn, &server, &format!("{url}/{DATABASE}"), rows).await;
+    conn.execute(format!("DROP DATABASE {DATABASE}").as_str()).await?;
+    conn.close().await?;
+    measured
+}
+
+async fn measure(
+    conn: &mut MySqlConnection,
+    server: &Server,
+    url: &str,
+    rows: i64,
+) -> Result<(), Failure> {
+    let table = Table::of(&orders())?;
+    let rows: Vec<Vec<Value>> = (0..rows).map(order).collect();
+    for (name, shape) in [("literals", 0), ("placeholders, 500 rows", 1), ("JSON_TABLE", 2)] {
+        ddl::recreate(conn, server, &table, "").await?;
+        // The second pass meets every row again.
+        for pass in ["insert", "update"] {
+            let start = Instant::now();
+            for chunk in rows.chunks(ROWS_PER_COMMIT) {
+                conn.execute("BEGIN").await?;
+                match shape {
+                    0 => {
+                        let rows = chunk.iter().map(Vec::as_slice);
+                        write::upsert(conn, server, &table, "", rows).await?;
+                    }
+                    1 => placeholders(conn, chunk).await?,
+                    _ => json_table(conn, chunk).await?,
+                }
+                conn.execute("COMMIT").await?;
+            }
+            report(&format!("{name}, {pass}"), rows.len(), start.elapsed());
+        }
+    }
+    ddl::drop_table(conn, "orders").await?;
+    for (name, per_transaction) in [("1 row", 1), ("10 rows", 10), ("all rows", rows.len())] {
+        conn.execute("DROP TABLE IF EXISTS orders, millrace_position, millrace_tables").await?;
+        let start = Instant::now();
+        project(url, &rows, per_transaction).await?;
+        report(&format!("projector, transactions of {name}"), rows.len(), start.elapsed());
+    }
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+        let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+        println!("{}", peak.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn report(what: &str, rows: usize, time: Duration) {
+    let rate = rows as f64 / time.as_secs_f64();
+    println!("{what:38} {rate:9.0} rows/s  ({:.2} s)", time.as_secs_f64());
+}
+
+async fn placeholders(conn: &mut MySqlConnection, rows: &[Vec<Value>]) -> Result<(), Failure> {
+    for rows in rows.chunks(500) {
+        let tuples = vec!["(?,?,?,?,?,?)"; rows.len()].join(",");
+        let sql = format!("INSERT INTO orders VALUES {tuples} {TAIL}");
+        let mut query = sqlx::query(&sql);
+        for value in rows.iter().flatten() {
+            query = match value {
+                Value::Int(value) => query.bind(value),
+                Value::Text(value) => query.bind(value),
+                Value::Bool(value) => query.bind(value),
+                Value::Null => query.bind(None::<String>),
+            };
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn json_table(conn: &mut MySqlConnection, rows: &[Vec<Value>]) -> Result<(), Failure> {
+    let sql = format!(
+        "INSERT INTO orders SELECT * FROM JSON_TABLE(?, '$[*]' COLUMNS (a BIGINT PATH '$[0]', \
+         b BIGINT PATH '$[1]', c DATETIME(6) PATH '$[2]', d DECIMAL(12,2) PATH '$[3]', \
+         e VARCHAR(20) PATH '$[4]', f DATETIME(6) PATH '$[5]')) AS t {TAIL}"
+    );
+    for rows in rows.chunks(2_000) {
+        let json = serde_json::to_string(rows)?;
+        sqlx::query(&sql).bind(json).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+const TAIL: &str = "ON DUPLICATE KEY UPDATE user_id=VALUES(user_id), order_date=VALUES(order_date), \
+     total_amount=VALUES(total_amount), status=VALUES(status), delivery_date=VALUES(delivery_date)";
+
+/// Runs a projector over a log with all rows as inserts.
+async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Result<(), Failure> {
+    let log = memory_log::MemoryLog::new();
+    let mut source = source::Source::new(log.clone(), rand::rngs::StdRng::seed_from_u64(1));
+    source.schemas = vec![orders()];
+    source.snapshot(1);
+    for rows in rows.chunks(per_transaction) {
+        let changes: Vec<Change> = rows.iter().map(|row| insert(row)).collect();
+        for value in source.parts(&changes, 3_000) {
+            log.append(source::CHANGES, value);
+        }
+        source.lsn = millrace_events::Lsn(source.lsn.0 + 50);
+    }
+    let config = Config {
+        mysql_url: url.to_owned(),
+        fluvio: String::new(),
+        changes_topic: source::CHANGES.into(),
+        smartmodule: None,
+        marts: Marts::none(),
+        limits: Limits::default(),
+        hooks: Hooks::default(),
+    };
+    let service = Service::over(config, Arc::new(log));
+    let handle = service.handle();
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(service.run(shutdown.clone()));
+    handle.wait_for(source.lsn, Duration::from_secs(600)).await?;
+    shutdown.cancel();
+    task.await??;
+    Ok(())
+}
+
+fn insert(row: &[Value]) -> Change {
+    let columns = orders().columns;
+    let pairs = columns.into_iter().zip(row);
+    Change {
+        table: "orders".into(),
+        op: Op::Insert,
+        schema: SchemaId(1),
+        before: None,
+        after: Some(millrace_events::Row(
+            pairs.map(|(column, value)| (column.name, value.clone())).collect(),
+        )),
+    }
+}
+
+fn orders() -> TableSchema {
+    let column = |(name, type_name, key): (&str, &str, bool)| Column {
+        name: name.into(),
+        type_name: type_name.into(),
+        oid: 0,
+        type_mod: -1,
+        key,
+    };
+    TableSchema {
+        id: SchemaId(1),
+        namespace: "source".into(),
+        table: "orders".into(),
+        columns: [
+            ("order_id", "bigint", true),
+            ("user_id", "bigint", false),
+            ("order_date", "timestamp without time zone", false),
+            ("total_amount", "numeric(12,2)", false),
+            ("status", "character varying(20)", false),
+            ("delivery_date", "timestamp without time zone", false),
+        ]
+        .map(column)
+        .to_vec(),
+    }
+}
+
+fn order(id: i64) -> Vec<Value> {
+    let text = |text: String| Value::Text(text);
+    vec![
+        Value::Int(id),
+        Value::Int(id % 500),
+        text(format!("2024-01-01 00:{:02}:{:02}.5", id / 60 % 60, id % 60)),
+        text(format!("{}.{:02}", id % 10_000, id % 100)),
+        text("Completed".into()),
+        Value::Null,
+    ]
+}
