@@ -30,7 +30,7 @@ async fn expect(broker: &millrace_broker::Handle, topic: &str, count: i64) {
 
 /// The files of a topic's first partition with this extension, oldest first.
 fn files(dir: &Path, topic: &str, extension: &str) -> Vec<PathBuf> {
-    let topics = fs::read_dir(dir.join("topics"))
+    let mut topics = fs::read_dir(dir.join("topics"))
         .expect("topics")
         .map(|entry| entry.expect("entry").path());
     let prefix = format!("{topic}.");
@@ -38,7 +38,7 @@ fn files(dir: &Path, topic: &str, extension: &str) -> Vec<PathBuf> {
         path.file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
     };
-    let partition = topics.filter(of_topic).next().expect("topic").join("0");
+    let partition = topics.find(of_topic).expect("topic").join("0");
     let mut files: Vec<_> = fs::read_dir(partition)
         .expect("partition")
         .map(|entry| entry.expect("entry").path())
