@@ -30,6 +30,12 @@ pub(crate) struct Table {
     announced: bool,
 }
 
+#[derive(Clone, Debug)]
+struct Refusal {
+    publication: String,
+    table: String,
+}
+
 /// Limits of a record, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -46,6 +52,8 @@ pub(crate) struct Assembler {
     limits: Limits,
     message_prefix: String,
     tables: HashMap<u32, Table>,
+    /// Relations whose rows must not come, and why.
+    refused: HashMap<u32, Refusal>,
     last_schema: SchemaId,
     open: Option<Open>,
     /// The source is known to have nothing for the log up to here.
@@ -75,6 +83,7 @@ impl Assembler {
             limits,
             message_prefix,
             tables: HashMap::new(),
+            refused: HashMap::new(),
             last_schema,
             open: None,
             idle: position,
@@ -101,6 +110,15 @@ impl Assembler {
             announced: false,
         };
         self.tables.insert(relation, table);
+    }
+
+    /// A relation that is not captured. The partitions of a captured table are described too, but
+    /// their rows come as rows of the whole table; rows of this one would mean that the publication
+    /// has been changed.
+    pub(crate) fn refuse(&mut self, relation: u32, publication: &str, table: String) {
+        let publication = publication.to_owned();
+        self.refused
+            .insert(relation, Refusal { publication, table });
     }
 
     /// Takes the next message, relations excepted, and appends what is ready to `out`.
@@ -249,6 +267,7 @@ impl Assembler {
         after: Option<Row>,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Error> {
+        self.table(relation)?;
         let open = self.open.as_mut().ok_or_else(outside)?;
         let table = self.tables.get_mut(&relation).ok_or_else(unknown_table)?;
         if !table.announced {
@@ -290,7 +309,17 @@ impl Assembler {
     }
 
     fn table(&self, relation: u32) -> Result<&Table, Error> {
-        self.tables.get(&relation).ok_or_else(unknown_table)
+        match (self.tables.get(&relation), self.refused.get(&relation)) {
+            (Some(table), _) => Ok(table),
+            (None, Some(refusal)) => Err(Error::PublicationDiffers {
+                publication: refusal.publication.clone(),
+                difference: format!(
+                    "sends {}, which is not on the list of captured tables",
+                    refusal.table
+                ),
+            }),
+            (None, None) => Err(unknown_table()),
+        }
     }
 }
 

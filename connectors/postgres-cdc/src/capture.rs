@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::log_scan::LogScan;
 use crate::session::Session;
@@ -93,6 +93,5 @@ impl Capture {
             status.state = State::Backoff;
             status.last_error = Some(text);
         });
-        info!(sessions = self.handle.status().sessions, "session over");
     }
 }

@@ -135,6 +135,18 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
     },
+    /// Postgres has been set back to an earlier state.
+    #[error("the log ends at {position}, but Postgres' WAL only reaches {current}: the database was restored from a backup. SELECT pg_drop_replication_slot('{slot}') if the slot exists, delete topic {topic:?} and start capture again for a new snapshot")]
+    LogAhead {
+        /// Where the log ends.
+        position: Lsn,
+        /// `pg_current_wal_flush_lsn`.
+        current: Lsn,
+        /// Topic of the change log.
+        topic: String,
+        /// Name of the slot.
+        slot: String,
+    },
     /// The log's beginning has been removed by retention.
     #[error("topic {topic:?} begins at offset {first}: its snapshot mark is gone (retention). SELECT pg_drop_replication_slot('{slot}'), delete the topic and start capture again for a new snapshot; give topics a longer retention")]
     LogTrimmed {
@@ -208,12 +220,12 @@ pub enum Error {
     Protocol(String),
 
     /// Another capture is at work.
-    #[error("another capture holds the lock of slot {slot:?} (Postgres pid {pid:?}); waiting for it to end")]
+    #[error("another capture holds the lock of slot {slot:?} ({holder}); waiting for it to end")]
     Locked {
         /// Name of the slot.
         slot: String,
-        /// Who holds it.
-        pid: Option<i32>,
+        /// Who holds it, as far as Postgres shows.
+        holder: String,
     },
     /// A walsender holds the slot and does not go.
     #[error("slot {slot:?} is still held by Postgres pid {pid} after it was terminated")]
@@ -296,6 +308,7 @@ impl Error {
             Error::SlotMissing { .. } => "capture-slot-missing",
             Error::SlotLost { .. } => "capture-slot-lost",
             Error::LogLostRecords { .. } => "capture-log-lost-records",
+            Error::LogAhead { .. } => "capture-log-ahead",
             Error::LogTrimmed { .. } => "capture-log-trimmed",
             Error::LogForeign { .. } => "capture-log-foreign",
             Error::OtherDatabase { .. } => "capture-other-database",

@@ -34,14 +34,22 @@ pub(crate) async fn acquire(source: &Source, config: &Config) -> Result<PgConnec
             return Ok(connection);
         }
         if Instant::now() > deadline {
-            let holder = sqlx::query_scalar(HOLDER).bind(&config.slot);
             return Err(Error::Locked {
                 slot: config.slot.clone(),
-                pid: holder.fetch_optional(&mut connection).await?,
+                holder: holder(&mut connection, config).await?,
             });
         }
         sleep(POLL).await;
     }
+}
+
+async fn holder(connection: &mut PgConnection, config: &Config) -> Result<String, Error> {
+    let query = sqlx::query_scalar(HOLDER).bind(&config.slot);
+    let pid: Option<i32> = query.fetch_optional(connection).await?;
+    Ok(match pid {
+        Some(pid) => format!("Postgres pid {pid}"),
+        None => "which has just ended".into(),
+    })
 }
 
 /// Keeps the lock until dropped, and sends heartbeats if asked to. Ends only with an error: the

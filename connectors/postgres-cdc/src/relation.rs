@@ -15,11 +15,9 @@ use crate::{Config, Error};
 pub(crate) async fn resolve(
     connection: &mut PgConnection,
     types: &mut Types,
-    config: &Config,
     id: SchemaId,
     relation: &Relation,
 ) -> Result<TableSchema, Error> {
-    check_captured(config, relation)?;
     let key = match relation.identity {
         'd' => identity_columns(relation),
         'f' => key_columns(connection, relation.oid).await?,
@@ -54,17 +52,9 @@ fn identity_columns(relation: &Relation) -> Vec<String> {
     columns.map(|column| column.name.clone()).collect()
 }
 
-fn check_captured(config: &Config, relation: &Relation) -> Result<(), Error> {
-    if relation.namespace == config.schema && config.tables.contains(&relation.name) {
-        return Ok(());
-    }
-    Err(Error::PublicationDiffers {
-        publication: config.publication.clone(),
-        difference: format!(
-            "sends {}.{}, which is not on the list of captured tables",
-            relation.namespace, relation.name
-        ),
-    })
+/// Whether the relation is one of the captured tables.
+pub(crate) fn is_captured(config: &Config, relation: &Relation) -> bool {
+    relation.namespace == config.schema && config.tables.contains(&relation.name)
 }
 
 fn changed(relation: &Relation, reason: &str) -> Error {

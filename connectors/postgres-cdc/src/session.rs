@@ -52,7 +52,8 @@ impl Session<'_> {
         topics.ensure(&self.config.topic_changes).await?;
         scan.to_end(topics.fluvio(), &self.config.topic_changes)
             .await?;
-        self.judge(&facts, scan, slot.as_ref())?;
+        let wal_end = slot::wal_end(&mut catalog).await?;
+        self.judge(&facts, scan, slot.as_ref(), wal_end)?;
 
         let epoch = scan.chain.epoch().next();
         let mut log =
@@ -76,7 +77,8 @@ impl Session<'_> {
             }
         };
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
-        let Some(position) = self.judge(&facts, scan, slot.as_ref())? else {
+        let wal_end = slot::wal_end(&mut catalog).await?;
+        let Some(position) = self.judge(&facts, scan, slot.as_ref(), wal_end)? else {
             return Err(Error::Protocol(
                 "the log has no position after its mark".into(),
             ));
@@ -103,6 +105,7 @@ impl Session<'_> {
         facts: &Facts,
         scan: &LogScan,
         slot: Option<&Slot>,
+        wal_end: Lsn,
     ) -> Result<Option<Lsn>, Error> {
         let name = || self.config.slot.clone();
         let topic = || self.config.topic_changes.clone();
@@ -122,6 +125,14 @@ impl Session<'_> {
         };
         check_origin(facts, mark)?;
         let position = scan.chain.position().unwrap_or(mark.lsn);
+        if position > wal_end {
+            return Err(Error::LogAhead {
+                position,
+                current: wal_end,
+                topic: topic(),
+                slot: name(),
+            });
+        }
         let Some(slot) = slot else {
             return Err(Error::SlotMissing {
                 slot: name(),

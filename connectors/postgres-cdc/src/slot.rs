@@ -104,6 +104,13 @@ async fn terminate(connection: &mut PgConnection, pid: i32) -> Result<(), Error>
     Ok(())
 }
 
+/// Where the WAL ends on disk. Nothing beyond it was ever sent.
+pub(crate) async fn wal_end(connection: &mut PgConnection) -> Result<Lsn, Error> {
+    let query = sqlx::query_scalar("SELECT (pg_current_wal_flush_lsn() - '0/0')::int8");
+    let end: i64 = query.fetch_one(connection).await?;
+    Ok(Lsn(end as u64))
+}
+
 /// Drops a slot that no log continues.
 pub(crate) async fn drop(connection: &mut PgConnection, name: &str) -> Result<(), Error> {
     let query = sqlx::query("SELECT pg_drop_replication_slot($1)").bind(name);

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::append::{Acknowledged, Appender};
 use crate::assemble::{Assembler, Outgoing};
 use crate::catalog::Types;
-use crate::pgoutput::{self, Begin, Commit, Message};
+use crate::pgoutput::{self, Begin, Commit, Message, Relation};
 use crate::status::Reporter;
 use crate::{relation, Config, Error};
 
@@ -41,7 +41,7 @@ impl Stream<'_> {
             tokio::select! {
                 event = events.queue.recv() => match event {
                     Some(event) => self.event(event).await?,
-                    None => return Err(events.failure().await),
+                    None => return Err(self.explain(events.failure().await)),
                 },
                 changed = acknowledged.changed() => {
                     if changed.is_err() {
@@ -55,27 +55,47 @@ impl Stream<'_> {
         }
     }
 
+    /// Changes are decoded with the catalog of their time. A publication that was dropped and made
+    /// anew does not exist there, and never will.
+    fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::Replication(PgWireError::Server(text)) if text.contains("SQLSTATE 42704") => {
+                Error::PublicationDiffers {
+                    publication: self.config.publication.clone(),
+                    difference: format!(
+                        "did not exist at the position where the log ends ({text}); the log cannot continue: drop the slot, delete the topic and start over with a new snapshot"
+                    ),
+                }
+            }
+            other => other,
+        }
+    }
+
     async fn event(&mut self, event: ReplicationEvent) -> Result<(), Error> {
         let Some(message) = self.message(event)? else {
             return Ok(());
         };
         if let Message::Relation(relation) = &message {
-            let id = self.assembler.next_schema();
-            let schema = relation::resolve(
-                &mut self.catalog,
-                &mut self.types,
-                self.config,
-                id,
-                relation,
-            );
-            self.assembler.define(relation.oid, schema.await?);
-            return Ok(());
+            return self.relation(relation).await;
         }
         let mut out = Vec::new();
         self.assembler.take(message, &mut out)?;
         for record in out {
             self.appender.append(record).await?;
         }
+        Ok(())
+    }
+
+    async fn relation(&mut self, relation: &Relation) -> Result<(), Error> {
+        if !relation::is_captured(self.config, relation) {
+            let name = format!("{}.{}", relation.namespace, relation.name);
+            self.assembler
+                .refuse(relation.oid, &self.config.publication, name);
+            return Ok(());
+        }
+        let id = self.assembler.next_schema();
+        let schema = relation::resolve(&mut self.catalog, &mut self.types, id, relation).await?;
+        self.assembler.define(relation.oid, schema);
         Ok(())
     }
 
@@ -187,7 +207,7 @@ async fn read(
         match event {
             Ok((permit, Some(event))) => permit.send(event),
             Ok((_, None)) => return ended(),
-            Err(error) => return error.into(),
+            Err(error) => return failed(error),
         }
     }
 }
@@ -199,6 +219,21 @@ async fn next<'a>(
     let closed = |_| PgWireError::Internal("the encoder has ended".into());
     let permit = sender.reserve().await.map_err(closed)?;
     Ok((permit, client.recv().await?))
+}
+
+fn failed(error: PgWireError) -> Error {
+    match error {
+        PgWireError::MessageTooLarge {
+            payload_bytes,
+            limit_bytes,
+        } => Error::RowTooLarge {
+            table: "an unknown table".into(),
+            place: "the replication stream".into(),
+            bytes: payload_bytes,
+            limit: limit_bytes,
+        },
+        other => other.into(),
+    }
 }
 
 fn ended() -> Error {

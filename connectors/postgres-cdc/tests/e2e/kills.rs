@@ -82,7 +82,7 @@ async fn a_second_capture_waits_for_the_first() {
     let waiting = second.until(|s| s.last_error.is_some()).await;
     let error = waiting.last_error.unwrap();
     assert!(
-        error.starts_with("capture-locked: another capture") && error.contains("pid Some("),
+        error.starts_with("capture-locked: another capture") && error.contains("Postgres pid "),
         "{error}"
     );
     first.kill().await;
@@ -109,4 +109,29 @@ async fn a_lost_connection_to_postgres_is_made_again() {
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
     assert!(matches!(rig.log().await.first(), Some(Record::Start(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_restarts_under_load() {
+    let mut rig = Rig::durable(SETUP, &TABLES).await;
+    rig.config.acknowledge_timeout = Duration::from_secs(3);
+    let writers = Writers::start(&rig, 2, rand::random()).await;
+    let mut running = rig.start();
+    running.until(|s| s.transactions >= 20).await;
+    for _ in 0..2 {
+        let epoch = running.handle.status().epoch;
+        rig.restart_broker().await;
+        let status = running
+            .until(|s| s.epoch > epoch && s.state == State::Streaming)
+            .await;
+        let before = status.transactions;
+        running.until(|s| s.transactions >= before + 20).await;
+    }
+    writers.stop().await;
+    running.reaches(rig.end().await).await;
+    running.stop().await;
+    let model = Model::read(&rig).await;
+    model.assert_equals(&rig, "users", USERS).await;
+    model.assert_equals(&rig, "orders", ORDERS).await;
+    assert_eq!(model.marks, 1);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millrace_events::{
-    Chain, Change, Op, PartVerdict, Record, Row, SnapshotReader, SnapshotVerdict, TableSchema,
+    Chain, Change, Lsn, Op, PartVerdict, Record, Row, SnapshotReader, SnapshotVerdict, TableSchema,
     Value, Verdict,
 };
 
@@ -59,6 +59,15 @@ impl Model {
             }
         }
         model
+    }
+
+    /// Where the log ends.
+    pub async fn position(rig: &Rig) -> Lsn {
+        let mut chain = Chain::unanchored();
+        for record in rig.log().await {
+            chain.offer(&record);
+        }
+        chain.position().unwrap()
     }
 
     fn load(&mut self, epoch: u64, records: Vec<Record>) {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use millrace_events::{Epoch, Lsn, Progress, Record};
 use millrace_postgres_cdc::{Config, Error};
 use sqlx::Executor;
 
+use crate::model::Model;
 use crate::rig::Rig;
 use crate::writers::{SETUP, TABLES};
 
@@ -211,6 +213,75 @@ async fn a_row_that_no_record_can_hold() {
     let error = running.task.await.unwrap().expect_err("it gives up");
     assert_eq!(error.code(), Some("capture-row-too-large"), "{error}");
     assert!(error.to_string().contains("source.users"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_not_even_the_stream_may_bring() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    rig.sql("INSERT INTO source.users VALUES (1001, 'big', repeat('z', 70000000))")
+        .await;
+    let error = running.task.await.unwrap().expect_err("it gives up");
+    assert_eq!(error.code(), Some("capture-row-too-large"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_added_to_the_publication_behind_our_back() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    rig.sql("ALTER PUBLICATION millrace ADD TABLE source.unseen")
+        .await;
+    rig.sql("INSERT INTO source.unseen VALUES (1)").await;
+    let error = running.task.await.unwrap().expect_err("it gives up");
+    assert_eq!(error.code(), Some("capture-publication-differs"), "{error}");
+    assert!(error.to_string().contains("source.unseen"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_was_made_anew() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    running.stop().await;
+    rig.sql("DROP PUBLICATION millrace").await;
+    rig.sql("INSERT INTO source.users VALUES (1001, 'unpublished', NULL)")
+        .await;
+    refused(
+        &rig,
+        "capture-publication-differs",
+        &["did not exist", "new snapshot"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_ahead_of_its_database() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    running.stop().await;
+    let ahead = Record::Progress(Progress {
+        epoch: Epoch(1),
+        prev: Model::position(&rig).await,
+        end_lsn: Lsn(u64::MAX / 4),
+        at: Default::default(),
+    });
+    let producer = rig
+        .fluvio()
+        .await
+        .topic_producer(&rig.config.topic_changes)
+        .await
+        .unwrap();
+    producer
+        .send("", ahead.encode())
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
+    refused(&rig, "capture-log-ahead", &["backup"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use millrace_broker::{Broker, Handle as BrokerHandle, Storage};
 use millrace_events::{Lsn, Op, Record};
 use millrace_postgres_cdc::{Capture, Config, Error, Handle, State, Status};
 use sqlx::{Connection, Executor, PgConnection};
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +22,17 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Rig {
     postgres: Arc<Postgres>,
-    pub broker: BrokerHandle,
+    broker: Option<BrokerHandle>,
+    folder: Option<TempDir>,
     pub config: Config,
     database: String,
+}
+
+fn broker_config(folder: Option<&TempDir>) -> millrace_broker::Config {
+    millrace_broker::Config::on_loopback(match folder {
+        Some(folder) => Storage::Directory(folder.path().join("broker")),
+        None => Storage::Temporary,
+    })
 }
 
 /// A capture at work.
@@ -36,6 +45,15 @@ pub struct Running {
 impl Rig {
     /// A fresh database in which `setup` has run, and a fresh broker.
     pub async fn new(setup: &str, tables: &[&str]) -> Rig {
+        Rig::with(None, setup, tables).await
+    }
+
+    /// The same with a broker that can be restarted.
+    pub async fn durable(setup: &str, tables: &[&str]) -> Rig {
+        Rig::with(Some(tempfile::tempdir().unwrap()), setup, tables).await
+    }
+
+    async fn with(folder: Option<TempDir>, setup: &str, tables: &[&str]) -> Rig {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
@@ -52,9 +70,7 @@ impl Rig {
             .unwrap();
         connection.execute("CREATE SCHEMA source").await.unwrap();
         sqlx::raw_sql(setup).execute(&mut connection).await.unwrap();
-        let broker = Broker::open(millrace_broker::Config::on_loopback(Storage::Temporary))
-            .await
-            .unwrap();
+        let broker = Broker::open(broker_config(folder.as_ref())).await.unwrap();
         let mut config = Config::new(
             postgres.url(&database),
             broker.sc_addr().to_string(),
@@ -70,10 +86,19 @@ impl Rig {
         config.backoff_min = Duration::from_millis(50);
         Rig {
             postgres,
-            broker,
+            broker: Some(broker),
+            folder,
             config,
             database,
         }
+    }
+
+    pub async fn restart_broker(&mut self) {
+        let running = self.broker.take().unwrap();
+        let mut config = broker_config(self.folder.as_ref());
+        (config.sc_bind, config.spu_bind) = (running.sc_addr(), running.spu_addr());
+        running.shutdown().await;
+        self.broker = Some(Broker::open(config).await.unwrap());
     }
 
     pub async fn connect(&self) -> PgConnection {
@@ -140,7 +165,7 @@ impl Rig {
     }
 
     pub async fn fluvio(&self) -> Fluvio {
-        let cluster = FluvioClusterConfig::new(self.broker.sc_addr().to_string());
+        let cluster = FluvioClusterConfig::new(&self.config.fluvio_endpoint);
         Fluvio::connect_with_config(&cluster).await.unwrap()
     }
 
