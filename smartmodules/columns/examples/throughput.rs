@@ -38,9 +38,13 @@ fn main() {
     ] {
         measure(what, &Plan::parse(plan).expect("plan"), &records, bytes);
         match std::fs::read(WASM) {
-            Ok(wasm) => measure_in_engine(what, plan, &wasm, &records),
+            Ok(wasm) => measure_in_engine(what, Some(plan), &wasm, &records),
             Err(error) => println!("{WASM}: {error}"),
         }
+    }
+    // What the engine costs by itself: without a plan the module hands its input back.
+    if let Ok(wasm) = std::fs::read(WASM) {
+        measure_in_engine("no plan", None, &wasm, &records);
     }
 }
 
@@ -52,10 +56,12 @@ const WASM: &str = concat!(
 const BATCH_RECORDS: usize = 500;
 
 /// With everything that the engine does around the module: copying records in and out.
-fn measure_in_engine(what: &str, plan: &str, wasm: &[u8], records: &[Vec<u8>]) {
+fn measure_in_engine(what: &str, plan: Option<&str>, wasm: &[u8], records: &[Vec<u8>]) {
     let mut config = SmartModuleConfig::builder();
     config.smartmodule_names(vec!["columns".to_owned()]);
-    config.param("plan", plan);
+    if let Some(plan) = plan {
+        config.param("plan", plan);
+    }
     let mut chain = SmartModuleChainBuilder::default();
     chain.add_smart_module(config.build().expect("configuration"), wasm.to_vec());
     let mut chain = chain

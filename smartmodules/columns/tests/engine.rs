@@ -80,7 +80,7 @@ fn columns_without_a_plan_changes_nothing_and_with_a_wrong_one_does_not_start() 
         run(&mut chain, &[TRANSACTION, "anything"]),
         [TRANSACTION, "anything"]
     );
-    let error = start("columns", &[("plan", "all")]).err().expect("no plan");
+    let error = start("columns", &[("plan", "all")]).expect_err("no plan");
     assert!(error.contains("plan is not a JSON object"), "{error}");
 }
 
