@@ -593,7 +593,7 @@ async fn shop_with_orders(orders: i64) -> Shop {
     shop.transaction(&[write("users", &[(1, user), (2, user), (3, user)])])
         .await;
     for user in [2, 3] {
-        insert_orders(&mut shop, 10_000 * user, 2_000, user).await;
+        insert_orders(&mut shop, 100_000 * user, 2_000, user).await;
     }
     insert_orders(&mut shop, 0, orders, 1).await;
     for table in shop.marts.tables() {

@@ -630,7 +630,7 @@ async fn a_column_that_only_one_side_has_is_a_difference() {
 }
 
 #[tokio::test]
-async fn a_position_beyond_the_consistent_point_is_a_difference() {
+async fn a_position_beyond_the_end_of_the_source_is_a_difference() {
     let mut stage = Stage::shop().await;
     stage
         .change("UPDATE millrace_position SET end_lsn = 18446744073709551615")

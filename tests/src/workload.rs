@@ -10,7 +10,7 @@ use sqlx::{Executor, PgConnection};
 
 /// The tables, in the schema `source`.
 pub const SCHEMA: &str = "
-CREATE SCHEMA source;
+CREATE SCHEMA IF NOT EXISTS source;
 CREATE TABLE source.users (user_id bigint PRIMARY KEY, first_name varchar(100), last_name varchar(100),
     email varchar(255) UNIQUE, phone varchar(50), registration_date timestamp, loyalty_status varchar(20));
 CREATE TABLE source.productcategories (category_id bigint PRIMARY KEY, name varchar(100), parent_category_id bigint);

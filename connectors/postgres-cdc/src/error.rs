@@ -243,6 +243,12 @@ pub enum Error {
         /// Who is waited for, with what is known of it.
         blocker: String,
     },
+    /// A table was truncated or rewritten between the slot's point and the lock of the copy.
+    #[error("{table} was truncated or rewritten while its snapshot began; the snapshot starts again")]
+    Rewritten {
+        /// Qualified name.
+        table: String,
+    },
     /// An acknowledgement did not come.
     #[error("topic {topic:?} has not acknowledged a record for {seconds} s")]
     Unacknowledged {
@@ -321,6 +327,7 @@ impl Error {
             Error::SlotBlocked { .. } => "capture-slot-blocked",
             Error::Postgres(error) if refused(error) => "capture-postgres-refused",
             Error::SlotBusy { .. }
+            | Error::Rewritten { .. }
             | Error::Unacknowledged { .. }
             | Error::Read { .. }
             | Error::Superseded { .. }

@@ -60,11 +60,12 @@ impl Snapshot<'_> {
 
     /// Creates the slot and copies the tables. `connection` is used to look at what blocks.
     ///
-    /// The tables are locked against changes of their definition, TRUNCATE included, from before
-    /// the slot exists until the copy is complete: a reader with an older snapshot would find a
-    /// truncated or rewritten table empty.
+    /// A reader with an older snapshot would find a truncated or rewritten table empty. The tables
+    /// are therefore locked against changes of their definition, TRUNCATE included, until the copy
+    /// is complete, and what happened before the lock is noticed by their files. Locking before the
+    /// slot exists would block the source for good: the slot waits for transactions that wait for
+    /// the lock, which Postgres cannot see.
     pub(crate) async fn take(&self, connection: &mut PgConnection) -> Result<Taken, Error> {
-        let mut guard = self.lock_tables().await?;
         let slot = slot::create(connection, self.source, self.config).await?;
         let mut reader = self.source.connect().await?;
         reader
@@ -72,23 +73,43 @@ impl Snapshot<'_> {
             .await?;
         let import = format!("SET TRANSACTION SNAPSHOT '{}'", slot.snapshot);
         reader.execute(import.as_str()).await?;
+        self.lock_tables(&mut reader).await?;
+        self.check_files(&mut reader).await?;
         let taken = self.copy(&mut reader, slot.consistent).await?;
         reader.execute("COMMIT").await?;
-        guard.execute("COMMIT").await?;
         Ok(taken)
     }
 
-    async fn lock_tables(&self) -> Result<PgConnection, Error> {
-        let mut guard = self.source.connect().await?;
+    async fn lock_tables(&self, reader: &mut PgConnection) -> Result<(), Error> {
         let tables = self.config.tables.iter();
         let tables: Vec<_> = tables.map(|t| qualified(&self.config.schema, t)).collect();
         let timeout = self.config.lock_timeout.as_millis();
-        guard.execute("BEGIN").await?;
         let limit = format!("SET LOCAL lock_timeout = {timeout}");
-        guard.execute(limit.as_str()).await?;
+        reader.execute(limit.as_str()).await?;
         let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
-        guard.execute(lock.as_str()).await?;
-        Ok(guard)
+        reader.execute(lock.as_str()).await?;
+        Ok(())
+    }
+
+    /// The catalog as the snapshot sees it names the file that held the table then;
+    /// `pg_relation_filenode` names the one of now. TRUNCATE and rewrites give a table a new file.
+    async fn check_files(&self, reader: &mut PgConnection) -> Result<(), Error> {
+        let rewritten: Option<String> = sqlx::query_scalar(
+            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relkind = 'r' \
+                 AND (c.relname = ANY($2) OR c.relispartition) \
+                 AND c.relfilenode <> 0 \
+                 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid) LIMIT 1",
+        )
+        .bind(&self.config.schema)
+        .bind(&self.config.tables)
+        .fetch_optional(reader)
+        .await?;
+        match rewritten {
+            Some(table) => Err(Error::Rewritten { table }),
+            None => Ok(()),
+        }
     }
 
     async fn copy(&self, reader: &mut PgConnection, lsn: Lsn) -> Result<Taken, Error> {

@@ -73,6 +73,16 @@ impl Fence {
         Ok(())
     }
 
+    /// Where Postgres' log ends now; nobody can be beyond.
+    pub(super) async fn log_end(&mut self) -> Result<Lsn, Error> {
+        let asking = postgres("asking for the end of its log");
+        let end: String = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text")
+            .fetch_one(&mut self.session)
+            .await
+            .map_err(&asking)?;
+        end.parse().map_err(|_| unexpected())
+    }
+
     /// The session in which the rows are read.
     pub(super) fn into_session(self) -> PgConnection {
         self.session

@@ -119,12 +119,9 @@ async fn the_broker_restarts_under_load() {
     let mut running = rig.start();
     running.until(|s| s.transactions >= 20).await;
     for _ in 0..2 {
-        let epoch = running.handle.status().epoch;
         rig.restart_broker().await;
-        let status = running
-            .until(|s| s.epoch > epoch && s.state == State::Streaming)
-            .await;
-        let before = status.transactions;
+        // A clean restart may go unnoticed: the client then sends its next batch to the new one.
+        let before = running.handle.status().transactions;
         running.until(|s| s.transactions >= before + 20).await;
     }
     writers.stop().await;

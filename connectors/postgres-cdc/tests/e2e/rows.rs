@@ -62,7 +62,7 @@ const TYPES: &str = "
         id bigint, b bool, i2 smallint, i4 int, i8 bigint, r real, d double precision, n numeric, n2 numeric(10,2),
         t text, vc varchar(40), c char(5), by bytea, dt date, tm time, ttz timetz, ts timestamp, tz timestamptz, iv interval,
         u uuid, j json, jb jsonb, arr int[], tarr text[], m source.mood, dom source.cents, inet inet, rng int4range, mon money,
-        gen int GENERATED ALWAYS AS (i4 * 2) STORED, PRIMARY KEY (id) INCLUDE (b));";
+        gen int GENERATED ALWAYS AS (i4 / 2) STORED, PRIMARY KEY (id) INCLUDE (b));";
 
 const ROW: &str = r#"true, -32768, 2147483647, -9223372036854775808, 'NaN', 0.1::float8 + 0.2, 'Infinity', 1234.50,
     E'tab\t nl\n cr\r bs\\ quote" \u00e9 \U0001F600 \x01', 'x', 'ab', '\x00ff10', '0044-03-15 BC', '23:59:59.999999', '04:05:06+02',
