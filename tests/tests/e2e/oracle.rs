@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{ensure, Context};
 use millrace_events::Lsn;
+use millrace_postgres_cdc::State;
 use millrace_tests::harness::{start_capture, start_projector, Servers, PATIENCE};
 use millrace_tests::model::{as_mysql_shows, Columns, Model};
 use millrace_tests::workload::{Workload, SCHEMA, TABLES};
@@ -48,7 +49,12 @@ async fn replica_and_marts_equal_the_model_at_every_commit() -> anyhow::Result<(
         .await?;
     let base = read_source(&mut source).await?;
 
-    let (_, capture) = start_capture(servers.capture_config())?;
+    let (mut capturing, capture) = start_capture(servers.capture_config())?;
+    // Once into the snapshot, and once into the stream.
+    write_concurrently(&servers, &mut rng).await?;
+    tokio::time::timeout(PATIENCE, capturing.wait_for(|status| status.state == State::Streaming))
+        .await?
+        .context("capture ended")?;
     write_concurrently(&servers, &mut rng).await?;
     let last: String =
         sqlx::query_scalar("SELECT pg_logical_emit_message(true, 'millrace', 'end')::text")
