@@ -45,6 +45,8 @@ async fn the_log_is_the_sequence_that_another_decoder_sees() {
         "SELECT pg_create_logical_replication_slot('{oracle}', 'test_decoding')"
     ))
     .await;
+    // What was still on its way from before the other slot does not count.
+    running.reaches(rig.end().await).await;
     let before = running.handle.status().transactions;
     running.until(|s| s.transactions >= before + 200).await;
     writers.stop().await;
