@@ -1,7 +1,7 @@
 //! Multi-row statements: upserts, deletes, keys.
 //!
-//! Values stand in the statement's text as escaped literals: measured against placeholders and
-//! JSON_TABLE this is the fastest on both servers (`examples/write_rate.rs`), and it knows no limit
+//! Values stand in the statement's text as escaped literals; `examples/write_rate.rs` measures that
+//! against placeholders and JSON_TABLE. It knows no limit
 //! of 65,535 placeholders. The session's `sql_mode` is pinned, so that the escapes mean what they say.
 
 use std::fmt::Write as _;
