@@ -246,22 +246,28 @@ impl Live<'_> {
     fn is_due(&self, hold: &Hold) -> bool {
         match hold.until {
             Until::Now => true,
-            Until::Before(lsn) => self.assembler.lsn() >= lsn || self.stash.is_some(),
+            // The stash may stem from an earlier hold that did not let it go as far.
+            Until::Before(lsn) => {
+                let barred = |item: &Item| self.is_beyond(&item.record, lsn);
+                self.assembler.lsn() >= lsn || self.stash.as_ref().is_some_and(barred)
+            }
         }
     }
 
     /// True if the record belongs to a commit that a hold keeps out.
     fn is_barred(&self, record: &Record) -> bool {
-        let barred_from = match *self.holds.borrow() {
+        match *self.holds.borrow() {
             Some(Hold {
                 until: Until::Before(lsn),
                 ..
-            }) if !self.assembler.in_parts() => lsn,
-            _ => return false,
-        };
-        self.assembler
-            .commit_lsn_of(record)
-            .is_some_and(|commit| commit >= barred_from)
+            }) if !self.assembler.in_parts() => self.is_beyond(record, lsn),
+            _ => false,
+        }
+    }
+
+    fn is_beyond(&self, record: &Record, lsn: Lsn) -> bool {
+        let commit = self.assembler.commit_lsn_of(record);
+        commit.is_some_and(|commit| commit >= lsn)
     }
 
     /// Tests look at the tables after every commit.

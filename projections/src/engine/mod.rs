@@ -21,6 +21,7 @@ mod session;
 mod snapshot;
 mod status;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
-use log::{FluvioLog, Log};
+use log::{FluvioLog, Log, LogError};
 use status::Shared;
 
 pub use error::Error;
@@ -40,7 +41,7 @@ pub use status::{Handle, HoldError, HoldId, HoldStatus, SnapshotProgress, State,
 const END_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a projector needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// `mysql://user:password@host:port/database`.
     pub mysql_url: String,
@@ -56,6 +57,19 @@ pub struct Config {
     pub limits: Limits,
     /// For tests.
     pub hooks: Hooks,
+}
+
+/// Leaves out the MySQL URL, which holds a password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("fluvio", &self.fluvio)
+            .field("changes_topic", &self.changes_topic)
+            .field("smartmodule", &self.smartmodule)
+            .field("marts", &self.marts.names())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Sizes and times of a projector.
@@ -147,11 +161,15 @@ impl Service {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            if let Ok(end) = self.log.end(&self.config.changes_topic).await {
-                self.shared.update(|status| {
+            match self.log.end(&self.config.changes_topic).await {
+                Ok(end) => self.shared.update(|status| {
                     // What was read is there, whatever the controller has heard of it.
                     status.high_watermark = Some(end.max(status.next_offset.unwrap_or_default()));
-                });
+                }),
+                Err(LogError::NoTopic) => {}
+                // After a restart of the controller the old connection never answers again. Streams
+                // keep their own.
+                Err(_) => self.log.reset().await,
             }
         }
     }

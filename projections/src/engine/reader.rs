@@ -13,7 +13,7 @@ use super::log::{Log, LogError, Offset, RawRecord, RecordStream};
 use super::status::Shared;
 
 /// Decoded records wait for their consumer up to this many bytes of JSON.
-const AHEAD_KIB: u32 = 48 * 1024;
+const AHEAD_KIB: u32 = 16 * 1024;
 /// And up to this many of them.
 const AHEAD_RECORDS: usize = 16_384;
 /// After this much silence it is asked whether there really is nothing more.

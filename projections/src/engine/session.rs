@@ -21,6 +21,8 @@ use crate::replica::{connect, Isolation, Server};
 
 /// The record at the stored offset must come within this time if the topic has it.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
+/// A session that lasted so long was no failure, even if the source was idle.
+const STABLE: Duration = Duration::from_secs(60);
 /// The snapshot mark stands among the first records of a log.
 const MARK_WITHIN_RECORDS: u32 = 1_000;
 
@@ -44,14 +46,15 @@ impl Service {
             failures: 0,
         };
         loop {
-            let batches = self.shared_batches();
+            let (batches, started) = (self.shared_batches(), Instant::now());
             let Err(error) = self.session(&mut run).await else {
                 continue;
             };
             if !error.is_transient() {
                 return Err(error);
             }
-            if self.shared_batches() != batches {
+            let stable = started.elapsed() > STABLE && !error.is_lock_conflict();
+            if stable || self.shared_batches() != batches {
                 run.failing_since = None;
                 run.failures = 0;
             }

@@ -16,7 +16,7 @@ use super::assemble::Tables;
 use super::error::Error;
 use super::log::{Log, Offset};
 use super::position::{self, Position, Stage};
-use super::reader::Reader;
+use super::reader::{Item, Reader};
 use super::status::{Shared, SnapshotProgress, State};
 use crate::marts::Marts;
 use crate::replica::{ddl, quoted, write, Server, Table, RETIRED, SHADOW};
@@ -24,7 +24,7 @@ use crate::replica::{ddl, quoted, write, Server, Table, RETIRED, SHADOW};
 /// Chunks are committed together up to this many bytes of JSON.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 /// A snapshot is complete before its mark is written, so its records come without delay.
-const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What loading needs.
 pub(crate) struct Loader<'a> {
@@ -108,9 +108,7 @@ impl Loader<'_> {
             reason: reason.to_owned(),
         };
         let mut reader = self.read(&mark.topic, Offset(0), true);
-        let first = tokio::time::timeout(RECORD_TIMEOUT, reader.next())
-            .await
-            .map_err(|_| fail("it is empty"))??;
+        let first = self.next(&mut reader, &mark.topic, Offset(0)).await?;
         let Record::SnapshotBegin(begin) = first.record else {
             return Err(fail("its first record does not open a snapshot"));
         };
@@ -124,6 +122,22 @@ impl Loader<'_> {
             });
         });
         Ok(begin)
+    }
+
+    /// The next record of a snapshot topic. A broker that is away is waited for, a topic that ends
+    /// too early is not.
+    async fn next(&self, reader: &mut Reader, topic: &str, next: Offset) -> Result<Item, Error> {
+        loop {
+            if let Ok(item) = tokio::time::timeout(RECORD_TIMEOUT, reader.next()).await {
+                return item;
+            }
+            if self.log.end(topic).await.is_ok_and(|end| end <= next) {
+                return Err(Error::Snapshot {
+                    topic: topic.to_owned(),
+                    reason: "it ends before its seal".into(),
+                });
+            }
+        }
     }
 
     fn read(&self, topic: &str, from: Offset, expected: bool) -> Reader {
@@ -144,9 +158,7 @@ impl Loader<'_> {
         let mut reader = self.read(&position.snapshot_topic.clone(), next, true);
         let mut chunks = Chunks::new(position);
         loop {
-            let item = tokio::time::timeout(RECORD_TIMEOUT, reader.next())
-                .await
-                .map_err(|_| position.broken("it ends before its seal"))??;
+            let item = self.next(&mut reader, &position.snapshot_topic, chunks.next).await?;
             let next = item.offset.next();
             match item.record {
                 Record::SnapshotRows(rows) => {
@@ -159,7 +171,7 @@ impl Loader<'_> {
                     self.commit(conn, position, tables, &mut chunks).await?;
                     return self.check_seal(position, end);
                 }
-                Record::SnapshotBegin(_) => {}
+                Record::SnapshotBegin(_) => chunks.next = next,
                 _ => return Err(position.broken("it holds a record of another kind")),
             }
         }

@@ -317,6 +317,34 @@ async fn a_hold_stops_before_a_commit_and_ends_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_follows_another_at_once_is_not_misled_by_it() {
+    let mut world = filled().await;
+    let running = world.start();
+    world.caught_up(&running).await;
+    for round in 0..40 {
+        let held = running.handle.hold(PATIENCE).await.expect("it holds");
+        let start = world.source.lsn;
+        for n in 0..4 {
+            let change = world.source.put("things", thing(n, &round.to_string()));
+            world.source.commit(&[change], 10);
+        }
+        let first = Lsn(start.0 + 55);
+        running.handle.stop_before(held, first, PATIENCE).await.expect("it stops");
+        running.handle.release(held).expect("it was held");
+        let held = running.handle.hold(PATIENCE).await.expect("it holds");
+        let second = Lsn(start.0 + 155);
+        match running.handle.stop_before(held, second, PATIENCE).await {
+            Ok(()) => assert_eq!(running.handle.status().end_lsn, Some(Lsn(start.0 + 150))),
+            // It was faster than the second hold.
+            Err(error) => assert!(matches!(error, HoldError::Passed(_)), "{error}"),
+        }
+        running.handle.release(held).expect("it was held");
+        world.caught_up(&running).await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_source_moves_the_position_within_two_seconds() {
     let mut world = filled().await;
     let running = world.start();

@@ -45,6 +45,7 @@ impl MemoryLog {
     }
 
     /// The records of a topic.
+    #[allow(dead_code)]
     pub(crate) fn values(&self, topic: &str) -> Vec<Vec<u8>> {
         self.topics.borrow().get(topic).cloned().unwrap_or_default()
     }
