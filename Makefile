@@ -25,7 +25,7 @@ smartmodules: setup ## build the SmartModules to target/smartmodules/*.wasm
 	@scripts/wasm.sh
 
 build: smartmodules ## build target/release/millrace
-	@cargo build --release $(CARGO_FLAGS) -p millrace
+	@cargo build --release --workspace $(CARGO_FLAGS)
 	@if [ "$(TARGET_DIR)" != "$(abspath target)" ]; then \
 	    mkdir -p target/release && \
 	    { cmp -s "$(TARGET_DIR)/release/millrace" $(BINARY) || install -m 755 "$(TARGET_DIR)/release/millrace" $(BINARY); }; \
@@ -42,7 +42,7 @@ test: smartmodules ## every test, end-to-end ones on real servers included
 
 test-mysql: smartmodules ## the tests that need MySQL, against a real MySQL instead of MariaDB
 	@if mysqld=$$(scripts/real-mysql.sh); then \
-	    MILLRACE_MYSQL_BIN="$$mysqld" cargo test --release $(CARGO_FLAGS) -p millrace-projections -p millrace -p millrace-tests; \
+	    MILLRACE_MYSQL_BIN="$$mysqld" cargo test --release --workspace $(CARGO_FLAGS); \
 	else \
 	    echo "make test-mysql: SKIPPED, see above"; \
 	fi
@@ -62,10 +62,9 @@ lint: smartmodules ## clippy and the compiler's lints, warnings denied
 doc: smartmodules ## documentation of the workspace, broken links denied
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib $(CARGO_FLAGS)
 
-bench: build ## measure what the record format and each stage cost
-	@for example in $$(ls */examples/*bench*.rs */*/examples/*bench*.rs 2>/dev/null); do \
-	    crate=$$(sed -n 's/^name = "\(.*\)"/\1/p' "$${example%/examples/*}/Cargo.toml" | head -n 1); \
-	    name=$$(basename "$$example" .rs); \
-	    echo "== $$crate: $$name"; \
-	    cargo run --release $(CARGO_FLAGS) -p "$$crate" --example "$$name"; \
+bench: smartmodules ## measure what the record format and each stage cost
+	@cargo build --release --workspace --examples $(CARGO_FLAGS)
+	@for bench in columns capture write broker; do \
+	    echo "== $$bench"; \
+	    "$(TARGET_DIR)/release/examples/$${bench}_bench"; \
 	done

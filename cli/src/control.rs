@@ -12,7 +12,7 @@ use crate::endpoints::Endpoints;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The projector's status as it sends it.
-pub async fn status(endpoints: &Endpoints) -> anyhow::Result<serde_json::Value> {
+pub(crate) async fn status(endpoints: &Endpoints) -> anyhow::Result<serde_json::Value> {
     let answer = get(endpoints, "/status", GRACE).await?;
     answer
         .json()
@@ -21,7 +21,11 @@ pub async fn status(endpoints: &Endpoints) -> anyhow::Result<serde_json::Value> 
 }
 
 /// True once everything up to `lsn` is applied, false if that took longer than `timeout`.
-pub async fn wait(endpoints: &Endpoints, lsn: Lsn, timeout: Duration) -> anyhow::Result<bool> {
+pub(crate) async fn wait(
+    endpoints: &Endpoints,
+    lsn: Lsn,
+    timeout: Duration,
+) -> anyhow::Result<bool> {
     let seconds = timeout.as_secs().max(1);
     let path = format!(
         "/wait?lsn={}&timeout_s={seconds}",

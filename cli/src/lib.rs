@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod cluster;
+mod codes;
 mod commands;
 mod control;
 pub mod endpoints;
@@ -18,4 +19,5 @@ mod up;
 mod verify;
 mod wait_for;
 
+pub use codes::code;
 pub use commands::run;

@@ -1,25 +1,34 @@
 //! The binary of millrace. Everything is in the library beside it.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use millrace_cli::args::Cli;
+use millrace_cli::args::{Cli, Command};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Logs go where talk goes. The Fluvio client logs what it retries by itself: only its errors matter.
-    let default = "warn,fluvio=error,fluvio_socket=off,millrace=info";
+    // Logs go where talk goes. The Fluvio client logs what it retries by itself: only its errors
+    // matter. `up` tells what happens in lines of its own.
+    let default = match cli.command {
+        Command::Up(_) => "warn,fluvio=error,fluvio_socket=off",
+        _ => "warn,fluvio=error,fluvio_socket=off,millrace=info",
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     match millrace_cli::run(cli).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("millrace: {error:#}");
+            if let Some(code) = millrace_cli::code(&error) {
+                eprintln!("millrace: see {code} in docs/errors");
+            }
             ExitCode::from(2)
         }
     }

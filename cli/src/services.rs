@@ -94,8 +94,10 @@ pub fn shop(settings: &Settings) -> anyhow::Result<(SchemaName, plan::Config)> {
     let count = |name| -> anyhow::Result<usize> { Ok(usize::try_from(settings.number(name)?)?) };
     let counts = plan::Counts {
         users: count("MILLRACE_USERS")?,
+        categories: count("MILLRACE_CATEGORIES")?,
         products: count("MILLRACE_PRODUCTS")?,
         orders: count("MILLRACE_ORDERS")?,
+        details: details(settings)?,
         reviews: count("MILLRACE_REVIEWS")?,
         loyalty_points: count("MILLRACE_LOYALTY_ROWS")?,
     };
@@ -107,6 +109,13 @@ pub fn shop(settings: &Settings) -> anyhow::Result<(SchemaName, plan::Config)> {
     Ok((schema(settings)?, config))
 }
 
+fn details(settings: &Settings) -> anyhow::Result<plan::Details> {
+    Ok(plan::Details {
+        min: usize::try_from(settings.number("MILLRACE_ORDER_DETAILS_MIN")?)?,
+        max: usize::try_from(settings.number("MILLRACE_ORDER_DETAILS_MAX")?)?,
+    })
+}
+
 /// The shop's live trade.
 pub fn trade(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<trade::Config> {
     Ok(trade::Config {
@@ -114,6 +123,7 @@ pub fn trade(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<trade
         schema: schema(settings)?,
         seed: settings.number("MILLRACE_SEED")?,
         transactions_per_second: settings.parse("MILLRACE_TRADES_PER_SECOND", "a number")?,
+        details: details(settings)?,
         ..trade::Config::default()
     })
 }

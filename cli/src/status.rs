@@ -48,7 +48,7 @@ struct Source {
 }
 
 /// Prints once, or again and again with `--watch`. Exit 0 caught up, 1 behind, 2 unknown.
-pub async fn run(args: &args::Status, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
     loop {
         let overview = look(settings, &endpoints).await;

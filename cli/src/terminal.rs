@@ -9,7 +9,7 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 const BAR_CELLS: u64 = 28;
 
 /// Prints steps and bars.
-pub struct Terminal {
+pub(crate) struct Terminal {
     start: Instant,
     live: bool,
     bar_open: bool,
@@ -19,7 +19,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Starts the clock.
-    pub fn new() -> Terminal {
+    pub(crate) fn new() -> Terminal {
         Terminal {
             start: Instant::now(),
             live: std::io::stderr().is_terminal(),
@@ -30,12 +30,12 @@ impl Terminal {
     }
 
     /// Time since the start.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
     /// Prints a line.
-    pub fn step(&mut self, text: impl AsRef<str>) {
+    pub(crate) fn step(&mut self, text: impl AsRef<str>) {
         self.close_bar();
         self.write(&format!(
             "[{:>6.1} s] {}\n",
@@ -45,7 +45,7 @@ impl Terminal {
     }
 
     /// Shows `done` of `total`, with the time that is left at the rate since `began`.
-    pub fn bar(&mut self, label: &str, done: u64, total: u64, began: Instant) {
+    pub(crate) fn bar(&mut self, label: &str, done: u64, total: u64, began: Instant) {
         let now = Instant::now();
         let due = self.last_line.is_none_or(|last| now - last >= LINE_EVERY);
         if !self.live && !due {
@@ -67,12 +67,12 @@ impl Terminal {
     }
 
     /// True if a person watches: then blocks are redrawn in place.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.live
     }
 
     /// Prints lines, over those of the last block where there is a terminal.
-    pub fn block(&mut self, text: &str) {
+    pub(crate) fn block(&mut self, text: &str) {
         self.erase_bar();
         let up = match std::mem::replace(&mut self.block_lines, text.lines().count()) {
             lines if self.live && lines > 0 => format!("\x1b[{lines}A\x1b[J"),
@@ -124,7 +124,7 @@ fn eta(done: u64, total: u64, spent: Duration) -> String {
 }
 
 /// A table with aligned columns; numbers to the right.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         let longest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);

@@ -13,7 +13,7 @@ use crate::endpoints::Endpoints;
 use crate::settings::Settings;
 
 /// Exit 0 equal, 1 different, 2 something is not live or no answer could be had.
-pub async fn run(
+pub(crate) async fn run(
     args: &args::Verify,
     settings: &Settings,
     shutdown: &CancellationToken,
@@ -29,12 +29,12 @@ pub async fn run(
 }
 
 /// The exit code of the command line.
-pub fn exit_code(report: &Report) -> ExitCode {
+pub(crate) fn exit_code(report: &Report) -> ExitCode {
     ExitCode::from(report.exit() as u8)
 }
 
 /// The report for people.
-pub fn text(report: &Report) -> String {
+pub(crate) fn text(report: &Report) -> String {
     let mut text = format!("compared at {}\n", report.lsn);
     for subject in report.tables.iter().chain(&report.marts) {
         text += &line(subject);
@@ -91,7 +91,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// A cell of a row in MySQL's text protocol.
-pub fn cell(row: &MySqlRow, column: usize) -> String {
+pub(crate) fn cell(row: &MySqlRow, column: usize) -> String {
     let value = row.try_get_unchecked::<Option<String>, _>(column);
     value.ok().flatten().unwrap_or_else(|| "NULL".to_owned())
 }

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Tries until the time is up: everything may still be starting.
-pub async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Result<ExitCode> {
     let timeout = Duration::try_from_secs_f64(args.timeout)
         .with_context(|| format!("--timeout {}: expected seconds", args.timeout))?;
     let deadline = Instant::now() + timeout;
@@ -51,7 +51,7 @@ async fn attempt(args: &args::WaitFor, settings: &Settings, left: Duration) -> a
 
 /// Writes a transactional message into the WAL. Everything committed before it has a smaller LSN, and
 /// its own commit carries the log past it on an idle source.
-pub async fn marker(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
+pub(crate) async fn marker(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
     let mut source = PgConnection::connect(&endpoints.postgres)
         .await
         .context("Postgres does not answer")?;
@@ -64,7 +64,11 @@ pub async fn marker(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
 }
 
 /// Waits until MySQL has everything up to `lsn`.
-pub async fn reached(endpoints: &Endpoints, lsn: Lsn, timeout: Duration) -> anyhow::Result<()> {
+pub(crate) async fn reached(
+    endpoints: &Endpoints,
+    lsn: Lsn,
+    timeout: Duration,
+) -> anyhow::Result<()> {
     if !control::wait(endpoints, lsn, timeout).await? {
         bail!("MySQL had not reached {lsn} after {} s", timeout.as_secs());
     }

@@ -25,7 +25,5 @@ pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start,
 pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
 pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
-pub use user_event::{
-    LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent,
-};
+pub use user_event::{LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent};
 pub use writer::{PartHeader, PartWriter};

@@ -24,17 +24,24 @@ use world::{Running, World, PATIENCE};
 
 async fn topics(broker: &Handle) {
     let config = FluvioClusterConfig::new(broker.sc_addr().to_string());
-    let admin = FluvioAdmin::connect_with_config(&config).await.expect("admin");
+    let admin = FluvioAdmin::connect_with_config(&config)
+        .await
+        .expect("admin");
     for topic in [SNAPSHOT, CHANGES] {
         let spec = TopicSpec::new_computed(1, 1, None);
-        admin.create(topic.to_owned(), false, spec).await.expect("a topic");
+        admin
+            .create(topic.to_owned(), false, spec)
+            .await
+            .expect("a topic");
     }
 }
 
 /// Produces the records of the source's log from number `from` on; returns their number.
 async fn produce(broker: &Handle, world: &World, topic: &str, from: usize) -> usize {
     let config = FluvioClusterConfig::new(broker.sc_addr().to_string());
-    let client = Fluvio::connect_with_config(&config).await.expect("a client");
+    let client = Fluvio::connect_with_config(&config)
+        .await
+        .expect("a client");
     let producer = client.topic_producer(topic).await.expect("a producer");
     let values = world.source.log.values(topic);
     let mut outputs = Vec::new();

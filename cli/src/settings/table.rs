@@ -65,8 +65,11 @@ pub const SETTINGS: &[Setting] = &[
     plain("MILLRACE_USER_EVENT_BYTES_MAX", "16384", "bytes that an incoming user may have"),
     plain("MILLRACE_SEED", "42", "seed of the generator; the same seed makes the same shop"),
     plain("MILLRACE_USERS", "500", "users at the start"),
+    plain("MILLRACE_CATEGORIES", "20", "product categories at the start, a quarter of them on the upper of two levels"),
     plain("MILLRACE_PRODUCTS", "800", "products at the start"),
     plain("MILLRACE_ORDERS", "3000", "orders at the start"),
+    plain("MILLRACE_ORDER_DETAILS_MIN", "1", "details of an order, at least"),
+    plain("MILLRACE_ORDER_DETAILS_MAX", "10", "details of an order, at most"),
     plain("MILLRACE_REVIEWS", "2000", "reviews at the start"),
     plain("MILLRACE_LOYALTY_ROWS", "3000", "loyalty point rows at the start"),
     plain("MILLRACE_TRADES_PER_SECOND", "5", "transactions a second while the shop trades"),
@@ -77,7 +80,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Names that only building and testing read.
-pub const ELSEWHERE: &[&str] = &[
+pub(super) const ELSEWHERE: &[&str] = &[
     "MILLRACE_SMARTMODULES_DIR",
     "MILLRACE_TEST_FLUVIO",
     "MILLRACE_TEST_SEED",

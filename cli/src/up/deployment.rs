@@ -24,7 +24,7 @@ const PORTS: [&str; 5] = [
 ];
 
 /// Running servers. Dropping it leaves the databases to be adopted; call [`Deployment::stop`].
-pub struct Deployment {
+pub(crate) struct Deployment {
     /// The source.
     pub postgres: PrivatePostgres,
     /// The target.
@@ -36,7 +36,7 @@ pub struct Deployment {
 }
 
 /// Puts the ports that were chosen for this data directory above those of the settings.
-pub fn choose_ports(settings: &mut Settings, data_dir: &Path) -> anyhow::Result<()> {
+pub(super) fn choose_ports(settings: &mut Settings, data_dir: &Path) -> anyhow::Result<()> {
     for (name, port) in free_ports(data_dir, &PORTS)? {
         let Some(name) = PORTS.iter().find(|known| **known == name) else {
             continue;
@@ -48,7 +48,7 @@ pub fn choose_ports(settings: &mut Settings, data_dir: &Path) -> anyhow::Result<
 
 impl Deployment {
     /// Starts, or adopts, what the data directory holds. The databases start side by side.
-    pub async fn start(
+    pub(crate) async fn start(
         settings: &Settings,
         data_dir: &Path,
         cluster: Option<&str>,
@@ -111,18 +111,17 @@ impl Deployment {
     }
 
     /// Fails if a server has ended by itself, with the end of its log.
-    pub fn check_alive(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
         self.postgres.check_alive()?;
         self.mysql.check_alive()?;
         Ok(())
     }
 
     /// Stops everything; the first error is told after all have been asked to stop.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let broker = async {
-            match self.broker {
-                Some(broker) => broker.shutdown().await,
-                None => {}
+            if let Some(broker) = self.broker {
+                broker.shutdown().await
             }
         };
         let (postgres, mysql, ()) = tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
@@ -133,7 +132,7 @@ impl Deployment {
 }
 
 /// `MySQL` or `MariaDB`.
-pub fn product(mysql: &PrivateMySql) -> &'static str {
+pub(super) fn product(mysql: &PrivateMySql) -> &'static str {
     match mysql.binary().flavour {
         Flavour::MySql => "MySQL",
         Flavour::MariaDb => "MariaDB",
@@ -184,7 +183,7 @@ async fn start_broker(
 }
 
 /// Opens the broker on its two addresses.
-pub async fn open_broker(
+pub(crate) async fn open_broker(
     log_dir: PathBuf,
     sc_bind: SocketAddr,
     spu_bind: SocketAddr,
@@ -240,7 +239,7 @@ fn control_token(settings: &Settings, data_dir: &Path) -> anyhow::Result<String>
 }
 
 /// True if anything listens, or would listen, where others can reach it.
-pub fn is_reachable(settings: &Settings) -> bool {
+pub(crate) fn is_reachable(settings: &Settings) -> bool {
     [
         "DASHBOARD_HOST",
         "MILLRACE_CONTROL_HOST",

@@ -19,15 +19,15 @@ use crate::endpoints::Endpoints;
 use crate::settings::Settings;
 use crate::terminal::Terminal;
 
-pub use deployment::{is_reachable, open_broker, Deployment};
-pub use services::Services;
+pub(crate) use deployment::{is_reachable, open_broker, Deployment};
+pub(crate) use services::Services;
 
 /// Redrawn that often on a terminal, and printed that often into a file.
 const SUMMARY_PERIOD: Duration = Duration::from_secs(1);
 const SUMMARY_PERIOD_IN_FILE: Duration = Duration::from_secs(10);
 
 /// Runs until Ctrl-C, or with `--once` until the answer is known.
-pub async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Result<ExitCode> {
     let mut terminal = Terminal::new();
     std::fs::create_dir_all(&args.data_dir)
         .with_context(|| format!("cannot create {}", args.data_dir.display()))?;
@@ -148,7 +148,7 @@ fn warn_of_default_passwords(settings: &Settings, terminal: &mut Terminal) {
 }
 
 /// Cancelled by Ctrl-C or SIGTERM. A second one ends the process at once.
-pub fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+pub(crate) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{signal, SignalKind};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

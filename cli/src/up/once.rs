@@ -23,7 +23,7 @@ const MARTS: [&str; 4] = [
 ];
 
 /// Success only if everything is equal.
-pub async fn run(
+pub(super) async fn run(
     settings: &Settings,
     deployment: &mut Deployment,
     services: &mut Services,

@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 type Ended = (&'static str, anyhow::Result<()>);
 
 /// Running services and what there is to see of them.
-pub struct Services {
+pub(crate) struct Services {
     tasks: JoinSet<Ended>,
     shutdown: CancellationToken,
     trading: CancellationToken,
@@ -43,7 +43,7 @@ pub struct Services {
 
 impl Services {
     /// None runs yet; all end with `shutdown`.
-    pub fn new(shutdown: &CancellationToken) -> Services {
+    pub(crate) fn new(shutdown: &CancellationToken) -> Services {
         Services {
             tasks: JoinSet::new(),
             shutdown: shutdown.clone(),
@@ -68,7 +68,7 @@ impl Services {
     }
 
     /// Starts capture, projector with its control API, and ingest.
-    pub async fn start_pipeline(
+    pub(crate) async fn start_pipeline(
         &mut self,
         settings: &Settings,
         endpoints: &Endpoints,
@@ -91,7 +91,7 @@ impl Services {
     }
 
     /// Starts the shop's trade and the stream of incoming users.
-    pub fn start_trading(
+    pub(crate) fn start_trading(
         &mut self,
         settings: &Settings,
         endpoints: &Endpoints,
@@ -106,7 +106,7 @@ impl Services {
     }
 
     /// Ends the trade and the stream of users, and nothing else.
-    pub async fn stop_trading(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop_trading(&mut self) -> anyhow::Result<()> {
         self.trading.cancel();
         for _ in 0..2 {
             match self.tasks.join_next().await {
@@ -118,7 +118,7 @@ impl Services {
     }
 
     /// Returns when Ctrl-C was pressed, or with the reason when a service ended by itself.
-    pub async fn ended(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Ok(()),
@@ -132,7 +132,7 @@ impl Services {
     }
 
     /// Asks all to end, waits a little, and drops those that have not.
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         self.shutdown.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
@@ -142,7 +142,10 @@ impl Services {
     }
 
     /// Shows the snapshot and the catching up; false if Ctrl-C came first.
-    pub async fn wait_until_live(&mut self, terminal: &mut Terminal) -> anyhow::Result<bool> {
+    pub(crate) async fn wait_until_live(
+        &mut self,
+        terminal: &mut Terminal,
+    ) -> anyhow::Result<bool> {
         let began = Instant::now();
         loop {
             tokio::select! {
@@ -181,12 +184,7 @@ impl Services {
             let total = loaded.rows_estimated.max(loaded.rows);
             terminal.bar("loading into MySQL", loaded.rows, total, began);
         } else if let (Some(next), Some(end)) = (status.next_offset, status.high_watermark) {
-            terminal.bar(
-                "catching up",
-                next.0.max(0) as u64,
-                end.0.max(0) as u64,
-                began,
-            );
+            terminal.bar("catching up", next.0, end.0, began);
         }
     }
 }
@@ -201,7 +199,7 @@ fn failure(ended: Option<Result<Ended, tokio::task::JoinError>>) -> anyhow::Erro
 }
 
 /// Creates the shop's tables; for the demo it fills them too, once.
-pub async fn prepare_shop(
+pub(super) async fn prepare_shop(
     demo: bool,
     settings: &Settings,
     endpoints: &Endpoints,

@@ -24,7 +24,7 @@ const FIGURES: [(&str, &str, &str); 4] = [
 ];
 
 /// A table of every server with its address and login.
-pub fn services(settings: &Settings, deployment: &Deployment) -> String {
+pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
     let text = |name| settings.text(name).to_owned();
     let row = |service: &str, address: String, user: String, password: String| {
         vec![service.to_owned(), address, user, password]
@@ -80,14 +80,14 @@ fn without_login(url: &str) -> String {
 }
 
 /// The block that `up` redraws.
-pub struct Live {
+pub(super) struct Live {
     target: MySqlPool,
     last: Option<(Instant, u64)>,
 }
 
 impl Live {
     /// Connects lazily: a summary must not stop anything.
-    pub fn new(_settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Live> {
+    pub(super) fn new(_settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Live> {
         let target = MySqlPoolOptions::new()
             .max_connections(1)
             .connect_lazy(&endpoints.mysql)?;
@@ -95,7 +95,7 @@ impl Live {
     }
 
     /// One block of text.
-    pub async fn draw(&mut self, services: &Services) -> String {
+    pub(super) async fn draw(&mut self, services: &Services) -> String {
         let mut text = self.lag(services);
         for (mart, label, query) in FIGURES {
             let line = match sqlx::query(query).fetch_one(&self.target).await {

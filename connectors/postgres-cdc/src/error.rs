@@ -244,7 +244,9 @@ pub enum Error {
         blocker: String,
     },
     /// A table was truncated or rewritten between the slot's point and the lock of the copy.
-    #[error("{table} was truncated or rewritten while its snapshot began; the snapshot starts again")]
+    #[error(
+        "{table} was truncated or rewritten while its snapshot began; the snapshot starts again"
+    )]
     Rewritten {
         /// Qualified name.
         table: String,

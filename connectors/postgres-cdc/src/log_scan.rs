@@ -29,7 +29,7 @@ pub(crate) struct LogScan {
 
 impl LogScan {
     /// Reads on to the end of the topic as it is now.
-    pub(crate) async fn to_end(&mut self, fluvio: &Fluvio, topic: &str) -> Result<(), Error> {
+    pub(crate) async fn scan_to_end(&mut self, fluvio: &Fluvio, topic: &str) -> Result<(), Error> {
         self.read(fluvio, topic, None).await
     }
 

@@ -50,7 +50,7 @@ impl Session<'_> {
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         let topics = Topics::connect(self.config).await?;
         topics.ensure(&self.config.topic_changes).await?;
-        scan.to_end(topics.fluvio(), &self.config.topic_changes)
+        scan.scan_to_end(topics.fluvio(), &self.config.topic_changes)
             .await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
         self.judge(&facts, scan, slot.as_ref(), wal_end)?;

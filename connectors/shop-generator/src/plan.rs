@@ -15,27 +15,62 @@ use rand::{Rng, RngExt, SeedableRng};
 use crate::people::person;
 use crate::shop::{Shop, User};
 
-/// How large the shop is. There are always 20 categories, 5 above and 15 below.
+/// How large the shop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Rows of `users`.
     pub users: usize,
-    /// Rows of `products`.
+    /// Rows of `productcategories`, a quarter of them above and the others below those.
+    pub categories: usize,
+    /// Rows of `products`, all in the lower categories.
     pub products: usize,
-    /// Rows of `orders`, each with 1 to 10 rows of `orderdetails`.
+    /// Rows of `orders`.
     pub orders: usize,
+    /// Rows of `orderdetails` for one order.
+    pub details: Details,
     /// Rows of `reviews`.
     pub reviews: usize,
     /// Rows of `loyaltypoints`.
     pub loyalty_points: usize,
 }
 
+/// How many details an order has: any number between the two. Each is of another product, so that
+/// there are never more than products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Details {
+    /// At least so many, and at least one.
+    pub min: usize,
+    /// At most so many.
+    pub max: usize,
+}
+
+impl Default for Details {
+    fn default() -> Self {
+        Details { min: 1, max: 10 }
+    }
+}
+
+impl Details {
+    pub(crate) fn draw(self, rng: &mut impl Rng) -> usize {
+        rng.random_range(self.min..=self.max.max(self.min))
+    }
+
+    pub(crate) fn check(self) -> Result<(), Invalid> {
+        if self.min == 0 || self.min > self.max {
+            return Err(Invalid::Details(self.min, self.max));
+        }
+        Ok(())
+    }
+}
+
 impl Default for Counts {
     fn default() -> Self {
         Counts {
             users: 500,
+            categories: 20,
             products: 800,
             orders: 3000,
+            details: Details::default(),
             reviews: 2000,
             loyalty_points: 3000,
         }
@@ -80,6 +115,12 @@ pub enum Invalid {
     /// Orders and reviews are about something.
     #[error("orders and reviews need at least one product")]
     NoProducts,
+    /// Products stand in the lower of two levels.
+    #[error("products need at least 2 categories, one above and one below, not {0}")]
+    Categories(usize),
+    /// An order is of something.
+    #[error("an order has from {0} to {1} details: it needs at least 1, and the largest number must not be below the smallest")]
+    Details(usize, usize),
     /// The history reaches back [`YEARS_BACK`] years and must stay within what Postgres and MySQL hold.
     #[error("as_of must lie between the years 1010 and 9000, not {0}")]
     AsOf(NaiveDateTime),
@@ -96,8 +137,8 @@ pub const YEARS_BACK: i64 = 4;
 pub fn plan(config: &Config) -> Result<Shop, Invalid> {
     check(config)?;
     let users = users(config);
-    let categories = catalog::categories();
-    let products = catalog::products(config, &categories);
+    let categories = catalog::categories(config.counts.categories);
+    let products = catalog::products(config);
     let (orders, details) = history::orders(config, &users, &products);
     let reviews = history::reviews(config, &users, &products, &orders, &details);
     let loyalty_points = history::loyalty_points(config, &users, &orders);
@@ -116,11 +157,17 @@ fn check(config: &Config) -> Result<(), Invalid> {
     use chrono::Datelike;
     let Counts {
         users,
+        categories,
         products,
         orders,
+        details,
         reviews,
         loyalty_points,
     } = config.counts;
+    details.check()?;
+    if products > 0 && categories < 2 {
+        return Err(Invalid::Categories(categories));
+    }
     if users == 0 && orders + reviews + loyalty_points > 0 {
         return Err(Invalid::NoUsers);
     }

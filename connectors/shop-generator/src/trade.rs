@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use self::decide::Action;
 use crate::backoff::{pause, pause_until, Backoff};
-use crate::plan::stream;
+use crate::plan::{stream, Details, Invalid};
 use crate::schema::SchemaName;
 
 /// How the shop trades.
@@ -37,6 +37,8 @@ pub struct Config {
     pub transactions_per_second: f64,
     /// One is enough for some hundred transactions a second.
     pub connections: usize,
+    /// How many products somebody looks at before ordering; what is out of stock is left out.
+    pub details: Details,
 }
 
 impl Default for Config {
@@ -47,6 +49,7 @@ impl Default for Config {
             seed: 42,
             transactions_per_second: 5.0,
             connections: 1,
+            details: Details::default(),
         }
     }
 }
@@ -63,6 +66,9 @@ pub enum Error {
     /// None, or more than [`CONNECTIONS_MAX`].
     #[error("the number of connections must be between 1 and {CONNECTIONS_MAX}, not {0}")]
     Connections(usize),
+    /// No order can have so many details.
+    #[error(transparent)]
+    Details(#[from] Invalid),
 }
 
 /// Limit of [`Config::transactions_per_second`]: more than any server commits.
@@ -201,6 +207,7 @@ impl Trader {
         if !(1..=CONNECTIONS_MAX).contains(&config.connections) {
             return Err(Error::Connections(config.connections));
         }
+        config.details.check()?;
         let options: PgConnectOptions = config.database_url.parse().map_err(Error::Url)?;
         let options = options
             .application_name("millrace generate")
@@ -237,6 +244,7 @@ impl Trader {
             options: self.options.clone(),
             handle: self.handle.clone(),
             rng: stream(self.config.seed, &format!("clerk {number}")),
+            details: self.config.details,
             pace: (rate > 0.0).then(|| Duration::from_secs_f64((1.0 / rate).min(86_400.0))),
         }
     }
@@ -248,6 +256,7 @@ struct Clerk {
     options: PgConnectOptions,
     handle: Handle,
     rng: StdRng,
+    details: Details,
     /// From one transaction to the next; None pauses.
     pace: Option<Duration>,
 }
@@ -341,7 +350,13 @@ impl Clerk {
         connection: &mut PgConnection,
         action: Action,
     ) -> Result<Outcome, Failure> {
-        let attempt = in_transaction(connection, &mut self.rng, action, Utc::now().naive_utc());
+        let attempt = in_transaction(
+            connection,
+            &mut self.rng,
+            self.details,
+            action,
+            Utc::now().naive_utc(),
+        );
         timeout(TRANSACTION_TIMEOUT, attempt)
             .await
             .map_err(|_| Failure::Timeout(TRANSACTION_TIMEOUT))?
@@ -352,11 +367,12 @@ impl Clerk {
 async fn in_transaction(
     connection: &mut PgConnection,
     rng: &mut StdRng,
+    details: Details,
     action: Action,
     now: NaiveDateTime,
 ) -> sqlx::Result<Outcome> {
     let mut transaction = connection.begin().await?;
-    let outcome = perform(&mut transaction, rng, action, now).await?;
+    let outcome = perform(&mut transaction, rng, details, action, now).await?;
     match outcome {
         Outcome::Done => transaction.commit().await?,
         Outcome::Abandon | Outcome::Nothing => transaction.rollback().await?,
@@ -367,12 +383,13 @@ async fn in_transaction(
 async fn perform(
     connection: &mut PgConnection,
     rng: &mut StdRng,
+    details: Details,
     action: Action,
     now: NaiveDateTime,
 ) -> sqlx::Result<Outcome> {
     match action {
-        Action::PlaceOrder => orders::place(connection, rng, now).await,
-        Action::AbandonOrder => match orders::place(connection, rng, now).await? {
+        Action::PlaceOrder => orders::place(connection, rng, details, now).await,
+        Action::AbandonOrder => match orders::place(connection, rng, details, now).await? {
             Outcome::Done => Ok(Outcome::Abandon),
             outcome => Ok(outcome),
         },

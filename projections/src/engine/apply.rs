@@ -96,7 +96,10 @@ async fn complete(
         let found = fetch(conn, table, &missing, base).await?;
         let found = found.map_err(|NoBase(key)| Error::Contradiction {
             lsn,
-            reason: format!("table {} has no row {key} to complete an update from", table.name),
+            reason: format!(
+                "table {} has no row {key} to complete an update from",
+                table.name
+            ),
         })?;
         for (position, value) in missing.into_iter().zip(found) {
             values[position] = Some(value);

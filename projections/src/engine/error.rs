@@ -65,7 +65,9 @@ pub enum Error {
         source: DecodeError,
     },
     /// Records that are needed are no longer there, or never get whole.
-    #[error("[MR-P009] topic {topic}: the records from offset {offset} on cannot be read: {reason}")]
+    #[error(
+        "[MR-P009] topic {topic}: the records from offset {offset} on cannot be read: {reason}"
+    )]
     Evicted {
         /// The topic.
         topic: String,

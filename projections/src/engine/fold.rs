@@ -64,7 +64,10 @@ impl Batch {
     pub fn fold(&mut self, change: Change, table: &Table) -> Result<(), FoldError> {
         self.changes += 1;
         let batch = self.tables.entry(change.table).or_default();
-        let Some(reason) = batch.fold(change.op, change.before, change.after, table).err() else {
+        let Some(reason) = batch
+            .fold(change.op, change.before, change.after, table)
+            .err()
+        else {
             return Ok(());
         };
         Err(FoldError {
@@ -160,9 +163,14 @@ impl TableBatch {
                 let fill = |(value, known): (Option<Value>, &Value)| {
                     value.unwrap_or_else(|| known.clone())
                 };
-                return Ok(Net::Upsert(values.into_iter().zip(known).map(fill).collect()));
+                return Ok(Net::Upsert(
+                    values.into_iter().zip(known).map(fill).collect(),
+                ));
             }
-            Some(Net::Partial { values: known, base }) => {
+            Some(Net::Partial {
+                values: known,
+                base,
+            }) => {
                 for (value, known) in values.iter_mut().zip(known) {
                     if value.is_none() {
                         value.clone_from(known);

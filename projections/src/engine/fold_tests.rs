@@ -126,7 +126,11 @@ fn moved(state: &mut State, from: i64, to: i64, a: Option<u8>) -> Change {
         after.push(("a", text(a)));
     }
     state.insert(vec![Value::Int(to)], values);
-    change(Op::Update, (from != to).then(|| id(from)), Some(row(&after)))
+    change(
+        Op::Update,
+        (from != to).then(|| id(from)),
+        Some(row(&after)),
+    )
 }
 
 /// What the server does with a batch.

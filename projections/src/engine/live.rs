@@ -93,7 +93,9 @@ impl Live<'_> {
     }
 
     async fn commit_if_due(&mut self) -> Result<(), Error> {
-        let idle = self.idle_since.is_some_and(|since| since.elapsed() >= PROGRESS_DELAY);
+        let idle = self
+            .idle_since
+            .is_some_and(|since| since.elapsed() >= PROGRESS_DELAY);
         if self.assembler.transactions > 0 || (idle && self.assembler.advance.is_some()) {
             self.commit().await?;
         }
@@ -152,7 +154,9 @@ impl Live<'_> {
         let mut batch = std::mem::take(&mut self.assembler.batch);
         let changes = batch.changes;
         let (tables, lsn) = (self.assembler.tables(), self.assembler.lsn());
-        self.applier.apply(&mut self.conn, tables, &mut batch, lsn).await?;
+        self.applier
+            .apply(&mut self.conn, tables, &mut batch, lsn)
+            .await?;
         self.assembler.clear();
         self.shared.update(|status| status.changes += changes);
         Ok(())
@@ -200,7 +204,9 @@ impl Live<'_> {
         }
         self.position.advance(&mut self.conn, &advance).await?;
         let tables = self.assembler.tables();
-        self.applier.apply(&mut self.conn, tables, batch, lsn).await?;
+        self.applier
+            .apply(&mut self.conn, tables, batch, lsn)
+            .await?;
         self.execute("COMMIT", "a commit").await
     }
 
@@ -210,7 +216,11 @@ impl Live<'_> {
             status.end_lsn = Some(position.end_lsn);
             status.offset = Some(position.offset);
             let pending = self.assembler.has_pending();
-            status.next_offset = Some(if pending { position.offset.next() } else { self.next });
+            status.next_offset = Some(if pending {
+                position.offset.next()
+            } else {
+                self.next
+            });
             status.source_at = position.source_at;
             status.applied_at = Some(chrono::Utc::now());
             status.batches += 1;

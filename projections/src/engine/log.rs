@@ -127,7 +127,9 @@ impl FluvioLog {
         }
         let config = FluvioClusterConfig::new(self.endpoint.as_str());
         let client = in_time(async {
-            Fluvio::connect_with_config(&config).await.map_err(|e| classify(e.downcast_ref(), e.downcast_ref(), format!("{e:#}")))
+            Fluvio::connect_with_config(&config)
+                .await
+                .map_err(|e| classify(e.downcast_ref(), e.downcast_ref(), format!("{e:#}")))
         })
         .await?;
         let client = Arc::new(client);
@@ -142,7 +144,9 @@ impl FluvioLog {
         }
         let config = FluvioClusterConfig::new(self.endpoint.as_str());
         let client = in_time(async {
-            FluvioAdmin::connect_with_config(&config).await.map_err(|e| classify(e.downcast_ref(), e.downcast_ref(), format!("{e:#}")))
+            FluvioAdmin::connect_with_config(&config)
+                .await
+                .map_err(|e| classify(e.downcast_ref(), e.downcast_ref(), format!("{e:#}")))
         })
         .await?;
         let client = Arc::new(client);
@@ -166,7 +170,8 @@ impl Log for FluvioLog {
     async fn read(&self, topic: &str, from: Offset) -> Result<RecordStream, LogError> {
         let client = self.data().await?;
         let from = i64::try_from(from.0).map_err(|_| LogError::Beyond)?;
-        let start = fluvio::Offset::absolute(from).map_err(|error| LogError::Other(error.to_string()))?;
+        let start =
+            fluvio::Offset::absolute(from).map_err(|error| LogError::Other(error.to_string()))?;
         let config = ConsumerConfigExtBuilder::default()
             .topic(topic)
             .partition(0)
@@ -178,7 +183,10 @@ impl Log for FluvioLog {
             .build()
             .map_err(|error| LogError::Other(error.to_string()))?;
         let stream = in_time(async {
-            client.consumer_with_config(config).await.map_err(|e| classify(e.downcast_ref(), e.downcast_ref(), format!("{e:#}")))
+            client
+                .consumer_with_config(config)
+                .await
+                .map_err(|e| classify(e.downcast_ref(), e.downcast_ref(), format!("{e:#}")))
         })
         .await?;
         let stream = stream.map(move |record| {
@@ -198,7 +206,10 @@ impl Log for FluvioLog {
     async fn end(&self, topic: &str) -> Result<Offset, LogError> {
         let admin = self.admin().await?;
         let partitions = in_time(async {
-            admin.all::<PartitionSpec>().await.map_err(|e| classify(e.downcast_ref(), e.downcast_ref(), format!("{e:#}")))
+            admin
+                .all::<PartitionSpec>()
+                .await
+                .map_err(|e| classify(e.downcast_ref(), e.downcast_ref(), format!("{e:#}")))
         })
         .await?;
         let name = format!("{topic}-0");

@@ -35,7 +35,9 @@ use status::Shared;
 
 pub use error::Error;
 pub use log::SmartModule;
-pub use status::{Handle, HoldError, HoldId, HoldStatus, SnapshotProgress, State, Status, WaitError};
+pub use status::{
+    Handle, HoldError, HoldId, HoldStatus, SnapshotProgress, State, Status, WaitError,
+};
 
 /// How often the end of the log is asked for.
 const END_INTERVAL: Duration = Duration::from_millis(500);

@@ -32,7 +32,10 @@ impl Owner {
 
     /// Makes this connection the only one that works here, and returns the position as it then is:
     /// what a predecessor was committing is committed or rolled back.
-    pub(crate) async fn take(&mut self, conn: &mut MySqlConnection) -> Result<Option<Position>, Error> {
+    pub(crate) async fn take(
+        &mut self,
+        conn: &mut MySqlConnection,
+    ) -> Result<Option<Position>, Error> {
         if let Some(position) = Position::read(conn, false).await? {
             self.check(&position)?;
             return self.take_over(conn).await.map(Some);
@@ -100,7 +103,10 @@ async fn end_holder(conn: &mut MySqlConnection) -> Result<(), Error> {
         return Ok(());
     };
     // It fails when the connection is gone already, which is as good.
-    if let Err(error) = conn.execute(format!("KILL CONNECTION {holder}").as_str()).await {
+    if let Err(error) = conn
+        .execute(format!("KILL CONNECTION {holder}").as_str())
+        .await
+    {
         tracing::debug!(%error, "the last connection is gone");
     }
     Ok(())
@@ -108,5 +114,6 @@ async fn end_holder(conn: &mut MySqlConnection) -> Result<(), Error> {
 
 async fn run(conn: &mut MySqlConnection, sql: &str) -> Result<(), Error> {
     let done = conn.execute(sql).await;
-    done.map(|_| ()).map_err(Error::sql("the ownership of the position"))
+    done.map(|_| ())
+        .map_err(Error::sql("the ownership of the position"))
 }

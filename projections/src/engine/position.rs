@@ -69,9 +69,14 @@ impl Stage {
     }
 
     fn parse(text: &str) -> Option<Stage> {
-        [Stage::Loading, Stage::Building, Stage::Swapping, Stage::Live]
-            .into_iter()
-            .find(|stage| stage.as_str() == text)
+        [
+            Stage::Loading,
+            Stage::Building,
+            Stage::Swapping,
+            Stage::Live,
+        ]
+        .into_iter()
+        .find(|stage| stage.as_str() == text)
     }
 }
 
@@ -213,7 +218,11 @@ impl Position {
     }
 
     /// Takes the row over from whoever had it; their next commit fails.
-    pub(crate) async fn take(&mut self, conn: &mut MySqlConnection, owner: &str) -> Result<(), Error> {
+    pub(crate) async fn take(
+        &mut self,
+        conn: &mut MySqlConnection,
+        owner: &str,
+    ) -> Result<(), Error> {
         sqlx::query("UPDATE millrace_position SET owner = ? WHERE id = 1")
             .bind(owner)
             .execute(conn)
@@ -224,7 +233,11 @@ impl Position {
     }
 
     /// Moves to the next stage. The compare-and-set fails if another projector has taken over.
-    pub(crate) async fn enter(&mut self, conn: &mut MySqlConnection, stage: Stage) -> Result<(), Error> {
+    pub(crate) async fn enter(
+        &mut self,
+        conn: &mut MySqlConnection,
+        stage: Stage,
+    ) -> Result<(), Error> {
         let done = sqlx::query(
             "UPDATE millrace_position SET stage = ? WHERE id = 1 AND owner = ? AND stage = ?",
         )

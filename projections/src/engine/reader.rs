@@ -190,7 +190,10 @@ impl Source {
         self.gaps += 1;
         let reason = format!("the broker went on with offset {found}");
         if self.gaps < GAP_ATTEMPTS {
-            return Ended::Failed(LogError::Other(format!("{} is missing: {reason}", self.wanted)));
+            return Ended::Failed(LogError::Other(format!(
+                "{} is missing: {reason}",
+                self.wanted
+            )));
         }
         Ended::Fatal(self.evicted(reason))
     }
@@ -226,8 +229,13 @@ impl Source {
     }
 
     async fn pause(&mut self, error: &LogError) {
-        tracing::warn!(topic = %self.topic, offset = %self.wanted, %error, "reading the log failed; trying again");
-        self.shared.log_failed(format!("topic {}: {error}", self.topic));
+        if matches!(error, LogError::NoTopic) && !self.expected {
+            tracing::debug!(topic = %self.topic, "the topic is not there yet");
+        } else {
+            tracing::warn!(topic = %self.topic, offset = %self.wanted, %error, "reading the log failed; trying again");
+        }
+        self.shared
+            .log_failed(format!("topic {}: {error}", self.topic));
         self.log.reset().await;
         let pause = match error {
             // Capture creates the topic when it has something to say; be there soon after.

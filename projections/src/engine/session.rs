@@ -171,7 +171,13 @@ impl Service {
 
     fn read_from(&self, offset: Offset, expected: bool) -> Reader {
         let topic = self.config.changes_topic.clone();
-        Reader::start(self.log.clone(), self.shared.clone(), topic, offset, expected)
+        Reader::start(
+            self.log.clone(),
+            self.shared.clone(),
+            topic,
+            offset,
+            expected,
+        )
     }
 
     /// The log must still be the one that the tables were built from. Its head may have been

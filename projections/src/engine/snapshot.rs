@@ -158,7 +158,9 @@ impl Loader<'_> {
         let mut reader = self.read(&position.snapshot_topic.clone(), next, true);
         let mut chunks = Chunks::new(position);
         loop {
-            let item = self.next(&mut reader, &position.snapshot_topic, chunks.next).await?;
+            let item = self
+                .next(&mut reader, &position.snapshot_topic, chunks.next)
+                .await?;
             let next = item.offset.next();
             match item.record {
                 Record::SnapshotRows(rows) => {
@@ -189,7 +191,9 @@ impl Loader<'_> {
                 .map_err(Error::sql("a shadow table"))?;
         }
         let first = Offset(1);
-        position.load(conn, first, SnapshotReader::default()).await?;
+        position
+            .load(conn, first, SnapshotReader::default())
+            .await?;
         Ok(first)
     }
 
@@ -203,7 +207,9 @@ impl Loader<'_> {
         run(conn, "BEGIN").await?;
         for rows in chunks.rows.iter().filter(|rows| !rows.rows.is_empty()) {
             let Some((_, table)) = tables.get(&rows.table) else {
-                return Err(position.broken(&format!("it has rows of unknown table {}", rows.table)));
+                return Err(
+                    position.broken(&format!("it has rows of unknown table {}", rows.table))
+                );
             };
             let values = whole_rows(position, table, rows)?;
             let values = values.iter().map(Vec::as_slice);
@@ -214,7 +220,9 @@ impl Loader<'_> {
         chunks.rows.clear();
         chunks.bytes = 0;
         self.shared.update(|status| {
-            let estimated = status.snapshot.map_or(0, |progress| progress.rows_estimated);
+            let estimated = status
+                .snapshot
+                .map_or(0, |progress| progress.rows_estimated);
             status.snapshot = Some(SnapshotProgress {
                 rows: position.loaded.rows,
                 rows_estimated: estimated,
@@ -302,7 +310,10 @@ pub(crate) fn derive(schemas: &[millrace_events::TableSchema]) -> Result<Tables,
     let mut tables = Tables::new();
     for schema in schemas {
         let table = Table::of(schema)?;
-        if tables.insert(table.name.clone(), (schema.clone(), table)).is_some() {
+        if tables
+            .insert(table.name.clone(), (schema.clone(), table))
+            .is_some()
+        {
             return Err(Error::Table(crate::replica::TableError {
                 table: schema.table.clone(),
                 reason: "two Postgres schemas have a table of this name".into(),
@@ -329,7 +340,8 @@ fn physical_roots(tables: &Tables, marts: &Marts) -> Vec<String> {
 }
 
 fn physical_names(tables: &Tables, marts: &Marts) -> Vec<String> {
-    let with_suffixes = |name: String| ["", SHADOW, RETIRED].map(|suffix| format!("{name}{suffix}"));
+    let with_suffixes =
+        |name: String| ["", SHADOW, RETIRED].map(|suffix| format!("{name}{suffix}"));
     physical_roots(tables, marts)
         .into_iter()
         .flat_map(with_suffixes)

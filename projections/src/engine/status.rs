@@ -197,7 +197,12 @@ impl Handle {
 
     /// Lets a held projector apply exactly the commits with `commit_lsn < lsn`, and returns when it
     /// has. If the log has none behind `lsn`, write one into the source.
-    pub async fn stop_before(&self, id: HoldId, lsn: Lsn, timeout: Duration) -> Result<(), HoldError> {
+    pub async fn stop_before(
+        &self,
+        id: HoldId,
+        lsn: Lsn,
+        timeout: Duration,
+    ) -> Result<(), HoldError> {
         let at = self.status().end_lsn.unwrap_or(Lsn::ZERO);
         if at > lsn {
             return Err(HoldError::Passed(at));

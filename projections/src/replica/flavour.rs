@@ -53,7 +53,9 @@ pub enum ConnectError {
     #[error("no connection to MySQL within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
     /// Too old.
-    #[error("MySQL server version {0:?} is not supported; MySQL 8.0 or MariaDB 10.6 or later is needed")]
+    #[error(
+        "MySQL server version {0:?} is not supported; MySQL 8.0 or MariaDB 10.6 or later is needed"
+    )]
     Version(String),
 }
 
@@ -87,8 +89,7 @@ impl Server {
         let row = sqlx::query(sql).fetch_one(conn).await?;
         let version: String = row.try_get_unchecked(0)?;
         let packet: u64 = row.try_get(1)?;
-        let flavour =
-            flavour_of(&version).ok_or_else(|| ConnectError::Version(version.clone()))?;
+        let flavour = flavour_of(&version).ok_or_else(|| ConnectError::Version(version.clone()))?;
         Ok(Server {
             flavour,
             version,
@@ -118,8 +119,10 @@ impl Server {
              time_zone = '+00:00', div_precision_increment = 4, autocommit = 1",
         )
         .await?;
-        conn.execute(format!("SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}").as_str())
-            .await?;
+        conn.execute(
+            format!("SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}").as_str(),
+        )
+        .await?;
         conn.execute(format!("SET SESSION TRANSACTION ISOLATION LEVEL {isolation}").as_str())
             .await?;
         Ok(())

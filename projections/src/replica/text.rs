@@ -220,8 +220,16 @@ mod tests {
             (Kind::Double, "1", "1.0"),
             (Kind::BlankPadded(5), "ab   ", "ab"),
             (Kind::Date, "2024-02-29", "2024-02-29"),
-            (Kind::DateTime, "2024-02-29 12:00:01", "2024-02-29 12:00:01.000000"),
-            (Kind::DateTime, "2024-02-29 12:00:01.25+00", "2024-02-29 12:00:01.250000"),
+            (
+                Kind::DateTime,
+                "2024-02-29 12:00:01",
+                "2024-02-29 12:00:01.000000",
+            ),
+            (
+                Kind::DateTime,
+                "2024-02-29 12:00:01.25+00",
+                "2024-02-29 12:00:01.250000",
+            ),
             (Kind::Time, "24:00:00", "24:00:00.000000"),
             (Kind::LongBlob, "\\x00ff", "00FF"),
             (Kind::LongText, "a ", "a "),
@@ -258,7 +266,10 @@ mod tests {
         for (kind, value) in cases {
             let error = text_of(kind, value).expect_err(value);
             // What is refused for being NaN may say NaN; nothing else of a value may show.
-            assert!(value == "NaN" || value == "1" || !error.contains(value), "{error}");
+            assert!(
+                value == "NaN" || value == "1" || !error.contains(value),
+                "{error}"
+            );
         }
     }
 

@@ -216,7 +216,9 @@ fn kind_of(type_name: &str, key: bool) -> Kind {
         },
         "uuid" => Kind::Uuid,
         "date" => Kind::Date,
-        "timestamp without time zone" | "timestamp with time zone" | "timestamp"
+        "timestamp without time zone"
+        | "timestamp with time zone"
+        | "timestamp"
         | "timestamptz" => Kind::DateTime,
         "time without time zone" | "time" => Kind::Time,
         "bytea" if key => Kind::VarBinary(KEY_BYTES_MAX as u32),

@@ -1,6 +1,6 @@
 //! Multi-row statements: upserts, deletes, keys.
 //!
-//! Values stand in the statement's text as escaped literals; `examples/write_rate.rs` measures that
+//! Values stand in the statement's text as escaped literals; `examples/write_bench.rs` measures that
 //! against placeholders and JSON_TABLE. It knows no limit
 //! of 65,535 placeholders. The session's `sql_mode` is pinned, so that the escapes mean what they say.
 
@@ -195,7 +195,11 @@ fn key_within(table: &Table, columns: &[usize], row: &[Value]) -> Vec<Value> {
     if columns.len() == row.len() && columns == table.key {
         return row.to_vec();
     }
-    table.key.iter().filter_map(|&i| row.get(i).cloned()).collect()
+    table
+        .key
+        .iter()
+        .filter_map(|&i| row.get(i).cloned())
+        .collect()
 }
 
 fn insert_head(table: &Table, name: &str, columns: &[usize]) -> String {

@@ -32,7 +32,14 @@ async fn filled() -> World {
 
 fn thing(id: i64, name: &str) -> Vec<Value> {
     let time = "2024-01-01 00:00:00+00";
-    vec![Value::Int(id), text(name), text("1.00"), text("n"), text(time), Value::Bool(true)]
+    vec![
+        Value::Int(id),
+        text(name),
+        text("1.00"),
+        text("n"),
+        text(time),
+        Value::Bool(true),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +65,10 @@ async fn every_commit_shows_the_source_at_its_lsn() {
             }
         }
         let status = running.handle.status();
-        assert!(status.batches <= status.transactions + TRANSACTIONS as u64, "{status:?}");
+        assert!(
+            status.batches <= status.transactions + TRANSACTIONS as u64,
+            "{status:?}"
+        );
         running.stop().await;
     }
 }
@@ -124,7 +134,11 @@ async fn locks_of_others_are_waited_for_and_the_batch_is_repeated() {
     world.caught_up(&running).await;
     let change = world.source.put("things", thing(1, "locked"));
     world.conn.execute("BEGIN").await.expect("begin");
-    world.conn.execute("SELECT * FROM things FOR UPDATE").await.expect("locks");
+    world
+        .conn
+        .execute("SELECT * FROM things FOR UPDATE")
+        .await
+        .expect("locks");
     world.source.commit(&[change], 10);
     // Beyond the session's own limit for locks.
     tokio::time::sleep(Duration::from_secs(22)).await;
@@ -150,7 +164,10 @@ async fn a_large_transaction_is_invisible_until_it_is_whole_and_leaves_nothing_w
     }
     let mut status = running.handle.watch();
     let applied = status.wait_for(|status| status.changes >= 100);
-    tokio::time::timeout(PATIENCE, applied).await.expect("in time").expect("alive");
+    tokio::time::timeout(PATIENCE, applied)
+        .await
+        .expect("in time")
+        .expect("alive");
     world.compare(world.source.lsn).await;
 
     world.source.start();
@@ -183,8 +200,16 @@ async fn a_second_projector_takes_over_and_the_first_leaves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_that_are_not_ours_are_named_and_not_touched() {
     let mut world = filled().await;
-    world.conn.execute("CREATE TABLE pairs (x INT)").await.expect("a foreign table");
-    world.conn.execute("INSERT INTO pairs VALUES (7)").await.expect("its row");
+    world
+        .conn
+        .execute("CREATE TABLE pairs (x INT)")
+        .await
+        .expect("a foreign table");
+    world
+        .conn
+        .execute("INSERT INTO pairs VALUES (7)")
+        .await
+        .expect("its row");
     let error = world.start().error().await;
     assert_eq!(error.code(), "MR-P003");
     assert!(error.to_string().contains("pairs"), "{error}");
@@ -193,9 +218,15 @@ async fn tables_that_are_not_ours_are_named_and_not_touched() {
         .await
         .expect("it is still there");
     assert_eq!(rows, 1);
-    let things = sqlx::query("SELECT 1 FROM things").fetch_all(&mut world.conn).await;
+    let things = sqlx::query("SELECT 1 FROM things")
+        .fetch_all(&mut world.conn)
+        .await;
     assert!(things.is_err(), "nothing was created");
-    world.conn.execute("DROP TABLE pairs").await.expect("the owner makes room");
+    world
+        .conn
+        .execute("DROP TABLE pairs")
+        .await
+        .expect("the owner makes room");
     let running = world.start();
     world.caught_up(&running).await;
     running.stop().await;
@@ -251,7 +282,9 @@ async fn a_log_that_does_not_fit_the_replica_is_refused() {
 async fn nonsense_in_the_log_stops_with_a_code() {
     type Make = fn(&mut World);
     let cases: [(&str, Make); 5] = [
-        ("MR-P008", |world| world.source.log.append(CHANGES, b"{}".to_vec())),
+        ("MR-P008", |world| {
+            world.source.log.append(CHANGES, b"{}".to_vec())
+        }),
         ("MR-P010", |world| {
             world.source.schemas[0].columns[1].type_name = "bigint".into();
             world.source.commit(&[], 10);
@@ -301,7 +334,11 @@ async fn a_hold_stops_before_a_commit_and_ends_by_itself() {
     assert_eq!(running.handle.status().end_lsn, Some(start));
     // Just behind the third commit, and before the fourth.
     let fence = Lsn(start.0 + 3 * 50 + 5);
-    running.handle.stop_before(held, fence, PATIENCE).await.expect("it stops");
+    running
+        .handle
+        .stop_before(held, fence, PATIENCE)
+        .await
+        .expect("it stops");
     let at = running.handle.status().end_lsn.expect("a position");
     assert_eq!(at, Lsn(start.0 + 150));
     world.compare(at).await;
@@ -329,7 +366,11 @@ async fn a_hold_that_follows_another_at_once_is_not_misled_by_it() {
             world.source.commit(&[change], 10);
         }
         let first = Lsn(start.0 + 55);
-        running.handle.stop_before(held, first, PATIENCE).await.expect("it stops");
+        running
+            .handle
+            .stop_before(held, first, PATIENCE)
+            .await
+            .expect("it stops");
         running.handle.release(held).expect("it was held");
         let held = running.handle.hold(PATIENCE).await.expect("it holds");
         let second = Lsn(start.0 + 155);
@@ -354,12 +395,18 @@ async fn an_idle_source_moves_the_position_within_two_seconds() {
             true => world.source.progress(),
             false => world.source.commit(&[], 1),
         }
-        let waited = running.handle.wait_for(world.source.lsn, Duration::from_secs(2)).await;
+        let waited = running
+            .handle
+            .wait_for(world.source.lsn, Duration::from_secs(2))
+            .await;
         waited.expect("in time");
     }
     let mut status = running.handle.watch();
     let caught_up = status.wait_for(|status| status.lag_records == Some(0));
-    tokio::time::timeout(PATIENCE, caught_up).await.expect("in time").expect("alive");
+    tokio::time::timeout(PATIENCE, caught_up)
+        .await
+        .expect("in time")
+        .expect("alive");
     assert_eq!(running.handle.status().state, State::Live);
     running.stop().await;
 }

@@ -61,7 +61,7 @@ impl MemoryLog {
 }
 
 fn chance(one_in: u32) -> bool {
-    rand::random::<u32>() % one_in == 0
+    rand::random::<u32>().is_multiple_of(one_in)
 }
 
 #[async_trait]

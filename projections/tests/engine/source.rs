@@ -105,12 +105,26 @@ impl Source {
 
     fn key_of(&self, table: &str, values: &[Value]) -> Vec<Value> {
         let columns = self.schema(table).columns.iter().zip(values);
-        columns.filter(|(c, _)| c.key).map(|(_, v)| v.clone()).collect()
+        columns
+            .filter(|(c, _)| c.key)
+            .map(|(_, v)| v.clone())
+            .collect()
     }
 
     fn random_row(&mut self, table: &str) -> Vec<Value> {
         let rng = &mut self.rng;
-        let words = ["", "a", "a ", "A", "ä", "it's", "back\\slash", "line\nbreak", "NULL", "'); --"];
+        let words = [
+            "",
+            "a",
+            "a ",
+            "A",
+            "ä",
+            "it's",
+            "back\\slash",
+            "line\nbreak",
+            "NULL",
+            "'); --",
+        ];
         let null_or = |rng: &mut StdRng, value: Value| match rng.random_range(0..5) {
             0 => Value::Null,
             _ => value,
@@ -154,7 +168,13 @@ impl Source {
         Row(columns.map(|(c, v)| (c.name.clone(), v.clone())).collect())
     }
 
-    pub(crate) fn change(&self, table: &str, op: Op, before: Option<Row>, after: Option<Row>) -> Change {
+    pub(crate) fn change(
+        &self,
+        table: &str,
+        op: Op,
+        before: Option<Row>,
+        after: Option<Row>,
+    ) -> Change {
         Change {
             table: table.into(),
             op,
@@ -176,7 +196,10 @@ impl Source {
     }
 
     fn remove(&mut self, table: &str, key: &[Value]) -> Change {
-        self.state.get_mut(table).expect("a known table").remove(key);
+        self.state
+            .get_mut(table)
+            .expect("a known table")
+            .remove(key);
         let before = self.key_row(table, key);
         self.change(table, Op::Delete, Some(before), None)
     }
@@ -188,7 +211,9 @@ impl Source {
         values[..to.len()].clone_from_slice(to);
         rows.insert(to.to_vec(), values.clone());
         let mut after = self.row(table, &values);
-        after.0.retain(|(name, _)| !["notes", "data", "free"].contains(&name.as_str()));
+        after
+            .0
+            .retain(|(name, _)| !["notes", "data", "free"].contains(&name.as_str()));
         let before = self.key_row(table, from);
         self.change(table, Op::Update, Some(before), Some(after))
     }
@@ -236,7 +261,9 @@ impl Source {
         values[4] = fresh[4].clone();
         let values = values.clone();
         let mut after = self.row(table, &values);
-        after.0.retain(|(name, _)| !["notes", "data"].contains(&name.as_str()));
+        after
+            .0
+            .retain(|(name, _)| !["notes", "data"].contains(&name.as_str()));
         self.change(table, Op::Update, None, Some(after))
     }
 

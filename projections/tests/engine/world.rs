@@ -151,7 +151,10 @@ impl Running {
 
     pub(crate) async fn error(self) -> Error {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
-        ended.expect("it ends").expect("no panic").expect_err("it cannot go on")
+        ended
+            .expect("it ends")
+            .expect("no panic")
+            .expect_err("it cannot go on")
     }
 }
 
@@ -172,10 +175,17 @@ pub(crate) async fn read(
     suffix: &str,
 ) -> BTreeMap<Texts, Texts> {
     let table = Table::of(schema).expect("replicable");
-    let columns: Vec<String> = table.columns.iter().map(Column::select_expression).collect();
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(Column::select_expression)
+        .collect();
     let name = quoted(&format!("{}{suffix}", table.name));
     let sql = format!("SELECT {} FROM {name}", columns.join(", "));
-    let rows = conn.fetch_all(sql.as_str()).await.expect("the replica's rows");
+    let rows = conn
+        .fetch_all(sql.as_str())
+        .await
+        .expect("the replica's rows");
     let texts = |row: &sqlx::mysql::MySqlRow| -> Texts {
         let columns = table.columns.iter().enumerate();
         let text = |(i, column): (usize, &Column)| {
@@ -184,5 +194,7 @@ pub(crate) async fn read(
         };
         columns.map(text).collect()
     };
-    rows.iter().map(|row| (key(&table, &texts(row)), texts(row))).collect()
+    rows.iter()
+        .map(|row| (key(&table, &texts(row)), texts(row)))
+        .collect()
 }

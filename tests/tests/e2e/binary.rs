@@ -8,7 +8,7 @@ use anyhow::{ensure, Context};
 use millrace_cli::servers::ScratchDir;
 
 /// A data directory with a small shop that trades fast.
-pub struct Demo {
+pub(crate) struct Demo {
     folder: ScratchDir,
     settings: Vec<(&'static str, String)>,
     child: Option<Child>,
@@ -17,7 +17,7 @@ pub struct Demo {
 
 impl Demo {
     /// Nothing runs yet.
-    pub fn new(name: &str) -> anyhow::Result<Demo> {
+    pub(crate) fn new(name: &str) -> anyhow::Result<Demo> {
         let settings = [
             ("MILLRACE_USERS", "60"),
             ("MILLRACE_PRODUCTS", "80"),
@@ -37,15 +37,8 @@ impl Demo {
         })
     }
 
-    /// Changes a setting for what is started from now on.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: &str) -> Demo {
-        self.settings.push((name, value.to_owned()));
-        self
-    }
-
     /// The data directory.
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -62,7 +55,16 @@ impl Demo {
     }
 
     /// Starts `up --demo`; its output goes to `up.log` in the folder.
-    pub fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        self.start_with(&["up", "--demo"])
+    }
+
+    /// Starts `up` with an empty shop that does not trade.
+    pub(crate) fn start_empty(&mut self) -> anyhow::Result<()> {
+        self.start_with(&["up"])
+    }
+
+    fn start_with(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
         ensure!(self.child.is_none(), "it runs already");
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -70,7 +72,8 @@ impl Demo {
             .open(self.folder.path().join("up.log"))?;
         let mut command = self.command()?;
         command
-            .args(["up", "--demo", "--free-ports", "--data-dir"])
+            .args(arguments)
+            .args(["--free-ports", "--data-dir"])
             .arg(self.data_dir());
         command.stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn()?);
@@ -79,7 +82,7 @@ impl Demo {
     }
 
     /// `kill -9` of the process; the databases it started are left behind.
-    pub fn kill(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         let mut child = self.child.take().context("nothing runs")?;
         child.kill()?;
         child.wait()?;
@@ -88,7 +91,7 @@ impl Demo {
     }
 
     /// Ctrl-C; how long it took to end, and whether it ended well.
-    pub fn interrupt(&mut self) -> anyhow::Result<(Duration, bool)> {
+    pub(crate) fn interrupt(&mut self) -> anyhow::Result<(Duration, bool)> {
         let mut child = self.child.take().context("nothing runs")?;
         let began = Instant::now();
         let status = Command::new("kill")
@@ -100,7 +103,7 @@ impl Demo {
     }
 
     /// Runs `millrace COMMAND --data-dir …` to its end.
-    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+    pub(crate) fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let mut command = self.command()?;
         command
             .args(arguments)
@@ -110,7 +113,7 @@ impl Demo {
     }
 
     /// Waits until MySQL has everything that Postgres has committed.
-    pub fn wait_for(&self) -> anyhow::Result<()> {
+    pub(crate) fn wait_for(&self) -> anyhow::Result<()> {
         let output = self.run(&["wait-for", "--timeout", "120"])?;
         ensure!(
             output.status.success(),
@@ -122,7 +125,7 @@ impl Demo {
     }
 
     /// `verify`, which must find everything equal.
-    pub fn verify(&self) -> anyhow::Result<()> {
+    pub(crate) fn verify(&self) -> anyhow::Result<()> {
         let output = self.run(&["verify"])?;
         ensure!(
             output.status.code() == Some(0),
@@ -134,7 +137,7 @@ impl Demo {
     }
 
     /// The end of what `up` said.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.folder.path().join("up.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(60).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -152,7 +155,7 @@ impl Drop for Demo {
 }
 
 /// Standard output and error of a command that has ended.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!(
         "{}\n{}{}",
         output.status,

@@ -1,5 +1,6 @@
 //! End-to-end tests on real servers. See each module for what it shows.
 
+mod attack;
 mod binary;
 mod kill;
 mod oracle;

@@ -52,9 +52,12 @@ async fn replica_and_marts_equal_the_model_at_every_commit() -> anyhow::Result<(
     let (mut capturing, capture) = start_capture(servers.capture_config())?;
     // Once into the snapshot, and once into the stream.
     write_concurrently(&servers, &mut rng).await?;
-    tokio::time::timeout(PATIENCE, capturing.wait_for(|status| status.state == State::Streaming))
-        .await?
-        .context("capture ended")?;
+    tokio::time::timeout(
+        PATIENCE,
+        capturing.wait_for(|status| status.state == State::Streaming),
+    )
+    .await?
+    .context("capture ended")?;
     write_concurrently(&servers, &mut rng).await?;
     let last: String =
         sqlx::query_scalar("SELECT pg_logical_emit_message(true, 'millrace', 'end')::text")

@@ -1,4 +1,4 @@
-//! What is on the shelves: twenty categories and the products in them.
+//! What is on the shelves: categories and the products in them.
 
 use fake::faker::lorem::en::Sentence;
 use fake::Fake;
@@ -94,40 +94,68 @@ const QUALITIES: [&str; 16] = [
     "Handmade", "Light", "Modern", "Nordic", "Portable", "Quiet", "Refined", "Sturdy",
 ];
 
-/// Twenty categories: the five upper ones first, so that parents precede children.
-pub(super) fn categories() -> Vec<Category> {
-    let upper = SHELVES.iter().map(|(name, _)| (*name, None));
-    let lower = (1..)
-        .zip(&SHELVES)
-        .flat_map(|(parent, (_, below))| below.iter().map(move |(name, _)| (*name, Some(parent))));
+/// Two levels, one category in four above, and the upper ones first, so that parents precede
+/// children. Names return with a number where there are more than [`SHELVES`] has.
+pub(super) fn categories(amount: usize) -> Vec<Category> {
+    let levels = Levels::of(amount);
+    let upper =
+        (0..levels.upper).map(|parent| (numbered(SHELVES[parent % SHELVES.len()].0, parent), None));
+    let lower = (0..levels.lower).map(|at| {
+        let (parent, below) = levels.place(at);
+        let (name, _) = SHELVES[parent % SHELVES.len()].1[below];
+        (numbered(name, parent), Some(parent as i64 + 1))
+    });
     (1..)
         .zip(upper.chain(lower))
         .map(|(category_id, (name, parent_category_id))| Category {
             category_id,
-            name: name.to_owned(),
+            name,
             parent_category_id,
         })
         .collect()
 }
 
+fn numbered(name: &str, parent: usize) -> String {
+    match parent / SHELVES.len() {
+        0 => name.to_owned(),
+        round => format!("{name} {}", round + 1),
+    }
+}
+
+/// How many categories stand on each level.
+struct Levels {
+    upper: usize,
+    lower: usize,
+}
+
+impl Levels {
+    fn of(amount: usize) -> Self {
+        let upper = amount.div_ceil(4);
+        Self {
+            upper,
+            lower: amount - upper,
+        }
+    }
+
+    /// The parent of a lower category and its place below that: there are at most three.
+    fn place(&self, at: usize) -> (usize, usize) {
+        let parent = at * self.upper / self.lower;
+        let first = (parent * self.lower).div_ceil(self.upper);
+        (parent, at - first)
+    }
+}
+
 /// Products spread evenly over the lower level, so that no category is empty.
-pub(super) fn products(config: &Config, categories: &[Category]) -> Vec<Product> {
+pub(super) fn products(config: &Config) -> Vec<Product> {
     let rng = &mut stream(config.seed, "products");
-    let goods: Vec<_> = categories
-        .iter()
-        .filter(|category| category.parent_category_id.is_some())
-        .map(|category| category.category_id)
-        .zip(
-            SHELVES
-                .iter()
-                .flat_map(|(_, below)| below.iter().map(|(_, goods)| goods.as_slice())),
-        )
-        .collect();
-    (1..)
-        .zip(goods.iter().cycle())
-        .take(config.counts.products)
-        .map(|(product_id, (category_id, goods))| {
-            product(rng, config, product_id, *category_id, goods)
+    let levels = Levels::of(config.counts.categories);
+    (0..config.counts.products)
+        .map(|product| {
+            let at = product % levels.lower;
+            let (parent, below) = levels.place(at);
+            let (_, goods) = SHELVES[parent % SHELVES.len()].1[below];
+            let category_id = (levels.upper + at + 1) as i64;
+            self::product(rng, config, product as i64 + 1, category_id, &goods)
         })
         .collect()
 }

@@ -15,7 +15,6 @@ use crate::shop::{
 const RECENT_ONE_IN: u32 = 10;
 const RECENT_DAYS: i64 = 5;
 const DELIVERY_DAYS_MAX: i64 = 10;
-const DETAILS_MAX: usize = 10;
 
 /// Orders by date, and their details in the same sequence.
 pub(super) fn orders(
@@ -32,7 +31,8 @@ pub(super) fn orders(
     for (order_id, order) in (1..).zip(&mut orders) {
         order.order_id = order_id;
         let first = details.len();
-        add_details(rng, order_id, products, &mut details);
+        let amount = config.counts.details.draw(rng).min(products.len());
+        add_details(rng, order_id, products, amount, &mut details);
         order.total_amount = details[first..]
             .iter()
             .map(|detail| detail.total_price)
@@ -96,9 +96,9 @@ fn add_details(
     rng: &mut impl Rng,
     order_id: i64,
     products: &[Product],
+    amount: usize,
     details: &mut Vec<OrderDetail>,
 ) {
-    let amount = rng.random_range(1..=DETAILS_MAX).min(products.len());
     for at in index::sample(rng, products.len(), amount) {
         let product = &products[at];
         let quantity = rng.random_range(1..=5);

@@ -112,11 +112,6 @@ pub struct Line {
     pub total_price: Cents,
 }
 
-/// How many different products somebody looks at before ordering: 1 to 10.
-pub fn basket_size(rng: &mut impl Rng) -> usize {
-    rng.random_range(1..=10)
-}
-
 /// One line for each of `shelves` that is not empty.
 pub fn basket(rng: &mut impl Rng, shelves: &[Shelf]) -> Vec<Line> {
     shelves

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use super::decide::{self, Line, Shelf};
 use super::{pick, Outcome};
 use crate::money::Cents;
+use crate::plan::Details;
 use crate::shop::{points_for, OrderStatus, Reason};
 
 /// Where an order stands, as read under its lock.
@@ -32,12 +33,13 @@ pub(super) fn after(earlier: NaiveDateTime, now: NaiveDateTime) -> NaiveDateTime
 pub(super) async fn place(
     connection: &mut PgConnection,
     rng: &mut impl Rng,
+    details: Details,
     now: NaiveDateTime,
 ) -> sqlx::Result<Outcome> {
     let Some((user_id, registered, _)) = pick::user(connection, rng).await? else {
         return Ok(Outcome::Nothing);
     };
-    let amount = decide::basket_size(rng);
+    let amount = details.draw(rng);
     let shelves = pick::shelves(connection, rng, amount).await?;
     let lines = decide::basket(rng, &filled_up(connection, shelves).await?);
     if lines.is_empty() {

@@ -2,21 +2,33 @@
 
 use std::collections::{HashMap, HashSet};
 
-use millrace_shop_generator::plan::{plan, Config, Counts, Invalid};
+use millrace_shop_generator::plan::{plan, Config, Counts, Details, Invalid};
 use millrace_shop_generator::shop::{LoyaltyStatus, OrderStatus, Shop};
 use millrace_shop_generator::Cents;
 use proptest::prelude::*;
 
 fn counts() -> impl Strategy<Value = Counts> {
-    (1..60usize, 1..60usize, 0..120usize, 0..60usize, 0..60usize).prop_map(
-        |(users, products, orders, reviews, loyalty_points)| Counts {
+    let rows = (
+        1..60usize,
+        2..50usize,
+        1..60usize,
+        0..120usize,
+        0..60usize,
+        0..60usize,
+    );
+    (rows, 1..6usize, 0..12usize).prop_map(|(rows, min, more)| {
+        let (users, categories, products, orders, reviews, loyalty_points) = rows;
+        let max = min + more;
+        Counts {
             users,
+            categories,
             products,
             orders,
+            details: Details { min, max },
             reviews,
             loyalty_points,
-        },
-    )
+        }
+    })
 }
 
 fn config(seed: u64, counts: Counts) -> Config {
@@ -54,8 +66,10 @@ fn the_shop_of_the_defaults_is_as_large_as_promised() {
         &shop,
         &Counts {
             users: 500,
+            categories: 20,
             products: 800,
             orders: 3000,
+            details: Details { min: 1, max: 10 },
             reviews: 2000,
             loyalty_points: 3000,
         },
@@ -123,6 +137,23 @@ fn what_cannot_be_planned_is_refused() {
         }),
         Invalid::NoProducts
     );
+    assert_eq!(
+        refused(Counts {
+            categories: 1,
+            ..Counts::default()
+        }),
+        Invalid::Categories(1)
+    );
+    for (min, max) in [(0, 3), (4, 3)] {
+        let details = Details { min, max };
+        assert_eq!(
+            refused(Counts {
+                details,
+                ..Counts::default()
+            }),
+            Invalid::Details(min, max)
+        );
+    }
 }
 
 fn details_of(shop: &Shop) -> HashMap<i64, usize> {
@@ -136,16 +167,19 @@ fn details_of(shop: &Shop) -> HashMap<i64, usize> {
 fn check_counts(shop: &Shop, counts: &Counts) {
     let planned = Counts {
         users: shop.users.len(),
+        categories: shop.categories.len(),
+        details: counts.details,
         products: shop.products.len(),
         orders: shop.orders.len(),
         reviews: shop.reviews.len(),
         loyalty_points: shop.loyalty_points.len(),
     };
     assert_eq!(planned, *counts);
-    assert_eq!(shop.categories.len(), 20);
     let sizes = details_of(shop);
     assert_eq!(sizes.len(), shop.orders.len(), "an order without details");
-    assert!(sizes.values().all(|size| (1..=10).contains(size)));
+    let Details { min, max } = counts.details;
+    let expected = min.min(counts.products)..=max;
+    assert!(sizes.values().all(|size| expected.contains(size)));
     let emails: HashSet<_> = shop.users.iter().map(|user| &user.email).collect();
     assert_eq!(emails.len(), shop.users.len(), "an email twice");
 }
@@ -156,8 +190,9 @@ fn check_hierarchy(shop: &Shop) {
         .iter()
         .map(|category| (category.category_id, category.parent_category_id))
         .collect();
-    let parents: Vec<_> = parent_of.values().flatten().collect();
-    assert!(!parents.is_empty());
+    let parents: HashSet<_> = parent_of.values().flatten().collect();
+    let upper = parent_of.values().filter(|parent| parent.is_none()).count();
+    assert_eq!(parents.len(), upper, "nothing below an upper category");
     assert!(
         parents.iter().all(|parent| parent_of[parent].is_none()),
         "more than two levels"
@@ -167,7 +202,7 @@ fn check_hierarchy(shop: &Shop) {
         .iter()
         .map(|category| &category.name)
         .collect();
-    assert_eq!(names.len(), 20);
+    assert_eq!(names.len(), shop.categories.len(), "a name twice");
     assert!(shop
         .products
         .iter()

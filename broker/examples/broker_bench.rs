@@ -1,4 +1,4 @@
-//! How fast is the broker on this machine? `cargo run --release -p millrace-broker --example throughput [records] [bytes]`
+//! How fast is the broker on this machine? `cargo run --release -p millrace-broker --example broker_bench [records] [bytes]`
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,8 @@
 //! How fast rows get into MySQL: three ways of writing them, and the whole projector.
 //!
-//! `cargo run --release -p millrace-projections --example write_rate -- mysql://root@127.0.0.1:3306 [rows]`
-//! makes a database `millrace_write_rate`, and drops it again.
+//! `cargo run --release -p millrace-projections --example write_bench -- [rows [URL]]`, with a MariaDB
+//! of its own, or with the server of the URL, such as `mysql://root@127.0.0.1:3306`: there it makes a
+//! database `millrace_write_rate` and drops it again.
 
 #[path = "../tests/engine/memory_log.rs"]
 #[allow(dead_code)]
@@ -9,6 +10,8 @@ mod memory_log;
 #[path = "../tests/engine/source.rs"]
 #[allow(dead_code)]
 mod source;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,14 +32,26 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let url = arguments.next().ok_or("the URL of a server is needed")?;
     let rows: i64 = arguments.next().map_or(Ok(100_000), |rows| rows.parse())?;
+    let url = match arguments.next() {
+        Some(url) => url,
+        None => support::Server::shared()
+            .await
+            .url("")
+            .trim_end_matches('/')
+            .to_owned(),
+    };
     let (mut conn, server) = connect(&url, Isolation::ReadCommitted).await?;
-    conn.execute(format!("CREATE DATABASE {DATABASE}").as_str()).await?;
+    conn.execute(format!("CREATE DATABASE {DATABASE}").as_str())
+        .await?;
     conn.execute(format!("USE {DATABASE}").as_str()).await?;
-    println!("{}, {rows} rows of orders, {ROWS_PER_COMMIT} in a commit", server.version);
+    println!(
+        "{}, {rows} rows of orders, {ROWS_PER_COMMIT} in a commit",
+        server.version
+    );
     let measured = measure(&mut conn, &server, &format!("{url}/{DATABASE}"), rows).await;
-    conn.execute(format!("DROP DATABASE {DATABASE}").as_str()).await?;
+    conn.execute(format!("DROP DATABASE {DATABASE}").as_str())
+        .await?;
     conn.close().await?;
     measured
 }
@@ -49,7 +64,11 @@ async fn measure(
 ) -> Result<(), Failure> {
     let table = Table::of(&orders())?;
     let rows: Vec<Vec<Value>> = (0..rows).map(order).collect();
-    for (name, shape) in [("literals", 0), ("placeholders, 500 rows", 1), ("JSON_TABLE", 2)] {
+    for (name, shape) in [
+        ("literals", 0),
+        ("placeholders, 500 rows", 1),
+        ("JSON_TABLE", 2),
+    ] {
         ddl::recreate(conn, server, &table, "").await?;
         // The second pass meets every row again.
         for pass in ["insert", "update"] {
@@ -71,10 +90,15 @@ async fn measure(
     }
     ddl::drop_table(conn, "orders").await?;
     for (name, per_transaction) in [("1 row", 1), ("10 rows", 10), ("all rows", rows.len())] {
-        conn.execute("DROP TABLE IF EXISTS orders, millrace_position, millrace_tables").await?;
+        conn.execute("DROP TABLE IF EXISTS orders, millrace_position, millrace_tables")
+            .await?;
         let start = Instant::now();
         project(url, &rows, per_transaction).await?;
-        report(&format!("projector, transactions of {name}"), rows.len(), start.elapsed());
+        report(
+            &format!("projector, transactions of {name}"),
+            rows.len(),
+            start.elapsed(),
+        );
     }
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
         let peak = status.lines().find(|line| line.starts_with("VmHWM"));
@@ -119,7 +143,8 @@ async fn json_table(conn: &mut MySqlConnection, rows: &[Vec<Value>]) -> Result<(
     Ok(())
 }
 
-const TAIL: &str = "ON DUPLICATE KEY UPDATE user_id=VALUES(user_id), order_date=VALUES(order_date), \
+const TAIL: &str =
+    "ON DUPLICATE KEY UPDATE user_id=VALUES(user_id), order_date=VALUES(order_date), \
      total_amount=VALUES(total_amount), status=VALUES(status), delivery_date=VALUES(delivery_date)";
 
 /// Runs a projector over a log with all rows as inserts.
@@ -148,7 +173,9 @@ async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Resu
     let handle = service.handle();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(service.run(shutdown.clone()));
-    handle.wait_for(source.lsn, Duration::from_secs(600)).await?;
+    handle
+        .wait_for(source.lsn, Duration::from_secs(600))
+        .await?;
     shutdown.cancel();
     task.await??;
     Ok(())
@@ -163,7 +190,9 @@ fn insert(row: &[Value]) -> Change {
         schema: SchemaId(1),
         before: None,
         after: Some(millrace_events::Row(
-            pairs.map(|(column, value)| (column.name, value.clone())).collect(),
+            pairs
+                .map(|(column, value)| (column.name, value.clone()))
+                .collect(),
         )),
     }
 }
@@ -198,7 +227,11 @@ fn order(id: i64) -> Vec<Value> {
     vec![
         Value::Int(id),
         Value::Int(id % 500),
-        text(format!("2024-01-01 00:{:02}:{:02}.5", id / 60 % 60, id % 60)),
+        text(format!(
+            "2024-01-01 00:{:02}:{:02}.5",
+            id / 60 % 60,
+            id % 60
+        )),
         text(format!("{}.{:02}", id % 10_000, id % 100)),
         text("Completed".into()),
         Value::Null,

@@ -1,5 +1,5 @@
 //! Measures capture: transactions a second and bytes a second into the topic, rows a second of the
-//! snapshot. `cargo run --release -p millrace-postgres-cdc --example throughput`
+//! snapshot. `cargo run --release -p millrace-postgres-cdc --example capture_bench`
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
