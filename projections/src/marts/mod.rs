@@ -6,7 +6,7 @@
 //! turn sees all other tables as they are then, which makes the sum of the turns exact.
 //!
 //! A mart has an inner level per join value, so that a change of a dimension row moves its few
-//! subtotals instead of its many facts. The arithmetic is the server's own ([`statements`]).
+//! subtotals instead of its many facts. The arithmetic is the server's own (module `statements`).
 
 mod columns;
 mod mart;

@@ -4,7 +4,7 @@
 //! - [`Table`], [`Column`]: a replica table as derived from its source definition;
 //! - [`canonical`]: the one text form of a value, used for writing and for comparing;
 //! - [`ddl`]: creating and naming tables, and leaving foreign ones alone;
-//! - [`write`]: multi-row statements.
+//! - [`mod@write`]: multi-row statements.
 
 pub mod ddl;
 mod flavour;
