@@ -13,7 +13,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := target/release/millrace
 DATA_DIR ?= .millrace
 
-.PHONY: help setup smartmodules build demo clean-demo test test-mysql check fmt lint doc bench
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql check fmt lint doc bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -21,7 +21,10 @@ help: ## list the targets
 setup: ## install what is missing (idempotent; starts no service)
 	@scripts/setup.sh
 
-smartmodules: setup ## build the SmartModules to target/smartmodules/*.wasm
+setup-tools:
+	@scripts/setup.sh tools
+
+smartmodules: setup-tools ## build the SmartModules to target/smartmodules/*.wasm
 	@scripts/wasm.sh
 
 build: smartmodules ## build target/release/millrace
@@ -31,16 +34,26 @@ build: smartmodules ## build target/release/millrace
 	    { cmp -s "$(TARGET_DIR)/release/millrace" $(BINARY) || install -m 755 "$(TARGET_DIR)/release/millrace" $(BINARY); }; \
 	fi
 
-demo: build ## run everything; ONCE=1: trade 20 s, verify, stop. FLAGS="--free-ports" and the like are passed on
+# $(call beside_servers,TARGET) makes TARGET while missing servers are installed, and waits for both.
+beside_servers = scripts/setup.sh servers & servers=$$!; made=0; $(MAKE) --no-print-directory $(1) || made=$$?; \
+    wait $$servers; [ $$made = 0 ] || exit $$made
+
+demo: setup-tools ## run everything; ONCE=1: trade 20 s, verify, stop. FLAGS="--free-ports" and the like are passed on
+	@$(call beside_servers,build)
 	@exec $(BINARY) up --demo $(if $(filter-out 0,$(ONCE)),--once) --data-dir "$(DATA_DIR)" $(FLAGS)
 
 clean-demo: ## remove the demo's data directory
 	@scripts/clean-demo.sh "$(DATA_DIR)"
 
-test: smartmodules ## every test, end-to-end ones on real servers included
+.PHONY: test-build
+test-build: smartmodules
+	@cargo test --release --workspace --no-run $(CARGO_FLAGS)
+
+test: setup-tools ## every test, end-to-end ones on real servers included
+	@$(call beside_servers,test-build)
 	@cargo test --release --workspace $(CARGO_FLAGS)
 
-test-mysql: smartmodules ## the tests that need MySQL, against a real MySQL instead of MariaDB
+test-mysql: setup smartmodules ## the tests that need MySQL, against a real MySQL instead of MariaDB
 	@if mysqld=$$(scripts/real-mysql.sh); then \
 	    MILLRACE_MYSQL_BIN="$$mysqld" cargo test --release --workspace $(CARGO_FLAGS); \
 	else \
@@ -62,7 +75,7 @@ lint: smartmodules ## clippy and the compiler's lints, warnings denied
 doc: smartmodules ## documentation of the workspace, broken links denied
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib $(CARGO_FLAGS)
 
-bench: smartmodules ## measure what the record format and each stage cost
+bench: setup smartmodules ## measure what the record format and each stage cost
 	@cargo build --release --workspace --examples $(CARGO_FLAGS)
 	@for bench in columns capture write broker; do \
 	    echo "== $$bench"; \

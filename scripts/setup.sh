@@ -2,11 +2,15 @@
 # Brings what building and running millrace needs and this machine lacks. Safe to run again: what is there is
 # used as it is, and no service or database cluster is created, started or touched.
 #
+#   tools:
 #   cargo                    asked for, never installed: https://rustup.rs
 #   C compiler, make         for C code in the dependencies
+#   WebAssembly target       see wasm.sh
+#   servers:
 #   Postgres 14 or newer     programs only; `millrace up` and the tests run private servers
 #   MySQL 8 / MariaDB 10.6   likewise
-#   WebAssembly target       see wasm.sh
+#
+# `setup.sh tools` and `setup.sh servers` bring one of the two, so that servers are installed while cargo compiles.
 #
 # Installs with apt-get, as root or through sudo. Elsewhere one line says what is missing, why, and what to run.
 set -euo pipefail
@@ -18,18 +22,36 @@ say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
 main() {
+    case "${1:-all}" in
+        all) tools && servers ;;
+        tools) tools && ask_ahead ;;
+        servers) servers ;;
+        *) fail "setup.sh [tools|servers], not $1" ;;
+    esac
+}
+
+tools() {
     need_cargo
     need "a C compiler" "dependencies contain C code" have_cc \
         "gcc libc6-dev" "dnf install gcc | pacman -S gcc | xcode-select --install"
     need "make" "every task here is a make target" have_make \
         "make" "dnf install make | pacman -S make | xcode-select --install"
+    "$root/scripts/wasm.sh" --toolchain-only
+    say "cargo, a C compiler and a WebAssembly compiler are here"
+}
+
+servers() {
     need "Postgres 14 or newer" "the demo and the tests run private Postgres servers" have_postgres \
         "postgresql" "dnf install postgresql-server | pacman -S postgresql | brew install postgresql@16"
     need "MySQL 8 or MariaDB 10.6" "the demo and the tests run private MySQL or MariaDB servers" have_mysql \
         "mariadb-server-core mariadb-client-core / mysql-server-core-8.4 / mysql-server-core-8.0" \
         "dnf install mariadb-server | pacman -S mariadb | brew install mariadb"
-    "$root/scripts/wasm.sh" --toolchain-only
-    say "everything is here: cargo, a C compiler, Postgres, MySQL or MariaDB, a WebAssembly compiler"
+    say "Postgres and MySQL or MariaDB are here"
+}
+
+# In the background nobody can answer when sudo asks for a password.
+ask_ahead() {
+    { have_postgres && have_mysql; } || admin >/dev/null || true
 }
 
 need_cargo() {
@@ -162,4 +184,4 @@ if grep -qs "$mark" $policy || [ -e $cluster ]; then
     if cleaner=$(admin); then release_services "$cleaner"; fi
 fi
 
-main
+main "$@"

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{bail, Context};
 use fluvio::config::FluvioClusterConfig;
 use fluvio::metadata::customspu::CustomSpuSpec;
+use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
 use fluvio::metadata::spu::SpuSpec;
 use fluvio::FluvioAdmin;
@@ -62,6 +63,22 @@ pub async fn wait_for_spu(admin: &FluvioAdmin) -> anyhow::Result<()> {
         sleep(RETRY_PAUSE).await;
     }
     Ok(())
+}
+
+/// Where a topic of one partition ends: the offset that its next record gets.
+pub async fn end_offset(admin: &FluvioAdmin, topic: &str) -> anyhow::Result<i64> {
+    let name = format!("{topic}-0");
+    let partitions = admin.all::<PartitionSpec>().await?;
+    let partition = partitions.iter().find(|partition| partition.name == name);
+    let end = partition
+        .with_context(|| format!("topic {topic} does not exist"))?
+        .status
+        .leader
+        .hw;
+    if end < 0 {
+        bail!("the end of topic {topic} is not known yet");
+    }
+    Ok(end)
 }
 
 async fn any_spu_online(admin: &FluvioAdmin) -> anyhow::Result<bool> {

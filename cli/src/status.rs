@@ -1,5 +1,6 @@
 //! `millrace status`: how far behind each part is, read from where the positions are kept.
 
+use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::args;
+use crate::cluster;
 use crate::control;
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
@@ -23,6 +25,18 @@ struct Overview {
     caught_up: bool,
     source: Answer<Source>,
     projector: Answer<Value>,
+    ingest: Answer<Ingest>,
+}
+
+/// Incoming users.
+#[derive(Debug, Serialize)]
+struct Ingest {
+    /// Where the topic ends.
+    end_offset: i64,
+    /// The next event to be stored, as Postgres knows it with the rows; none before the first.
+    next_offset: i64,
+    /// Events that are not in Postgres yet.
+    behind_events: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,18 +79,11 @@ pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Res
 }
 
 async fn look(settings: &Settings, endpoints: &Endpoints) -> Overview {
-    let (source, projector) = tokio::join!(
-        tokio::time::timeout(ANSWER_WITHIN, source(settings, endpoints)),
-        control::status(endpoints)
+    let (source, projector, ingest) = tokio::join!(
+        answer("Postgres", source(settings, endpoints)),
+        control::status(endpoints),
+        answer("Fluvio or Postgres", ingest(settings, endpoints)),
     );
-    let source = match source {
-        Ok(Ok(source)) => Answer::Known(source),
-        Ok(Err(error)) => Answer::Unknown(error.to_string()),
-        Err(_) => Answer::Unknown(format!(
-            "Postgres did not answer within {} s",
-            ANSWER_WITHIN.as_secs()
-        )),
-    };
     let projector = match projector {
         Ok(status) => Answer::Known(status),
         Err(error) => Answer::Unknown(format!("{error:#}")),
@@ -85,7 +92,37 @@ async fn look(settings: &Settings, endpoints: &Endpoints) -> Overview {
         caught_up: caught_up(&source, &projector),
         source,
         projector,
+        ingest,
     }
+}
+
+/// What was asked, or why there is no answer.
+async fn answer<T>(who: &str, asked: impl Future<Output = anyhow::Result<T>>) -> Answer<T> {
+    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        Ok(Ok(known)) => Answer::Known(known),
+        Ok(Err(error)) => Answer::Unknown(format!("{error:#}")),
+        Err(_) => Answer::Unknown(format!(
+            "{who} did not answer within {} s",
+            ANSWER_WITHIN.as_secs()
+        )),
+    }
+}
+
+async fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Ingest> {
+    let topic = settings.text("MILLRACE_TOPIC_USERS");
+    let config = fluvio::FluvioClusterConfig::new(&endpoints.fluvio);
+    let admin = fluvio::FluvioAdmin::connect_with_config(&config).await?;
+    let end_offset = cluster::end_offset(&admin, topic).await?;
+    let mut connection = PgConnection::connect(&endpoints.postgres).await?;
+    let next_offset = millrace_users_data::stored_offset(&mut connection, topic)
+        .await?
+        .unwrap_or(0);
+    connection.close().await?;
+    Ok(Ingest {
+        end_offset,
+        next_offset,
+        behind_events: (end_offset - next_offset).max(0),
+    })
 }
 
 fn caught_up(source: &Answer<Source>, projector: &Answer<Value>) -> bool {
@@ -95,7 +132,7 @@ fn caught_up(source: &Answer<Source>, projector: &Answer<Value>) -> bool {
     captured && applied
 }
 
-async fn source(settings: &Settings, endpoints: &Endpoints) -> Result<Source, sqlx::Error> {
+async fn source(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Source> {
     let mut connection = PgConnection::connect(&endpoints.postgres).await?;
     let row = sqlx::query(
         "SELECT pg_current_wal_lsn()::text AS lsn, slot.active AS capturing, \
@@ -122,6 +159,7 @@ fn exit_code(overview: &Overview) -> ExitCode {
         Overview {
             source: Answer::Known(_),
             projector: Answer::Known(_),
+            ingest: Answer::Known(_),
             caught_up,
         } => ExitCode::from(u8::from(!caught_up)),
         _ => ExitCode::from(2),
@@ -177,6 +215,13 @@ fn text(overview: &Overview) -> String {
             }
         }
         Answer::Unknown(reason) => row("projector", "unknown", reason.clone()),
+    }
+    match &overview.ingest {
+        Answer::Known(ingest) => {
+            row("ingest", "stored up to", ingest.next_offset.to_string());
+            row("ingest", "events behind", ingest.behind_events.to_string());
+        }
+        Answer::Unknown(reason) => row("ingest", "unknown", reason.clone()),
     }
     table(&["part", "what", "value"], &rows)
 }

@@ -26,5 +26,6 @@ mod users;
 
 pub use config::Config;
 pub use error::Error;
+pub use position::stored_offset;
 pub use service::Service;
 pub use status::{Handle, State, Status};

@@ -43,13 +43,15 @@ impl Anchor {
     }
 }
 
+async fn exists(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT to_regclass('millrace.ingest_position') IS NOT NULL")
+        .fetch_one(connection)
+        .await
+}
+
 /// Creates the table where it is missing. Two services that start together may both try.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let exists = "SELECT to_regclass('millrace.ingest_position') IS NOT NULL";
-    if sqlx::query_scalar(exists)
-        .fetch_one(&mut *connection)
-        .await?
-    {
+    if exists(connection).await? {
         return Ok(());
     }
     let mut transaction = connection.begin().await?;
@@ -68,6 +70,19 @@ pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
     }
     sqlx::query(TABLE).execute(&mut *transaction).await?;
     transaction.commit().await
+}
+
+/// The offset of the next event to be stored, as any observer may ask; nothing if the topic was never
+/// read from this database.
+pub async fn stored_offset(
+    connection: &mut PgConnection,
+    topic: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    if !exists(connection).await? {
+        return Ok(None);
+    }
+    let stored = load(connection, topic).await?;
+    Ok(stored.map(|position| position.next_offset))
 }
 
 /// The stored position; nothing if the topic was never read.
