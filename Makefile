@@ -21,8 +21,9 @@ help: ## list the targets
 setup: ## install what is missing (idempotent; starts no service)
 	@scripts/setup.sh
 
+# Not again below a make that has done it: a second setup beside a running one would undo its precautions.
 setup-tools:
-	@scripts/setup.sh tools
+	@[ -n "$(TOOLS_READY)" ] || scripts/setup.sh tools
 
 smartmodules: setup-tools ## build the SmartModules to target/smartmodules/*.wasm
 	@scripts/wasm.sh
@@ -35,7 +36,7 @@ build: smartmodules ## build target/release/millrace
 	fi
 
 # $(call beside_servers,TARGET) makes TARGET while missing servers are installed, and waits for both.
-beside_servers = scripts/setup.sh servers & servers=$$!; made=0; $(MAKE) --no-print-directory $(1) || made=$$?; \
+beside_servers = scripts/setup.sh servers & servers=$$!; made=0; $(MAKE) --no-print-directory TOOLS_READY=1 $(1) || made=$$?; \
     wait $$servers; [ $$made = 0 ] || exit $$made
 
 demo: setup-tools ## run everything; ONCE=1: trade 20 s, verify, stop. FLAGS="--free-ports" and the like are passed on

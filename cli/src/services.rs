@@ -54,7 +54,7 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
         changes_topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
         smartmodule: Some(engine::SmartModule {
             name: "columns".to_owned(),
-            params: [("plan".to_owned(), columns_plan(settings)?)].into(),
+            params: [("plan".to_owned(), serde_json::to_string(&columns_plan(settings)?)?)].into(),
         }),
         marts: Marts::shop(),
         limits: engine::Limits::default(),
@@ -63,15 +63,13 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
 }
 
 /// The plan in the settings, or every column of the shop's tables and nothing else.
-fn columns_plan(settings: &Settings) -> anyhow::Result<String> {
+fn columns_plan(settings: &Settings) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
     let given = settings.text("MILLRACE_COLUMNS");
     if given.is_empty() {
         let all = shop::TABLES.map(|table| (table.to_owned(), "*".into()));
-        return Ok(serde_json::Value::Object(all.into_iter().collect()).to_string());
+        return Ok(all.into_iter().collect());
     }
-    let _: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(given).context("MILLRACE_COLUMNS is not a JSON object of tables")?;
-    Ok(given.to_owned())
+    serde_json::from_str(given).context("MILLRACE_COLUMNS is not a JSON object of tables")
 }
 
 /// Ingest of incoming users.
@@ -180,12 +178,13 @@ pub async fn control(
 }
 
 /// The comparison of both sides.
-pub fn verify(settings: &Settings, endpoints: &Endpoints) -> verify::Config {
-    verify::Config {
+pub fn verify(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<verify::Config> {
+    Ok(verify::Config {
         postgres_url: endpoints.postgres.clone(),
         mysql_url: endpoints.mysql.clone(),
         schema: settings.text("POSTGRES_SCHEMA").to_owned(),
         tables: Vec::new(),
+        columns: columns_plan(settings)?,
         marts: Marts::shop(),
         control_url: endpoints.control.clone(),
         control_token: endpoints.control_token.clone(),
@@ -193,5 +192,5 @@ pub fn verify(settings: &Settings, endpoints: &Endpoints) -> verify::Config {
         slot_timeout: Duration::from_secs(30),
         catch_up_timeout: Duration::from_secs(60),
         differences_max: 20,
-    }
+    })
 }

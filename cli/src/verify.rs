@@ -19,7 +19,7 @@ pub(crate) async fn run(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
-    let report = verify::verify(&crate::services::verify(settings, &endpoints), shutdown).await?;
+    let report = verify::verify(&crate::services::verify(settings, &endpoints)?, shutdown).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

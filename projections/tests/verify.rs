@@ -131,6 +131,7 @@ impl Stage {
             mysql_url: servers.url(&database),
             schema: "source".into(),
             tables: Vec::new(),
+            columns: serde_json::Map::new(),
             marts,
             control_url: serve(projector.clone()).await,
             control_token: "secret".into(),
@@ -627,6 +628,31 @@ async fn a_column_that_only_one_side_has_is_a_difference() {
     let report = stage.report().await;
     let found = differences(&report, "users");
     assert_eq!(found[0].kind, DifferenceKind::Definition);
+}
+
+#[tokio::test]
+async fn a_column_that_the_plan_leaves_out_is_not_compared_and_the_others_are() {
+    let mut stage = Stage::new(&TABLES, Marts::none()).await;
+    stage.change("ALTER TABLE users DROP COLUMN phone").await;
+    assert_eq!(stage.report().await.exit(), Exit::Different);
+    let kept = [
+        "user_id",
+        "first_name",
+        "last_name",
+        "email",
+        "registration_date",
+        "loyalty_status",
+    ];
+    stage.config.columns = [("users".to_owned(), json!(kept))].into_iter().collect();
+    let tables = "UPDATE millrace_position SET tables = JSON_REMOVE(tables, '$[0].columns[4]')";
+    assert_eq!(stage.change(tables).await, 1);
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
+    assert_eq!(report.tables[0].rows, 50);
+    stage
+        .change("UPDATE users SET last_name = 'x' WHERE user_id = 1")
+        .await;
+    assert_eq!(differences(&stage.report().await, "users").len(), 1);
 }
 
 #[tokio::test]

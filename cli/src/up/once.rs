@@ -54,7 +54,7 @@ pub(super) async fn run(
 
     let began = Instant::now();
     let report = verify::verify(
-        &crate::services::verify(settings, &endpoints),
+        &crate::services::verify(settings, &endpoints)?,
         &CancellationToken::new(),
     )
     .await?;

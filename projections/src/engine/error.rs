@@ -134,6 +134,15 @@ pub enum Error {
     /// The bookkeeping tables are not in the form that this version writes.
     #[error("[MR-P019] the bookkeeping tables of millrace cannot be read: {0}")]
     Bookkeeping(String),
+    /// The records would come through another SmartModule than those that made the tables.
+    #[error("[MR-P022] the replica was built through SmartModule \"{stored}\", but \"{configured}\" is configured; \
+             a new snapshot is needed for that")]
+    SmartModule {
+        /// In the position row: name and parameters.
+        stored: String,
+        /// In the configuration.
+        configured: String,
+    },
 }
 
 impl Error {
@@ -159,6 +168,7 @@ impl Error {
             Error::Mart(_) => "MR-P017",
             Error::NoTopic { .. } => "MR-P018",
             Error::Bookkeeping(_) => "MR-P019",
+            Error::SmartModule { .. } => "MR-P022",
         }
     }
 

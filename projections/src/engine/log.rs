@@ -97,6 +97,17 @@ pub struct SmartModule {
     pub params: BTreeMap<String, String>,
 }
 
+/// Name and parameters, as the position row keeps them.
+impl fmt::Display for SmartModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)?;
+        for (name, value) in &self.params {
+            write!(f, " {name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
 /// A Fluvio cluster, or the embedded broker: the client cannot tell.
 pub struct FluvioLog {
     endpoint: String,

@@ -14,7 +14,7 @@ use crate::replica::{ddl, texts, Server};
 /// Names of the bookkeeping tables.
 const TABLES: [&str; 2] = ["millrace_position", "millrace_tables"];
 /// Their comment, by which we know them again.
-const FORMAT: &str = "millrace bookkeeping, format 1";
+const FORMAT: &str = "millrace bookkeeping, format 2";
 
 /// The stages of a projection. Each ends with one statement on the position row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,9 @@ pub(crate) struct Position {
     pub(crate) snapshot_next: Option<Offset>,
     pub(crate) loaded: SnapshotReader,
     pub(crate) tables: Vec<TableSchema>,
+    /// The SmartModule that the records came through, with its parameters: what it leaves out is
+    /// missing from the tables for good.
+    pub(crate) smartmodule: String,
 }
 
 /// How far one transaction moves the position.
@@ -107,7 +110,8 @@ pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Resu
          end_lsn BIGINT UNSIGNED NOT NULL, epoch BIGINT UNSIGNED NOT NULL, \
          source_at DATETIME(6) NULL, snapshot_topic VARCHAR(64) NOT NULL, \
          snapshot_next BIGINT UNSIGNED NULL, snapshot_chunk BIGINT UNSIGNED NOT NULL, \
-         snapshot_rows BIGINT UNSIGNED NOT NULL, tables LONGTEXT NOT NULL)",
+         snapshot_rows BIGINT UNSIGNED NOT NULL, tables LONGTEXT NOT NULL, \
+         smartmodule LONGTEXT NOT NULL)",
         "millrace_tables (name VARCHAR(64) NOT NULL PRIMARY KEY)",
     ] {
         conn.execute(format!("CREATE TABLE IF NOT EXISTS {definition} {tail}").as_str())
@@ -152,7 +156,7 @@ impl Position {
         let lock = if lock { "FOR UPDATE" } else { "" };
         let sql = format!(
             "SELECT stage, owner, incarnation, log_offset, end_lsn, epoch, source_at, \
-             snapshot_topic, snapshot_next, snapshot_chunk, snapshot_rows, tables \
+             snapshot_topic, snapshot_next, snapshot_chunk, snapshot_rows, tables, smartmodule \
              FROM millrace_position WHERE id = 1 {lock}"
         );
         let row = sqlx::query(&sql)
@@ -191,6 +195,7 @@ impl Position {
             },
             tables: serde_json::from_str(&tables)
                 .map_err(|error| Error::Bookkeeping(error.to_string()))?,
+            smartmodule: text("smartmodule")?,
         })
     }
 
@@ -200,8 +205,8 @@ impl Position {
             .map_err(|error| Error::Bookkeeping(error.to_string()))?;
         sqlx::query(
             "INSERT INTO millrace_position (id, stage, owner, incarnation, log_offset, end_lsn, \
-             epoch, source_at, snapshot_topic, snapshot_next, snapshot_chunk, snapshot_rows, tables) \
-             VALUES (1, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, 0, 0, ?)",
+             epoch, source_at, snapshot_topic, snapshot_next, snapshot_chunk, snapshot_rows, tables, \
+             smartmodule) VALUES (1, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, 0, 0, ?, ?)",
         )
         .bind(self.stage.as_str())
         .bind(&self.owner)
@@ -211,6 +216,7 @@ impl Position {
         .bind(self.epoch.0)
         .bind(&self.snapshot_topic)
         .bind(tables)
+        .bind(&self.smartmodule)
         .execute(conn)
         .await
         .map_err(Error::sql("its first position"))?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_events::{Lsn, Record};
+use millrace_events::{Chain, Lsn, Record, Verdict};
 use sqlx::MySqlConnection;
 use tokio::time::Instant;
 
@@ -102,12 +102,14 @@ impl Service {
         server: &Server,
         run: &mut Run,
     ) -> Result<Position, Error> {
+        let smartmodule = self.config.smartmodule.as_ref();
+        let smartmodule = smartmodule.map(ToString::to_string).unwrap_or_default();
         let loader = Loader {
             server,
             marts: &self.config.marts,
             log: &self.log,
             shared: &self.shared,
-            thinned: self.config.smartmodule.is_some(),
+            smartmodule: &smartmodule,
         };
         let mut position = match run.owner.take(conn).await? {
             Some(position) => position,
@@ -116,6 +118,13 @@ impl Service {
                 loader.begin(conn, topic, &run.owner.token).await?
             }
         };
+        // What the old one left out is missing from the tables and would be taken for unchanged.
+        if position.smartmodule != smartmodule {
+            return Err(Error::SmartModule {
+                stored: position.smartmodule,
+                configured: smartmodule,
+            });
+        }
         self.shared.update(|status| {
             status.incarnation = Some(position.incarnation.clone());
         });
@@ -184,6 +193,7 @@ impl Service {
     /// removed by retention; then the record at the position has to say it alone.
     async fn compare_incarnation(&self, position: &Position) -> Result<(), Error> {
         let mut reader = self.read_from(Offset(0), true);
+        let mut chain = Chain::unanchored();
         for _ in 0..MARK_WITHIN_RECORDS {
             let item = match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {
                 Ok(Ok(item)) => item,
@@ -194,6 +204,9 @@ impl Service {
                     continue;
                 }
             };
+            if chain.offer(&item.record) != Verdict::Moved {
+                continue;
+            }
             match item.record {
                 Record::Snapshot(mark) if mark.incarnation != position.incarnation => {
                     return Err(Error::Incarnation {

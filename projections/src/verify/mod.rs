@@ -47,6 +47,9 @@ pub struct Config {
     pub schema: String,
     /// Tables to compare; empty: all that the projector has.
     pub tables: Vec<String>,
+    /// The plan of the SmartModule `columns`: where it has a list for a table, other columns of the
+    /// source are not compared.
+    pub columns: serde_json::Map<String, serde_json::Value>,
     /// Marts to compare.
     pub marts: Marts,
     /// Base URL of the projector's control API, such as `http://127.0.0.1:9101`.

@@ -1,7 +1,7 @@
 //! A replica table against its source.
 
-use millrace_events::{Column as SourceColumn, TableSchema, Value};
-use serde_json::Map;
+use millrace_events::{Column as SourceColumn, TableSchema, Value as SourceValue};
+use serde_json::{Map, Value};
 use sqlx::{MySqlConnection, PgConnection, Row as _};
 
 use super::key::Key;
@@ -37,7 +37,7 @@ pub(super) async fn compare(
     let table = Table::of(schema).map_err(|error| Error::Bookkeeping(error.to_string()))?;
     let mut tally = Tally::new(&table.name, config.differences_max);
     let definition = Definition::read(config, postgres_conn, mysql_conn, &table).await?;
-    if let Some(difference) = definition.difference(&table) {
+    if let Some(difference) = definition.difference(config, &table) {
         tally.add(difference);
         return Ok(tally.finish(0));
     }
@@ -107,13 +107,18 @@ impl Definition {
     }
 
     /// `None` if both sides have the columns that the projector keeps.
-    fn difference(&self, table: &Table) -> Option<Difference> {
+    fn difference(&self, config: &Config, table: &Table) -> Option<Difference> {
         let kept: Vec<&str> = table
             .columns
             .iter()
             .map(|column| column.name.as_str())
             .collect();
-        if self.source == kept && self.replica == kept {
+        let planned = config.columns.get(&table.name).and_then(Value::as_array);
+        let is_planned = |column: &&String| {
+            planned.is_none_or(|planned| planned.iter().any(|name| name == column.as_str()))
+        };
+        let source: Vec<&String> = self.source.iter().filter(is_planned).collect();
+        if source == kept && self.replica == kept {
             return None;
         }
         Some(Difference {
@@ -121,7 +126,7 @@ impl Definition {
             kind: DifferenceKind::Definition,
             key: Map::new(),
             column: "*".into(),
-            expected: self.source.clone().into(),
+            expected: source.into_iter().cloned().collect(),
             found: self.replica.clone().into(),
         })
     }
@@ -189,15 +194,17 @@ fn source_cell(column: &Column, source: &SourceColumn, text: Option<String>) -> 
 }
 
 /// The value as capture would write it.
-fn value_of(source: &SourceColumn, text: Option<String>) -> Value {
-    let Some(text) = text else { return Value::Null };
+fn value_of(source: &SourceColumn, text: Option<String>) -> SourceValue {
+    let Some(text) = text else {
+        return SourceValue::Null;
+    };
     match source.type_name.as_str() {
-        "boolean" => Value::Bool(text == "t"),
+        "boolean" => SourceValue::Bool(text == "t"),
         "smallint" | "integer" | "bigint" => match text.parse() {
-            Ok(number) => Value::Int(number),
-            Err(_) => Value::Text(text),
+            Ok(number) => SourceValue::Int(number),
+            Err(_) => SourceValue::Text(text),
         },
-        _ => Value::Text(text),
+        _ => SourceValue::Text(text),
     }
 }
 

@@ -8,8 +8,8 @@ mod world;
 
 use std::time::Duration;
 
-use millrace_events::{Lsn, Op, Row, Value};
-use millrace_projections::engine::{HoldError, State};
+use millrace_events::{Lsn, Op, Record, Row, SnapshotMark, Value};
+use millrace_projections::engine::{HoldError, SmartModule, State};
 use rand::RngExt;
 use sqlx::Executor;
 
@@ -276,6 +276,51 @@ async fn a_log_that_does_not_fit_the_replica_is_refused() {
     world.source.incarnation = "second".into();
     world.source.snapshot(5);
     assert_eq!(world.start().error().await.code(), "MR-P006");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_mark_of_a_fenced_capture_is_not_followed() {
+    let mut world = World::new().await;
+    world.source.random_transaction();
+    world.source.log.truncate(CHANGES, 0);
+    world.source.history.clear();
+    world.source.start();
+    let late = SnapshotMark {
+        epoch: world.source.epoch,
+        incarnation: "fenced".into(),
+        topic: "gone".into(),
+        lsn: Lsn(world.source.lsn.0 - 10),
+        system: "1".into(),
+        database: "db".into(),
+        at: source::at(),
+    };
+    world.source.start();
+    let late = Record::Snapshot(late).encode();
+    world.source.log.append(CHANGES, late);
+    world.source.snapshot(5);
+    world.source.random_transaction();
+    for _ in 0..2 {
+        let running = world.start();
+        world.caught_up(&running).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_smartmodule_than_that_of_the_tables_is_refused() {
+    let mut world = filled().await;
+    let running = world.start();
+    world.caught_up(&running).await;
+    running.stop().await;
+    world.smartmodule = Some(SmartModule {
+        name: "columns".into(),
+        params: [("plan".into(), "{}".into())].into(),
+    });
+    assert_eq!(world.start().error().await.code(), "MR-P022");
+    world.smartmodule = None;
+    let running = world.start();
+    world.caught_up(&running).await;
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

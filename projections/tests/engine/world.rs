@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_events::{Lsn, TableSchema};
-use millrace_projections::engine::{Config, Error, Handle, Hooks, Limits, Service, State, Status};
+use millrace_projections::engine::{
+    Config, Error, Handle, Hooks, Limits, Service, SmartModule, State, Status,
+};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
 use rand::rngs::StdRng;
@@ -28,6 +30,7 @@ pub(crate) struct World {
     pub(crate) conn: MySqlConnection,
     pub(crate) limits: Limits,
     pub(crate) hooks: Hooks,
+    pub(crate) smartmodule: Option<SmartModule>,
 }
 
 pub(crate) struct Running {
@@ -62,6 +65,7 @@ impl World {
                 ..Limits::default()
             },
             hooks: Hooks::default(),
+            smartmodule: None,
         }
     }
 
@@ -70,7 +74,7 @@ impl World {
             mysql_url: self.url.clone(),
             fluvio: String::new(),
             changes_topic: source::CHANGES.into(),
-            smartmodule: None,
+            smartmodule: self.smartmodule.clone(),
             marts: Marts::none(),
             limits: self.limits,
             hooks: self.hooks.clone(),
