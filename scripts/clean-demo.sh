@@ -30,17 +30,33 @@ stop() {
     done
 }
 
+# take LOCK: holds it until this script ends, and refuses to go on without it.
+take() {
+    local lock status=0
+    command -v flock >/dev/null || return 0
+    if ! { exec {lock}>>"$1"; } 2>/dev/null; then
+        echo "cannot open the lock $1; whose is it? Run this as the user who ran millrace" >&2
+        exit 1
+    fi
+    flock --nonblock --conflict-exit-code 75 "$lock" || status=$?
+    case $status in
+        0) return 0 ;;
+        75) echo "millrace still runs on $dir: stop it first (Ctrl-C in its terminal)" >&2 ;;
+        *) echo "cannot take the lock $1, so that nobody knows whether millrace still runs" >&2 ;;
+    esac
+    exit 1
+}
+
 [ -e "$dir" ] || { echo "nothing to remove: $dir is not there" >&2; exit 0; }
 if ! [ -e "$dir/ports.json" ] && ! [ -e "$dir/endpoints.json" ] && ! [ -e "$dir/postgres" ] && ! [ -e "$dir/mysql" ]; then
     echo "$dir does not look like a data directory of millrace: not removed" >&2
     exit 1
 fi
+# `up` takes this one before anything else; the servers have locks of their own, for tools that run them alone.
+take "$dir/lock"
 for server in "$dir"/postgres "$dir"/mysql; do
     [ -e "$server" ] || continue
-    if command -v flock >/dev/null && ! flock --nonblock "$server/lock" true 2>/dev/null; then
-        echo "millrace still runs on $dir: stop it first (Ctrl-C in its terminal)" >&2
-        exit 1
-    fi
+    take "$server/lock"
     if pid=$(left_running "$server/server.pid" 2>/dev/null); then
         case $server in
             */mysql) stop "$pid" TERM KILL ;;

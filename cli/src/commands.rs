@@ -1,7 +1,9 @@
 //! From the parsed command line to the command.
 
-use std::net::SocketAddr;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use millrace_postgres_cdc::Capture;
 use millrace_projections::engine;
@@ -17,7 +19,10 @@ use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
 use crate::terminal::table;
-use crate::{cluster, services, status, up, verify, wait_for};
+use crate::{cluster, exposure, services, status, up, verify, wait_for};
+
+/// A service that was asked to end may take so long.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs the command; errors are for people.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -43,6 +48,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
     let endpoints = Endpoints::from_settings(&settings)?;
+    warn_if_exposed(&settings, None);
     match command {
         Command::Capture => {
             Capture::new(services::capture(&settings, &endpoints)?)?
@@ -62,6 +68,12 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn warn_if_exposed(settings: &Settings, bind: Option<IpAddr>) {
+    if let Some(warning) = exposure::warning(settings, bind) {
+        eprintln!("{warning}");
+    }
+}
+
 async fn project(
     settings: &Settings,
     endpoints: &Endpoints,
@@ -69,10 +81,37 @@ async fn project(
 ) -> anyhow::Result<()> {
     let projector = engine::Service::new(services::projector(settings, endpoints)?);
     let control = services::control(settings, endpoints, projector.handle()).await?;
+    // A task of its own, so that it answers while the projector is busy.
     let control = tokio::spawn(control.run(shutdown.clone()));
-    projector.run(shutdown.clone()).await?;
+    together(
+        &shutdown,
+        async { Ok(projector.run(shutdown.clone()).await?) },
+        async { control.await? },
+    )
+    .await
+}
+
+/// Runs two services until one ends, which ends the other. The error of the first to end comes first.
+async fn together(
+    shutdown: &CancellationToken,
+    one: impl Future<Output = anyhow::Result<()>>,
+    two: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::pin!(one, two);
+    tokio::select! {
+        ended = &mut one => ended.and(end(shutdown, two).await),
+        ended = &mut two => ended.and(end(shutdown, one).await),
+    }
+}
+
+/// Asks a service to end. One that does not is dropped: it may be, at any instant.
+async fn end(
+    shutdown: &CancellationToken,
+    service: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     shutdown.cancel();
-    control.await?
+    let ended = tokio::time::timeout(STOP_WITHIN, service).await;
+    ended.unwrap_or(Ok(()))
 }
 
 async fn generate(
@@ -107,6 +146,7 @@ async fn generate(
 
 async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
+    warn_if_exposed(settings, Some(args.bind));
     std::fs::create_dir_all(&args.log_dir)?;
     let at = |name| anyhow::Ok(SocketAddr::from((args.bind, settings.port(name)?)));
     let broker = up::open_broker(
@@ -148,4 +188,29 @@ fn list(settings: &Settings) -> String {
         })
         .collect();
     table(&["setting", "value", "meaning"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn either_of_two_services_ends_the_other() {
+        for first_fails in [true, false] {
+            let shutdown = CancellationToken::new();
+            let fails = std::future::ready(Err(anyhow::anyhow!("broken")));
+            let asked = shutdown.clone();
+            let follows = async move {
+                asked.cancelled().await;
+                anyhow::Ok(())
+            };
+            let outcome = if first_fails {
+                together(&shutdown, fails, follows).await
+            } else {
+                together(&shutdown, follows, fails).await
+            };
+            assert_eq!(outcome.unwrap_err().to_string(), "broken");
+            assert!(shutdown.is_cancelled());
+        }
+    }
 }

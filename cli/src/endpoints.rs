@@ -1,5 +1,7 @@
 //! Where the servers of a deployment are: `endpoints.json` of a data directory, or the settings.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -47,21 +49,12 @@ impl Endpoints {
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
     }
 
-    /// Writes `endpoints.json` atomically: a reader sees the old file or the new one. It holds
-    /// passwords, so only its owner may read it.
+    /// Writes `endpoints.json`, which holds passwords.
     pub fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = data_dir.join("endpoints.json");
-        let partial = data_dir.join("endpoints.json.partial");
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&partial)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        std::fs::rename(&partial, &path).with_context(|| format!("cannot write {}", path.display()))
+        write_private(
+            &data_dir.join("endpoints.json"),
+            &serde_json::to_vec_pretty(self)?,
+        )
     }
 
     /// Removes `endpoints.json`; nothing listens any more.
@@ -104,6 +97,24 @@ impl Endpoints {
             pid: 0,
         })
     }
+}
+
+/// Writes a file that only its owner may read, atomically: a reader sees the old file or the new one.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        // What a killed run left behind may be open to others.
+        let _ = std::fs::remove_file(&partial);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&partial)?;
+        file.write_all(bytes)?;
+        std::fs::rename(&partial, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// `scheme://user:password@host:port/database` with reserved bytes of user, password and database escaped.

@@ -10,6 +10,7 @@ mod codes;
 mod commands;
 mod control;
 pub mod endpoints;
+mod exposure;
 pub mod servers;
 pub mod services;
 pub mod settings;

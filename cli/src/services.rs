@@ -54,7 +54,11 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
         changes_topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
         smartmodule: Some(engine::SmartModule {
             name: "columns".to_owned(),
-            params: [("plan".to_owned(), serde_json::to_string(&columns_plan(settings)?)?)].into(),
+            params: [(
+                "plan".to_owned(),
+                serde_json::to_string(&columns_plan(settings)?)?,
+            )]
+            .into(),
         }),
         marts: Marts::shop(),
         limits: engine::Limits::default(),

@@ -124,11 +124,13 @@ impl Settings {
         self.parse(name, "a port number from 0 to 65535")
     }
 
-    /// Names of password settings that still have their committed demo value.
+    /// Names of password settings that still have their committed demo value. Empty is none: nobody
+    /// gets in with it.
     pub fn default_passwords(&self) -> Vec<&'static str> {
         SETTINGS
             .iter()
-            .filter(|setting| setting.secret && self.text(setting.name) == setting.default)
+            .filter(|setting| setting.secret && !setting.default.is_empty())
+            .filter(|setting| self.text(setting.name) == setting.default)
             .map(|setting| setting.name)
             .collect()
     }

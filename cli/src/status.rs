@@ -4,6 +4,7 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use millrace_events::Lsn;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, Row};
@@ -17,11 +18,16 @@ use crate::terminal::table;
 
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// More WAL than this behind the slot is a commit on its way. What an idle source writes by itself,
+/// checkpoints for example, is small and confirmed within seconds; a large transaction that capture is
+/// still reading is not.
+const BEHIND_BYTES_MAX: i64 = 1 << 20;
 
 /// Everything that `status` knows. What cannot be asked is an error text, never a zero.
 #[derive(Debug, Serialize)]
 struct Overview {
-    /// True if the projector is live and has applied the whole log, and capture has the whole source.
+    /// True if the projector is live and has applied the whole log, and capture has the whole source,
+    /// but for what was committed a moment ago; `wait-for` is exact.
     caught_up: bool,
     source: Answer<Source>,
     projector: Answer<Value>,
@@ -126,10 +132,33 @@ async fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<In
 }
 
 fn caught_up(source: &Answer<Source>, projector: &Answer<Value>) -> bool {
-    let captured = matches!(source, Answer::Known(source) if source.capturing == Some(true));
-    let applied = matches!(projector, Answer::Known(status)
-        if status["state"] == "live" && status["lag_records"] == 0);
-    captured && applied
+    let (Answer::Known(source), Answer::Known(projector)) = (source, projector) else {
+        return false;
+    };
+    is_captured(source) && is_applied(projector, source.confirmed_lsn.as_deref())
+}
+
+fn is_captured(source: &Source) -> bool {
+    let near = |bytes| bytes <= BEHIND_BYTES_MAX;
+    source.capturing == Some(true) && source.behind_bytes.is_some_and(near)
+}
+
+/// Records read are not enough: a projector that waits for a missing record has read them all. Its
+/// position stands still then, and falls behind what capture was told is durable. The count of holes
+/// does not help, it keeps those that were filled long ago.
+fn is_applied(projector: &Value, confirmed: Option<&str>) -> bool {
+    let reached = match (position(projector["end_lsn"].as_str()), position(confirmed)) {
+        (Some(end), Some(confirmed)) => end >= confirmed,
+        _ => false,
+    };
+    projector["state"] == "live"
+        && projector["lag_records"] == 0
+        && projector["log_error"].is_null()
+        && reached
+}
+
+fn position(text: Option<&str>) -> Option<Lsn> {
+    text?.parse().ok()
 }
 
 async fn source(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Source> {
@@ -209,7 +238,9 @@ fn text(overview: &Overview) -> String {
                 ("records behind", "lag_records"),
                 ("transactions", "transactions"),
                 ("commits", "batches"),
+                ("holes since the start", "holes"),
                 ("last error", "error"),
+                ("error of the log", "log_error"),
             ] {
                 row("projector", what, plain(&status[field]));
             }
@@ -231,5 +262,60 @@ fn plain(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(confirmed: &str, behind_bytes: i64) -> Answer<Source> {
+        Answer::Known(Source {
+            lsn: "0/9000000".into(),
+            capturing: Some(true),
+            confirmed_lsn: Some(confirmed.into()),
+            behind_bytes: Some(behind_bytes),
+            retained_bytes: Some(behind_bytes),
+        })
+    }
+
+    fn projector(end_lsn: &str) -> Value {
+        serde_json::json!({
+            "state": "live", "lag_records": 0, "end_lsn": end_lsn, "log_error": null
+        })
+    }
+
+    #[test]
+    fn an_idle_pipeline_is_caught_up_also_after_a_hole_that_was_filled() {
+        let mut status = projector("0/2000");
+        status["holes"] = 3.into();
+        assert!(caught_up(&source("0/2000", 500), &Answer::Known(status)));
+        let ahead = Answer::Known(projector("1/0"));
+        assert!(caught_up(&source("0/FFFFFFFF", 500), &ahead));
+    }
+
+    #[test]
+    fn a_projector_that_waits_at_a_hole_is_behind() {
+        let waiting = Answer::Known(projector("0/1FFF"));
+        assert!(!caught_up(&source("0/2000", 0), &waiting));
+    }
+
+    #[test]
+    fn a_large_transaction_on_its_way_is_behind() {
+        let status = Answer::Known(projector("0/2000"));
+        assert!(!caught_up(&source("0/2000", 2 << 20), &status));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_caught_up() {
+        let status = projector("0/2000");
+        let unknown = Answer::Unknown("away".into());
+        assert!(!caught_up(&unknown, &Answer::Known(status.clone())));
+        let mut unread = status.clone();
+        unread["log_error"] = "no broker".into();
+        assert!(!caught_up(&source("0/2000", 0), &Answer::Known(unread)));
+        let mut starting = status;
+        starting["end_lsn"] = Value::Null;
+        assert!(!caught_up(&source("0/2000", 0), &Answer::Known(starting)));
     }
 }

@@ -152,6 +152,7 @@ async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Resu
     let log = memory_log::MemoryLog::new();
     let mut source = source::Source::new(log.clone(), rand::rngs::StdRng::seed_from_u64(1));
     source.schemas = vec![orders()];
+    source.state.entry("orders".into()).or_default();
     source.snapshot(1);
     for rows in rows.chunks(per_transaction) {
         let changes: Vec<Change> = rows.iter().map(|row| insert(row)).collect();

@@ -25,10 +25,11 @@ const ADOPT_WITHIN: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// A clean shutdown, then the last resort; InnoDB recovers from that as from a crash.
+/// A clean shutdown, then the last resort; InnoDB recovers from that as from a crash. Together with the
+/// three seconds of the services they must fit the ten that Ctrl-C may take.
 const STOP: StopPlan = &[
-    (Signal::Term, Duration::from_secs(8)),
-    (Signal::Kill, Duration::from_secs(2)),
+    (Signal::Term, Duration::from_secs(5)),
+    (Signal::Kill, Duration::from_millis(1500)),
 ];
 const STOP_HARD: StopPlan = &[(Signal::Kill, Duration::from_secs(3))];
 
@@ -183,7 +184,7 @@ impl PrivateMySql {
         self.process.check_alive()
     }
 
-    /// Stops it cleanly: open sessions are ended, within 10 s in the worst case.
+    /// Stops it cleanly: open sessions are ended, within 7 s in the worst case.
     ///
     /// # Errors
     /// [`Error::Unstoppable`] when it outlives every signal.

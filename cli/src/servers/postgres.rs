@@ -25,11 +25,12 @@ const ADOPT_WITHIN: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Fast shutdown, then immediate (as safe as a crash: recovery follows), then the last resort.
+/// Fast shutdown, then immediate (as safe as a crash: recovery follows), then the last resort. Together
+/// with the three seconds of the services they must fit the ten that Ctrl-C may take.
 const STOP: StopPlan = &[
-    (Signal::Int, Duration::from_secs(6)),
-    (Signal::Quit, Duration::from_secs(2)),
-    (Signal::Kill, Duration::from_secs(2)),
+    (Signal::Int, Duration::from_secs(4)),
+    (Signal::Quit, Duration::from_secs(1)),
+    (Signal::Kill, Duration::from_millis(1500)),
 ];
 const STOP_HARD: StopPlan = &[
     (Signal::Quit, Duration::from_secs(3)),
@@ -182,7 +183,7 @@ impl PrivatePostgres {
         self.process.check_alive()
     }
 
-    /// Stops it cleanly: open sessions are ended, within 10 s in the worst case.
+    /// Stops it cleanly: open sessions are ended, within 7 s in the worst case.
     ///
     /// # Errors
     /// [`Error::Unstoppable`] when it outlives every signal.

@@ -1,13 +1,15 @@
 //! The servers of one data directory: Postgres, MySQL or MariaDB, and the broker.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_broker::Broker;
 
-use crate::endpoints::Endpoints;
+use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
     check_free, free_ports, Flavour, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
 };
@@ -23,7 +25,11 @@ const PORTS: [&str; 5] = [
     "MILLRACE_CONTROL_PORT",
 ];
 
-/// Running servers. Dropping it leaves the databases to be adopted; call [`Deployment::stop`].
+/// About what stopping a database takes at worst, so that nothing waits for the broker alone.
+const BROKER_STOPS_WITHIN: Duration = Duration::from_secs(6);
+
+/// Running servers. Dropping it stops the databases hard, and they recover at the next start; call
+/// [`Deployment::stop`]. Only a kill of this process leaves them running, to be adopted.
 pub(crate) struct Deployment {
     /// The source.
     pub postgres: PrivatePostgres,
@@ -47,7 +53,8 @@ pub(super) fn choose_ports(settings: &mut Settings, data_dir: &Path) -> anyhow::
 }
 
 impl Deployment {
-    /// Starts, or adopts, what the data directory holds. The databases start side by side.
+    /// Starts, or adopts, what the data directory holds. The databases start side by side. May be
+    /// dropped at any instant: what was started is stopped hard, what was about to be adopted stays.
     pub(crate) async fn start(
         settings: &Settings,
         data_dir: &Path,
@@ -117,11 +124,13 @@ impl Deployment {
         Ok(())
     }
 
-    /// Stops everything; the first error is told after all have been asked to stop.
+    /// Stops everything side by side, within seven seconds; the first error is told after all have been
+    /// asked to stop.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let broker = async {
             if let Some(broker) = self.broker {
-                broker.shutdown().await
+                // Acknowledged records are on disk: a broker that hangs may be left.
+                let _ = tokio::time::timeout(BROKER_STOPS_WITHIN, broker.shutdown()).await;
             }
         };
         let (postgres, mysql, ()) = tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
@@ -228,32 +237,40 @@ fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
-/// The token of the settings, or one made once for this data directory.
+/// The token of the settings, or one made once for this data directory. It outlives `endpoints.json`,
+/// so that a tool that was given it goes on working after a restart.
 fn control_token(settings: &Settings, data_dir: &Path) -> anyhow::Result<String> {
     let given = settings.text("MILLRACE_CONTROL_TOKEN");
     if !given.is_empty() {
         return Ok(given.to_owned());
     }
-    let old = Endpoints::read(data_dir).map(|endpoints| endpoints.control_token);
-    Ok(old.unwrap_or_else(|_| format!("{:032x}", rand::random::<u128>())))
+    let path = data_dir.join("control-token");
+    match std::fs::read_to_string(&path) {
+        Ok(kept) if !kept.trim().is_empty() => return Ok(kept.trim().to_owned()),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+        _ => {}
+    }
+    let token = format!("{:032x}", rand::random::<u128>());
+    write_private(&path, token.as_bytes())?;
+    Ok(token)
 }
 
-/// True if anything listens, or would listen, where others can reach it.
-pub(crate) fn is_reachable(settings: &Settings) -> bool {
-    [
-        "DASHBOARD_HOST",
-        "MILLRACE_CONTROL_HOST",
-        "POSTGRES_HOST",
-        "MYSQL_HOST",
-        "FLUVIO_HOST",
-    ]
-    .iter()
-    .any(|name| !is_loopback(settings.text(name)))
-}
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    use super::*;
+    use crate::servers::ScratchDir;
+
+    #[test]
+    fn a_token_is_made_once_and_only_its_owner_may_read_it() {
+        let scratch = ScratchDir::new("token").unwrap();
+        let made = control_token(&Settings::default(), scratch.path()).unwrap();
+        let again = control_token(&Settings::default(), scratch.path()).unwrap();
+        assert_eq!((made.len(), &made), (32, &again));
+        let file = std::fs::metadata(scratch.path().join("control-token")).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    }
 }

@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::args;
 use crate::cluster;
 use crate::endpoints::Endpoints;
+use crate::exposure;
 use crate::settings::Settings;
 use crate::terminal::Terminal;
 
-pub(crate) use deployment::{is_reachable, open_broker, Deployment};
+pub(crate) use deployment::{open_broker, Deployment};
 pub(crate) use services::Services;
 
 /// Redrawn that often on a terminal, and printed that often into a file.
@@ -29,37 +30,52 @@ const SUMMARY_PERIOD_IN_FILE: Duration = Duration::from_secs(10);
 /// Runs until Ctrl-C, or with `--once` until the answer is known.
 pub(crate) async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Result<ExitCode> {
     let mut terminal = Terminal::new();
+    let shutdown = shutdown_on_signal()?;
     std::fs::create_dir_all(&args.data_dir)
         .with_context(|| format!("cannot create {}", args.data_dir.display()))?;
     let _lock = lock(&args.data_dir)?;
     if args.free_ports {
         deployment::choose_ports(&mut settings, &args.data_dir)?;
     }
-    warn_of_default_passwords(&settings, &mut terminal);
-    let shutdown = shutdown_on_signal()?;
+    if let Some(warning) = exposure::warning(&settings, None) {
+        terminal.step(warning);
+    }
     let cluster = args.fluvio.as_deref();
-    let mut deployment =
-        Deployment::start(&settings, &args.data_dir, cluster, &mut terminal).await?;
+    let start = Deployment::start(&settings, &args.data_dir, cluster, &mut terminal);
+    let Some(started) = shutdown.run_until_cancelled(start).await else {
+        terminal.step("stopped while starting; the next start begins again");
+        return interrupted(args);
+    };
+    let mut deployment = started?;
     let mut services = Services::new(&shutdown);
-    let outcome = serve(
+    let serve = serve(
         args,
         &settings,
         &mut deployment,
         &mut services,
         &mut terminal,
-    )
-    .await;
+    );
+    let outcome = shutdown.run_until_cancelled(serve).await;
     // What is said of a service that failed matters more than how the rest stopped.
     Endpoints::remove(&args.data_dir);
     terminal.step("stopping");
     services.stop().await;
     let stopped = deployment.stop().await;
-    let code = outcome?;
+    let code = outcome.unwrap_or_else(|| interrupted(args))?;
     stopped?;
     terminal.step("stopped; the next start resumes here");
     Ok(code)
 }
 
+/// Ctrl-C is how `up` ends, but `--once` owes an answer.
+fn interrupted(args: &args::Up) -> anyhow::Result<ExitCode> {
+    if args.once {
+        bail!("interrupted before both sides were compared");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Dropped on Ctrl-C, at whatever it waits for.
 async fn serve(
     args: &args::Up,
     settings: &Settings,
@@ -76,7 +92,7 @@ async fn serve(
         .await?;
     deployment.endpoints.write(&args.data_dir)?;
     if !services.wait_until_live(terminal).await? {
-        return Ok(ExitCode::SUCCESS);
+        return interrupted(args);
     }
     terminal.step("caught up: the marts move with the shop");
     eprint!("\n{}\n", summary::services(settings, deployment));
@@ -111,7 +127,12 @@ async fn watch(
             _ = tick.tick() => {}
         }
         deployment.check_alive()?;
-        let text = summary.draw(services).await;
+        let lag = summary.lag(services);
+        // A target that does not answer must not hide the end of a service.
+        let text = tokio::select! {
+            ended = services.ended() => return ended,
+            text = summary.draw(lag) => text,
+        };
         terminal.block(&text);
     }
 }
@@ -134,16 +155,6 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
         Err(std::fs::TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
-    }
-}
-
-fn warn_of_default_passwords(settings: &Settings, terminal: &mut Terminal) {
-    let names = settings.default_passwords();
-    if is_reachable(settings) && !names.is_empty() {
-        terminal.step(format!(
-            "WARNING: reachable from other machines with the passwords of the demo; change {}",
-            names.join(", ")
-        ));
     }
 }
 

@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
+use millrace_events::Lsn;
 use millrace_projections::verify;
 use sqlx::{Column, Connection, MySqlConnection, Row};
-use tokio_util::sync::CancellationToken;
 
 use super::{Deployment, Services};
+use crate::endpoints::Endpoints;
 use crate::settings::Settings;
 use crate::terminal::{table, Terminal};
 use crate::wait_for;
@@ -22,7 +24,7 @@ const MARTS: [&str; 4] = [
     "SELECT * FROM mart_average_check ORDER BY status, loyalty_status",
 ];
 
-/// Success only if everything is equal.
+/// Success only if something was traded and everything is equal.
 pub(super) async fn run(
     settings: &Settings,
     deployment: &mut Deployment,
@@ -33,31 +35,19 @@ pub(super) async fn run(
     let seconds = settings.number("MILLRACE_TRADE_SECONDS_ONCE")?;
     let started = terminal.elapsed();
     trade(seconds, services, terminal).await?;
-    let traded = services
-        .trader
-        .as_ref()
-        .map_or(0, |trader| trader.status().transactions);
-    let arrived = services
-        .user_events
-        .as_ref()
-        .map_or(0, |users| users.status().sent);
     services.stop_trading().await?;
-    terminal.step(format!(
-        "{traded} transactions traded, {arrived} users arrived"
-    ));
+    terminal.step(traded(services)?);
 
     let began = Instant::now();
-    let lsn = wait_for::marker(&endpoints).await?;
-    wait_for::reached(&endpoints, lsn, CATCH_UP_WITHIN).await?;
+    let lsn = services.meanwhile(catch_up(&endpoints)).await?;
     let caught_up = began.elapsed();
     terminal.step(format!("MySQL has everything up to {lsn}"));
 
     let began = Instant::now();
-    let report = verify::verify(
-        &crate::services::verify(settings, &endpoints)?,
-        &CancellationToken::new(),
-    )
-    .await?;
+    let config = crate::services::verify(settings, &endpoints)?;
+    let shutdown = services.shutdown();
+    let comparison = async { Ok(verify::verify(&config, &shutdown).await?) };
+    let report = services.meanwhile(comparison).await?;
     let verified = began.elapsed();
     print!("{}", crate::verify::text(&report));
     print!("{}", marts(&endpoints.mysql).await?);
@@ -77,16 +67,38 @@ async fn trade(
 ) -> anyhow::Result<()> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(seconds) {
-        tokio::select! {
-            ended = services.ended() => {
-                ended?;
-                anyhow::bail!("interrupted");
-            }
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-        }
+        let pause = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Ok(())
+        };
+        services.meanwhile(pause).await?;
         terminal.bar("trading", began.elapsed().as_secs(), seconds, began);
     }
     Ok(())
+}
+
+/// What came of the trade. Nothing is a failure: two sides that did not move prove nothing by being equal.
+fn traded(services: &Services) -> anyhow::Result<String> {
+    let trader = services.trader.as_ref();
+    let trade = trader.map(|trader| trader.status()).unwrap_or_default();
+    let users = services.user_events.as_ref();
+    let arrived = users.map_or(0, |users| users.status().sent);
+    if trade.transactions == 0 {
+        let hint = "look at MILLRACE_TRADES_PER_SECOND and MILLRACE_TRADE_SECONDS_ONCE";
+        let reason = trade.last_error.as_deref().unwrap_or(hint);
+        bail!("not one transaction was traded: {reason}");
+    }
+    Ok(format!(
+        "{} transactions traded, {arrived} users arrived",
+        trade.transactions
+    ))
+}
+
+/// Waits until MySQL has what Postgres has committed by now, and says how far that is.
+async fn catch_up(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
+    let lsn = wait_for::marker(endpoints).await?;
+    wait_for::reached(endpoints, lsn, CATCH_UP_WITHIN).await?;
+    Ok(lsn)
 }
 
 async fn marts(url: &str) -> anyhow::Result<String> {

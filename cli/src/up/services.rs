@@ -1,8 +1,9 @@
 //! The services of a deployment as tasks of this process.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, Context};
+use anyhow::{anyhow, bail, Context};
 use millrace_postgres_cdc::{self as capture, Capture};
 use millrace_projections::engine;
 use millrace_shop_generator::trade::{self, Trader};
@@ -59,7 +60,7 @@ impl Services {
     fn spawn<E>(
         &mut self,
         name: &'static str,
-        run: impl std::future::Future<Output = Result<(), E>> + Send + 'static,
+        run: impl Future<Output = Result<(), E>> + Send + 'static,
     ) where
         E: Into<anyhow::Error> + Send + 'static,
     {
@@ -131,6 +132,25 @@ impl Services {
         }
     }
 
+    /// Waits for `work`, but no longer than the services run: nothing would come of it.
+    pub(crate) async fn meanwhile<T>(
+        &mut self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        tokio::select! {
+            ended = self.ended() => {
+                ended?;
+                bail!("interrupted before both sides were compared");
+            }
+            done = work => done,
+        }
+    }
+
+    /// Ends with all services, on Ctrl-C.
+    pub(crate) fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
     /// Asks all to end, waits a little, and drops those that have not.
     pub(crate) async fn stop(&mut self) {
         self.shutdown.cancel();
@@ -159,16 +179,17 @@ impl Services {
         }
     }
 
+    /// Records read are not enough: a projector that waits for a missing record has read them all, but
+    /// its position stays below what capture has in the log.
     fn caught_up(&self) -> bool {
-        let streaming = self
-            .capture
-            .as_ref()
-            .is_some_and(|capture| capture.status().state == capture::State::Streaming);
-        let applied = self.projector.as_ref().is_some_and(|projector| {
-            let status = projector.status();
-            status.state == engine::State::Live && status.lag_records == Some(0)
-        });
-        streaming && applied
+        let (Some(capture), Some(projector)) = (&self.capture, &self.projector) else {
+            return false;
+        };
+        let (captured, applied) = (capture.status(), projector.status());
+        captured.state == capture::State::Streaming
+            && applied.state == engine::State::Live
+            && applied.lag_records == Some(0)
+            && applied.end_lsn.is_some_and(|end| end >= captured.last_lsn)
     }
 
     fn show_progress(&self, terminal: &mut Terminal, began: Instant) {

@@ -94,9 +94,9 @@ impl Live {
         Ok(Live { target, last: None })
     }
 
-    /// One block of text.
-    pub(super) async fn draw(&mut self, services: &Services) -> String {
-        let mut text = self.lag(services);
+    /// One block of text: the line of [`lag`](Self::lag), then the marts.
+    pub(super) async fn draw(&self, lag: String) -> String {
+        let mut text = lag;
         for (mart, label, query) in FIGURES {
             let line = match sqlx::query(query).fetch_one(&self.target).await {
                 Ok(row) => {
@@ -114,7 +114,8 @@ impl Live {
         text
     }
 
-    fn lag(&mut self, services: &Services) -> String {
+    /// The line about the services; empty before there is a projector.
+    pub(super) fn lag(&mut self, services: &Services) -> String {
         let Some(status) = services
             .projector
             .as_ref()

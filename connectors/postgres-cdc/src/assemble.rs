@@ -34,6 +34,27 @@ pub(crate) struct Table {
 struct Refusal {
     publication: String,
     table: String,
+    /// The name under which it was captured before, if it was.
+    formerly: Option<String>,
+}
+
+impl Refusal {
+    fn error(&self) -> Error {
+        match &self.formerly {
+            Some(name) => Error::TableChanged {
+                table: name.clone(),
+                reason: format!("was renamed or moved: it is {} now", self.table),
+                remedy: "capture goes by names and does not take its rows any more; put the list of tables right, drop the slot, delete the topic and start over with a new snapshot".into(),
+            },
+            None => Error::PublicationDiffers {
+                publication: self.publication.clone(),
+                difference: format!(
+                    "sends {}, which is not on the list of captured tables",
+                    self.table
+                ),
+            },
+        }
+    }
 }
 
 /// Limits of a record, in bytes.
@@ -98,27 +119,43 @@ impl Assembler {
     /// The definition of a table, valid from here on. `schema.id` is [`Assembler::next_schema`]; a
     /// definition of the same shape keeps its old number.
     pub(crate) fn define(&mut self, relation: u32, schema: TableSchema) {
+        let qualified = format!("{}.{}", schema.namespace, schema.table);
         let known = self.tables.get(&relation);
+        let refused = self.refused.get(&relation);
+        let formerly = known
+            .map(|table| &table.qualified)
+            .or_else(|| refused.and_then(|refusal| refusal.formerly.as_ref()));
+        // To the name of another captured table: its rows would go on into that one.
+        if formerly.is_some_and(|name| *name != qualified) {
+            return self.refuse(relation, "", qualified);
+        }
         if known.is_some_and(|table| table.schema.same_shape(&schema)) {
             return;
         }
         self.last_schema = schema.id;
-        let qualified = format!("{}.{}", schema.namespace, schema.table);
         let table = Table {
             schema,
             qualified,
             announced: false,
         };
+        self.refused.remove(&relation);
         self.tables.insert(relation, table);
     }
 
-    /// A relation that is not captured. The partitions of a captured table are described too, but
-    /// their rows come as rows of the whole table; rows of this one would mean that the publication
-    /// has been changed.
+    /// A relation that is not captured, or no longer: its definition is forgotten, because rows
+    /// under it would go on as rows of the old name. The description alone is no error; a row of it
+    /// means that the publication was changed or a captured table renamed.
     pub(crate) fn refuse(&mut self, relation: u32, publication: &str, table: String) {
-        let publication = publication.to_owned();
-        self.refused
-            .insert(relation, Refusal { publication, table });
+        let formerly = match self.tables.remove(&relation) {
+            Some(known) => Some(known.qualified),
+            None => self.refused.remove(&relation).and_then(|r| r.formerly),
+        };
+        let refusal = Refusal {
+            publication: publication.to_owned(),
+            table,
+            formerly,
+        };
+        self.refused.insert(relation, refusal);
     }
 
     /// Takes the next message, relations excepted, and appends what is ready to `out`.
@@ -311,13 +348,7 @@ impl Assembler {
     fn table(&self, relation: u32) -> Result<&Table, Error> {
         match (self.tables.get(&relation), self.refused.get(&relation)) {
             (Some(table), _) => Ok(table),
-            (None, Some(refusal)) => Err(Error::PublicationDiffers {
-                publication: refusal.publication.clone(),
-                difference: format!(
-                    "sends {}, which is not on the list of captured tables",
-                    refusal.table
-                ),
-            }),
+            (None, Some(refusal)) => Err(refusal.error()),
             (None, None) => Err(unknown_table()),
         }
     }

@@ -320,6 +320,45 @@ fn truncate_names_each_table() {
     );
 }
 
+#[test]
+fn rows_of_a_renamed_table_are_an_error() {
+    let truncate = Message::Truncate {
+        relations: vec![TABLE],
+    };
+    for message in [insert(1, "a"), truncate] {
+        let mut assembler = assembler(1000);
+        assembler.refuse(TABLE, "millrace", "source.people".into());
+        // Described once more, as after another change of the table.
+        assembler.refuse(TABLE, "millrace", "source.people".into());
+        let error = run(&mut assembler, vec![begin(1000), message]).expect_err("refused");
+        assert_eq!(error.code(), Some("capture-table-changed"), "{error}");
+        for name in ["source.users", "source.people"] {
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_table_renamed_there_and_back_is_defined_anew() {
+    let mut assembler = assembler(1000);
+    assembler.refuse(TABLE, "millrace", "source.people".into());
+    assembler.define(TABLE, schema(2, false));
+    let messages = vec![begin(1000), insert(1, "a"), commit(1000, 1100)];
+    let out = run(&mut assembler, messages).expect("assembled");
+    assert_eq!(part(&out[0]).changes[0].schema, SchemaId(2));
+}
+
+#[test]
+fn rows_of_a_table_that_was_never_captured_are_an_error() {
+    let mut assembler = assembler(1000);
+    assembler.refuse(4712, "millrace", "source.unseen".into());
+    let message = Message::Truncate {
+        relations: vec![4712],
+    };
+    let error = run(&mut assembler, vec![begin(1000), message]).expect_err("refused");
+    assert_eq!(error.code(), Some("capture-publication-differs"), "{error}");
+}
+
 proptest! {
     /// However transactions are cut: readers put the parts together to what was committed.
     #[test]
@@ -362,4 +401,18 @@ proptest! {
         prop_assert_eq!(found, expected);
         prop_assert_eq!(chain.position(), Some(Lsn(1000 + 100 * sizes.len() as u64)));
     }
+}
+
+#[test]
+fn rows_of_a_table_that_took_the_name_of_another_captured_one_are_an_error() {
+    let mut assembler = assembler(1000);
+    let other = TableSchema {
+        table: "captured_too".into(),
+        ..schema(2, false)
+    };
+    assembler.define(TABLE, other.clone());
+    // Described once more, as after another change of the table.
+    assembler.define(TABLE, other);
+    let error = run(&mut assembler, vec![begin(1000), insert(1, "a")]).expect_err("refused");
+    assert_eq!(error.code(), Some("capture-table-changed"), "{error}");
 }

@@ -45,13 +45,15 @@ pub enum Error {
         /// Qualified name.
         table: String,
     },
-    /// Not a table that can be published.
-    #[error("{table} is {found}: only ordinary and partitioned permanent tables can be captured")]
+    /// Not a table whose changes all reach the stream.
+    #[error("{table} is {found}: only ordinary permanent tables can be captured; {remedy}")]
     TableKind {
         /// Qualified name.
         table: String,
         /// What it is.
         found: String,
+        /// What to do.
+        remedy: String,
     },
     /// Rows cannot be told apart.
     #[error("table {table} {reason}: {remedy}")]

@@ -139,7 +139,7 @@ impl LogScan {
     }
 }
 
-/// The first record of a topic, if there is one.
+/// The first record of a topic; nothing if it is empty or begins with something else.
 pub(crate) async fn first_record(fluvio: &Fluvio, topic: &str) -> Result<Option<Record>, Error> {
     let config = ConsumerConfig::builder()
         .max_bytes(FETCH_BYTES_MAX)

@@ -118,18 +118,11 @@ async fn check_role(connection: &mut PgConnection, source: &Source) -> Result<()
 
 fn check_table(config: &Config, table: &str, found: &CatalogTable) -> Result<(), Error> {
     let name = format!("{}.{table}", config.schema);
-    let kind = match (found.kind.as_str(), found.persistence.as_str()) {
-        ("r" | "p", "p") => None,
-        ("r" | "p", "u") => Some("unlogged"),
-        ("r" | "p", _) => Some("temporary"),
-        ("v" | "m", _) => Some("a view"),
-        ("f", _) => Some("a foreign table"),
-        _ => Some("not a table"),
-    };
-    if let Some(found) = kind {
+    if let Some((found, remedy)) = unfit_kind(found) {
         return Err(Error::TableKind {
             table: name,
             found: found.into(),
+            remedy: remedy.into(),
         });
     }
     let sql = qualified(&config.schema, table);
@@ -168,6 +161,25 @@ fn check_table(config: &Config, table: &str, found: &CatalogTable) -> Result<(),
     }
 }
 
+/// What the table is, and what to do, unless it is an ordinary permanent one.
+///
+/// Rows of a partitioned table could come as its own, but TRUNCATE, ATTACH, DETACH and DROP of one
+/// partition would not come at all, and the copy would differ from then on.
+fn unfit_kind(found: &CatalogTable) -> Option<(&'static str, &'static str)> {
+    match (found.kind.as_str(), found.persistence.as_str()) {
+        ("r", "p") => None,
+        ("r", "u") => Some(("unlogged", "ALTER TABLE … SET LOGGED makes it one")),
+        ("r", _) => Some(("temporary", "create it as a permanent one")),
+        ("p", _) => Some((
+            "a partitioned table",
+            "Postgres does not replicate TRUNCATE, ATTACH and DETACH of a partition: put the partitions themselves on the list of captured tables, or take it off",
+        )),
+        ("v" | "m", _) => Some(("a view", "capture the tables behind it")),
+        ("f", _) => Some(("a foreign table", "capture it where its rows are stored")),
+        _ => Some(("not a table", "take it off the list of captured tables")),
+    }
+}
+
 /// A slot has to be created: is there room?
 pub(crate) async fn check_room_for_slot(connection: &mut PgConnection) -> Result<(), Error> {
     let sql =
@@ -198,5 +210,27 @@ mod tests {
             config.topic_changes = topic.into();
             assert!(check_config(&config).is_err(), "{topic}");
         }
+    }
+
+    #[test]
+    fn only_ordinary_permanent_tables_are_fit() {
+        let of = |kind: &str, persistence: &str| {
+            unfit_kind(&CatalogTable {
+                oid: 1,
+                kind: kind.into(),
+                persistence: persistence.into(),
+                identity: "d".into(),
+                estimated_rows: 0.0,
+                key_is_immediate: Some(true),
+                key_is_generated: false,
+            })
+            .map(|(found, _)| found)
+        };
+        assert_eq!(of("r", "p"), None);
+        assert_eq!(of("p", "p"), Some("a partitioned table"));
+        assert_eq!(of("r", "u"), Some("unlogged"));
+        assert_eq!(of("r", "t"), Some("temporary"));
+        assert_eq!(of("m", "p"), Some("a view"));
+        assert_eq!(of("S", "p"), Some("not a table"));
     }
 }

@@ -28,6 +28,8 @@ async fn exists(connection: &mut PgConnection, config: &Config) -> Result<bool, 
     Ok(row.try_get(0)?)
 }
 
+/// Partitioned tables are not captured, but their partitions may be. Via the root, a publication of
+/// the partitioned table cannot pass for one of its partitions, which would lose those detached.
 fn statement(config: &Config) -> String {
     let tables: Vec<_> = config
         .tables

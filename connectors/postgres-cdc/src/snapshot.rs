@@ -41,17 +41,14 @@ pub(crate) struct Snapshot<'a> {
 
 impl Snapshot<'_> {
     /// Removes the topic that an attempt has left behind whose slot stood at `left_behind`: only
-    /// its own can carry that LSN. An empty one was left before its first record.
+    /// its own can carry that LSN. An empty one may be another capture's that was just created, so
+    /// it stays; the next snapshot takes a higher number.
     pub(crate) async fn remove_incomplete(&self, left_behind: Option<Lsn>) -> Result<(), Error> {
         let prefix = &self.config.topic_snapshot_prefix;
         for number in self.topics.numbers(prefix).await? {
             let topic = format!("{prefix}-{number}");
-            let ours = match log_scan::first_record(self.topics.fluvio(), &topic).await? {
-                None => true,
-                Some(Record::SnapshotBegin(begin)) => Some(begin.lsn) == left_behind,
-                Some(_) => false,
-            };
-            if ours {
+            let first = log_scan::first_record(self.topics.fluvio(), &topic).await?;
+            if is_left_behind(first.as_ref(), left_behind) {
                 self.topics.delete(&topic).await?;
             }
         }
@@ -98,7 +95,7 @@ impl Snapshot<'_> {
             "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
              FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
              WHERE n.nspname = $1 AND c.relkind = 'r' \
-                 AND (c.relname = ANY($2) OR c.relispartition) \
+                 AND c.relname = ANY($2) \
                  AND c.relfilenode <> 0 \
                  AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid) LIMIT 1",
         )
@@ -136,7 +133,8 @@ impl Snapshot<'_> {
             schemas: schemas.clone(),
             estimated_rows,
         });
-        copy.appender.append(plain(begin.encode())).await?;
+        // Waited for, because without its first record nobody could tell whose topic this is.
+        copy.appender.append_and_wait(begin.encode()).await?;
         for schema in &schemas {
             copy.table(reader, schema).await?;
         }
@@ -168,6 +166,11 @@ impl Snapshot<'_> {
         }
         Ok((schemas, rows))
     }
+}
+
+/// Whether a topic with this first record was begun under the slot that stood at `left_behind`.
+fn is_left_behind(first: Option<&Record>, left_behind: Option<Lsn>) -> bool {
+    matches!(first, Some(Record::SnapshotBegin(begin)) if Some(begin.lsn) == left_behind)
 }
 
 /// A table that was never analysed has no estimate; it is counted, which costs less than its copy.
@@ -305,5 +308,32 @@ fn parse(schema: &TableSchema, line: &[u8]) -> Result<(Row, usize), Error> {
             "a line of COPY of {} has too many cells",
             table()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn only_a_snapshot_begun_at_the_left_behind_slot_is_removed() {
+        let begin = |lsn| {
+            Record::SnapshotBegin(SnapshotBegin {
+                incarnation: "a".into(),
+                lsn: Lsn(lsn),
+                at: DateTime::UNIX_EPOCH,
+                schemas: Vec::new(),
+                estimated_rows: Vec::new(),
+            })
+        };
+        let end = Record::SnapshotEnd(SnapshotEnd { chunks: 0, rows: 0 });
+        assert!(is_left_behind(Some(&begin(7)), Some(Lsn(7))));
+        assert!(!is_left_behind(Some(&begin(8)), Some(Lsn(7))));
+        assert!(!is_left_behind(Some(&begin(7)), None));
+        assert!(!is_left_behind(Some(&end), Some(Lsn(7))));
+        assert!(!is_left_behind(None, Some(Lsn(7))));
+        assert!(!is_left_behind(None, None));
     }
 }

@@ -9,6 +9,7 @@ use millrace_events::RejectedEvent;
 
 use crate::batch::Refused;
 use crate::error::SessionError;
+use crate::original::Original;
 use crate::reader::originals;
 use crate::topic::answer;
 use crate::Config;
@@ -35,14 +36,14 @@ impl DeadLetters {
         refused: Vec<Refused>,
     ) -> Result<(), SessionError> {
         let offsets: Vec<i64> = refused.iter().map(|one| one.offset).collect();
-        let originals = originals(fluvio, &config.topic, &offsets).await?;
+        let originals = originals(fluvio, config, &offsets).await?;
         let mut originals: HashMap<_, _> = originals.into_iter().collect();
         let now = Utc::now();
         let letters: Vec<RejectedEvent> = refused
             .into_iter()
             .map(|one| {
                 let original = originals.remove(&one.offset);
-                letter(config, one, original.as_deref(), now)
+                letter(config, one, original, now)
             })
             .collect();
         let producer = self.producer(fluvio, config).await?;
@@ -90,11 +91,13 @@ async fn send(
 fn letter(
     config: &Config,
     refused: Refused,
-    original: Option<&[u8]>,
+    original: Option<Original>,
     at: DateTime<Utc>,
 ) -> RejectedEvent {
-    let kept = original.map(|bytes| &bytes[..bytes.len().min(config.original_bytes_max)]);
-    let text = kept.map(|kept| shown(kept, original));
+    let (truncated, lossy) = match &original {
+        Some(original) => (original.truncated, original.lossy),
+        None => (false, false),
+    };
     RejectedEvent {
         topic: config.topic.clone(),
         partition: 0,
@@ -103,21 +106,9 @@ fn letter(
         rejection: refused.rejection,
         sqlstate: refused.sqlstate,
         constraint: refused.constraint,
-        truncated: kept.map(<[u8]>::len) != original.map(<[u8]>::len),
-        lossy: original.is_some_and(|bytes| std::str::from_utf8(bytes).is_err()),
-        original: text,
-    }
-}
-
-/// A character that the cut went through is left out.
-fn shown(kept: &[u8], original: Option<&[u8]>) -> String {
-    match std::str::from_utf8(kept) {
-        Err(error)
-            if error.error_len().is_none() && original.map(<[u8]>::len) != Some(kept.len()) =>
-        {
-            String::from_utf8_lossy(&kept[..error.valid_up_to()]).into_owned()
-        }
-        _ => String::from_utf8_lossy(kept).into_owned(),
+        original: original.map(|original| original.text),
+        truncated,
+        lossy,
     }
 }
 
@@ -141,6 +132,7 @@ mod tests {
             sqlstate: None,
             constraint: None,
         };
+        let original = original.map(|value| Original::of(value, config.original_bytes_max));
         letter(&config, refused, original, DateTime::UNIX_EPOCH)
     }
 

@@ -10,12 +10,14 @@
 //! - [`Config`] to [`Service::run`], watched through a [`Handle`];
 //! - `session`: one attempt, from connecting to the first failure; the service starts the next;
 //! - `batch`: what the events of one transaction amount to, without IO;
-//! - `position`, `users`: the Postgres side; `topic`, `reader`, `dead_letter`: the Fluvio side.
+//! - `position`, `users`: the Postgres side; `topic`, `reader`, `original`, `dead_letter`: the Fluvio
+//!   side.
 
 mod batch;
 mod config;
 mod dead_letter;
 mod error;
+mod original;
 mod position;
 mod reader;
 mod service;

@@ -14,6 +14,7 @@ use tokio::time::{timeout, timeout_at, Instant};
 
 use crate::batch::Event;
 use crate::error::SessionError;
+use crate::original::Original;
 use crate::position::Anchor;
 use crate::topic::{answer, REQUEST_TIMEOUT};
 use crate::{Config, Error};
@@ -109,16 +110,17 @@ impl Reader {
     }
 }
 
-/// The records as they were sent, for those of `offsets` (ascending) that the topic still has.
+/// The records as they were sent, for those of `offsets` (ascending) that the topic still has. Each
+/// is cut as soon as it is read.
 pub(crate) async fn originals(
     fluvio: &Fluvio,
-    topic: &str,
+    config: &Config,
     offsets: &[i64],
-) -> Result<Vec<(i64, Vec<u8>)>, SessionError> {
+) -> Result<Vec<(i64, Original)>, SessionError> {
     let mut found = Vec::new();
     let mut wanted = offsets;
     while let (Some(first), Some(last)) = (wanted.first(), wanted.last()) {
-        let mut records = records(fluvio, topic, Some(*first), Vec::new()).await?;
+        let mut records = records(fluvio, &config.topic, Some(*first), Vec::new()).await?;
         match next_raw(&mut records).await? {
             Raw::Expired { available } => {
                 // They went between being read and being refused; the refusal still counts.
@@ -127,7 +129,8 @@ pub(crate) async fn originals(
             }
             Raw::Record(mut record) => loop {
                 if wanted.binary_search(&record.offset).is_ok() {
-                    found.push((record.offset, record.value));
+                    let original = Original::of(&record.value, config.original_bytes_max);
+                    found.push((record.offset, original));
                 }
                 if record.offset >= *last {
                     return Ok(found);

@@ -64,6 +64,22 @@ impl Demo {
         self.start_with(&["up"])
     }
 
+    /// Starts `up --demo --once`.
+    pub(crate) fn start_once(&mut self) -> anyhow::Result<()> {
+        self.start_with(&["up", "--demo", "--once"])
+    }
+
+    /// Waits until the process that was started has the data directory for itself: from then on it
+    /// listens to Ctrl-C.
+    pub(crate) fn wait_for_lock(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.data_dir().join("lock").exists() {
+            ensure!(Instant::now() < deadline, "nothing started\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     fn start_with(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
         ensure!(self.child.is_none(), "it runs already");
         let log = std::fs::OpenOptions::new()

@@ -2,5 +2,6 @@
 
 mod attack;
 mod binary;
+mod interrupt;
 mod kill;
 mod oracle;

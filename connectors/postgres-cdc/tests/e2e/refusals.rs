@@ -31,6 +31,7 @@ async fn tables_whose_rows_cannot_be_told_apart() {
         CREATE TABLE source.nothing (id int PRIMARY KEY);
         ALTER TABLE source.nothing REPLICA IDENTITY NOTHING;
         CREATE UNLOGGED TABLE source.fast (id int PRIMARY KEY);
+        CREATE TABLE source.visits (id int PRIMARY KEY) PARTITION BY RANGE (id);
         CREATE VIEW source.look AS SELECT 1 AS id;";
     let rig = Rig::new(setup, &["bare"]).await;
     let with = |table: &str| {
@@ -54,6 +55,13 @@ async fn tables_whose_rows_cannot_be_told_apart() {
     .await;
     refused_with(&rig, with("fast"), "capture-table-kind", &["unlogged"]).await;
     refused_with(&rig, with("look"), "capture-table-kind", &["view"]).await;
+    refused_with(
+        &rig,
+        with("visits"),
+        "capture-table-kind",
+        &["partitioned", "partitions themselves"],
+    )
+    .await;
     refused_with(
         &rig,
         with("gone"),
@@ -237,6 +245,21 @@ async fn a_table_added_to_the_publication_behind_our_back() {
     let error = running.task.await.unwrap().expect_err("it gives up");
     assert_eq!(error.code(), Some("capture-publication-differs"), "{error}");
     assert!(error.to_string().contains("source.unseen"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_renamed_behind_our_back() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    rig.sql("INSERT INTO source.users VALUES (1001, 'before', NULL)")
+        .await;
+    rig.sql("ALTER TABLE source.users RENAME TO people").await;
+    rig.sql("INSERT INTO source.people VALUES (1002, 'after', NULL)")
+        .await;
+    let error = running.task.await.unwrap().expect_err("it gives up");
+    assert_eq!(error.code(), Some("capture-table-changed"), "{error}");
+    assert!(error.to_string().contains("source.people"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

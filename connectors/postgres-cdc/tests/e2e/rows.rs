@@ -117,23 +117,27 @@ async fn a_row_looks_the_same_in_snapshot_and_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partitioned_table_is_one_table() {
+async fn partitions_are_captured_each_as_a_table() {
     let setup = "
         CREATE TABLE source.visits (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
         CREATE TABLE source.visits_1 PARTITION OF source.visits FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
         CREATE TABLE source.visits_2 PARTITION OF source.visits FOR VALUES FROM ('2024-02-01') TO ('2024-03-01');
         INSERT INTO source.visits VALUES (1, '2024-01-10'), (2, '2024-02-10');";
-    let rig = Rig::new(setup, &["visits"]).await;
+    let rig = Rig::new(setup, &["visits_1", "visits_2"]).await;
     let mut running = rig.start();
     running.streaming().await;
     rig.sql("INSERT INTO source.visits VALUES (3, '2024-01-11'); UPDATE source.visits SET day = '2024-02-20' WHERE id = 1").await;
+    rig.sql("TRUNCATE source.visits_1; INSERT INTO source.visits VALUES (4, '2024-01-12')")
+        .await;
     running.reaches(rig.end().await).await;
     running.stop().await;
     let model = Model::read(&rig).await;
-    model
-        .assert_equals(&rig, "visits", "id::text, day::text")
-        .await;
-    assert_eq!(model.tables.len(), 1);
+    for table in ["visits_1", "visits_2"] {
+        model
+            .assert_equals(&rig, table, "id::text, day::text")
+            .await;
+    }
+    assert_eq!(model.tables.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
