@@ -8,8 +8,8 @@ use sqlx::{Executor, MySqlConnection};
 use super::error::Error;
 use super::position::Position;
 
-/// Name of the lock, one per database. The server limits it to 64 characters.
-const LOCK_NAME: &str = "CONCAT('millrace.projector.', MD5(DATABASE()))";
+/// Name of the lock, one per database. The server limits it to 64 characters. MySQL 9.6 has no MD5.
+const LOCK_NAME: &str = "CONCAT('millrace.projector.', LEFT(SHA2(DATABASE(), 256), 32))";
 /// A killed connection releases its lock within this time.
 const LOCK_SECONDS: u32 = 10;
 /// An older projector may connect again before it learns that it has been replaced.
