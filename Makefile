@@ -56,7 +56,7 @@ test: setup-tools ## every test, end-to-end ones on real servers included
 
 test-mysql: setup smartmodules ## the tests that need MySQL, against a real MySQL instead of MariaDB
 	@if mysqld=$$(scripts/real-mysql.sh); then \
-	    MILLRACE_MYSQL_BIN="$$mysqld" cargo test --release --workspace $(CARGO_FLAGS); \
+	    MILLRACE_MYSQL_BIN="$$mysqld" cargo test --release --workspace --no-fail-fast $(CARGO_FLAGS); \
 	else \
 	    echo "make test-mysql: SKIPPED, see above"; \
 	fi
