@@ -110,10 +110,11 @@ impl Demo {
     pub(crate) fn interrupt(&mut self) -> anyhow::Result<(Duration, bool)> {
         let mut child = self.child.take().context("nothing runs")?;
         let began = Instant::now();
-        let status = Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
+        // The shell's own: a bare machine has no program `kill`.
+        let status = Command::new("sh")
+            .args(["-c", "kill -s INT \"$1\"", "sh", &child.id().to_string()])
             .status()?;
-        ensure!(status.success(), "kill -INT");
+        ensure!(status.success(), "kill -s INT");
         let ended = child.wait()?;
         Ok((began.elapsed(), ended.success()))
     }
