@@ -182,7 +182,7 @@ pub(crate) fn said(output: &Output) -> String {
 }
 
 /// `millrace` lies two folders above the test, or one in an unusual layout.
-fn binary() -> anyhow::Result<PathBuf> {
+pub(crate) fn binary() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     test.ancestors()
         .map(|folder: &Path| folder.join("millrace"))

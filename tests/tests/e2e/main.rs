@@ -2,6 +2,7 @@
 
 mod attack;
 mod binary;
+mod broker;
 mod interrupt;
 mod kill;
 mod oracle;
