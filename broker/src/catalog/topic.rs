@@ -203,7 +203,10 @@ impl Catalog {
             spec.replicas().partitions(),
             spec.replicas().replication_factor().unwrap_or(1),
         );
-        if partitions == 0 || partitions > self.limits.partitions_per_topic_max {
+        if partitions == 0 {
+            return invalid("partition must be greater than 0".to_owned());
+        }
+        if partitions > self.limits.partitions_per_topic_max {
             return invalid(format!(
                 "{partitions} partitions: 1 to {} are possible",
                 self.limits.partitions_per_topic_max

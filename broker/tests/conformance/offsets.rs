@@ -6,6 +6,8 @@ use fluvio::consumer::{ConsumerStream, OffsetManagementStrategy};
 
 use crate::support::*;
 
+conforms!(offsets_can_be_deleted_and_go_with_their_topic,);
+
 fn named(topic: &str, consumer_id: &str) -> fluvio::consumer::ConsumerConfigExt {
     let mut config = consumer(topic);
     config
@@ -55,22 +57,20 @@ async fn a_named_consumer_resumes_after_what_it_committed_even_after_a_restart()
     broker.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn offsets_can_be_deleted_and_go_with_their_topic() {
-    let broker = start_temporary().await;
-    create_topic(&broker, "orders", 1).await;
-    let client = client(&broker).await;
-    let producer = producer(&client, "orders").await;
+async fn offsets_can_be_deleted_and_go_with_their_topic(cluster: &Cluster) {
+    let orders = &cluster.topic("orders", 1).await;
+    let client = client(cluster).await;
+    let producer = producer(&client, orders).await;
     send_all(&producer, ["a", "b"]).await;
     for consumer_id in ["one", "two"] {
-        let mut stream = patient(client.consumer_with_config(named("orders", consumer_id)))
+        let mut stream = patient(client.consumer_with_config(named(orders, consumer_id)))
             .await
             .expect("consumer");
         next(&mut stream, 1).await;
         patient(stream.offset_commit()).await.expect("commit");
         patient(stream.offset_flush()).await.expect("flush");
     }
-    patient(client.delete_consumer_offset("one", ("orders", 0)))
+    patient(client.delete_consumer_offset("one", (orders, 0)))
         .await
         .expect("delete");
     let known = patient(client.consumer_offsets()).await.expect("list");
@@ -81,14 +81,13 @@ async fn offsets_can_be_deleted_and_go_with_their_topic() {
             .collect::<Vec<_>>(),
         ["two"]
     );
-    admin(&broker)
+    admin(cluster)
         .await
-        .delete::<fluvio::metadata::topic::TopicSpec>("orders")
+        .delete::<fluvio::metadata::topic::TopicSpec>(orders)
         .await
         .expect("delete");
     assert!(patient(client.consumer_offsets())
         .await
         .expect("list")
         .is_empty());
-    broker.shutdown().await;
 }

@@ -1,12 +1,14 @@
-//! A broker and its clients, and the few things every test does with them.
+//! A broker or a cluster, its clients, and the few things every test does with them.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fluvio::consumer::{
     ConsumerConfigExt, ConsumerConfigExtBuilder, ConsumerStream, Record, RetryMode,
 };
-use fluvio::metadata::topic::TopicSpec;
+use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
+use fluvio::metadata::topic::{TopicResolution, TopicSpec};
 use fluvio::{
     Compression, Fluvio, FluvioAdmin, FluvioClusterConfig, Offset, RecordKey,
     TopicProducerConfigBuilder, TopicProducerPool,
@@ -16,6 +18,214 @@ use millrace_broker::{Broker, Config, Handle, Storage};
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a real cluster may be silent before a test concludes that nothing more will come,
+/// where that is what a known difference looks like.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Makes two tests of each of these functions: one on the embedded broker and one, ignored unless
+/// asked for, on the cluster that `MILLRACE_TEST_FLUVIO` names.
+macro_rules! conforms {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn embedded() {
+                let cluster = crate::support::Cluster::embedded().await;
+                super::$name(&cluster).await;
+                cluster.end().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs a Fluvio cluster: MILLRACE_TEST_FLUVIO=host:port"]
+            async fn real() {
+                let cluster = crate::support::Cluster::real();
+                super::$name(&cluster).await;
+                cluster.end().await;
+            }
+        }
+    )+};
+}
+pub(crate) use conforms;
+
+/// What a real 0.18 server does otherwise than it should. `broker/README.md` has a table of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Difference {
+    /// A read is cut at `max_bytes` in the middle of a batch, and the client drops the rest of it.
+    BatchesCut,
+    /// The offsets of what a filter leaves are positions in the output, also when resuming.
+    FilteredOffsets,
+    /// A read of which nothing is left ends nowhere, or skips to the end of the log.
+    AllFiltered,
+    /// What a SmartModule was given keeps its times, what it returns has none.
+    TimesLost,
+    /// A damaged batch is stored like any other.
+    #[expect(dead_code, reason = "sent as raw bytes, to the embedded broker only")]
+    DamageStored,
+    /// A topic that cannot be placed is created, and its creation answered after a time-out.
+    Unplaceable,
+}
+
+/// Where clients connect to.
+pub(crate) trait Endpoint {
+    fn endpoint(&self) -> String;
+}
+
+impl Endpoint for Handle {
+    fn endpoint(&self) -> String {
+        self.sc_addr().to_string()
+    }
+}
+
+/// The embedded broker or a real cluster.
+pub(crate) struct Cluster {
+    broker: Option<Handle>,
+    endpoint: String,
+    /// Ends the names of whatever a test makes on a cluster that others use as well.
+    suffix: String,
+    topics: Mutex<Vec<String>>,
+    modules: Mutex<Vec<String>>,
+}
+
+impl Endpoint for Cluster {
+    fn endpoint(&self) -> String {
+        self.endpoint.clone()
+    }
+}
+
+impl Cluster {
+    pub(crate) async fn embedded() -> Cluster {
+        let broker = start_temporary().await;
+        Cluster {
+            endpoint: broker.endpoint(),
+            broker: Some(broker),
+            suffix: String::new(),
+            topics: Mutex::default(),
+            modules: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn real() -> Cluster {
+        let endpoint = std::env::var("MILLRACE_TEST_FLUVIO")
+            .expect("MILLRACE_TEST_FLUVIO=host:port of the cluster's controller");
+        let now = std::time::UNIX_EPOCH
+            .elapsed()
+            .expect("a clock")
+            .as_micros();
+        Cluster {
+            broker: None,
+            endpoint,
+            suffix: format!("-{:x}", now & 0xffff_ffff),
+            topics: Mutex::default(),
+            modules: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_real(&self) -> bool {
+        self.broker.is_none()
+    }
+
+    /// The name that stands for `name` here; what is made under it is removed at the end.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{name}{}", self.suffix)
+    }
+
+    /// Creates a topic; its name here.
+    pub(crate) async fn topic(&self, name: &str, partitions: u32) -> String {
+        self.topic_with(name, TopicSpec::new_computed(partitions, 1, None))
+            .await
+    }
+
+    pub(crate) async fn topic_with(&self, name: &str, spec: TopicSpec) -> String {
+        let name = self.name(name);
+        self.remove_topic_later(&name);
+        let admin = admin(self).await;
+        let creation = admin.create(name.clone(), false, spec);
+        if !self.is_real() {
+            patient(creation).await.expect("topic is created");
+            return name;
+        }
+        // A real controller loses answers to a creation now and then: the topic is there.
+        match tokio::time::timeout(SILENCE, creation).await {
+            Ok(created) => created.expect("topic is created"),
+            Err(_) => {
+                let found = patient(admin.list::<TopicSpec, _>(vec![name.clone()])).await;
+                let found = found.expect("list").into_iter().next();
+                let resolution = found.expect("the topic is there").status.resolution;
+                assert_eq!(resolution, TopicResolution::Provisioned);
+                println!("the answer to the creation of {name} did not come");
+            }
+        }
+        name
+    }
+
+    pub(crate) fn remove_topic_later(&self, name: &str) {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.push(name.to_owned());
+    }
+
+    /// Creates or replaces a SmartModule; its name here.
+    pub(crate) async fn module(&self, name: &str, wat: &str) -> String {
+        let name = self.name(name);
+        let wasm = SmartModuleWasm::from_raw_wasm_bytes(wat.as_bytes()).expect("gzip");
+        let spec = SmartModuleSpec {
+            wasm,
+            ..SmartModuleSpec::default()
+        };
+        patient(admin(self).await.create(name.clone(), false, spec))
+            .await
+            .expect("module is created");
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        modules.push(name.clone());
+        name
+    }
+
+    /// On the embedded broker `right` must hold. On a real cluster it must not: if it does, the
+    /// difference is no longer one, and its test and the table are to be changed.
+    pub(crate) fn differs(&self, difference: Difference, right: bool) {
+        match self.is_real() {
+            false => assert!(right, "{difference:?}"),
+            true => assert!(!right, "{difference:?} is gone: no longer a difference"),
+        }
+    }
+
+    /// Reads up to `count` records. Where a real cluster may send fewer, its silence ends it.
+    pub(crate) async fn read(&self, config: ConsumerConfigExt, count: usize) -> Vec<Record> {
+        let client = client(self).await;
+        if !self.is_real() {
+            return take(&client, config, count).await;
+        }
+        let mut stream = patient(client.consumer_with_config(config))
+            .await
+            .expect("consumer");
+        let mut records = Vec::new();
+        while records.len() < count {
+            match tokio::time::timeout(SILENCE, stream.next()).await {
+                Ok(Some(Ok(record))) => records.push(record),
+                _ => break,
+            }
+        }
+        records
+    }
+
+    /// Removes what was made and stops the broker if it is ours.
+    pub(crate) async fn end(self) {
+        if let Some(broker) = self.broker {
+            return broker.shutdown().await;
+        }
+        let admin = admin(&self).await;
+        for topic in
+            std::mem::take(&mut *self.topics.lock().unwrap_or_else(PoisonError::into_inner))
+        {
+            // Some tests have removed theirs themselves.
+            let _ = patient(admin.delete::<TopicSpec>(topic)).await;
+        }
+        for module in
+            std::mem::take(&mut *self.modules.lock().unwrap_or_else(PoisonError::into_inner))
+        {
+            let _ = patient(admin.delete::<SmartModuleSpec>(module)).await;
+        }
+    }
+}
 
 pub(crate) async fn start(dir: &Path) -> Handle {
     Broker::open(Config::on_loopback(Storage::Directory(dir.to_owned())))
@@ -29,18 +239,18 @@ pub(crate) async fn start_temporary() -> Handle {
         .expect("broker opens")
 }
 
-pub(crate) fn cluster(broker: &Handle) -> FluvioClusterConfig {
-    FluvioClusterConfig::new(broker.sc_addr().to_string())
+fn cluster_config(cluster: &impl Endpoint) -> FluvioClusterConfig {
+    FluvioClusterConfig::new(cluster.endpoint())
 }
 
-pub(crate) async fn client(broker: &Handle) -> Fluvio {
-    patient(Fluvio::connect_with_config(&cluster(broker)))
+pub(crate) async fn client(cluster: &impl Endpoint) -> Fluvio {
+    patient(Fluvio::connect_with_config(&cluster_config(cluster)))
         .await
         .expect("client connects")
 }
 
-pub(crate) async fn admin(broker: &Handle) -> FluvioAdmin {
-    patient(FluvioAdmin::connect_with_config(&cluster(broker)))
+pub(crate) async fn admin(cluster: &impl Endpoint) -> FluvioAdmin {
+    patient(FluvioAdmin::connect_with_config(&cluster_config(cluster)))
         .await
         .expect("admin connects")
 }
