@@ -81,10 +81,8 @@ impl Engine {
         name: &str,
     ) -> Result<Arc<Compiled>, ErrorCode> {
         let slot = self.slot(Sha256::digest(&gzipped).into());
-        let invalid = |error: String| ErrorCode::SmartModuleInvalid {
-            error,
-            name: Some(name.to_owned()),
-        };
+        let invalid =
+            |error: String| ErrorCode::SmartModuleChainInitError(format!("{name}: {error}"));
         let compile = || async {
             let engine = self.clone();
             let compiled = tokio::task::spawn_blocking(move || engine.compile(&gzipped)).await;

@@ -211,12 +211,20 @@ async fn what_cannot_run_is_refused_with_its_own_code(cluster: &Cluster) {
     let orders = &tens(cluster, "orders", 10, Compression::None).await;
     let client = client(cluster).await;
     let cases = [
-        (named("missing", &[]), "SmartModule missing was not found"),
-        (named(empty, &[]), "SmartModule is invalid"),
-        (sent("(module)", &[]), "copy_records"),
-        (sent(&wat::every(), &[]), "init returned -1"),
+        (
+            named("missing", &[]),
+            "SmartModule missing was not found",
+            "",
+        ),
+        (named(empty, &[]), "Error initializing", ""),
+        (sent("(module)", &[]), "Error initializing", "copy_records"),
+        (
+            sent(&wat::every(), &[]),
+            "Error initializing",
+            "init returned -1",
+        ),
     ];
-    for (module, expected) in cases {
+    for (module, code, detail) in cases {
         let config = consumer(orders)
             .smartmodule(vec![module])
             .build()
@@ -230,7 +238,9 @@ async fn what_cannot_run_is_refused_with_its_own_code(cluster: &Cluster) {
             .err()
             .expect("an error")
             .to_string();
-        assert!(error.contains(expected), "{error}");
+        assert!(error.contains(code), "{error}");
+        // A real server words the rest of it otherwise.
+        assert!(cluster.is_real() || error.contains(detail), "{error}");
     }
 }
 

@@ -8,7 +8,7 @@ use fluvio::consumer::{
     ConsumerConfigExt, ConsumerConfigExtBuilder, ConsumerStream, Record, RetryMode,
 };
 use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
-use fluvio::metadata::topic::{TopicResolution, TopicSpec};
+use fluvio::metadata::topic::TopicSpec;
 use fluvio::{
     Compression, Fluvio, FluvioAdmin, FluvioClusterConfig, Offset, RecordKey,
     TopicProducerConfigBuilder, TopicProducerPool,
@@ -22,6 +22,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a real cluster may be silent before a test concludes that nothing more will come,
 /// where that is what a known difference looks like.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How many topics a real cluster is asked for until it answers; see [`Cluster::topic_with`].
+const CREATIONS_MAX: u32 = 5;
 
 /// Makes two tests of each of these functions: one on the embedded broker and one, ignored unless
 /// asked for, on the cluster that `MILLRACE_TEST_FLUVIO` names.
@@ -136,26 +139,27 @@ impl Cluster {
     }
 
     pub(crate) async fn topic_with(&self, name: &str, spec: TopicSpec) -> String {
-        let name = self.name(name);
-        self.remove_topic_later(&name);
-        let admin = admin(self).await;
-        let creation = admin.create(name.clone(), false, spec);
-        if !self.is_real() {
-            patient(creation).await.expect("topic is created");
-            return name;
-        }
-        // A real controller loses answers to a creation now and then: the topic is there.
-        match tokio::time::timeout(SILENCE, creation).await {
-            Ok(created) => created.expect("topic is created"),
-            Err(_) => {
-                let found = patient(admin.list::<TopicSpec, _>(vec![name.clone()])).await;
-                let found = found.expect("list").into_iter().next();
-                let resolution = found.expect("the topic is there").status.resolution;
-                assert_eq!(resolution, TopicResolution::Provisioned);
-                println!("the answer to the creation of {name} did not come");
+        // A real controller now and then loses what the SPU says of a new partition: its creation
+        // is not answered, and the partition cannot be used until the SPU has restarted.
+        for attempt in 0..CREATIONS_MAX {
+            let mut name = self.name(name);
+            if attempt > 0 {
+                name.push_str(&format!("-{attempt}"));
             }
+            self.remove_topic_later(&name);
+            let admin = admin(self).await;
+            let creation = admin.create(name.clone(), false, spec.clone());
+            if !self.is_real() {
+                patient(creation).await.expect("topic is created");
+                return name;
+            }
+            if let Ok(created) = tokio::time::timeout(SILENCE, creation).await {
+                created.expect("topic is created");
+                return name;
+            }
+            println!("the answer to the creation of {name} did not come");
         }
-        name
+        panic!("{CREATIONS_MAX} creations of {name} were not answered");
     }
 
     pub(crate) fn remove_topic_later(&self, name: &str) {
@@ -213,18 +217,18 @@ impl Cluster {
             return broker.shutdown().await;
         }
         let admin = admin(&self).await;
-        for topic in
-            std::mem::take(&mut *self.topics.lock().unwrap_or_else(PoisonError::into_inner))
-        {
+        for topic in taken(&self.topics) {
             // Some tests have removed theirs themselves.
             let _ = patient(admin.delete::<TopicSpec>(topic)).await;
         }
-        for module in
-            std::mem::take(&mut *self.modules.lock().unwrap_or_else(PoisonError::into_inner))
-        {
+        for module in taken(&self.modules) {
             let _ = patient(admin.delete::<SmartModuleSpec>(module)).await;
         }
     }
+}
+
+fn taken(names: &Mutex<Vec<String>>) -> Vec<String> {
+    std::mem::take(&mut *names.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 pub(crate) async fn start(dir: &Path) -> Handle {
