@@ -13,7 +13,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := target/release/millrace
 DATA_DIR ?= .millrace
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql check fmt lint doc bench
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio check fmt lint doc bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -60,6 +60,12 @@ test-mysql: setup smartmodules ## the tests that need MySQL, against a real MySQ
 	else \
 	    echo "make test-mysql: SKIPPED, see above"; \
 	fi
+
+# One at a time: a real controller answers the requests of a connection, and of many at once, slowly.
+test-fluvio: smartmodules ## the conformance suite against a real cluster: make test-fluvio FLUVIO=host:port
+	@[ -n "$(FLUVIO)" ] || { echo "which cluster? make test-fluvio FLUVIO=host:port of its controller"; exit 2; }
+	@MILLRACE_TEST_FLUVIO="$(FLUVIO)" cargo test --release -p millrace-broker --test conformance $(CARGO_FLAGS) -- \
+	    --ignored --test-threads 1
 
 check: fmt-check lint doc test ## format, lints, documentation, tests
 
