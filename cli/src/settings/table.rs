@@ -81,6 +81,7 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Names that only building and testing read.
 pub(super) const ELSEWHERE: &[&str] = &[
+    "MILLRACE_BENCH_FLUVIO",
     "MILLRACE_SMARTMODULES_DIR",
     "MILLRACE_TEST_FLUVIO",
     "MILLRACE_TEST_SEED",
