@@ -14,6 +14,7 @@ use millrace_users_data as ingest;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
@@ -56,10 +57,10 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
                 .await?
         }
         Command::Ingest => {
-            ingest::Service::new(services::ingest(&settings, &endpoints)?)?
-                .0
-                .run(shutdown)
-                .await?
+            let (ingest, handle) = ingest::Service::new(services::ingest(&settings, &endpoints)?)?;
+            let mirror = services::mirror_ingest(&settings, &endpoints, handle, shutdown.clone());
+            let _mirror = AbortOnDropHandle::new(tokio::spawn(mirror));
+            ingest.run(shutdown).await?
         }
         Command::Project => project(&settings, &endpoints, shutdown).await?,
         Command::Generate(args) => generate(args, settings, &endpoints, shutdown).await?,
@@ -81,6 +82,9 @@ async fn project(
 ) -> anyhow::Result<()> {
     let projector = engine::Service::new(services::projector(settings, endpoints)?);
     let control = services::control(settings, endpoints, projector.handle()).await?;
+    let mirror =
+        services::mirror_projector(settings, endpoints, projector.handle(), shutdown.clone());
+    let _mirror = AbortOnDropHandle::new(tokio::spawn(mirror));
     // A task of its own, so that it answers while the projector is busy.
     let control = tokio::spawn(control.run(shutdown.clone()));
     together(

@@ -11,6 +11,7 @@ mod commands;
 mod control;
 pub mod endpoints;
 mod exposure;
+pub mod mirror;
 pub mod servers;
 pub mod services;
 pub mod settings;

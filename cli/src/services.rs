@@ -1,5 +1,6 @@
 //! From settings to the configuration of each service.
 
+use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
@@ -13,6 +14,7 @@ use millrace_users_data as ingest;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoints::Endpoints;
+use crate::mirror::{self, Mirror};
 use crate::settings::Settings;
 
 const DAY: u64 = 24 * 60 * 60;
@@ -64,6 +66,38 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
         limits: engine::Limits::default(),
         hooks: engine::Hooks::default(),
     })
+}
+
+/// The projector's position as a consumer offset.
+pub fn mirror_projector(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    handle: engine::Handle,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let mirror = Mirror {
+        endpoint: endpoints.fluvio.clone(),
+        topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
+        consumer: mirror::PROJECTOR,
+    };
+    let position = move || i64::try_from(handle.status().offset?.0).ok();
+    mirror.run(position, shutdown)
+}
+
+/// Ingest's position as a consumer offset.
+pub fn mirror_ingest(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    handle: ingest::Handle,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let mirror = Mirror {
+        endpoint: endpoints.fluvio.clone(),
+        topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
+        consumer: mirror::INGEST,
+    };
+    let position = move || Some(handle.status().next_offset? - 1);
+    mirror.run(position, shutdown)
 }
 
 /// The plan in the settings, or every column of the shop's tables and nothing else.

@@ -68,6 +68,13 @@ impl Services {
             .spawn(async move { (name, run.await.map_err(Into::into)) });
     }
 
+    fn spawn_mirror(&mut self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(name, async {
+            run.await;
+            anyhow::Ok(())
+        });
+    }
+
     /// Starts capture, projector with its control API, and ingest.
     pub(crate) async fn start_pipeline(
         &mut self,
@@ -81,11 +88,19 @@ impl Services {
         let projector = engine::Service::new(crate::services::projector(settings, endpoints)?);
         let handle = projector.handle();
         let control = crate::services::control(settings, endpoints, handle.clone()).await?;
+        self.spawn_mirror("projector's mirror", {
+            let shutdown = self.shutdown.clone();
+            crate::services::mirror_projector(settings, endpoints, handle.clone(), shutdown)
+        });
         self.projector = Some(handle);
         self.spawn("projector", projector.run(self.shutdown.clone()));
         self.spawn("control API", control.run(self.shutdown.clone()));
 
         let (ingest, handle) = ingest::Service::new(crate::services::ingest(settings, endpoints)?)?;
+        self.spawn_mirror("ingest's mirror", {
+            let shutdown = self.shutdown.clone();
+            crate::services::mirror_ingest(settings, endpoints, handle.clone(), shutdown)
+        });
         self.ingest = Some(handle);
         self.spawn("ingest", ingest.run(self.shutdown.clone()));
         Ok(())

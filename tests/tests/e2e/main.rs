@@ -5,4 +5,5 @@ mod binary;
 mod broker;
 mod interrupt;
 mod kill;
+mod mirror;
 mod oracle;

@@ -1,0 +1,103 @@
+//! Positions as named consumer offsets, so that `fluvio consumer list` shows how far a service is.
+//!
+//! A picture only: what counts is the position that the service commits together with its data.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{ensure, Context as _};
+use fluvio::consumer::{
+    ConsumerConfigExtBuilder, ConsumerStream as _, OffsetManagementStrategy, RetryMode,
+};
+use fluvio::{Fluvio, FluvioClusterConfig, Offset};
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+/// Consumer of the projector's position.
+pub const PROJECTOR: &str = "millrace-projector";
+/// Consumer of ingest's position.
+pub const INGEST: &str = "millrace-ingest";
+
+/// How old the picture may be.
+const PERIOD: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// A client can only commit what it has read: one record is. Above the segment size of our topics,
+/// as a real server delivers nothing of a batch that it has cut.
+const FETCH_BYTES_MAX: i32 = 32 * 1024 * 1024;
+
+/// One consumer on one topic.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// `HOST:PORT` of the controller.
+    pub endpoint: String,
+    /// Topic of one partition.
+    pub topic: String,
+    /// Name in the list of consumers.
+    pub consumer: &'static str,
+}
+
+impl Mirror {
+    /// Follows `position`, the offset of the last record that the service is done with, until
+    /// `shutdown`. A failure is reported once and tried again: it is none of the service.
+    pub async fn run(self, position: impl Fn() -> Option<i64> + Send, shutdown: CancellationToken) {
+        let _ = shutdown.run_until_cancelled(self.follow(position)).await;
+    }
+
+    async fn follow(self, position: impl Fn() -> Option<i64> + Send) {
+        let (mut shown, mut failing) = (None, false);
+        loop {
+            let offset = position().filter(|offset| *offset >= 0 && shown != Some(*offset));
+            if let Some(offset) = offset {
+                match in_time(self.show(offset)).await {
+                    Ok(()) => (shown, failing) = (Some(offset), false),
+                    Err(error) if failing => {
+                        tracing::debug!(error = format!("{error:#}"), "still no consumer offset")
+                    }
+                    Err(error) => {
+                        failing = true;
+                        let (consumer, topic) = (self.consumer, &self.topic);
+                        let error = format!("{error:#}");
+                        tracing::warn!(
+                            error,
+                            consumer,
+                            topic,
+                            offset,
+                            "the list of consumers shows an old position; trying again"
+                        );
+                    }
+                }
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// On a connection of its own: a server forgets the stream of a client only with its connection.
+    async fn show(&self, offset: i64) -> anyhow::Result<()> {
+        let client =
+            Fluvio::connect_with_config(&FluvioClusterConfig::new(self.endpoint.as_str())).await?;
+        let config = ConsumerConfigExtBuilder::default()
+            .topic(self.topic.as_str())
+            .partition(0)
+            .offset_consumer(self.consumer)
+            .offset_strategy(OffsetManagementStrategy::Manual)
+            .offset_start(Offset::absolute(offset)?)
+            .max_bytes(FETCH_BYTES_MAX)
+            .retry_mode(RetryMode::Disabled)
+            .build()?;
+        let mut stream = client.consumer_with_config(config).await?;
+        let record = stream.next().await.context("the stream ended")??;
+        ensure!(
+            record.offset == offset,
+            "the record at offset {offset} is gone"
+        );
+        stream.offset_commit().await?;
+        stream.offset_flush().await?;
+        Ok(())
+    }
+}
+
+async fn in_time(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::time::timeout(TIMEOUT, work)
+        .await
+        .with_context(|| format!("no answer within {} s", TIMEOUT.as_secs()))?
+}

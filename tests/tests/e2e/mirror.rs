@@ -1,0 +1,53 @@
+//! Positions of the services as consumer offsets.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use fluvio::{Fluvio, FluvioClusterConfig};
+use millrace_cli::endpoints::Endpoints;
+use millrace_cli::{cluster, mirror};
+
+use crate::binary::Demo;
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Whatever is in a topic at some moment is behind its consumer's offset soon after, and no consumer is
+/// ever beyond the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_consumers_follows_the_projector_and_ingest() -> anyhow::Result<()> {
+    let mut demo = Demo::new("mirror")?;
+    demo.start()?;
+    let demo = tokio::task::spawn_blocking(move || demo.wait_for().map(|()| demo)).await??;
+    let endpoint = Endpoints::read(&demo.data_dir())?.fluvio;
+    let admin = cluster::connect(&endpoint).await?;
+    let client = Fluvio::connect_with_config(&FluvioClusterConfig::new(endpoint.as_str())).await?;
+    let topics = [
+        (mirror::PROJECTOR, "shop-changes"),
+        (mirror::INGEST, "users-data"),
+    ];
+    for (consumer, topic) in topics {
+        let last = cluster::end_offset(&admin, topic).await? - 1;
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let known = client.consumer_offsets().await?;
+            let mut offsets: HashMap<_, _> = known
+                .into_iter()
+                .map(|known| ((known.consumer_id, known.topic), known.offset))
+                .collect();
+            let shown = offsets.remove(&(consumer.to_owned(), topic.to_owned()));
+            let end = cluster::end_offset(&admin, topic).await?;
+            ensure!(shown < Some(end), "{consumer}: {shown:?} of {end}");
+            if last >= 0 && shown >= Some(last) {
+                break;
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{consumer} shows {shown:?}, {topic} ended at {last}\n{}",
+                demo.log()
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    Ok(())
+}
