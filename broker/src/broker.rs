@@ -6,20 +6,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fluvio_controlplane_metadata::spu::{Endpoint, IngressAddr, IngressPort, SpuType};
+use fluvio_controlplane_metadata::spu::{
+    EncryptionEnum, Endpoint, IngressAddr, IngressPort, SpuType,
+};
 use fluvio_sc_schema::spu::SpuSpec;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::{self, Catalog, SPU_ID};
-use crate::config::{Config, Storage};
+use crate::config::{Config, Limits, Storage};
 use crate::controller::{Controller, Watching};
 use crate::data::DataPlane;
 use crate::disk::{DataDir, DataDirError, Sync};
+use crate::net::Socket;
 use crate::positions::Positions;
 use crate::smart::Engine;
+use crate::tls::{self, TlsError};
 
 /// Why a broker could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,9 @@ pub enum OpenError {
     /// What is stored cannot be read.
     #[error("cannot open what is stored: {0}")]
     Stored(#[source] io::Error),
+    /// TLS was asked for and cannot be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The WebAssembly runtime does not start on this machine.
     #[error("cannot start the SmartModule engine: {0}")]
     Engine(String),
@@ -65,6 +73,7 @@ impl Broker {
     /// # Errors
     /// If the data directory is in use, of another format or damaged, or an address is taken.
     pub async fn open(config: Config) -> Result<Handle, OpenError> {
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let (data_dir, sync) = place(&config.storage);
         let controller = listen(config.sc_bind)?;
         let data_plane = listen(config.spu_bind)?;
@@ -89,7 +98,7 @@ impl Broker {
             appends,
             catalog: Some(parts.catalog.clone()),
         };
-        handle.start(parts, config, controller, data_plane);
+        handle.start(parts, &config.limits, tls, [controller, data_plane]);
         Ok(handle)
     }
 }
@@ -141,9 +150,9 @@ impl Handle {
     fn start(
         &self,
         parts: Parts,
-        config: Config,
-        controller: TcpListener,
-        data_plane: TcpListener,
+        limits: &Limits,
+        tls: Option<TlsAcceptor>,
+        [controller, data_plane]: [TcpListener; 2],
     ) {
         let Parts {
             catalog,
@@ -155,38 +164,34 @@ impl Handle {
             catalog: catalog.clone(),
             positions: positions.clone(),
             watching: Watching::default(),
-            frame_bytes_max: config.limits.frame_bytes_max,
+            frame_bytes_max: limits.frame_bytes_max,
             tasks: self.tasks.clone(),
         });
         let spu = Arc::new(DataPlane {
             catalog: catalog.clone(),
             positions,
             engine,
-            inflight: Arc::new(Semaphore::new(config.limits.inflight_bytes_max)),
-            limits: config.limits.clone(),
+            inflight: Arc::new(Semaphore::new(limits.inflight_bytes_max)),
+            limits: limits.clone(),
             tasks: self.tasks.clone(),
         });
-        let (stop, max) = (&self.stop, config.limits.connections_max);
-        let tracker = &self.tasks;
-        self.spawn(accept(
-            controller,
-            max,
-            tracker.clone(),
-            stop.clone(),
-            move |stream, stop| sc.clone().serve(stream, stop),
-        ));
-        self.spawn(accept(
-            data_plane,
-            max,
-            tracker.clone(),
-            stop.clone(),
-            move |stream, stop| spu.clone().serve(stream, stop),
-        ));
+        let listen = Listen {
+            connections_max: limits.connections_max,
+            tls,
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        };
+        self.spawn(listen.clone().accept(controller, move |socket, stop| {
+            sc.clone().serve(socket, stop)
+        }));
+        self.spawn(listen.accept(data_plane, move |socket, stop| {
+            spu.clone().serve(socket, stop)
+        }));
         self.spawn(retain(
             catalog,
             data,
-            config.limits.retention_interval,
-            stop.clone(),
+            limits.retention_interval,
+            self.stop.clone(),
         ));
     }
 
@@ -255,6 +260,10 @@ fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
         spu_addr.ip().to_string()
     };
     let host = config.advertised_host.clone().unwrap_or(own);
+    let encryption = match config.tls {
+        Some(_) => EncryptionEnum::SSL,
+        None => EncryptionEnum::PLAINTEXT,
+    };
     let ingress = vec![IngressAddr {
         hostname: Some(host.clone()),
         ip: None,
@@ -265,7 +274,7 @@ fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
         public_endpoint: IngressPort {
             port: spu_addr.port(),
             ingress,
-            ..IngressPort::default()
+            encryption,
         },
         private_endpoint: Endpoint {
             port: 0,
@@ -285,7 +294,7 @@ fn open_data(
     dir: &std::path::Path,
     sync: Sync,
     spu: SpuSpec,
-    limits: &crate::Limits,
+    limits: &Limits,
     appends: &TaskTracker,
 ) -> Result<Parts, OpenError> {
     let data = Arc::new(DataDir::open(dir, sync)?);
@@ -301,41 +310,57 @@ fn open_data(
     })
 }
 
-/// Serves connections until stopped; errors end one connection, never the broker.
-async fn accept<F>(
-    listener: TcpListener,
+/// How both listeners take connections.
+#[derive(Clone)]
+struct Listen {
     connections_max: usize,
+    tls: Option<TlsAcceptor>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    serve: impl Fn(TcpStream, CancellationToken) -> F,
-) where
-    F: Future<Output = io::Result<()>> + Send + 'static,
-{
-    let places = Arc::new(Semaphore::new(connections_max));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => match places.clone().try_acquire_owned() {
-                Ok(place) => {
-                    let (served, stop) = (serve(stream, stop.clone()), stop.clone());
-                    tasks.spawn(async move {
-                        if let Some(Err(error)) = stop.run_until_cancelled(served).await {
-                            tracing::debug!(%peer, %error, "connection ends");
-                        }
-                        drop(place);
-                    });
+}
+
+impl Listen {
+    /// Serves connections until stopped; errors end one connection, never the broker.
+    async fn accept<F>(
+        self,
+        listener: TcpListener,
+        serve: impl Fn(Socket, CancellationToken) -> F + Clone + Send + std::marker::Sync + 'static,
+    ) where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let (max, stop) = (self.connections_max, self.stop);
+        let places = Arc::new(Semaphore::new(max));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => match places.clone().try_acquire_owned() {
+                    Ok(place) => {
+                        let (serve, tls, stop) = (serve.clone(), self.tls.clone(), stop.clone());
+                        // In the client's own task: a slow handshake keeps nobody waiting.
+                        let served = async move {
+                            let served = async {
+                                serve(tls::socket(stream, tls).await?, stop.clone()).await
+                            };
+                            if let Some(Err(error)) = stop.run_until_cancelled(served).await {
+                                tracing::debug!(%peer, %error, "connection ends");
+                            }
+                            drop(place);
+                        };
+                        self.tasks.spawn(served);
+                    }
+                    Err(_) => {
+                        let connections_max = max;
+                        tracing::warn!(%peer, connections_max, "too many connections; closed one");
+                    }
+                },
+                Err(error) => {
+                    // Out of file descriptors, most likely; the connections that hold them will end.
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
-                Err(_) => {
-                    tracing::warn!(%peer, connections_max, "too many connections; closed one")
-                }
-            },
-            Err(error) => {
-                // Out of file descriptors, most likely; the connections that hold them will end.
-                tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }
     }

@@ -26,8 +26,21 @@ pub struct Config {
     /// Host name under which clients reach `spu_bind`; by default its own address, or
     /// `127.0.0.1` if that is unspecified (`0.0.0.0`).
     pub advertised_host: Option<String>,
+    /// Encryption of both listeners; by default none.
+    pub tls: Option<Tls>,
     /// Limits on everything that could grow.
     pub limits: Limits,
+}
+
+/// Certificates and key, as PEM files. They are read once, when the broker opens.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The server's certificate, followed by those that lead to its root, if any.
+    pub certificate: PathBuf,
+    /// Private key of the server's certificate: PKCS #8, PKCS #1 or SEC 1.
+    pub key: PathBuf,
+    /// Roots of the certificates that clients must show; without it they need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 impl Config {
@@ -40,6 +53,7 @@ impl Config {
             sc_bind: any_port,
             spu_bind: any_port,
             advertised_host: None,
+            tls: None,
             limits: Limits::default(),
         }
     }

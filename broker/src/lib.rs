@@ -2,7 +2,7 @@
 //!
 //! It speaks the wire protocol of a Fluvio cluster: the controller's and the data plane's public
 //! API, on two listeners in one process. The unmodified `fluvio` crate works against it. It is
-//! *not* a cluster: no replication, no mirrors, no deduplication, no TLS.
+//! *not* a cluster: no replication, no mirrors, no deduplication.
 //!
 //! What is acknowledged is on the disk: produce requests and consumer offsets are answered after
 //! an fsync that all requests waiting at the time share.
@@ -32,7 +32,9 @@ mod positions;
 mod record;
 mod request;
 mod smart;
+mod tls;
 
 pub use broker::{Broker, Handle, OpenError};
-pub use config::{Config, Limits, Storage};
+pub use config::{Config, Limits, Storage, Tls};
 pub use disk::DataDirError;
+pub use tls::TlsError;

@@ -4,9 +4,7 @@ use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fluvio_protocol::Encoder;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, OwnedSemaphorePermit};
 use tokio_util::codec::{Decoder, FramedRead};
 use tokio_util::sync::CancellationToken;
@@ -87,7 +85,28 @@ fn length(len: usize) -> io::Result<i32> {
 pub(crate) type Outbox = mpsc::Sender<Frame>;
 
 /// Requests of a connection; a length that is negative or above the limit ends it.
-pub(crate) type Inbox = FramedRead<OwnedReadHalf, Requests>;
+pub(crate) type Inbox = FramedRead<ReadHalf, Requests>;
+
+type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A connection, encrypted or not.
+pub(crate) struct Socket {
+    read: ReadHalf,
+    write: WriteHalf,
+}
+
+impl Socket {
+    pub(crate) fn new(
+        read: impl AsyncRead + Send + Unpin + 'static,
+        write: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
+        Self {
+            read: Box::new(read),
+            write: Box::new(write),
+        }
+    }
+}
 
 /// Cuts a stream of bytes into request frames.
 #[derive(Debug)]
@@ -124,19 +143,18 @@ impl Decoder for Requests {
 /// Splits a connection into its requests and an outbox, written by a task that ends with it
 /// or at `stop`.
 pub(crate) fn split(
-    stream: TcpStream,
+    socket: Socket,
     frame_bytes_max: usize,
     stop: CancellationToken,
-) -> io::Result<(Inbox, Outbox)> {
-    stream.set_nodelay(true)?;
-    let (read, write) = stream.into_split();
+) -> (Inbox, Outbox) {
+    let Socket { read, write } = socket;
     let requests = Requests { frame_bytes_max };
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
     tokio::spawn(async move { stop.run_until_cancelled(write_frames(write, frames)).await });
-    Ok((FramedRead::new(read, requests), outbox))
+    (FramedRead::new(read, requests), outbox)
 }
 
-async fn write_frames(mut write: OwnedWriteHalf, mut frames: mpsc::Receiver<Frame>) {
+async fn write_frames(mut write: WriteHalf, mut frames: mpsc::Receiver<Frame>) {
     let mut small = BytesMut::new();
     while let Some(frame) = frames.recv().await {
         if let Err(error) = write_ready(&mut write, &mut frames, frame, &mut small).await {
@@ -148,7 +166,7 @@ async fn write_frames(mut write: OwnedWriteHalf, mut frames: mpsc::Receiver<Fram
 }
 
 async fn write_ready(
-    write: &mut OwnedWriteHalf,
+    write: &mut WriteHalf,
     frames: &mut mpsc::Receiver<Frame>,
     first: Frame,
     small: &mut BytesMut,

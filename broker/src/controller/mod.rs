@@ -13,12 +13,11 @@ use fluvio_protocol::link::versions::{
 use fluvio_protocol::{Decoder, Version};
 use fluvio_sc_schema::AdminPublicApiKey;
 use futures_util::StreamExt;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
-use crate::net::{self, Frame, Outbox};
+use crate::net::{self, Frame, Outbox, Socket};
 use crate::positions::Positions;
 use crate::request::Request;
 use watch::Watches;
@@ -55,10 +54,10 @@ impl Controller {
     /// has started.
     pub(crate) async fn serve(
         self: Arc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let (mut inbox, outbox) = net::split(stream, self.frame_bytes_max, stop.clone())?;
+        let (mut inbox, outbox) = net::split(socket, self.frame_bytes_max, stop.clone());
         let watches = self.watching.register(outbox.clone(), self.catalog.clone());
         let gone = stop.child_token();
         let _end_of_watches = gone.clone().drop_guard();

@@ -14,14 +14,13 @@ use fluvio_protocol::link::versions::{ApiVersionKey, ApiVersionsResponse};
 use fluvio_protocol::{Encoder, Version};
 use fluvio_spu_schema::server::SpuServerApiKey;
 use futures_util::StreamExt;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::net::{self, Frame, Outbox};
+use crate::net::{self, Frame, Outbox, Socket};
 use crate::positions::Positions;
 use crate::request::Request;
 use crate::smart::Engine;
@@ -60,10 +59,10 @@ impl DataPlane {
     /// has started.
     pub(crate) async fn serve(
         self: Arc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let (mut inbox, outbox) = net::split(stream, self.limits.frame_bytes_max, stop.clone())?;
+        let (mut inbox, outbox) = net::split(socket, self.limits.frame_bytes_max, stop.clone());
         let gone = stop.child_token();
         let _end_of_streams = gone.clone().drop_guard();
         let sessions = Sessions::new(self.limits.streams_per_connection_max);

@@ -6,5 +6,6 @@ mod modules;
 mod offsets;
 mod records;
 mod support;
+mod tls;
 mod topics;
 mod wat;
