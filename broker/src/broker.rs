@@ -9,6 +9,7 @@ use std::sync::Arc;
 use fluvio_controlplane_metadata::spu::{
     EncryptionEnum, Endpoint, IngressAddr, IngressPort, SpuType,
 };
+use fluvio_sc_schema::smartmodule::{SmartModuleSpec, SmartModuleWasm};
 use fluvio_sc_schema::spu::SpuSpec;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
@@ -122,6 +123,26 @@ impl Handle {
     #[must_use]
     pub fn spu_addr(&self) -> SocketAddr {
         self.spu_addr
+    }
+
+    /// Registers a SmartModule (plain WebAssembly), as an administrator's client would; one of the
+    /// same name is replaced.
+    ///
+    /// # Errors
+    /// If the name is not one for a SmartModule, or it cannot be stored.
+    pub async fn put_smart_module(&self, name: &str, wasm: &[u8]) -> io::Result<()> {
+        let catalog = self.catalog.clone();
+        let spec = SmartModuleSpec {
+            wasm: SmartModuleWasm::from_raw_wasm_bytes(wasm).map_err(io::Error::other)?,
+            ..SmartModuleSpec::default()
+        };
+        let name = name.to_owned();
+        let put = move || match catalog {
+            Some(catalog) => catalog.put_smart_module(&name, spec).map(drop),
+            None => Ok(()),
+        };
+        let put = tokio::task::spawn_blocking(put).await?;
+        put.map_err(|refusal| io::Error::other(refusal.to_string()))
     }
 
     /// Stops serving, finishes what is being written, and releases the data directory.

@@ -81,10 +81,7 @@ fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError>
         .map_err(|error| unreadable(WHAT, path, error))
 }
 
-fn certificates(
-    what: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| unreadable(what, path, error))?;
@@ -110,7 +107,8 @@ pub(crate) async fn socket(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::R
         return Ok(Socket::new(read, write));
     };
     let secured = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-    let secured = secured.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake"))??;
+    let secured =
+        secured.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake"))??;
     let (read, write) = tokio::io::split(secured);
     Ok(Socket::new(read, write))
 }

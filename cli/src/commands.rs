@@ -157,10 +157,13 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
         args.log_dir.clone(),
         at("FLUVIO_PORT")?,
         at("FLUVIO_SPU_PORT")?,
+        args.tls(),
     )
     .await?;
-    let admin = cluster::connect(&broker.sc_addr().to_string()).await?;
-    cluster::register_smartmodules(&admin).await?;
+    // Not through a client, which might have to show a certificate.
+    for (name, wasm) in cluster::SMARTMODULES {
+        broker.put_smart_module(name, wasm).await?;
+    }
     eprintln!("clients connect to {}", broker.sc_addr());
     shutdown.cancelled().await;
     broker.shutdown().await;

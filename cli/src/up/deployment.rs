@@ -188,7 +188,7 @@ async fn start_broker(
         check_free(port, name)?;
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     };
-    open_broker(log_dir, at("FLUVIO_PORT")?, at("FLUVIO_SPU_PORT")?).await
+    open_broker(log_dir, at("FLUVIO_PORT")?, at("FLUVIO_SPU_PORT")?, None).await
 }
 
 /// Opens the broker on its two addresses.
@@ -196,10 +196,12 @@ pub(crate) async fn open_broker(
     log_dir: PathBuf,
     sc_bind: SocketAddr,
     spu_bind: SocketAddr,
+    tls: Option<millrace_broker::Tls>,
 ) -> anyhow::Result<millrace_broker::Handle> {
     let config = millrace_broker::Config {
         sc_bind,
         spu_bind,
+        tls,
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };
     Broker::open(config)
