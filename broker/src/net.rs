@@ -186,7 +186,9 @@ async fn write_ready(
         }
         next = frames.try_recv().ok();
     }
-    write.write_all_buf(small).await
+    write.write_all_buf(small).await?;
+    // TLS may still hold what the socket had no room for.
+    write.flush().await
 }
 
 #[cfg(test)]
