@@ -5,6 +5,7 @@ mod durability;
 mod garbage;
 mod modules;
 mod offsets;
+mod python;
 mod records;
 mod support;
 mod tls;
