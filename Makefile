@@ -13,7 +13,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := target/release/millrace
 DATA_DIR ?= .millrace
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio check fmt lint doc bench
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio fuzz check fmt lint doc bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -88,6 +88,16 @@ lint: smartmodules ## clippy and the compiler's lints, warnings denied
 
 doc: smartmodules ## documentation of the workspace, broken links denied
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib $(CARGO_FLAGS)
+
+# cargo-fuzz uses flags that only a nightly compiler has; a stable one is told to allow them.
+FUZZ_SECONDS ?= 120
+fuzz: ## fuzz the broker, FUZZ_SECONDS=120 each target: needs cargo-fuzz (cargo install cargo-fuzz) and a C++ compiler
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked"; exit 2; }
+	@cd broker && for target in frame batch request; do \
+	    mkdir -p fuzz/corpus/$$target && \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run $$target fuzz/corpus/$$target fuzz/inputs/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -malloc_limit_mb=512 -rss_limit_mb=4096 -timeout=25 -detect_leaks=0; \
+	done
 
 bench: setup smartmodules ## measure what the record format and each stage cost
 	@cargo build --release --workspace --examples $(CARGO_FLAGS)

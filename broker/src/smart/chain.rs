@@ -221,6 +221,16 @@ fn output_tail(tail: Bytes, aggregate: bool) -> anyhow::Result<OutputTail> {
     Ok((error, Some(accumulator)))
 }
 
+/// Unpacks and packs a slice again as [`Chain::transform`] does, with no module between.
+pub(crate) fn repacked(slice: &Slice, limits: &Limits) -> Result<Transformed, ErrorCode> {
+    transform(&mut [], limits, slice)
+}
+
+/// Makes one batch of several as [`Chain::compact`] does, with no module between.
+pub(crate) fn compacted(batches: &Bytes, limits: &Limits) -> Result<Bytes, ErrorCode> {
+    compact(&mut [], limits, batches)
+}
+
 fn transform(
     stages: &mut [Stage],
     limits: &Limits,

@@ -2,6 +2,7 @@
 
 mod deaf;
 mod durability;
+mod fuzzed;
 mod garbage;
 mod modules;
 mod offsets;
