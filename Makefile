@@ -13,7 +13,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := target/release/millrace
 DATA_DIR ?= .millrace
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio check fmt lint doc bench
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio fuzz check fmt lint doc bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -35,12 +35,12 @@ build: smartmodules ## build target/release/millrace
 	    { cmp -s "$(TARGET_DIR)/release/millrace" $(BINARY) || install -m 755 "$(TARGET_DIR)/release/millrace" $(BINARY); }; \
 	fi
 
-# $(call beside_servers,TARGET) makes TARGET while missing servers are installed, and waits for both.
-beside_servers = scripts/setup.sh servers & servers=$$!; made=0; $(MAKE) --no-print-directory TOOLS_READY=1 $(1) || made=$$?; \
-    wait $$servers; [ $$made = 0 ] || exit $$made
+# $(call beside,PART,TARGET) makes TARGET while what PART of setup.sh finds missing is installed, and waits for both.
+beside = scripts/setup.sh $(1) & part=$$!; made=0; $(MAKE) --no-print-directory TOOLS_READY=1 $(2) || made=$$?; \
+    wait $$part; [ $$made = 0 ] || exit $$made
 
 demo: setup-tools ## run everything; ONCE=1: trade 20 s, verify, stop. FLAGS="--free-ports" and the like are passed on
-	@$(call beside_servers,build)
+	@$(call beside,servers,build)
 	@exec $(BINARY) up --demo $(if $(filter-out 0,$(ONCE)),--once) --data-dir "$(DATA_DIR)" $(FLAGS)
 
 clean-demo: ## remove the demo's data directory
@@ -51,8 +51,14 @@ test-build: smartmodules
 	@cargo test --release --workspace --no-run $(CARGO_FLAGS)
 
 test: setup-tools ## every test, end-to-end ones on real servers included
-	@$(call beside_servers,test-build)
+	@$(call beside,tests,test-build)
 	@cargo test --release --workspace $(CARGO_FLAGS)
+	@if python=$$(scripts/python.sh); then \
+	    MILLRACE_TEST_PYTHON="$$python" cargo test --release --workspace --test conformance $(CARGO_FLAGS) -- \
+	        --ignored --exact python::embedded; \
+	else \
+	    echo "make test: the test of Fluvio's Python client was SKIPPED, see above"; \
+	fi
 
 test-mysql: setup smartmodules ## the tests that need MySQL, against a real MySQL instead of MariaDB
 	@if mysqld=$$(scripts/real-mysql.sh); then \
@@ -64,8 +70,9 @@ test-mysql: setup smartmodules ## the tests that need MySQL, against a real MySQ
 # One at a time: a real controller answers the requests of a connection, and of many at once, slowly.
 test-fluvio: smartmodules ## the conformance suite against a real cluster: make test-fluvio FLUVIO=host:port
 	@[ -n "$(FLUVIO)" ] || { echo "which cluster? make test-fluvio FLUVIO=host:port of its controller"; exit 2; }
-	@MILLRACE_TEST_FLUVIO="$(FLUVIO)" cargo test --release -p millrace-broker --test conformance $(CARGO_FLAGS) -- \
-	    --ignored --test-threads 1
+	@python=$$(scripts/python.sh) || without="--skip python::real"; \
+	MILLRACE_TEST_PYTHON="$$python" MILLRACE_TEST_FLUVIO="$(FLUVIO)" cargo test --release -p millrace-broker \
+	    --test conformance $(CARGO_FLAGS) -- --ignored --test-threads 1 --skip python::embedded $${without:-}
 
 check: fmt-check lint doc test ## format, lints, documentation, tests
 
@@ -81,6 +88,16 @@ lint: smartmodules ## clippy and the compiler's lints, warnings denied
 
 doc: smartmodules ## documentation of the workspace, broken links denied
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib $(CARGO_FLAGS)
+
+# cargo-fuzz uses flags that only a nightly compiler has; a stable one is told to allow them.
+FUZZ_SECONDS ?= 120
+fuzz: ## fuzz the broker, FUZZ_SECONDS=120 each target: needs cargo-fuzz (cargo install cargo-fuzz) and a C++ compiler
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked"; exit 2; }
+	@cd broker && for target in frame batch request; do \
+	    mkdir -p fuzz/corpus/$$target && \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run $$target fuzz/corpus/$$target fuzz/inputs/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -malloc_limit_mb=512 -rss_limit_mb=4096 -timeout=25 -detect_leaks=0; \
+	done
 
 bench: setup smartmodules ## measure what the record format and each stage cost
 	@cargo build --release --workspace --examples $(CARGO_FLAGS)

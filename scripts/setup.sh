@@ -9,8 +9,11 @@
 #   servers:
 #   Postgres 14 or newer     programs only; `millrace up` and the tests run private servers
 #   MySQL 8 / MariaDB 10.6   likewise
+#   clients:
+#   Fluvio's Python client   in target/python, for one test, which is skipped without it; see python.sh
 #
-# `setup.sh tools` and `setup.sh servers` bring one of the two, so that servers are installed while cargo compiles.
+# `setup.sh tools` and `setup.sh servers` bring one of them, so that servers are installed while cargo compiles;
+# `setup.sh tests` brings servers and clients.
 #
 # Installs with apt-get, as root or through sudo. Elsewhere one line says what is missing, why, and what to run.
 set -euo pipefail
@@ -23,10 +26,11 @@ fail() { say "$*"; exit 1; }
 
 main() {
     case "${1:-all}" in
-        all) tools && servers ;;
+        all) tools && servers && clients ;;
         tools) tools && ask_ahead ;;
         servers) servers ;;
-        *) fail "setup.sh [tools|servers], not $1" ;;
+        tests) servers && clients ;;
+        *) fail "setup.sh [tools|servers|tests], not $1" ;;
     esac
 }
 
@@ -47,6 +51,14 @@ servers() {
         "mariadb-server-core mariadb-client-core / mysql-server-core-8.4 / mysql-server-core-8.0" \
         "dnf install mariadb-server | pacman -S mariadb | brew install mariadb"
     say "Postgres and MySQL or MariaDB are here"
+}
+
+# Nothing fails without it: python.sh says what is missing, and that the test is skipped.
+clients() {
+    if ! have_venv && command -v apt-get >/dev/null && admin >/dev/null; then
+        install python3-venv || true
+    fi
+    "$root/scripts/python.sh" >/dev/null || true
 }
 
 # In the background nobody can answer when sudo asks for a password.
@@ -88,6 +100,8 @@ have_postgres() {
     done
     return 1
 }
+
+have_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 # MariaDB's data are made by mariadb-install-db, which needs my_print_defaults from the client's package.
 have_mysql() {

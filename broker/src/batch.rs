@@ -13,11 +13,11 @@ use fluvio_compression::Compression;
 
 /// Bytes before the payload (a schema id follows them if the attributes say so).
 pub(crate) const HEADER_BYTES: usize = 57;
-const PREAMBLE_BYTES: usize = 12;
+pub(crate) const PREAMBLE_BYTES: usize = 12;
 const CRC_START: usize = 17;
 const CRC_COVERS_FROM: usize = 21;
 const SCHEMA_FLAG: i16 = 0x10;
-const MAGIC: u8 = 2;
+pub(crate) const MAGIC: u8 = 2;
 
 /// Why bytes are not a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -105,11 +105,37 @@ impl Broker {
 }
 
 /// What the two listeners serve.
-struct Parts {
-    catalog: Arc<Catalog>,
+pub(crate) struct Parts {
+    pub(crate) catalog: Arc<Catalog>,
     positions: Arc<Positions>,
     engine: Arc<Engine>,
     data: Arc<DataDir>,
+}
+
+impl Parts {
+    /// What answers at each of the two listeners; `tasks` are what they leave running.
+    pub(crate) fn services(
+        &self,
+        limits: &Limits,
+        tasks: &TaskTracker,
+    ) -> (Arc<Controller>, Arc<DataPlane>) {
+        let controller = Controller {
+            catalog: self.catalog.clone(),
+            positions: self.positions.clone(),
+            watching: Watching::default(),
+            frame_bytes_max: limits.frame_bytes_max,
+            tasks: tasks.clone(),
+        };
+        let data_plane = DataPlane {
+            catalog: self.catalog.clone(),
+            positions: self.positions.clone(),
+            engine: self.engine.clone(),
+            inflight: Arc::new(Semaphore::new(limits.inflight_bytes_max)),
+            limits: limits.clone(),
+            tasks: tasks.clone(),
+        };
+        (Arc::new(controller), Arc::new(data_plane))
+    }
 }
 
 impl Handle {
@@ -175,27 +201,7 @@ impl Handle {
         tls: Option<TlsAcceptor>,
         [controller, data_plane]: [TcpListener; 2],
     ) {
-        let Parts {
-            catalog,
-            positions,
-            engine,
-            data,
-        } = parts;
-        let sc = Arc::new(Controller {
-            catalog: catalog.clone(),
-            positions: positions.clone(),
-            watching: Watching::default(),
-            frame_bytes_max: limits.frame_bytes_max,
-            tasks: self.tasks.clone(),
-        });
-        let spu = Arc::new(DataPlane {
-            catalog: catalog.clone(),
-            positions,
-            engine,
-            inflight: Arc::new(Semaphore::new(limits.inflight_bytes_max)),
-            limits: limits.clone(),
-            tasks: self.tasks.clone(),
-        });
+        let (sc, spu) = parts.services(limits, &self.tasks);
         let listen = Listen {
             connections_max: limits.connections_max,
             tls,
@@ -209,8 +215,8 @@ impl Handle {
             spu.clone().serve(socket, stop)
         }));
         self.spawn(retain(
-            catalog,
-            data,
+            parts.catalog,
+            parts.data,
             limits.retention_interval,
             self.stop.clone(),
         ));
@@ -236,7 +242,7 @@ impl Drop for Handle {
     }
 }
 
-fn place(storage: &Storage) -> (PathBuf, Sync) {
+pub(crate) fn place(storage: &Storage) -> (PathBuf, Sync) {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     match storage {
         Storage::Directory(path) => (path.clone(), Sync::Always),
@@ -274,7 +280,7 @@ fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Open
         .map_err(|source| OpenError::Bind { address, source })
 }
 
-fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
+pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
     let own = if spu_addr.ip().is_unspecified() {
         "127.0.0.1".to_owned()
     } else {
@@ -311,7 +317,7 @@ fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
     }
 }
 
-fn open_data(
+pub(crate) fn open_data(
     dir: &std::path::Path,
     sync: Sync,
     spu: SpuSpec,

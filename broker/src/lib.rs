@@ -25,6 +25,8 @@ mod config;
 mod controller;
 mod data;
 mod disk;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod log;
 mod net;

@@ -14,7 +14,7 @@ const OUTBOX_FRAMES_MAX: usize = 32;
 /// Small frames that are ready together leave in one write.
 const COALESCE_BYTES: usize = 16 * 1024;
 /// Room for a request of which little has come yet.
-const READ_AHEAD_BYTES: usize = 64 * 1024;
+pub(crate) const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// One response: an encoded head (its length prefix included) and raw bytes that end it.
 #[derive(Debug)]
@@ -114,6 +114,12 @@ pub(crate) struct Requests {
     frame_bytes_max: usize,
 }
 
+impl Requests {
+    pub(crate) fn new(frame_bytes_max: usize) -> Self {
+        Self { frame_bytes_max }
+    }
+}
+
 impl Decoder for Requests {
     type Item = BytesMut;
     type Error = io::Error;
@@ -148,7 +154,7 @@ pub(crate) fn split(
     stop: CancellationToken,
 ) -> (Inbox, Outbox) {
     let Socket { read, write } = socket;
-    let requests = Requests { frame_bytes_max };
+    let requests = Requests::new(frame_bytes_max);
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
     tokio::spawn(async move { stop.run_until_cancelled(write_frames(write, frames)).await });
     (FramedRead::new(read, requests), outbox)

@@ -7,6 +7,10 @@ use bytes::BufMut;
 
 use crate::batch::Malformed;
 
+/// More than a batch of 32 MiB holds, were it not compressed. What is inflated may say more, and each
+/// takes memory here.
+const RECORDS_MAX: usize = 4 * 1024 * 1024;
+
 /// A record; `rest` is its key, value and headers, encoded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
@@ -32,6 +36,9 @@ impl<'a> Records<'a> {
             .and_then(|b| b.try_into().ok())
             .ok_or(Malformed::Short)?;
         let count = usize::try_from(i32::from_be_bytes(count)).unwrap_or(0);
+        if count > RECORDS_MAX {
+            return Err(Malformed::Count);
+        }
         // A record is five bytes at least; do not believe a count that cannot be.
         let mut list = Vec::with_capacity(count.min(payload.len() / 5));
         let mut at = 4;

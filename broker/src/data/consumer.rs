@@ -75,6 +75,7 @@ impl Connection {
 
     /// Stores a named consumer's offset; answered when it is durable, while other requests go on.
     pub(super) async fn update_consumer_offset(&self, request: &Request) -> io::Result<()> {
+        let place = self.place().await?;
         let UpdateConsumerOffsetRequest { offset, session_id } = request.decode()?;
         let response = move |error_code| UpdateConsumerOffsetResponse { offset, error_code };
         let stored = match self.sessions.get(session_id) {
@@ -97,17 +98,22 @@ impl Connection {
                 .positions
                 .store(consumer, replica.clone(), offset),
         };
-        self.answer_later(request, async move { response(outcome(stored).await) });
+        self.answer_later(
+            request,
+            place,
+            async move { response(outcome(stored).await) },
+        );
         Ok(())
     }
 
-    pub(super) fn delete_consumer_offset(&self, request: &Request) -> io::Result<()> {
+    pub(super) async fn delete_consumer_offset(&self, request: &Request) -> io::Result<()> {
+        let place = self.place().await?;
         let asked: DeleteConsumerOffsetRequest = request.decode()?;
         let deleted = self
             .plane
             .positions
             .delete(&asked.consumer_id, asked.replica_id);
-        self.answer_later(request, async move {
+        self.answer_later(request, place, async move {
             DeleteConsumerOffsetResponse {
                 error_code: outcome(deleted).await,
             }

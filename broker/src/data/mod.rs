@@ -14,7 +14,7 @@ use fluvio_protocol::link::versions::{ApiVersionKey, ApiVersionsResponse};
 use fluvio_protocol::{Encoder, Version};
 use fluvio_spu_schema::server::SpuServerApiKey;
 use futures_util::StreamExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +30,9 @@ use sessions::Sessions;
 const VERSION_MAX: Version = 25;
 /// Before this version a stream names its SmartModules in another way.
 const VERSION_MIN_STREAM: Version = 18;
+/// Answers of one connection that are being made or wait for the client to read. Beyond it the
+/// connection's requests are not read: a client that sends and never reads costs so much and no more.
+const ANSWERS_MAX: usize = 1024;
 
 /// What all connections to the data plane share.
 pub(crate) struct DataPlane {
@@ -50,6 +53,7 @@ struct Connection {
     sessions: Sessions,
     /// Record bytes read for the client and not yet written to it.
     outgoing: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     /// Cancelled when the connection ends, by whichever side.
     gone: CancellationToken,
 }
@@ -72,6 +76,7 @@ impl DataPlane {
             outbox,
             sessions,
             outgoing,
+            answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
             gone,
         };
         while let Some(frame) = inbox.next().await {
@@ -93,7 +98,7 @@ impl Connection {
             key if key == SpuServerApiKey::FetchOffsets as u16 => {
                 self.fetch_offsets(&request).await
             }
-            key if key == SpuServerApiKey::StreamFetch as u16 => self.stream_fetch(&request),
+            key if key == SpuServerApiKey::StreamFetch as u16 => self.stream_fetch(&request).await,
             key if key == SpuServerApiKey::UpdateOffsets as u16 => {
                 self.update_offsets(&request).await
             }
@@ -101,7 +106,7 @@ impl Connection {
                 self.update_consumer_offset(&request).await
             }
             key if key == SpuServerApiKey::DeleteConsumerOffset as u16 => {
-                self.delete_consumer_offset(&request)
+                self.delete_consumer_offset(&request).await
             }
             key if key == SpuServerApiKey::FetchConsumerOffsets as u16 => {
                 self.fetch_consumer_offsets(&request).await
@@ -118,10 +123,17 @@ impl Connection {
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
+    /// Waits until another answer may be begun. To be taken before anything that others wait for.
+    async fn place(&self) -> io::Result<OwnedSemaphorePermit> {
+        let answers = self.answers.clone();
+        answers.acquire_owned().await.map_err(io::Error::other)
+    }
+
     /// Answers when `response` is ready; other requests are handled meanwhile.
     fn answer_later<R: Encoder + Send + Sync>(
         &self,
         request: &Request,
+        place: OwnedSemaphorePermit,
         response: impl Future<Output = R> + Send + 'static,
     ) {
         let (correlation, version, outbox) =
@@ -131,6 +143,7 @@ impl Connection {
                 Ok(frame) => drop(outbox.send(frame).await),
                 Err(error) => tracing::error!(%error, "a response could not be encoded"),
             }
+            drop(place);
         });
     }
 

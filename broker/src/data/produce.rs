@@ -36,6 +36,7 @@ struct Entry {
 impl Connection {
     pub(super) async fn produce(&self, request: &Request) -> io::Result<()> {
         let asked: ProduceRequest<RawSet> = request.decode()?;
+        let place = self.place().await?;
         // Held until all is durable; a client that produces faster than the disk waits here.
         let bytes = u32::try_from(request.body.len())
             .unwrap_or(u32::MAX)
@@ -59,7 +60,7 @@ impl Connection {
             }
             topics.push((topic.name, entries));
         }
-        self.answer_later(request, async move {
+        self.answer_later(request, place, async move {
             let response = finish(topics).await;
             drop(room);
             response

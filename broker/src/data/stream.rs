@@ -30,7 +30,7 @@ const MODULE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 impl Connection {
     /// Starts a stream in a task of its own; it ends with the connection.
-    pub(super) fn stream_fetch(&mut self, request: &Request) -> io::Result<()> {
+    pub(super) async fn stream_fetch(&mut self, request: &Request) -> io::Result<()> {
         if request.version < VERSION_MIN_STREAM {
             return Err(unsupported(request));
         }
@@ -44,9 +44,7 @@ impl Connection {
             stream_id: 0,
         };
         let Some(log) = self.plane.catalog.partition(&asked.topic, asked.partition) else {
-            self.plane
-                .tasks
-                .spawn(async move { target.fail(ErrorCode::NotLeaderForPartition, 0).await });
+            target.fail(ErrorCode::NotLeaderForPartition, 0).await;
             return Ok(());
         };
         let end = self.gone.child_token();
@@ -109,16 +107,16 @@ struct Batch {
 }
 
 impl Stream {
+    /// Ends with its session, also while its last response waits for the client to read.
     async fn run(mut self, modules: Vec<SmartModuleInvocation>, end: CancellationToken) {
-        let outcome = tokio::select! {
-            outcome = self.pump(modules) => outcome,
-            () = end.cancelled() => return,
+        let to_its_end = async {
+            if let Err(code) = self.pump(modules).await {
+                tracing::debug!(replica = %self.target.replica, stream = self.target.stream_id, %code, "stream ends");
+                let end = self.log.bounds().end;
+                self.target.fail(code, end).await;
+            }
         };
-        if let Err(code) = outcome {
-            tracing::debug!(replica = %self.target.replica, stream = self.target.stream_id, %code, "stream ends");
-            let end = self.log.bounds().end;
-            self.target.fail(code, end).await;
-        }
+        end.run_until_cancelled(to_its_end).await;
     }
 
     /// Sends until something is wrong; that is the stream's last response.

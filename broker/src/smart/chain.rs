@@ -221,6 +221,16 @@ fn output_tail(tail: Bytes, aggregate: bool) -> anyhow::Result<OutputTail> {
     Ok((error, Some(accumulator)))
 }
 
+/// Unpacks and packs a slice again as [`Chain::transform`] does, with no module between.
+pub(crate) fn repacked(slice: &Slice, limits: &Limits) -> Result<Transformed, ErrorCode> {
+    transform(&mut [], limits, slice)
+}
+
+/// Makes one batch of several as [`Chain::compact`] does, with no module between.
+pub(crate) fn compacted(batches: &Bytes, limits: &Limits) -> Result<Bytes, ErrorCode> {
+    compact(&mut [], limits, batches)
+}
+
 fn transform(
     stages: &mut [Stage],
     limits: &Limits,
@@ -269,7 +279,7 @@ fn transform(
 
 fn compact(stages: &mut [Stage], limits: &Limits, batches: &Bytes) -> Result<Bytes, ErrorCode> {
     let mut outputs = Vec::new();
-    let mut timestamps = None;
+    let (mut bytes, mut timestamps) = (0, None);
     for (at, header) in batch::walk(batches) {
         let output = process(
             stages,
@@ -282,6 +292,11 @@ fn compact(stages: &mut [Stage], limits: &Limits, batches: &Bytes) -> Result<Byt
         }
         let (first, max) = timestamps.unwrap_or((header.first_timestamp, header.max_timestamp));
         timestamps = Some((first, max.max(header.max_timestamp)));
+        // Compressed batches come out a thousand times as large; one that is too large helps nobody.
+        bytes += output.payload.len();
+        if bytes > limits.batch_bytes_max {
+            return Err(ErrorCode::MessageTooLarge);
+        }
         outputs.push(output.payload);
     }
     let mut records = Vec::new();
@@ -337,5 +352,28 @@ pub(super) fn numbered_payload(
     match records.are_numbered() {
         true => Ok(payload.slice(..records.end)),
         false => Ok(record::renumbered(&records.list).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bombs_in_one_request_together_are_no_larger_than_a_batch() {
+        let record = [&[0x80, 0x80, 0x80, 0x01, 0, 0, 0][..], &[0; (1 << 20) - 3]].concat();
+        let payload = [&1i32.to_be_bytes()[..], &record].concat();
+        let bomb = Compression::Gzip.compress(&payload).expect("gzip");
+        let mut batch = BytesMut::new();
+        batch::encode(&mut batch, 0, 0, (1, 1), &bomb);
+        batch[22] = Compression::Gzip as u8;
+        batch::set_last_offset_delta(&mut batch, 0);
+        let limits = Limits {
+            batch_bytes_max: 4 << 20,
+            ..Limits::default()
+        };
+        let several = |count| compact(&mut [], &limits, &batch.repeat(count).into());
+        assert!(several(3).is_ok_and(|compacted| compacted.len() > 3 << 20));
+        assert_eq!(several(4), Err(ErrorCode::MessageTooLarge));
     }
 }

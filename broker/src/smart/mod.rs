@@ -13,7 +13,7 @@ mod instance;
 mod look_back;
 mod output;
 
-pub(crate) use chain::{Chain, Transformed};
+pub(crate) use chain::{compacted, repacked, Chain, Transformed};
 pub(crate) use engine::Engine;
 
 use fluvio_protocol::link::ErrorCode;

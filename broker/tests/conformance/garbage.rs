@@ -20,12 +20,12 @@ async fn send(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-fn frame(body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32).to_be_bytes(), body].concat()
 }
 
 /// A request header: key, version, correlation id, client id.
-fn request(key: u16, version: i16, body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(key: u16, version: i16, body: &[u8]) -> Vec<u8> {
     frame(
         &[
             &key.to_be_bytes()[..],
@@ -56,7 +56,7 @@ fn lying(label: &str) -> Vec<u8> {
     .concat()
 }
 
-async fn still_works(broker: &millrace_broker::Handle, topic: &str) {
+pub(crate) async fn still_works(broker: &millrace_broker::Handle, topic: &str) {
     create_topic(broker, topic, 1).await;
     let client = client(broker).await;
     let producer = producer(&client, topic).await;
@@ -191,22 +191,17 @@ async fn batches_that_are_damaged_are_refused_and_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_never_reads_does_not_hold_up_others() {
+async fn who_announces_two_gigabytes_is_hung_up_on_at_once() {
     let broker = start_temporary().await;
-    let mut silent = TcpStream::connect(broker.sc_addr())
-        .await
-        .expect("connects");
-    // Watches of topics, as many as a connection may have, and not one answer read.
-    let watch = request(
-        1004,
-        19,
-        &[&[0, 5][..], b"Topic", &9u32.to_be_bytes(), &[0; 9]].concat(),
-    );
-    for _ in 0..200 {
-        silent.write_all(&watch).await.expect("sent");
-    }
-    for round in 0..20 {
-        create_topic(&broker, &format!("round-{round}"), 50).await;
+    for address in [broker.sc_addr(), broker.spu_addr()] {
+        for announced in [1u32 << 31, (1 << 31) - 1, (1 << 30) + 1] {
+            // It could send more: this end stays open.
+            let mut stream = TcpStream::connect(address).await.expect("connects");
+            stream.write_u32(announced).await.expect("sent");
+            let _ = stream.write_all(&[0; 100]).await;
+            let answer = patient(stream.read(&mut [0; 1])).await;
+            assert!(!answer.is_ok_and(|read| read > 0), "{announced} bytes");
+        }
     }
     still_works(&broker, "after").await;
     broker.shutdown().await;

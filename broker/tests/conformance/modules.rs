@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fluvio::metadata::smartmodule::SmartModuleSpec;
+use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
 use fluvio::{
     Compression, Fluvio, SmartModuleContextData, SmartModuleInvocation, SmartModuleInvocationWasm,
     SmartModuleKind,
@@ -286,20 +286,59 @@ async fn an_endless_module_ends_only_its_own_stream() {
     create_topic(&broker, "orders", 1).await;
     let client = client(&broker).await;
     fill_with_tens(&client, "orders", 10, Compression::None).await;
+    for (in_init, expected) in [(false, "smartmodule"), (true, "Error initializing")] {
+        let error = error_of(&client, sent(&wat::endless(in_init), &[])).await;
+        assert!(error.contains(expected), "{error}");
+    }
     let config = consumer("orders")
-        .smartmodule(vec![sent(&wat::endless(), &[])])
+        .smartmodule(vec![sent(&wat::identity(), &[])])
+        .build()
+        .expect("config");
+    assert_eq!(take(&client, config, 10).await.len(), 10);
+    broker.shutdown().await;
+}
+
+/// Of a stream of `orders` through this module, whose first item it must be.
+async fn error_of(client: &Fluvio, module: SmartModuleInvocation) -> String {
+    let config = consumer("orders")
+        .smartmodule(vec![module])
         .build()
         .expect("config");
     let mut stream = patient(client.consumer_with_config(config))
         .await
         .expect("consumer");
-    let error = patient(stream.next())
+    let item = patient(stream.next()).await.expect("an item");
+    item.err().expect("an error").to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bomb_instead_of_a_module_is_kept_as_it_is_and_refused_when_used() {
+    let limits = Limits {
+        wasm_bytes_max: 1 << 20,
+        ..Limits::default()
+    };
+    let broker = limited(limits).await;
+    create_topic(&broker, "orders", 1).await;
+    let client = client(&broker).await;
+    fill_with_tens(&client, "orders", 10, Compression::None).await;
+    let bomb = Compression::Gzip
+        .compress(&vec![0; 64 << 20])
+        .expect("gzip");
+    let spec = SmartModuleSpec {
+        wasm: SmartModuleWasm::from_compressed_gzip(bomb.to_vec()),
+        ..SmartModuleSpec::default()
+    };
+    let admin = admin(&broker).await;
+    patient(admin.create("bomb".to_owned(), false, spec))
         .await
-        .expect("an item")
-        .err()
-        .expect("an error")
-        .to_string();
-    assert!(error.contains("smartmodule"), "{error}");
+        .expect("created");
+    let listed = patient(admin.list_with_params::<SmartModuleSpec, String>(vec![], true)).await;
+    assert_eq!(listed.expect("list").len(), 1);
+    let along = invocation(SmartModuleInvocationWasm::AdHoc(bomb.to_vec()), &[]);
+    for module in [named("bomb", &[]), along] {
+        let error = error_of(&client, module).await;
+        assert!(error.contains("larger than 1048576 bytes"), "{error}");
+    }
     let config = consumer("orders")
         .smartmodule(vec![sent(&wat::identity(), &[])])
         .build()

@@ -131,10 +131,18 @@ pub(crate) fn fails_on_third() -> String {
     )
 }
 
-/// A map that never returns.
-pub(crate) fn endless() -> String {
+/// A map that never returns, or whose `init` does not.
+pub(crate) fn endless(in_init: bool) -> String {
+    let init = match in_init {
+        true => {
+            r#"(func (export "init") (param i32 i32 i32) (result i32)
+    (loop $again (br $again))
+    (i32.const 0))"#
+        }
+        false => "",
+    };
     format!(
-        r#"(module {COMMON}
+        r#"(module {COMMON} {init}
   (func (export "map") (param $ptr i32) (param $len i32) (param $version i32) (result i32)
     (loop $again (br $again))
     (i32.const 0)))"#
