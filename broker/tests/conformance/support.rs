@@ -97,7 +97,14 @@ impl Endpoint for Cluster {
 
 impl Cluster {
     pub(crate) async fn embedded() -> Cluster {
-        let broker = start_temporary().await;
+        Self::of(start_temporary().await)
+    }
+
+    pub(crate) async fn embedded_in(dir: &Path) -> Cluster {
+        Self::of(start(dir).await)
+    }
+
+    fn of(broker: Handle) -> Cluster {
         Cluster {
             endpoint: broker.endpoint(),
             broker: Some(broker),
@@ -232,15 +239,18 @@ fn taken(names: &Mutex<Vec<String>>) -> Vec<String> {
 }
 
 pub(crate) async fn start(dir: &Path) -> Handle {
-    Broker::open(Config::on_loopback(Storage::Directory(dir.to_owned())))
-        .await
-        .expect("broker opens")
+    open(Storage::Directory(dir.to_owned())).await
 }
 
 pub(crate) async fn start_temporary() -> Handle {
-    Broker::open(Config::on_loopback(Storage::Temporary))
-        .await
-        .expect("broker opens")
+    open(Storage::Temporary).await
+}
+
+/// Looks after retention so often that no test waits for it.
+async fn open(storage: Storage) -> Handle {
+    let mut config = Config::on_loopback(storage);
+    config.limits.retention_interval = Duration::from_millis(20);
+    Broker::open(config).await.expect("broker opens")
 }
 
 fn cluster_config(cluster: &impl Endpoint) -> FluvioClusterConfig {
