@@ -1,5 +1,6 @@
 //! The broker as the unmodified `fluvio` client sees it.
 
+mod deduplication;
 mod durability;
 mod garbage;
 mod modules;

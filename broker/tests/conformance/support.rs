@@ -64,6 +64,8 @@ pub(crate) enum Difference {
     /// A damaged batch is stored like any other.
     #[expect(dead_code, reason = "sent as raw bytes, to the embedded broker only")]
     DamageStored,
+    /// The deduplication of a topic remembers records that were refused after it.
+    RefusedRemembered,
     /// A topic that cannot be placed is created, and its creation answered after a time-out.
     Unplaceable,
 }
