@@ -87,7 +87,7 @@ async fn an_error_of_a_producers_module_fails_the_request_and_writes_nothing(clu
         }
         let _ = patient(producer.flush()).await;
         for output in outputs {
-            let error = patient(output.wait()).await.err().expect("refused");
+            let error = patient(output.wait()).await.expect_err("refused");
             assert!(error.to_string().contains(text), "{error}");
         }
     }
