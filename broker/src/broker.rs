@@ -326,7 +326,8 @@ pub(crate) fn open_data(
 ) -> Result<Parts, OpenError> {
     let data = Arc::new(DataDir::open(dir, sync)?);
     let engine = Engine::new(limits).map_err(|error| OpenError::Engine(format!("{error:#}")))?;
-    let catalog = Arc::new(Catalog::open(&data, spu, limits, appends).map_err(OpenError::Stored)?);
+    let catalog =
+        Arc::new(Catalog::open(&data, spu, &engine, limits, appends).map_err(OpenError::Stored)?);
     let positions =
         Arc::new(Positions::open(data.clone(), appends.clone()).map_err(OpenError::Stored)?);
     Ok(Parts {

@@ -3,6 +3,7 @@
 //! Every change is durable before it is visible. Each object carries the epoch of its last change,
 //! so that a watcher can be told everything that happened since the epoch it has seen.
 
+mod deduplication;
 mod object;
 mod store;
 mod topic;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Limits;
 use crate::disk::DataDir;
 use crate::log::PartitionLog;
+use crate::smart::Engine;
 pub(crate) use object::Listed;
 use store::Store;
 pub(crate) use topic::retention;
@@ -97,6 +99,7 @@ pub(crate) struct Catalog {
     changing: Mutex<()>,
     store: Store,
     epoch: watch::Sender<i64>,
+    engine: Arc<Engine>,
     limits: Limits,
     tasks: TaskTracker,
 }
@@ -106,6 +109,7 @@ impl Catalog {
     pub(crate) fn open(
         data: &Arc<DataDir>,
         spu: SpuSpec,
+        engine: &Arc<Engine>,
         limits: &Limits,
         tasks: &TaskTracker,
     ) -> io::Result<Self> {
@@ -127,6 +131,7 @@ impl Catalog {
             changing: Mutex::new(()),
             store,
             epoch: watch::channel(1).0,
+            engine: engine.clone(),
             limits: limits.clone(),
             tasks: tasks.clone(),
         };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fluvio_protocol::{Decoder, Encoder};
@@ -196,9 +197,6 @@ impl Catalog {
         if matches!(spec.replicas(), ReplicaSpec::Mirror(_)) {
             return invalid("mirrored topics need a real cluster".to_owned());
         }
-        if spec.get_deduplication().is_some() {
-            return invalid("deduplication needs a real cluster".to_owned());
-        }
         let (partitions, replication) = (
             spec.replicas().partitions(),
             spec.replicas().replication_factor().unwrap_or(1),
@@ -234,15 +232,16 @@ impl Catalog {
             .get_storage()
             .and_then(|storage| storage.segment_size)
             .map_or(self.limits.segment_bytes_default, u64::from);
-        let options = Options {
+        let options = || Options {
             segment_bytes,
             sync: self.store.data.sync,
+            deduplicator: self.deduplicator(spec).map(Arc::new),
         };
         partitions
             .map(|partition| {
                 PartitionLog::open(
                     &dir.join(partition.to_string()),
-                    options,
+                    options(),
                     self.tasks.clone(),
                 )
             })

@@ -60,6 +60,9 @@ impl Connection {
             request: spec,
         } = asked;
         let name = common.name.clone();
+        if let Err(refusal) = self.controller.catalog.check_deduplication(&spec).await {
+            return Ok((name, Err(refusal)));
+        }
         let change = self
             .blocking(move |c| c.catalog.create_topic(&common.name, spec, common.dry_run))
             .await?;

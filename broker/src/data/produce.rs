@@ -94,6 +94,11 @@ impl Connection {
         if batches.is_empty() {
             return Answer::Known(Ok(0));
         }
+        if let Some(deduplicator) = log.deduplicator() {
+            if let Err(code) = deduplicator.load(&self.plane.catalog).await {
+                return Answer::Known(Err(code));
+            }
+        }
         submit(&log, batches)
     }
 
@@ -203,6 +208,7 @@ fn refusal(replica: &ReplicaKey, error: AppendError) -> ErrorCode {
     match error {
         AppendError::TooLarge => ErrorCode::MessageTooLarge,
         AppendError::Deleted => ErrorCode::TopicDeleted,
+        AppendError::Module(code) => code,
         AppendError::DiskFull => ErrorCode::PartitionFull {
             replica_key: replica.clone(),
         },

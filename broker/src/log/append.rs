@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use fluvio_protocol::link::ErrorCode;
 use tokio::sync::oneshot;
 
 use super::segment::Segment;
@@ -15,7 +16,7 @@ use crate::group::Sink;
 const FLUSH_BYTES: usize = 16 * 1024 * 1024;
 
 /// Admitted batches to append, and whom to tell.
-pub(super) struct Append {
+pub(crate) struct Append {
     pub(super) batches: Bytes,
     pub(super) done: oneshot::Sender<Result<i64, AppendError>>,
 }
@@ -41,6 +42,7 @@ impl Sink for Log {
         let mut answers = Vec::with_capacity(group.len());
         let result = self.write_group(&group, &mut answers);
         if result.is_err() {
+            self.forget_what_was_seen();
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             writer.needs_repair = true;
         }
@@ -81,12 +83,17 @@ impl Log {
         append: &Append,
         pending: &mut Pending,
     ) -> Result<Result<i64, AppendError>, AppendError> {
+        let batches = match self.deduplicated(&append.batches, pending)? {
+            Ok(batches) => batches,
+            Err(code) => return Ok(Err(AppendError::Module(code))),
+        };
         let limit = self.options.segment_bytes;
-        if batch::walk(&append.batches).any(|(_, header)| header.bytes as u64 > limit) {
+        if batch::walk(&batches).any(|(_, header)| header.bytes as u64 > limit) {
+            self.forget_what_was_seen();
             return Ok(Err(AppendError::TooLarge));
         }
         let first = pending.next_offset;
-        for (at, header) in batch::walk(&append.batches) {
+        for (at, header) in batch::walk(&batches) {
             let used = pending.segment.bytes() + pending.buffer.len() as u64;
             if used > 0 && used + header.bytes as u64 > limit {
                 self.roll(pending)?;
@@ -97,11 +104,34 @@ impl Log {
             let start = pending.buffer.len();
             pending
                 .buffer
-                .extend_from_slice(&append.batches[at..at + header.bytes]);
+                .extend_from_slice(&batches[at..at + header.bytes]);
             batch::set_base_offset(&mut pending.buffer[start..], pending.next_offset);
             pending.next_offset += header.offsets();
         }
         Ok(Ok(first))
+    }
+
+    /// What is to be written of an append, which may be nothing.
+    fn deduplicated(
+        &self,
+        batches: &Bytes,
+        pending: &mut Pending,
+    ) -> Result<Result<Bytes, ErrorCode>, AppendError> {
+        let Some(deduplicator) = &self.options.deduplicator else {
+            return Ok(Ok(batches.clone()));
+        };
+        if !deduplicator.has_seen_the_log() {
+            // It will read the log, where what is staged must be by then.
+            self.flush(pending)?;
+        }
+        Ok(deduplicator.pass(self, batches))
+    }
+
+    /// What passed the deduplication was not written: it may come again.
+    fn forget_what_was_seen(&self) {
+        if let Some(deduplicator) = &self.options.deduplicator {
+            deduplicator.forget();
+        }
     }
 
     fn active_segment(&self) -> Result<Pending, AppendError> {

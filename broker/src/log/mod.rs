@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
+use fluvio_protocol::link::ErrorCode;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::disk::{self, Sync};
 use crate::group::Committer;
+use crate::smart::Deduplicator;
 use append::{Append, Writer};
 pub(crate) use retention::Retention;
 use segment::Segment;
@@ -37,13 +39,16 @@ pub(crate) struct Bounds {
     pub(crate) deleted: bool,
 }
 
-/// Why an append was refused (`TooLarge`, `Deleted`: nothing was written) or failed (outcome unknown).
+/// Why an append was refused (`TooLarge`, `Deleted`, `Module`: nothing was written) or failed
+/// (outcome unknown).
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum AppendError {
     #[error("batch does not fit into a segment")]
     TooLarge,
     #[error("the topic is deleted")]
     Deleted,
+    #[error("the topic's deduplication: {0}")]
+    Module(ErrorCode),
     #[error("the disk is full")]
     DiskFull,
     #[error("storage failed: {0}")]
@@ -62,10 +67,11 @@ pub(crate) enum ReadError {
 }
 
 /// How a log is kept.
-#[derive(Debug, Clone, Copy)]
 pub(crate) struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) sync: Sync,
+    /// What appends pass through, in their order.
+    pub(crate) deduplicator: Option<Arc<Deduplicator>>,
 }
 
 /// A partition's log; cheap to clone.
@@ -76,7 +82,7 @@ pub(crate) struct PartitionLog {
 }
 
 /// What the writer, the readers and retention share.
-struct Log {
+pub(crate) struct Log {
     dir: PathBuf,
     options: Options,
     segments: RwLock<Vec<Arc<Segment>>>,
@@ -115,6 +121,16 @@ impl PartitionLog {
         *self.bounds.borrow()
     }
 
+    /// The log itself, to read from.
+    pub(crate) fn log(&self) -> &Log {
+        self.committer.sink()
+    }
+
+    /// What appends pass through. It must be loaded before they do.
+    pub(crate) fn deduplicator(&self) -> Option<&Deduplicator> {
+        self.log().options.deduplicator.as_deref()
+    }
+
     /// Follows what can be read.
     pub(crate) fn follow(&self) -> watch::Receiver<Bounds> {
         self.bounds.clone()
@@ -122,8 +138,7 @@ impl PartitionLog {
 
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
-        self.committer
-            .sink()
+        self.log()
             .segments()
             .iter()
             .map(|segment| segment.bytes())
@@ -141,23 +156,23 @@ impl PartitionLog {
     /// Reads whole batches from the one that holds `offset`: about `bytes_max`, at least one;
     /// `None` at the end of the log. Blocks on the file system.
     pub(crate) fn read(&self, offset: i64, bytes_max: usize) -> Result<Option<Slice>, ReadError> {
-        self.committer.sink().read(offset, bytes_max)
+        self.log().read(offset, bytes_max)
     }
 
     /// Removes closed segments that the topic's retention no longer covers. Blocks.
     pub(crate) fn retain(&self, retention: Retention) -> io::Result<()> {
-        self.committer.sink().retain(retention)
+        self.log().retain(retention)
     }
 
     /// Refuses appends from here on and tells the readers that the topic is gone.
     pub(crate) fn delete(&self) {
-        let log = self.committer.sink();
+        let log = self.log();
         log.bounds.send_modify(|bounds| bounds.deleted = true);
     }
 
     /// Writes what makes the next start fast. Call when nothing appends any more.
     pub(crate) fn close(&self) -> io::Result<()> {
-        let log = self.committer.sink();
+        let log = self.log();
         match log.segments().last() {
             Some(active) if !log.bounds.borrow().deleted => active.save_index(log.options.sync),
             _ => Ok(()),
@@ -173,8 +188,14 @@ impl Log {
             .clone()
     }
 
-    fn read(&self, offset: i64, bytes_max: usize) -> Result<Option<Slice>, ReadError> {
-        let bounds = *self.bounds.borrow();
+    /// What can be read now.
+    pub(crate) fn bounds(&self) -> Bounds {
+        *self.bounds.borrow()
+    }
+
+    /// As [`PartitionLog::read`].
+    pub(crate) fn read(&self, offset: i64, bytes_max: usize) -> Result<Option<Slice>, ReadError> {
+        let bounds = self.bounds();
         if offset > bounds.end {
             return Err(ReadError::Beyond {
                 offset,
@@ -188,7 +209,7 @@ impl Log {
             Some(segment) => Ok(Some(segment.read(offset, bytes_max)?)),
             None => Err(ReadError::Evicted {
                 offset,
-                start: self.bounds.borrow().start,
+                start: self.bounds().start,
             }),
         }
     }

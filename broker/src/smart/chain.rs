@@ -69,7 +69,7 @@ impl Chain {
             .await
     }
 
-    /// Runs the chain over a producer's batches; what is left becomes one batch, or nothing.
+    /// Runs the chain over a producer's batches; of each what is left is numbered anew, or nothing.
     pub(crate) async fn compact(&mut self, batches: Bytes) -> Result<Bytes, ErrorCode> {
         self.run(move |stages, limits| compact(stages, limits, &batches))
             .await
@@ -81,7 +81,7 @@ impl Chain {
         self.run(move |stages, limits| {
             stages
                 .iter_mut()
-                .try_for_each(|stage| stage.look_back(&log, limits))
+                .try_for_each(|stage| stage.look_back(log.log(), limits))
         })
         .await
     }
@@ -140,7 +140,7 @@ impl Stage {
         Kind::of(&self.compiled).map(|(kind, _)| kind)
     }
 
-    fn start(&mut self, limits: &Limits) -> Result<(), ErrorCode> {
+    pub(super) fn start(&mut self, limits: &Limits) -> Result<(), ErrorCode> {
         self.instance = Some(Instance::start(
             &self.compiled,
             &self.params,
@@ -277,42 +277,33 @@ fn transform(
     })
 }
 
-fn compact(stages: &mut [Stage], limits: &Limits, batches: &Bytes) -> Result<Bytes, ErrorCode> {
-    let mut outputs = Vec::new();
-    let (mut bytes, mut timestamps) = (0, None);
+/// What the modules leave of batches that have no offsets yet. An error refuses all of them.
+pub(super) fn compact(
+    stages: &mut [Stage],
+    limits: &Limits,
+    batches: &Bytes,
+) -> Result<Bytes, ErrorCode> {
+    let mut compacted = BytesMut::new();
     for (at, header) in batch::walk(batches) {
-        let output = process(
-            stages,
-            limits,
-            &batches.slice(at..at + header.bytes),
-            &header,
-        )?;
+        let batch = batches.slice(at..at + header.bytes);
+        let output = process(stages, limits, &batch, &header)?;
         if let Some(error) = output.error {
             return Err(ErrorCode::SmartModuleRuntimeError(Box::new(error)));
         }
-        let (first, max) = timestamps.unwrap_or((header.first_timestamp, header.max_timestamp));
-        timestamps = Some((first, max.max(header.max_timestamp)));
         // Compressed batches come out a thousand times as large; one that is too large helps nobody.
-        bytes += output.payload.len();
-        if bytes > limits.batch_bytes_max {
+        if compacted.len() + output.payload.len() > limits.batch_bytes_max {
             return Err(ErrorCode::MessageTooLarge);
         }
-        outputs.push(output.payload);
-    }
-    let mut records = Vec::new();
-    for payload in &outputs {
-        records.extend(Records::parse(payload).map_err(other)?.list);
-    }
-    let mut compacted = BytesMut::new();
-    if !records.is_empty() {
-        let last_offset_delta = records.len() as i32 - 1;
-        batch::encode(
-            &mut compacted,
-            0,
-            last_offset_delta,
-            timestamps.unwrap_or((-1, -1)),
-            &record::renumbered(&records),
-        );
+        let records = Records::parse(&output.payload).map_err(other)?.list;
+        if !records.is_empty() {
+            batch::encode(
+                &mut compacted,
+                0,
+                records.len() as i32 - 1,
+                (header.first_timestamp, header.max_timestamp),
+                &record::renumbered(&records),
+            );
+        }
     }
     Ok(compacted.freeze())
 }

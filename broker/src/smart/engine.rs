@@ -63,8 +63,7 @@ impl Engine {
     ) -> Result<Chain, ErrorCode> {
         let mut stages = Vec::with_capacity(invocations.len());
         for invocation in invocations {
-            let (name, wasm) = resolve(catalog, &invocation)?;
-            let compiled = self.compiled(wasm, &name).await?;
+            let (name, compiled) = self.module(catalog, &invocation).await?;
             stages.push(Stage::new(
                 name,
                 compiled,
@@ -73,6 +72,17 @@ impl Engine {
             ));
         }
         Chain::start(self.clone(), stages).await
+    }
+
+    /// Resolves and compiles one module.
+    pub(super) async fn module(
+        self: &Arc<Self>,
+        catalog: &Catalog,
+        invocation: &SmartModuleInvocation,
+    ) -> Result<(String, Arc<Compiled>), ErrorCode> {
+        let (name, wasm) = resolve(catalog, invocation)?;
+        let compiled = self.compiled(wasm, &name).await?;
+        Ok((name, compiled))
     }
 
     async fn compiled(

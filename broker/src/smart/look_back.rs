@@ -11,7 +11,7 @@ use super::chain::{input_around, numbered_payload, Stage};
 use super::{other, GUEST_VERSION};
 use crate::batch::{self, Header};
 use crate::config::Limits;
-use crate::log::{PartitionLog, Slice};
+use crate::log::{Log, Slice};
 use crate::record::{self, Records};
 use crate::request;
 
@@ -26,11 +26,7 @@ struct Window {
 
 impl Stage {
     /// Shows the module what it asked for, if it has a `look_back` at all.
-    pub(super) fn look_back(
-        &mut self,
-        log: &PartitionLog,
-        limits: &Limits,
-    ) -> Result<(), ErrorCode> {
+    pub(super) fn look_back(&mut self, log: &Log, limits: &Limits) -> Result<(), ErrorCode> {
         let looks_back = self
             .instance
             .as_ref()
@@ -91,7 +87,7 @@ impl Stage {
 }
 
 impl Window {
-    fn of(asked: &Lookback, log: &PartitionLog) -> Self {
+    fn of(asked: &Lookback, log: &Log) -> Self {
         let bounds = log.bounds();
         let last = i64::try_from(asked.last).unwrap_or(i64::MAX);
         let by_count = bounds.end.saturating_sub(last).max(bounds.start);

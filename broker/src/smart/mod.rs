@@ -6,6 +6,7 @@
 //! buffers fill its memory; and offsets and timestamps of the records are kept.
 
 mod chain;
+mod deduplicate;
 mod engine;
 mod host;
 mod inflate;
@@ -14,6 +15,7 @@ mod look_back;
 mod output;
 
 pub(crate) use chain::{compacted, repacked, Chain, Transformed};
+pub(crate) use deduplicate::Deduplicator;
 pub(crate) use engine::Engine;
 
 use fluvio_protocol::link::ErrorCode;

@@ -29,7 +29,7 @@ async fn expect(broker: &millrace_broker::Handle, topic: &str, count: i64) {
 }
 
 /// The files of a topic's first partition with this extension, oldest first.
-fn files(dir: &Path, topic: &str, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path, topic: &str, extension: &str) -> Vec<PathBuf> {
     let mut topics = fs::read_dir(dir.join("topics"))
         .expect("topics")
         .map(|entry| entry.expect("entry").path());
@@ -59,7 +59,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn in_small_segments(retention_seconds: u32, bytes_max: u64) -> TopicSpec {
+pub(crate) fn in_small_segments(retention_seconds: u32, bytes_max: u64) -> TopicSpec {
     let mut spec = TopicSpec::new_computed(1, 1, None);
     spec.set_cleanup_policy(CleanupPolicy::Segment(SegmentBasedPolicy {
         time_in_seconds: retention_seconds,

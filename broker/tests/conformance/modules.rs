@@ -24,7 +24,10 @@ conforms!(
     what_cannot_run_is_refused_with_its_own_code,
 );
 
-fn invocation(wasm: SmartModuleInvocationWasm, params: &[(&str, &str)]) -> SmartModuleInvocation {
+pub(crate) fn invocation(
+    wasm: SmartModuleInvocationWasm,
+    params: &[(&str, &str)],
+) -> SmartModuleInvocation {
     let params: std::collections::BTreeMap<_, _> = params
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -37,14 +40,14 @@ fn invocation(wasm: SmartModuleInvocationWasm, params: &[(&str, &str)]) -> Smart
     }
 }
 
-fn named(name: &str, params: &[(&str, &str)]) -> SmartModuleInvocation {
+pub(crate) fn named(name: &str, params: &[(&str, &str)]) -> SmartModuleInvocation {
     invocation(
         SmartModuleInvocationWasm::Predefined(name.to_owned()),
         params,
     )
 }
 
-fn sent(wat: &str, params: &[(&str, &str)]) -> SmartModuleInvocation {
+pub(crate) fn sent(wat: &str, params: &[(&str, &str)]) -> SmartModuleInvocation {
     invocation(
         SmartModuleInvocationWasm::adhoc_from_bytes(wat.as_bytes()).expect("gzip"),
         params,
@@ -52,7 +55,12 @@ fn sent(wat: &str, params: &[(&str, &str)]) -> SmartModuleInvocation {
 }
 
 /// A topic of `count` records, ten in each of its batches; its name.
-async fn tens(cluster: &Cluster, topic: &str, count: i64, compression: Compression) -> String {
+pub(crate) async fn tens(
+    cluster: &Cluster,
+    topic: &str,
+    count: i64,
+    compression: Compression,
+) -> String {
     let topic = cluster.topic(topic, 1).await;
     let client = client(cluster).await;
     fill_with_tens(&client, &topic, count, compression).await;

@@ -64,6 +64,8 @@ pub(crate) enum Difference {
     /// A damaged batch is stored like any other.
     #[expect(dead_code, reason = "sent as raw bytes, to the embedded broker only")]
     DamageStored,
+    /// The deduplication of a topic remembers records that were refused after it.
+    RefusedRemembered,
     /// A topic that cannot be placed is created, and its creation answered after a time-out.
     Unplaceable,
 }
@@ -97,7 +99,14 @@ impl Endpoint for Cluster {
 
 impl Cluster {
     pub(crate) async fn embedded() -> Cluster {
-        let broker = start_temporary().await;
+        Self::of(start_temporary().await)
+    }
+
+    pub(crate) async fn embedded_in(dir: &Path) -> Cluster {
+        Self::of(start(dir).await)
+    }
+
+    fn of(broker: Handle) -> Cluster {
         Cluster {
             endpoint: broker.endpoint(),
             broker: Some(broker),
@@ -232,15 +241,18 @@ fn taken(names: &Mutex<Vec<String>>) -> Vec<String> {
 }
 
 pub(crate) async fn start(dir: &Path) -> Handle {
-    Broker::open(Config::on_loopback(Storage::Directory(dir.to_owned())))
-        .await
-        .expect("broker opens")
+    open(Storage::Directory(dir.to_owned())).await
 }
 
 pub(crate) async fn start_temporary() -> Handle {
-    Broker::open(Config::on_loopback(Storage::Temporary))
-        .await
-        .expect("broker opens")
+    open(Storage::Temporary).await
+}
+
+/// Looks after retention so often that no test waits for it.
+async fn open(storage: Storage) -> Handle {
+    let mut config = Config::on_loopback(storage);
+    config.limits.retention_interval = Duration::from_millis(20);
+    Broker::open(config).await.expect("broker opens")
 }
 
 fn cluster_config(cluster: &impl Endpoint) -> FluvioClusterConfig {
