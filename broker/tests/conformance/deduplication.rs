@@ -88,7 +88,10 @@ async fn duplicates_are_dropped_within_a_batch_and_after_it(cluster: &Cluster) {
     patient(producer.flush()).await.expect("flush");
     let records = stored(cluster, orders).await;
     assert_eq!(values(&records), ["a", "b", "c", "a"]);
-    assert_eq!(offsets(&records), [0, 1, 2, 3]);
+    cluster.differs(
+        Difference::DroppedLeaveGaps,
+        offsets(&records) == [0, 1, 2, 3],
+    );
     let timed = records.iter().all(|record| record.timestamp() > 0);
     cluster.differs(Difference::TimesLost, timed);
 }
@@ -220,8 +223,11 @@ async fn a_leaking_module_is_replaced_and_shown_the_log_again() {
     let client = client(&broker).await;
     let producer = producer(&client, "orders").await;
     let value = |id: usize| format!("{id} {}", "x".repeat(60_000));
-    // Each comes again right away, so wherever an instance ends, the next one must know it.
-    send_all(&producer, (0..600).map(|at| value(at / 2))).await;
+    // Most come again right away, up to four times, so that wherever an instance ends, the next one must
+    // know what the last one has seen.
+    let times = |id: usize| 1 + (5 * id + id / 3) % 4;
+    let sent = (0..300).flat_map(|id| std::iter::repeat_n(value(id), times(id)));
+    send_all(&producer, sent).await;
     let kept = values(&stored(&broker, "orders").await);
     assert_eq!(kept, (0..300).map(value).collect::<Vec<_>>());
     broker.shutdown().await;

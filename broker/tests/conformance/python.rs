@@ -35,6 +35,8 @@ async fn is_satisfied(cluster: &Cluster) {
         .arg(script)
         .arg(cluster.endpoint())
         .arg(&filter)
+        // Seconds until it gives a request up, as a real controller does not answer each.
+        .env("FLV_SOCKET_WAIT", "10")
         // The person's own profile stays out of it.
         .env("HOME", folder.path())
         .kill_on_drop(true)

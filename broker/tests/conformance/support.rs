@@ -66,6 +66,8 @@ pub(crate) enum Difference {
     DamageStored,
     /// The deduplication of a topic remembers records that were refused after it.
     RefusedRemembered,
+    /// What a SmartModule drops on its way into the log leaves a gap in the offsets.
+    DroppedLeaveGaps,
     /// A topic that cannot be placed is created, and its creation answered after a time-out.
     Unplaceable,
 }
