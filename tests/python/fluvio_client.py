@@ -60,15 +60,15 @@ def main(endpoint, filter_path):
         asynchronous_calls,
         consumer_offsets_are_kept_listed_and_deleted,
     ):
-        with_topic(admin, scenario, client)
-    with_topic(admin, a_smartmodule_sent_along, client, filter_path)
-    a_smartmodule_of_the_cluster(admin, client, filter_path)
+        with_topic(config, scenario, client)
+    with_topic(config, a_smartmodule_sent_along, client, filter_path)
+    a_smartmodule_of_the_cluster(config, client, filter_path)
     print("all is well")
 
 
-def with_topic(admin, scenario, client, *more):
+def with_topic(config, scenario, client, *more):
     """Runs a scenario on a topic with two partitions."""
-    topic = created(admin)
+    admin, topic = created(config)
     print(scenario.__name__, flush=True)
     try:
         scenario(client, topic, *more)
@@ -76,12 +76,13 @@ def with_topic(admin, scenario, client, *more):
         admin.delete_topic(topic)
 
 
-def created(admin):
+def created(config):
+    """A topic, and a connection that works: one whose request was not answered does not answer any more."""
     for left in reversed(range(CREATIONS)):
-        topic = name("topic")
+        admin, topic = FluvioAdmin.connect_with_config(config), name("topic")
         try:
             admin.create_topic(topic, TopicSpec.create().with_partitions(2).build())
-            return topic
+            return admin, topic
         except Exception as error:  # The client raises more than one kind.
             if "Timed out" not in str(error) or not left:
                 raise
@@ -274,7 +275,8 @@ def a_smartmodule_sent_along(client, topic, filter_path):
     filtered(client, topic, path=filter_path)
 
 
-def a_smartmodule_of_the_cluster(admin, client, filter_path):
+def a_smartmodule_of_the_cluster(config, client, filter_path):
+    admin = FluvioAdmin.connect_with_config(config)
     module = name("module")
     # Clusters keep modules compressed, and this client sends the file as it is.
     with open(filter_path, "rb") as source, tempfile.NamedTemporaryFile(suffix=".wasm.gz") as packed:
@@ -283,7 +285,7 @@ def a_smartmodule_of_the_cluster(admin, client, filter_path):
         admin.create_smartmodule(module, packed.name, False)
     try:
         assert [each.name() for each in admin.list_smartmodules([module])] == [module]
-        with_topic(admin, filtered, client, None, module)
+        with_topic(config, filtered, client, None, module)
     finally:
         admin.delete_smartmodule(module)
     assert admin.list_smartmodules([module]) == []
