@@ -63,6 +63,7 @@ async fn a_pause_outlives_the_projector_and_what_waits_is_counted() {
     first.kill().await;
 
     let second = world.start();
+    second.live().await;
     let status = second
         .until(|status| status.pending_transactions == 5)
         .await;

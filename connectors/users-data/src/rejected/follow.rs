@@ -20,7 +20,8 @@ use crate::Config;
 /// How often it is looked what retention removed, and whether a silent stream has missed something.
 const LOOK_PERIOD: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Somebody may be waiting to see what was rejected just now.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// How far the index is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,10 +94,16 @@ impl Follower {
     async fn session(&mut self) -> Result<(), SessionError> {
         let fluvio = topic::connect(&self.config.endpoint).await?;
         let topic = self.config.rejected_topic.clone();
-        let bounds = topic::bounds(&fluvio, &topic).await?;
-        // Ingest creates the topic; until then there are no rejected events.
-        let mut end = bounds.map_or(0, |bounds| bounds.end);
-        let from = self.resume(bounds.unwrap_or(Bounds { start: 0, end }));
+        let Some(bounds) = topic::bounds(&fluvio, &topic).await? else {
+            // Ingest creates it; until then there are no rejected events. One that was there is missed
+            // only while the broker starts, or it is gone, which the next one of the name tells.
+            if self.last.is_none() {
+                self.look(0, 0);
+            }
+            return Err(broken("the topic is not there"));
+        };
+        let mut end = bounds.end;
+        let from = self.resume(bounds);
         self.look(from, end);
         let mut records = reader::records(&fluvio, &topic, Some(from), Vec::new()).await?;
         loop {

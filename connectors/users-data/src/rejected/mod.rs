@@ -380,9 +380,14 @@ impl Inner {
             .map_err(|_| RejectedError::NotReady)?
             .map_err(|_| RejectedError::NotReady)?;
         let fluvio = self.fluvio().await?;
-        if let Ok(Some(end)) = topic::end(&fluvio, &self.config.rejected_topic).await {
-            let there = progress.wait_for(|progress| progress.next >= end);
-            let _ = timeout(CURRENT_TIMEOUT, there).await;
+        match topic::end(&fluvio, &self.config.rejected_topic).await {
+            Ok(Some(end)) => {
+                let there = progress.wait_for(|progress| progress.next >= end);
+                let _ = timeout(CURRENT_TIMEOUT, there).await;
+            }
+            Ok(None) => {}
+            // After a restart of the controller an old client learns nothing any more.
+            Err(_) => *self.fluvio.lock().await = None,
         }
         Ok(())
     }

@@ -275,7 +275,7 @@ async fn actions_do_not_stick_to_the_events_of_a_topic_created_again() {
         loop {
             match rejected.list(Filter::All, 9, None).await {
                 Ok(page) if page.counts == counts(1, 0, 0) => return page,
-                Ok(_) | Err(RejectedError::NotReady) => {}
+                Ok(_) | Err(RejectedError::NotReady | RejectedError::Unavailable(_)) => {}
                 Err(error) => panic!("{error}"),
             }
         }
