@@ -48,6 +48,10 @@ pub enum Command {
     Verify(Verify),
     /// Wait until MySQL has everything that Postgres has committed so far
     WaitFor(WaitFor),
+    /// List what the projector keeps, let it stand still, let it go on
+    Projection(Projection),
+    /// Look at rejected incoming users, send them again, or put them away
+    Rejected(Rejected),
     /// List every setting with its value, its default and its meaning
     Config,
     /// Print the version
@@ -170,4 +174,95 @@ pub struct WaitFor {
     /// Give up after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     pub timeout: f64,
+}
+
+/// `millrace projection`
+#[derive(Debug, Args)]
+pub struct Projection {
+    /// What to do
+    #[command(subcommand)]
+    pub action: ProjectionAction,
+}
+
+/// What to do with the projections, which move together.
+#[derive(Debug, Subcommand)]
+pub enum ProjectionAction {
+    /// List the replica and the marts, and how far they are
+    List(Asked),
+    /// Stand still between two commits until resumed, over restarts too
+    Pause(Asked),
+    /// Go on
+    Resume(Asked),
+}
+
+/// Where, and how to answer.
+#[derive(Debug, Args)]
+pub struct Asked {
+    /// Where
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `millrace rejected`
+#[derive(Debug, Args)]
+pub struct Rejected {
+    /// What to do
+    #[command(subcommand)]
+    pub action: RejectedAction,
+}
+
+/// What to do with rejected events.
+#[derive(Debug, Subcommand)]
+pub enum RejectedAction {
+    /// List them, the newest first
+    List(RejectedList),
+    /// Show one with what was sent and what SmartModule user-event makes of it
+    Show(RejectedOne),
+    /// Send one again
+    Retry(RejectedOne),
+    /// Put one away
+    Discard(RejectedOne),
+}
+
+/// `millrace rejected list`
+#[derive(Debug, Args)]
+pub struct RejectedList {
+    /// Where, and how to answer
+    #[command(flatten)]
+    pub asked: Asked,
+    /// Only those in this state
+    #[arg(long, value_enum, default_value = "open")]
+    pub state: RejectedState,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
+    pub limit: u16,
+    /// Only those before this offset: the next page
+    #[arg(long, value_name = "OFFSET")]
+    pub before: Option<u64>,
+}
+
+/// States of a rejected event.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum RejectedState {
+    /// Nobody has done anything about it
+    Open,
+    /// Sent again
+    Retried,
+    /// Put away
+    Discarded,
+    /// Whatever its state
+    All,
+}
+
+/// `millrace rejected show|retry|discard`
+#[derive(Debug, Args)]
+pub struct RejectedOne {
+    /// Its offset in the topic of rejected events
+    pub offset: u64,
+    /// Where, and how to answer
+    #[command(flatten)]
+    pub asked: Asked,
 }

@@ -1,5 +1,6 @@
 //! The codes under which `docs/errors` explains what the services say.
 
+use millrace_control as control;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
 use millrace_users_data as ingest;
@@ -10,10 +11,12 @@ pub fn code(error: &anyhow::Error) -> Option<&'static str> {
         let captured = cause.downcast_ref::<capture::Error>();
         let ingested = cause.downcast_ref::<ingest::Error>();
         let projected = cause.downcast_ref::<engine::Error>();
+        let controlled = cause.downcast_ref::<control::Error>();
         captured
             .and_then(capture::Error::code)
             .or(ingested.map(ingest::Error::code))
             .or(projected.map(engine::Error::code))
+            .or(controlled.map(control::Error::code))
     })
 }
 

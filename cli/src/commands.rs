@@ -10,7 +10,7 @@ use millrace_projections::engine;
 use millrace_shop_generator::trade::Trader;
 use millrace_shop_generator::user_events::UserEvents;
 use millrace_shop_generator::{prepare, Progress};
-use millrace_users_data as ingest;
+use millrace_users_data::{self as ingest, Rejected};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
 use crate::terminal::table;
-use crate::{cluster, exposure, services, status, up, verify, wait_for};
+use crate::{cluster, exposure, projection, rejected, services, status, up, verify, wait_for};
 
 /// A service that was asked to end may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
@@ -29,18 +29,21 @@ const STOP_WITHIN: Duration = Duration::from_secs(3);
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(cli.env_file.as_deref())?;
     match &cli.command {
-        Command::Up(args) => return up::run(args, settings).await,
+        // Boxed, because futures nested so deep are too much for the compiler.
+        Command::Up(args) => return Box::pin(up::run(args, settings)).await,
         Command::Status(args) => return status::run(args, &settings).await,
         Command::WaitFor(args) => return wait_for::run(args, &settings).await,
         Command::Verify(args) => {
             return verify::run(args, &settings, &up::shutdown_on_signal()?).await
         }
+        Command::Projection(args) => return projection::run(args, &settings).await,
+        Command::Rejected(args) => return rejected::run(args, &settings).await,
         Command::Config => print!("{}", list(&settings)),
         Command::Version => println!("millrace {}", env!("CARGO_PKG_VERSION")),
         Command::Broker(args) => broker(args, &settings).await?,
         Command::Init(args) => init(args, &settings).await?,
         Command::Capture | Command::Ingest | Command::Project | Command::Generate(_) => {
-            service(&cli.command, settings).await?;
+            Box::pin(service(&cli.command, settings)).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -51,18 +54,9 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
     let endpoints = Endpoints::from_settings(&settings)?;
     warn_if_exposed(&settings, None);
     match command {
-        Command::Capture => {
-            Capture::new(services::capture(&settings, &endpoints)?)?
-                .run(shutdown)
-                .await?
-        }
-        Command::Ingest => {
-            let (ingest, handle) = ingest::Service::new(services::ingest(&settings, &endpoints)?)?;
-            let mirror = services::mirror_ingest(&settings, &endpoints, handle, shutdown.clone());
-            let _mirror = AbortOnDropHandle::new(tokio::spawn(mirror));
-            ingest.run(shutdown).await?
-        }
-        Command::Project => project(&settings, &endpoints, shutdown).await?,
+        Command::Capture => Box::pin(capture(&settings, &endpoints, shutdown)).await?,
+        Command::Ingest => Box::pin(ingest(&settings, &endpoints, shutdown)).await?,
+        Command::Project => Box::pin(project(&settings, &endpoints, shutdown)).await?,
         Command::Generate(args) => generate(args, settings, &endpoints, shutdown).await?,
         _ => unreachable!("not a service"),
     }
@@ -75,24 +69,58 @@ fn warn_if_exposed(settings: &Settings, bind: Option<IpAddr>) {
     }
 }
 
+async fn capture(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let capture = Capture::new(services::capture(settings, endpoints)?)?;
+    let control = services::capture_control(settings, endpoints).await?;
+    let control = control.capture(capture.handle(), shutdown.clone());
+    let capture = async { Ok(capture.run(shutdown.clone()).await?) };
+    with_control(&shutdown, capture, control).await
+}
+
+async fn ingest(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let config = services::ingest(settings, endpoints)?;
+    let rejected = Rejected::open(config.clone())?;
+    let (ingest, handle) = ingest::Service::new(config)?;
+    let control = services::ingest_control(settings, endpoints).await?;
+    let control = control.ingest(handle.clone(), rejected, shutdown.clone());
+    let mirror = services::mirror_ingest(settings, endpoints, handle, shutdown.clone());
+    let _mirror = AbortOnDropHandle::new(tokio::spawn(mirror));
+    let ingest = async { Ok(ingest.run(shutdown.clone()).await?) };
+    with_control(&shutdown, ingest, control).await
+}
+
 async fn project(
     settings: &Settings,
     endpoints: &Endpoints,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let projector = engine::Service::new(services::projector(settings, endpoints)?);
-    let control = services::control(settings, endpoints, projector.handle()).await?;
+    let control = services::control(settings, endpoints).await?;
+    let control = control.project(projector.handle(), shutdown.clone());
     let mirror =
         services::mirror_projector(settings, endpoints, projector.handle(), shutdown.clone());
     let _mirror = AbortOnDropHandle::new(tokio::spawn(mirror));
-    // A task of its own, so that it answers while the projector is busy.
-    let control = tokio::spawn(control.run(shutdown.clone()));
-    together(
-        &shutdown,
-        async { Ok(projector.run(shutdown.clone()).await?) },
-        async { control.await? },
-    )
-    .await
+    let projector = async { Ok(projector.run(shutdown.clone()).await?) };
+    with_control(&shutdown, projector, control).await
+}
+
+/// Runs a service beside its control API, which is a task of its own, so that it answers while the service is
+/// busy.
+async fn with_control(
+    shutdown: &CancellationToken,
+    service: impl Future<Output = anyhow::Result<()>>,
+    control: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<()> {
+    let control = tokio::spawn(control);
+    together(shutdown, service, async { control.await? }).await
 }
 
 /// Runs two services until one ends, which ends the other. The error of the first to end comes first.

@@ -1,19 +1,111 @@
-//! The projector's control API, as the command line uses it.
+//! The control APIs of the services, as the command line uses them.
 
 use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_events::Lsn;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
 
 use crate::endpoints::Endpoints;
+use crate::terminal::printable;
 
 /// Time that an answer may take beyond the time that was asked for.
 const GRACE: Duration = Duration::from_secs(5);
+/// Reading records and sending one again take that long at worst.
+const ACTION: Duration = Duration::from_secs(60);
+
+/// A service said no: what was asked for makes no sense as things are.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(String);
+
+/// One of the services.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Service<'a> {
+    name: &'static str,
+    url: &'a str,
+    token: &'a str,
+}
+
+impl Endpoints {
+    /// The projector.
+    pub(crate) fn projector(&self) -> Service<'_> {
+        Service {
+            name: "the projector",
+            url: &self.control,
+            token: &self.control_token,
+        }
+    }
+
+    /// Ingest.
+    pub(crate) fn ingest(&self) -> Service<'_> {
+        Service {
+            name: "ingest",
+            url: &self.ingest_control,
+            token: &self.control_token,
+        }
+    }
+}
+
+impl Service<'_> {
+    /// What it answers.
+    pub(crate) async fn get(self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path).await
+    }
+
+    /// Tells it to do something, and returns what it answers. [`Refused`] if it will not.
+    pub(crate) async fn post(self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::POST, path).await
+    }
+
+    async fn ask(self, method: Method, path: &str) -> anyhow::Result<Value> {
+        let answer = self.request(method, path, ACTION).await?;
+        if !answer.status().is_success() {
+            return self.refused(answer).await;
+        }
+        let name = self.name;
+        let json = answer.json().await;
+        json.with_context(|| format!("the answer of {name} is not understood"))
+    }
+
+    async fn request(
+        self,
+        method: Method,
+        path: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<reqwest::Response> {
+        reqwest::Client::builder()
+            .connect_timeout(GRACE)
+            .build()?
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(self.token)
+            .timeout(timeout)
+            .send()
+            .await
+            .with_context(|| format!("{} does not answer at {}", self.name, self.url))
+    }
+
+    async fn refused<T>(self, answer: reqwest::Response) -> anyhow::Result<T> {
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        let json: Option<Value> = serde_json::from_str(&text).ok();
+        let reason = json.and_then(|json| Some(json["error"].as_str()?.to_owned()));
+        let reason = printable(&reason.unwrap_or(text));
+        if [StatusCode::CONFLICT, StatusCode::NOT_FOUND].contains(&status) {
+            return Err(Refused(reason).into());
+        }
+        bail!("{} answered {status}: {reason}", self.name)
+    }
+}
 
 /// The projector's status as it sends it.
-pub(crate) async fn status(endpoints: &Endpoints) -> anyhow::Result<serde_json::Value> {
-    let answer = get(endpoints, "/status", GRACE).await?;
+pub(crate) async fn status(endpoints: &Endpoints) -> anyhow::Result<Value> {
+    let projector = endpoints.projector();
+    let answer = projector.request(Method::GET, "/status", GRACE).await?;
+    if !answer.status().is_success() {
+        return projector.refused(answer).await;
+    }
     answer
         .json()
         .await
@@ -26,51 +118,18 @@ pub(crate) async fn wait(
     lsn: Lsn,
     timeout: Duration,
 ) -> anyhow::Result<bool> {
+    let projector = endpoints.projector();
     let seconds = timeout.as_secs().max(1);
     let path = format!(
         "/wait?lsn={}&timeout_s={seconds}",
         lsn.to_string().replace('/', "%2F")
     );
-    let answer = request(endpoints, &path, timeout + GRACE).await?;
+    let answer = projector
+        .request(Method::GET, &path, timeout + GRACE)
+        .await?;
     match answer.status() {
         StatusCode::OK => Ok(true),
         StatusCode::GATEWAY_TIMEOUT => Ok(false),
-        _ => refused(answer).await,
+        _ => projector.refused(answer).await,
     }
-}
-
-async fn get(
-    endpoints: &Endpoints,
-    path: &str,
-    timeout: Duration,
-) -> anyhow::Result<reqwest::Response> {
-    let answer = request(endpoints, path, timeout).await?;
-    if answer.status().is_success() {
-        return Ok(answer);
-    }
-    refused(answer).await
-}
-
-async fn request(
-    endpoints: &Endpoints,
-    path: &str,
-    timeout: Duration,
-) -> anyhow::Result<reqwest::Response> {
-    reqwest::Client::builder()
-        .connect_timeout(GRACE)
-        .build()?
-        .get(format!("{}{path}", endpoints.control))
-        .bearer_auth(&endpoints.control_token)
-        .timeout(timeout)
-        .send()
-        .await
-        .with_context(|| format!("the projector does not answer at {}", endpoints.control))
-}
-
-async fn refused<T>(answer: reqwest::Response) -> anyhow::Result<T> {
-    let status = answer.status();
-    bail!(
-        "the projector answered {status}: {}",
-        answer.text().await.unwrap_or_default()
-    )
 }

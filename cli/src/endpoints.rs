@@ -21,10 +21,53 @@ pub struct Endpoints {
     pub fluvio: String,
     /// `http://` URL of the projector's control API.
     pub control: String,
-    /// Bearer token of the control API.
+    /// `http://` URL of capture's control API.
+    pub capture_control: String,
+    /// `http://` URL of ingest's control API.
+    pub ingest_control: String,
+    /// Bearer token of the control APIs.
     pub control_token: String,
     /// Process that serves them; 0 for a deployment described by settings.
     pub pid: u32,
+}
+
+/// The settings that say where a control API is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ControlAddress {
+    host: &'static str,
+    port: &'static str,
+}
+
+/// The projector's.
+pub(crate) const PROJECTOR_CONTROL: ControlAddress = ControlAddress {
+    host: "MILLRACE_CONTROL_HOST",
+    port: "MILLRACE_CONTROL_PORT",
+};
+/// Capture's.
+pub(crate) const CAPTURE_CONTROL: ControlAddress = ControlAddress {
+    host: "MILLRACE_CAPTURE_CONTROL_HOST",
+    port: "MILLRACE_CAPTURE_CONTROL_PORT",
+};
+/// Ingest's.
+pub(crate) const INGEST_CONTROL: ControlAddress = ControlAddress {
+    host: "MILLRACE_INGEST_CONTROL_HOST",
+    port: "MILLRACE_INGEST_CONTROL_PORT",
+};
+
+impl ControlAddress {
+    /// Host and port. Where a service has no host of its own, it is that of all.
+    pub(crate) fn of(self, settings: &Settings) -> anyhow::Result<(&str, u16)> {
+        let host = match settings.text(self.host) {
+            "" => settings.text("MILLRACE_CONTROL_HOST"),
+            own => own,
+        };
+        Ok((host, settings.port(self.port)?))
+    }
+
+    fn url(self, settings: &Settings) -> anyhow::Result<String> {
+        let (host, port) = self.of(settings)?;
+        Ok(format!("http://{host}:{port}"))
+    }
 }
 
 impl Endpoints {
@@ -88,11 +131,9 @@ impl Endpoints {
                 text("MYSQL_DB"),
             ),
             fluvio: format!("{}:{}", text("FLUVIO_HOST"), settings.port("FLUVIO_PORT")?),
-            control: format!(
-                "http://{}:{}",
-                text("MILLRACE_CONTROL_HOST"),
-                settings.port("MILLRACE_CONTROL_PORT")?
-            ),
+            control: PROJECTOR_CONTROL.url(settings)?,
+            capture_control: CAPTURE_CONTROL.url(settings)?,
+            ingest_control: INGEST_CONTROL.url(settings)?,
             control_token: text("MILLRACE_CONTROL_TOKEN").to_owned(),
             pid: 0,
         })
@@ -146,6 +187,20 @@ mod tests {
     fn reserved_bytes_of_a_password_are_escaped() {
         let url = url("mysql", ["u", "p@ss/w:rd", "127.0.0.1"], 3306, "db");
         assert_eq!(url, "mysql://u:p%40ss%2Fw%3Ard@127.0.0.1:3306/db");
+    }
+
+    #[test]
+    fn a_service_has_a_control_host_of_its_own_or_that_of_all() {
+        let pairs = [
+            ("MILLRACE_CONTROL_HOST", "project"),
+            ("MILLRACE_INGEST_CONTROL_HOST", "ingest"),
+        ];
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = Settings::resolve(pairs.to_vec(), Vec::new()).unwrap();
+        let endpoints = Endpoints::from_settings(&settings).unwrap();
+        assert_eq!(endpoints.control, "http://project:8081");
+        assert_eq!(endpoints.capture_control, "http://project:8082");
+        assert_eq!(endpoints.ingest_control, "http://ingest:8083");
     }
 
     #[test]

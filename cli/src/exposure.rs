@@ -4,9 +4,11 @@ use std::net::IpAddr;
 
 use crate::settings::Settings;
 
-const HOSTS: [&str; 5] = [
+const HOSTS: [&str; 7] = [
     "DASHBOARD_HOST",
     "MILLRACE_CONTROL_HOST",
+    "MILLRACE_CAPTURE_CONTROL_HOST",
+    "MILLRACE_INGEST_CONTROL_HOST",
     "POSTGRES_HOST",
     "MYSQL_HOST",
     "FLUVIO_HOST",
@@ -26,8 +28,10 @@ pub(crate) fn warning(settings: &Settings, bind: Option<IpAddr>) -> Option<Strin
     })
 }
 
+/// An empty host stands for another one of the list.
 fn is_loopback(host: &str) -> bool {
-    host == "localhost"
+    host.is_empty()
+        || host == "localhost"
         || host
             .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback())

@@ -12,6 +12,8 @@ mod control;
 pub mod endpoints;
 mod exposure;
 pub mod mirror;
+mod projection;
+mod rejected;
 pub mod servers;
 pub mod services;
 pub mod settings;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
+use millrace_control::Server;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
 use millrace_projections::marts::Marts;
@@ -13,7 +14,9 @@ use millrace_users_data as ingest;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoints::Endpoints;
+use crate::endpoints::{
+    ControlAddress, Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL,
+};
 use crate::mirror::{self, Mirror};
 use crate::settings::Settings;
 
@@ -180,39 +183,79 @@ pub fn user_events(
 
 /// A control API that listens and has not been started.
 pub struct Control {
-    server: millrace_projections::control::Server,
-    handle: engine::Handle,
+    server: Server,
     token: String,
 }
 
 impl Control {
-    /// Serves until `shutdown`.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        Ok(self.server.run(self.handle, &self.token, shutdown).await?)
+    async fn listen(
+        address: ControlAddress,
+        settings: &Settings,
+        endpoints: &Endpoints,
+    ) -> anyhow::Result<Control> {
+        let (host, port) = address.of(settings)?;
+        let address = tokio::net::lookup_host((host, port))
+            .await
+            .with_context(|| format!("the control API's host {host:?}"))?
+            .next()
+            .with_context(|| format!("the control API's host {host:?} has no address"))?;
+        if endpoints.control_token.is_empty() {
+            bail!("MILLRACE_CONTROL_TOKEN is empty; set one, so that only its owners can steer the services");
+        }
+        Ok(Control {
+            server: Server::bind(address).await?,
+            token: endpoints.control_token.clone(),
+        })
+    }
+
+    /// Serves the projector's API until `shutdown`.
+    pub async fn project(
+        self,
+        handle: engine::Handle,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let api = millrace_projections::control::api(handle, &self.token);
+        Ok(self.server.run(api, shutdown).await?)
+    }
+
+    /// Serves capture's API until `shutdown`.
+    pub async fn capture(
+        self,
+        handle: capture::Handle,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let api = capture::control::api(handle, &self.token);
+        Ok(self.server.run(api, shutdown).await?)
+    }
+
+    /// Serves ingest's API until `shutdown`.
+    pub async fn ingest(
+        self,
+        handle: ingest::Handle,
+        rejected: ingest::Rejected,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let api = ingest::control::api(handle, rejected, &self.token);
+        Ok(self.server.run(api, shutdown).await?)
     }
 }
 
 /// The projector's control API, listening.
-pub async fn control(
+pub async fn control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
+    Control::listen(PROJECTOR_CONTROL, settings, endpoints).await
+}
+
+/// Capture's control API, listening.
+pub async fn capture_control(
     settings: &Settings,
     endpoints: &Endpoints,
-    handle: engine::Handle,
 ) -> anyhow::Result<Control> {
-    let host = settings.text("MILLRACE_CONTROL_HOST");
-    let port = settings.port("MILLRACE_CONTROL_PORT")?;
-    let address = tokio::net::lookup_host((host, port))
-        .await
-        .with_context(|| format!("MILLRACE_CONTROL_HOST = {host:?}"))?
-        .next()
-        .with_context(|| format!("MILLRACE_CONTROL_HOST = {host:?} has no address"))?;
-    if endpoints.control_token.is_empty() {
-        bail!("MILLRACE_CONTROL_TOKEN is empty; set one, so that only its owners can hold the projector");
-    }
-    Ok(Control {
-        server: millrace_projections::control::Server::bind(address).await?,
-        handle,
-        token: endpoints.control_token.clone(),
-    })
+    Control::listen(CAPTURE_CONTROL, settings, endpoints).await
+}
+
+/// Ingest's control API, listening.
+pub async fn ingest_control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
+    Control::listen(INGEST_CONTROL, settings, endpoints).await
 }
 
 /// The comparison of both sides.

@@ -151,6 +151,51 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Text of others with everything escaped that a terminal obeys or that turns text around. One line
+/// stays one line.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_obeyed(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// A value of a JSON answer for people.
+pub(crate) fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "-".to_owned(),
+        serde_json::Value::String(text) => printable(text),
+        other => printable(&other.to_string()),
+    }
+}
+
+/// JSON for programs and people: equal to what was given, and without raw control characters.
+pub(crate) fn json(value: &serde_json::Value) -> String {
+    let mut out = String::new();
+    // Outside of strings there are none but line feeds.
+    for c in format!("{value:#}\n").chars() {
+        match c != '\n' && is_obeyed(c) {
+            true => out += &format!("\\u{:04x}", u32::from(c)),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Control characters of both sets, and what changes the direction of text or is not seen; all of them
+/// below U+10000.
+fn is_obeyed(c: char) -> bool {
+    let is_format = matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+    c.is_control() || is_format
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,9 +8,11 @@
 //! - [`PartWriter`]: builds the parts of a transaction without holding its rows twice;
 //! - [`Chain`]: the rules of the log, the only way to decide whether a record counts;
 //! - [`SnapshotReader`]: the same for a snapshot topic;
+//! - [`InTransit`]: the transactions between two ends, for measuring lag;
 //! - [`Lsn`], [`Epoch`], [`Xid`]: positions, as types of their own.
 
 mod chain;
+mod in_transit;
 mod position;
 mod record;
 mod row;
@@ -20,6 +22,7 @@ mod user_event;
 mod writer;
 
 pub use chain::{Chain, PartVerdict, Verdict};
+pub use in_transit::InTransit;
 pub use position::{Epoch, Lsn, ParseLsnError, Xid};
 pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start, TransactionPart};
 pub use row::{Row, Value};

@@ -17,12 +17,21 @@ use crate::settings::Settings;
 use crate::terminal::Terminal;
 
 /// Settings that hold a port of the machine, in the order in which they are checked.
-const PORTS: [&str; 5] = [
+const PORTS: [&str; 7] = [
     "POSTGRES_PORT",
     "MYSQL_PORT",
     "FLUVIO_PORT",
     "FLUVIO_SPU_PORT",
     "MILLRACE_CONTROL_PORT",
+    "MILLRACE_CAPTURE_CONTROL_PORT",
+    "MILLRACE_INGEST_CONTROL_PORT",
+];
+
+/// Those of them that services listen on; they are checked before anything is started.
+const CONTROL_PORTS: [&str; 3] = [
+    "MILLRACE_CONTROL_PORT",
+    "MILLRACE_CAPTURE_CONTROL_PORT",
+    "MILLRACE_INGEST_CONTROL_PORT",
 ];
 
 /// About what stopping a database takes at worst, so that nothing waits for the broker alone.
@@ -62,10 +71,9 @@ impl Deployment {
         terminal: &mut Terminal,
     ) -> anyhow::Result<Deployment> {
         loopback_only(settings)?;
-        check_free(
-            settings.port("MILLRACE_CONTROL_PORT")?,
-            "MILLRACE_CONTROL_PORT",
-        )?;
+        for name in CONTROL_PORTS {
+            check_free(settings.port(name)?, name)?;
+        }
         let broker = match cluster {
             Some(_) => None,
             None => Some(start_broker(settings, data_dir.join("broker")).await?),

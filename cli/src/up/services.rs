@@ -75,34 +75,68 @@ impl Services {
         });
     }
 
-    /// Starts capture, projector with its control API, and ingest.
+    /// Starts capture, projector and ingest, each with its control API.
     pub(crate) async fn start_pipeline(
         &mut self,
         settings: &Settings,
         endpoints: &Endpoints,
     ) -> anyhow::Result<()> {
-        let capture = Capture::new(crate::services::capture(settings, endpoints)?)?;
-        self.capture = Some(capture.handle());
-        self.spawn("capture", capture.run(self.shutdown.clone()));
+        self.start_capture(settings, endpoints).await?;
+        self.start_projector(settings, endpoints).await?;
+        self.start_ingest(settings, endpoints).await
+    }
 
+    async fn start_capture(
+        &mut self,
+        settings: &Settings,
+        endpoints: &Endpoints,
+    ) -> anyhow::Result<()> {
+        let capture = Capture::new(crate::services::capture(settings, endpoints)?)?;
+        let handle = capture.handle();
+        let control = crate::services::capture_control(settings, endpoints).await?;
+        let control = control.capture(handle.clone(), self.shutdown.clone());
+        self.capture = Some(handle);
+        self.spawn("capture", capture.run(self.shutdown.clone()));
+        self.spawn("capture's control API", control);
+        Ok(())
+    }
+
+    async fn start_projector(
+        &mut self,
+        settings: &Settings,
+        endpoints: &Endpoints,
+    ) -> anyhow::Result<()> {
         let projector = engine::Service::new(crate::services::projector(settings, endpoints)?);
         let handle = projector.handle();
-        let control = crate::services::control(settings, endpoints, handle.clone()).await?;
+        let control = crate::services::control(settings, endpoints).await?;
+        let control = control.project(handle.clone(), self.shutdown.clone());
         self.spawn_mirror("projector's mirror", {
             let shutdown = self.shutdown.clone();
             crate::services::mirror_projector(settings, endpoints, handle.clone(), shutdown)
         });
         self.projector = Some(handle);
         self.spawn("projector", projector.run(self.shutdown.clone()));
-        self.spawn("control API", control.run(self.shutdown.clone()));
+        self.spawn("control API", control);
+        Ok(())
+    }
 
-        let (ingest, handle) = ingest::Service::new(crate::services::ingest(settings, endpoints)?)?;
+    async fn start_ingest(
+        &mut self,
+        settings: &Settings,
+        endpoints: &Endpoints,
+    ) -> anyhow::Result<()> {
+        let config = crate::services::ingest(settings, endpoints)?;
+        let rejected = ingest::Rejected::open(config.clone())?;
+        let (ingest, handle) = ingest::Service::new(config)?;
+        let control = crate::services::ingest_control(settings, endpoints).await?;
+        let control = control.ingest(handle.clone(), rejected, self.shutdown.clone());
         self.spawn_mirror("ingest's mirror", {
             let shutdown = self.shutdown.clone();
             crate::services::mirror_ingest(settings, endpoints, handle.clone(), shutdown)
         });
         self.ingest = Some(handle);
         self.spawn("ingest", ingest.run(self.shutdown.clone()));
+        self.spawn("ingest's control API", control);
         Ok(())
     }
 

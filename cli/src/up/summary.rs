@@ -32,6 +32,14 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
     let postgres = (text("POSTGRES_USER"), text("POSTGRES_PASSWORD"));
     let mysql = (text("MYSQL_USER"), text("MYSQL_PASSWORD"));
     let endpoints = &deployment.endpoints;
+    let control = |service: &str, url: &str| {
+        row(
+            service,
+            url.to_owned(),
+            "token".into(),
+            "in endpoints.json".into(),
+        )
+    };
     let rows = vec![
         row(
             "Postgres (source)",
@@ -58,12 +66,9 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
             "-".into(),
             "-".into(),
         ),
-        row(
-            "control API",
-            endpoints.control.clone(),
-            "token".into(),
-            "in endpoints.json".into(),
-        ),
+        control("control: projector", &endpoints.control),
+        control("control: capture", &endpoints.capture_control),
+        control("control: ingest", &endpoints.ingest_control),
     ];
     let profile = format!(
         "\nfluvio CLI:  fluvio profile add millrace {} local\n",

@@ -111,6 +111,11 @@ impl Assembler {
         }
     }
 
+    /// Where the log ends with the last record that was made.
+    pub(crate) fn position(&self) -> Lsn {
+        self.prev
+    }
+
     /// A number for the next definition.
     pub(crate) fn next_schema(&self) -> SchemaId {
         SchemaId(self.last_schema.0 + 1)

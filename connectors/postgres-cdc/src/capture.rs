@@ -7,7 +7,7 @@ use tracing::{error, warn};
 
 use crate::log_scan::LogScan;
 use crate::session::Session;
-use crate::source::Source;
+use crate::source::{Source, EVENTS_MAX};
 use crate::status::{Handle, Reporter, State};
 use crate::{preflight, Config, Error};
 
@@ -27,7 +27,9 @@ impl Capture {
     pub fn new(config: Config) -> Result<Self, Error> {
         preflight::check_config(&config)?;
         let source = Source::new(&config)?;
-        let (reporter, handle) = Reporter::new();
+        // Beside those that are sent, a few wait to be encoded.
+        let pending_max = config.in_flight_records_max + 2 * EVENTS_MAX;
+        let (reporter, handle) = Reporter::new(pending_max);
         Ok(Capture {
             config,
             source,

@@ -14,6 +14,7 @@ mod capture;
 mod catalog;
 mod cell;
 mod config;
+pub mod control;
 mod error;
 mod lock;
 mod log_scan;

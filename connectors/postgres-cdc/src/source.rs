@@ -15,7 +15,7 @@ use crate::{Config, Error};
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that the replication client reads ahead. Few, because each may be a row of megabytes.
-const EVENTS_MAX: usize = 32;
+pub(crate) const EVENTS_MAX: usize = 32;
 
 /// Settings of every session. Those on text output are part of the record format; the time-outs are
 /// switched off because a role may have its own; without `row_security = off` a policy would hide

@@ -1,6 +1,9 @@
 //! What capture is doing, for those who watch it.
 
-use millrace_events::{Epoch, Lsn};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use millrace_events::{Epoch, InTransit, Lsn};
 use tokio::sync::watch;
 
 /// A snapshot of capture's state.
@@ -20,6 +23,8 @@ pub struct Status {
     pub sessions: u64,
     /// Why the last session ended, with its code if it has one.
     pub last_error: Option<String>,
+    /// When the oldest transaction that was received and is not acknowledged by the topic was committed.
+    pub oldest_pending_at: Option<DateTime<Utc>>,
 }
 
 /// What capture is doing.
@@ -58,34 +63,68 @@ impl State {
     }
 }
 
+/// Transactions on their way from Postgres to the topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending(Arc<Mutex<InTransit>>);
+
+impl Pending {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, InTransit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Watches a capture. Cheap to clone; outlives it.
 #[derive(Clone, Debug)]
-pub struct Handle(watch::Receiver<Status>);
+pub struct Handle {
+    status: watch::Receiver<Status>,
+    pending: Pending,
+}
 
 impl Handle {
     /// The state now.
     pub fn status(&self) -> Status {
-        self.0.borrow().clone()
+        self.complete(self.status.borrow().clone())
     }
 
-    /// The first state that satisfies `wanted`; `None` if capture ends before.
+    /// The first state that satisfies `wanted`, which does not see `oldest_pending_at`; `None` if capture
+    /// ends before.
     pub async fn wait_for(&mut self, wanted: impl FnMut(&Status) -> bool) -> Option<Status> {
-        self.0.wait_for(wanted).await.ok().map(|s| s.clone())
+        let status = self.status.wait_for(wanted).await.ok()?.clone();
+        Some(self.complete(status))
+    }
+
+    fn complete(&self, mut status: Status) -> Status {
+        status.oldest_pending_at = self.pending.lock().oldest_at();
+        status
     }
 }
 
 /// The writing side.
 #[derive(Clone, Debug)]
-pub(crate) struct Reporter(watch::Sender<Status>);
+pub(crate) struct Reporter {
+    status: watch::Sender<Status>,
+    /// What the stream has received and the topic has not acknowledged.
+    pub(crate) pending: Pending,
+}
 
 impl Reporter {
-    pub(crate) fn new() -> (Self, Handle) {
+    /// `pending_max` transactions may be on their way.
+    pub(crate) fn new(pending_max: usize) -> (Self, Handle) {
         let (sender, receiver) = watch::channel(Status::default());
-        (Reporter(sender), Handle(receiver))
+        let pending = Pending(Arc::new(Mutex::new(InTransit::new(pending_max))));
+        let reporter = Reporter {
+            status: sender,
+            pending: pending.clone(),
+        };
+        let handle = Handle {
+            status: receiver,
+            pending,
+        };
+        (reporter, handle)
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
-        self.0.send_modify(change);
+        self.status.send_modify(change);
     }
 
     pub(crate) fn state(&self, state: State) {

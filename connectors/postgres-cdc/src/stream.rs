@@ -12,7 +12,7 @@ use crate::append::{Acknowledged, Appender};
 use crate::assemble::{Assembler, Outgoing};
 use crate::catalog::Types;
 use crate::pgoutput::{self, Begin, Commit, Message, Relation};
-use crate::status::Reporter;
+use crate::status::{Pending, Reporter};
 use crate::{relation, Config, Error};
 
 /// Events between the task that reads the socket and the one that encodes. Few, because each may
@@ -33,7 +33,10 @@ impl Stream<'_> {
     /// Follows `client`, which has started at the position of the assembler.
     pub(crate) async fn run(mut self, client: ReplicationClient) -> Result<(), Error> {
         let mut acknowledged = self.appender.acknowledged();
-        let mut events = Reader::start(client, acknowledged.clone());
+        let pending = self.reporter.pending.clone();
+        // What an earlier session received is in the log by now, or comes again.
+        pending.lock().arrived(self.assembler.position());
+        let mut events = Reader::start(client, acknowledged.clone(), pending);
         let mut ticks = interval(self.config.progress_period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = Acknowledged::default();
@@ -78,8 +81,15 @@ impl Stream<'_> {
         if let Message::Relation(relation) = &message {
             return self.relation(relation).await;
         }
+        let ended = match &message {
+            Message::Commit(commit) => Some(commit.commit_lsn),
+            _ => None,
+        };
         let mut out = Vec::new();
         self.assembler.take(message, &mut out)?;
+        if let (Some(commit), true) = (ended, out.is_empty()) {
+            self.reporter.pending.lock().dropped(commit);
+        }
         for record in out {
             self.appender.append(record).await?;
         }
@@ -153,6 +163,8 @@ impl Stream<'_> {
     }
 
     fn report(&self, seen: &mut Acknowledged, now: Acknowledged) {
+        // First, so that whoever sees the log there does not see older transactions on their way.
+        self.reporter.pending.lock().arrived(now.lsn);
         self.reporter.update(|status| {
             status.transactions += now.transactions - seen.transactions;
             status.last_lsn = status.last_lsn.max(now.lsn);
@@ -168,9 +180,13 @@ struct Reader {
 }
 
 impl Reader {
-    fn start(client: ReplicationClient, acknowledged: watch::Receiver<Acknowledged>) -> Self {
+    fn start(
+        client: ReplicationClient,
+        acknowledged: watch::Receiver<Acknowledged>,
+        pending: Pending,
+    ) -> Self {
         let (sender, queue) = mpsc::channel(EVENTS_MAX);
-        let task = tokio::spawn(read(client, acknowledged, sender));
+        let task = tokio::spawn(read(client, acknowledged, pending, sender));
         Reader {
             queue,
             task: AbortOnDropHandle::new(task),
@@ -188,6 +204,7 @@ impl Reader {
 async fn read(
     mut client: ReplicationClient,
     mut acknowledged: watch::Receiver<Acknowledged>,
+    pending: Pending,
     sender: mpsc::Sender<ReplicationEvent>,
 ) -> Error {
     loop {
@@ -201,14 +218,34 @@ async fn read(
                 // value, in its answers to keepalives too.
                 let lsn = acknowledged.borrow_and_update().lsn;
                 client.update_applied_lsn(pgwire_replication::Lsn(lsn.0));
+                pending.lock().arrived(lsn);
                 continue;
             }
         };
         match event {
-            Ok((permit, Some(event))) => permit.send(event),
+            Ok((permit, Some(event))) => {
+                note(&pending, &event);
+                permit.send(event);
+            }
             Ok((_, None)) => return ended(),
             Err(error) => return failed(error),
         }
+    }
+}
+
+/// A transaction is pending from the moment its first message is here.
+fn note(pending: &Pending, event: &ReplicationEvent) {
+    let ReplicationEvent::Begin {
+        final_lsn,
+        commit_time_micros,
+        ..
+    } = event
+    else {
+        return;
+    };
+    // A time that is none ends the session when the message is decoded.
+    if let Ok(at) = pgoutput::timestamp(*commit_time_micros) {
+        pending.lock().sent(Lsn(final_lsn.0), at);
     }
 }
 

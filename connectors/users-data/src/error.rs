@@ -74,3 +74,15 @@ pub(crate) enum SessionError {
     #[error("the position in Postgres was moved by another ingest")]
     MovedElsewhere,
 }
+
+impl SessionError {
+    /// For the status: with its code if it has one.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            SessionError::Fatal(error) | SessionError::Suspicious(error) => {
+                format!("{}: {error}", error.code())
+            }
+            other => other.to_string(),
+        }
+    }
+}

@@ -11,15 +11,20 @@
 //! - `session`: one attempt, from connecting to the first failure; the service starts the next;
 //! - `batch`: what the events of one transaction amount to, without IO;
 //! - `position`, `users`: the Postgres side; `topic`, `reader`, `original`, `dead_letter`: the Fluvio
-//!   side.
+//!   side;
+//! - [`Rejected`]: the rejected events for people, who look at them, send them again or put them away;
+//! - [`control`]: the HTTP interface over all that.
 
 mod batch;
+mod bookkeeping;
 mod config;
+pub mod control;
 mod dead_letter;
 mod error;
 mod original;
 mod position;
 mod reader;
+mod rejected;
 mod service;
 mod session;
 mod status;
@@ -29,5 +34,6 @@ mod users;
 pub use config::Config;
 pub use error::Error;
 pub use position::stored_offset;
+pub use rejected::{Counts, Filter, Page, Rejected, RejectedError, RejectedRecord, RejectedState};
 pub use service::Service;
 pub use status::{Handle, State, Status};

@@ -1,11 +1,13 @@
 //! How far the topic is stored: table `millrace.ingest_position`, one row per topic.
 
 use sha2::{Digest, Sha256};
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
+use crate::bookkeeping;
 use crate::error::SessionError;
 
 const PARTITION: i32 = 0;
+const NAME: &str = "millrace.ingest_position";
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS millrace.ingest_position (
     topic         text        NOT NULL,
@@ -43,33 +45,9 @@ impl Anchor {
     }
 }
 
-async fn exists(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT to_regclass('millrace.ingest_position') IS NOT NULL")
-        .fetch_one(connection)
-        .await
-}
-
-/// Creates the table where it is missing. Two services that start together may both try.
+/// Creates the table where it is missing.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if exists(connection).await? {
-        return Ok(());
-    }
-    let mut transaction = connection.begin().await?;
-    // Whatever else keeps its books in the schema takes the same lock, or has none and is rare.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('millrace.schema'))")
-        .execute(&mut *transaction)
-        .await?;
-    let schema = "SELECT to_regnamespace('millrace') IS NOT NULL";
-    if !sqlx::query_scalar::<_, bool>(schema)
-        .fetch_one(&mut *transaction)
-        .await?
-    {
-        sqlx::query("CREATE SCHEMA IF NOT EXISTS millrace")
-            .execute(&mut *transaction)
-            .await?;
-    }
-    sqlx::query(TABLE).execute(&mut *transaction).await?;
-    transaction.commit().await
+    bookkeeping::ensure(connection, NAME, TABLE).await
 }
 
 /// The offset of the next event to be stored, as any observer may ask; nothing if the topic was never
@@ -78,7 +56,7 @@ pub async fn stored_offset(
     connection: &mut PgConnection,
     topic: &str,
 ) -> Result<Option<i64>, sqlx::Error> {
-    if !exists(connection).await? {
+    if !bookkeeping::exists(connection, NAME).await? {
         return Ok(None);
     }
     let stored = load(connection, topic).await?;

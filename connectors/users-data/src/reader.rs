@@ -25,13 +25,13 @@ const FETCH_BYTES_MAX: i32 = 32 * 1024 * 1024;
 const ANCHOR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A record as it stands in the topic or comes out of the SmartModule.
-struct Record {
-    offset: i64,
+pub(crate) struct Record {
+    pub(crate) offset: i64,
     timestamp_ms: i64,
-    value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
-type Records = Pin<Box<dyn Stream<Item = Result<Record, ErrorCode>> + Send>>;
+pub(crate) type Records = Pin<Box<dyn Stream<Item = Result<Record, ErrorCode>> + Send>>;
 
 /// The events of the topic, in order and without gap.
 pub(crate) struct Reader {
@@ -171,12 +171,14 @@ pub(crate) async fn anchor(
     }
 }
 
-enum Raw {
+/// What a read without SmartModule brought.
+pub(crate) enum Raw {
     Record(Record),
     Expired { available: i64 },
 }
 
-async fn next_raw(records: &mut Records) -> Result<Raw, SessionError> {
+/// The next record of a topic that is known to have one.
+pub(crate) async fn next_raw(records: &mut Records) -> Result<Raw, SessionError> {
     match timeout(REQUEST_TIMEOUT, records.next()).await {
         Ok(Some(Ok(record))) => Ok(Raw::Record(record)),
         Ok(Some(Err(ErrorCode::OffsetEvicted { next_available, .. }))) => Ok(Raw::Expired {
@@ -190,7 +192,8 @@ async fn next_raw(records: &mut Records) -> Result<Raw, SessionError> {
     }
 }
 
-async fn records(
+/// The records of a topic from `from` on, or from the first that there is.
+pub(crate) async fn records(
     fluvio: &Fluvio,
     topic: &str,
     from: Option<i64>,
@@ -242,7 +245,7 @@ fn failure(code: ErrorCode, topic: &str, next: Option<i64>) -> SessionError {
 }
 
 /// The code's own text of a failed SmartModule would show the record.
-fn describe(code: &ErrorCode) -> String {
+pub(crate) fn describe(code: &ErrorCode) -> String {
     match code {
         ErrorCode::SmartModuleRuntimeError(error) => {
             format!("the SmartModule failed at offset {}", error.offset)

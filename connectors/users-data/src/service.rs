@@ -60,7 +60,7 @@ impl Service {
             self.board.update(|status| {
                 status.state = State::Connecting;
                 status.failures += 1;
-                status.last_error = Some(error.to_string());
+                status.last_error = Some(error.text());
             });
             match attempts.after(error, progress) {
                 Next::Stop(error) => return error,

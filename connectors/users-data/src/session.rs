@@ -1,17 +1,16 @@
 //! One attempt: from connecting to the first failure.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use fluvio::Fluvio;
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::batch::{Batch, Event};
+use crate::bookkeeping::{self, POSTGRES_TIMEOUT};
 use crate::dead_letter::DeadLetters;
 use crate::error::SessionError;
 use crate::position::{self, Position};
@@ -24,8 +23,6 @@ use crate::{topic, Config, Error};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the end of the topic is asked for.
 const END_PERIOD: Duration = Duration::from_secs(2);
-/// Connecting to Postgres, and each statement there.
-const POSTGRES_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often the anchor follows the position. Each time costs reading one record.
 const ANCHOR_PERIOD: Duration = Duration::from_secs(60);
 
@@ -174,17 +171,8 @@ fn watch_end(fluvio: Arc<Fluvio>, topic: String, board: Board) -> AbortOnDropHan
     }))
 }
 
-/// Statements end by themselves, and so does a transaction whose ingest is gone without a word.
 async fn connect(config: &Config) -> Result<PgConnection, SessionError> {
-    let limit = POSTGRES_TIMEOUT.as_millis().to_string();
-    let options = PgConnectOptions::from_str(&config.postgres_url)
-        .map_err(|_| Error::Config("postgres_url is no postgres:// URL".to_owned()))?
-        .application_name("millrace ingest")
-        .options([
-            ("TimeZone", "UTC"),
-            ("statement_timeout", limit.as_str()),
-            ("idle_in_transaction_session_timeout", "60000"),
-        ]);
+    let options = bookkeeping::options(config, "millrace ingest")?;
     match timeout(POSTGRES_TIMEOUT, PgConnection::connect_with(&options)).await {
         Ok(connection) => Ok(connection?),
         Err(_) => Err(sqlx::Error::PoolTimedOut.into()),

@@ -75,13 +75,29 @@ fn spec(config: &Config) -> TopicSpec {
     spec
 }
 
-/// The offset that the next event will get, as far as the controller knows; it may lag behind.
-pub(crate) async fn end(fluvio: &Fluvio, topic: &str) -> Result<Option<i64>, SessionError> {
+/// Where a topic begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Offset of the first record that is left.
+    pub(crate) start: i64,
+    /// Offset that the next record will get.
+    pub(crate) end: i64,
+}
+
+/// The bounds as far as the controller knows, which may lag behind; nothing if there is no such topic.
+pub(crate) async fn bounds(fluvio: &Fluvio, topic: &str) -> Result<Option<Bounds>, SessionError> {
     let admin = fluvio.admin().await;
     let partitions = answer("listing partitions", admin.all::<PartitionSpec>()).await?;
     let name = format!("{topic}-0");
     let found = partitions.iter().find(|partition| partition.name == name);
-    Ok(found
-        .map(|partition| partition.status.leader.hw)
-        .filter(|hw| *hw >= 0))
+    let bounds = found.map(|partition| Bounds {
+        start: partition.status.base_offset.max(0),
+        end: partition.status.leader.hw,
+    });
+    Ok(bounds.filter(|bounds| bounds.end >= 0))
+}
+
+/// The offset that the next event will get, as far as the controller knows.
+pub(crate) async fn end(fluvio: &Fluvio, topic: &str) -> Result<Option<i64>, SessionError> {
+    Ok(bounds(fluvio, topic).await?.map(|bounds| bounds.end))
 }

@@ -14,11 +14,13 @@ use super::error::Error;
 use super::log::Offset;
 use super::position::Position;
 use super::reader::{backoff, Item, Reader};
-use super::status::{Hold, Shared, Until};
+use super::status::{Hold, Orders, Shared, Until};
 use super::{Hooks, Limits};
 
 /// A transaction that meets locks is repeated so many times before the connection is made anew.
 const CONFLICT_ATTEMPTS: u32 = 5;
+/// The connection of a paused projector is used this often.
+const PAUSE_PROBE: Duration = Duration::from_secs(10);
 /// When nothing but the source's LSN moves, the position follows after this time.
 const PROGRESS_DELAY: Duration = Duration::from_millis(250);
 
@@ -32,7 +34,7 @@ pub(crate) struct Live<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) limits: &'a Limits,
     pub(crate) hooks: &'a Hooks,
-    pub(crate) holds: watch::Receiver<Option<Hold>>,
+    pub(crate) orders: watch::Receiver<Orders>,
     /// A record that must wait until a hold is over.
     pub(crate) stash: Option<Item>,
     /// The next record to be taken.
@@ -87,7 +89,7 @@ impl Live<'_> {
         tokio::select! {
             biased;
             item = self.reader.next() => item.map(Some),
-            _ = self.holds.changed() => Ok(None),
+            _ = self.orders.changed() => Ok(None),
             () = deadline => Ok(None),
         }
     }
@@ -189,6 +191,7 @@ impl Live<'_> {
         self.position.epoch = advance.epoch;
         self.position.source_at = advance.source_at;
         self.assembler.committed();
+        self.shared.pending().arrived(advance.end_lsn);
         self.idle_since = None;
         self.publish(changes, transactions, u64::from(conflicts));
         self.hooked(advance.end_lsn).await;
@@ -231,26 +234,47 @@ impl Live<'_> {
         });
     }
 
-    /// Stands still while a hold demands it.
+    /// Stands still while a hold or a pause demands it. A hold comes first: a pause that arrives
+    /// during it begins when it is over, so that nobody's comparison is cut short.
     async fn obey(&mut self) -> Result<(), Error> {
         loop {
-            let Some(hold) = *self.holds.borrow_and_update() else {
-                return Ok(());
-            };
-            if self.assembler.in_parts() || !self.is_due(&hold) {
+            let orders = *self.orders.borrow_and_update();
+            if self.assembler.in_parts() {
                 return Ok(());
             }
-            self.commit().await?;
-            self.shared.reached(&hold);
-            tokio::select! {
-                _ = self.holds.changed() => {}
-                () = tokio::time::sleep_until(hold.deadline) => {
-                    if self.shared.end_hold(hold.id) {
-                        tracing::warn!("a hold was beyond its time limit; going on");
-                    }
+            match orders.hold {
+                Some(hold) if self.is_due(&hold) => self.stand_for(&hold).await?,
+                None if orders.paused_since.is_some() => self.stand_paused().await?,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn stand_for(&mut self, hold: &Hold) -> Result<(), Error> {
+        self.commit().await?;
+        self.shared.reached(hold);
+        tokio::select! {
+            _ = self.orders.changed() => {}
+            () = tokio::time::sleep_until(hold.deadline) => {
+                if self.shared.end_hold(hold.id) {
+                    tracing::warn!("a hold was beyond its time limit; going on");
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A pause has no end of its own: the connection is looked after meanwhile, so that it is there
+    /// afterwards, and so that a projector that was replaced leaves.
+    async fn stand_paused(&mut self) -> Result<(), Error> {
+        self.commit().await?;
+        self.shared.pause.standing(true);
+        let resumed = tokio::select! {
+            _ = self.orders.changed() => Ok(()),
+            () = tokio::time::sleep(PAUSE_PROBE) => self.execute("DO 1", "a sign of life").await,
+        };
+        self.shared.pause.standing(false);
+        resumed
     }
 
     fn is_due(&self, hold: &Hold) -> bool {
@@ -266,7 +290,7 @@ impl Live<'_> {
 
     /// True if the record belongs to a commit that a hold keeps out.
     fn is_barred(&self, record: &Record) -> bool {
-        match *self.holds.borrow() {
+        match self.orders.borrow().hold {
             Some(Hold {
                 until: Until::Before(lsn),
                 ..

@@ -15,6 +15,7 @@ pub mod fold;
 mod live;
 pub mod log;
 mod owner;
+mod pause;
 pub(crate) mod position;
 mod reader;
 mod session;
@@ -35,8 +36,10 @@ use status::Shared;
 
 pub use error::Error;
 pub use log::SmartModule;
+pub use pause::PauseError;
 pub use status::{
-    Handle, HoldError, HoldId, HoldStatus, SnapshotProgress, State, Status, WaitError,
+    Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress, State,
+    Status, WaitError,
 };
 
 /// How often the end of the log is asked for.
@@ -128,7 +131,7 @@ impl Service {
 
     /// A projector of any log; `fluvio` and `smartmodule` of the configuration are not used.
     pub fn over(config: Config, log: Arc<dyn Log>) -> Service {
-        let shared = Shared::new(config.limits.hold);
+        let shared = Shared::new(&config);
         Service {
             config,
             log,

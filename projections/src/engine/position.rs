@@ -12,7 +12,7 @@ use super::log::Offset;
 use crate::replica::{ddl, texts, Server};
 
 /// Names of the bookkeeping tables.
-const TABLES: [&str; 2] = ["millrace_position", "millrace_tables"];
+const TABLES: [&str; 3] = ["millrace_position", "millrace_tables", "millrace_paused"];
 /// Their comment, by which we know them again.
 const FORMAT: &str = "millrace bookkeeping, format 2";
 
@@ -87,10 +87,11 @@ impl Stage {
 pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Result<(), Error> {
     let foreign = sqlx::query(
         "SELECT table_name FROM information_schema.tables \
-         WHERE table_schema = DATABASE() AND table_name IN (?, ?) AND table_comment <> ?",
+         WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?) AND table_comment <> ?",
     )
     .bind(TABLES[0])
     .bind(TABLES[1])
+    .bind(TABLES[2])
     .bind(FORMAT)
     .fetch_all(&mut *conn)
     .await
@@ -113,6 +114,7 @@ pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Resu
          snapshot_rows BIGINT UNSIGNED NOT NULL, tables LONGTEXT NOT NULL, \
          smartmodule LONGTEXT NOT NULL)",
         "millrace_tables (name VARCHAR(64) NOT NULL PRIMARY KEY)",
+        "millrace_paused (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, since DATETIME(6) NOT NULL)",
     ] {
         conn.execute(format!("CREATE TABLE IF NOT EXISTS {definition} {tail}").as_str())
             .await

@@ -15,7 +15,7 @@ use super::status::Shared;
 /// Decoded records wait for their consumer up to this many bytes of JSON.
 const AHEAD_KIB: u32 = 16 * 1024;
 /// And up to this many of them.
-const AHEAD_RECORDS: usize = 16_384;
+pub(crate) const AHEAD_RECORDS: usize = 16_384;
 /// After this much silence it is asked whether there really is nothing more.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Pauses between attempts grow up to this.
@@ -57,12 +57,34 @@ impl Reader {
         from: Offset,
         expected: bool,
     ) -> Reader {
+        Reader::spawn(log, shared, topic, from, expected, false)
+    }
+
+    /// Starts reading the log in order to apply it: what it reads is pending from then on.
+    pub(crate) fn start_to_apply(
+        log: Arc<dyn Log>,
+        shared: Arc<Shared>,
+        topic: String,
+        from: Offset,
+    ) -> Reader {
+        Reader::spawn(log, shared, topic, from, true, true)
+    }
+
+    fn spawn(
+        log: Arc<dyn Log>,
+        shared: Arc<Shared>,
+        topic: String,
+        from: Offset,
+        expected: bool,
+        to_apply: bool,
+    ) -> Reader {
         let (sender, items) = mpsc::channel(AHEAD_RECORDS);
         let source = Source {
             log,
             shared,
             topic,
             expected,
+            to_apply,
             wanted: from,
             failures: 0,
             gaps: 0,
@@ -93,6 +115,7 @@ struct Source {
     shared: Arc<Shared>,
     topic: String,
     expected: bool,
+    to_apply: bool,
     wanted: Offset,
     failures: u32,
     gaps: u32,
@@ -169,6 +192,9 @@ impl Source {
                 source,
             })
         })?;
+        if let (true, Record::Transaction(part)) = (self.to_apply, &record) {
+            self.shared.pending().sent(part.commit_lsn, part.at);
+        }
         let item = Item {
             offset: raw.offset,
             record,

@@ -91,6 +91,7 @@ impl Service {
             .await
             .map_err(Error::Server)?;
         position::prepare(&mut conn, &server).await?;
+        self.shared.remember_pause(&mut conn).await?;
         let position = self.stand(&mut conn, &server, run).await?;
         self.live(conn, &server, position, run).await
     }
@@ -144,7 +145,13 @@ impl Service {
         if !run.compared {
             self.compare_incarnation(&position).await?;
         }
-        let mut reader = self.read_from(position.offset, true);
+        self.shared.pending().arrived(position.end_lsn);
+        let mut reader = Reader::start_to_apply(
+            self.log.clone(),
+            self.shared.clone(),
+            self.config.changes_topic.clone(),
+            position.offset,
+        );
         self.compare_record(&mut reader, &position).await?;
         run.compared = true;
         let tables = derive(&position.tables)?;
@@ -170,7 +177,7 @@ impl Service {
             shared: &self.shared,
             limits: &self.config.limits,
             hooks: &self.config.hooks,
-            holds: self.shared.holds(),
+            orders: self.shared.orders(),
             stash: None,
             next,
             idle_since: None,
@@ -178,21 +185,16 @@ impl Service {
         live.run().await
     }
 
-    fn read_from(&self, offset: Offset, expected: bool) -> Reader {
+    fn read_from_start(&self) -> Reader {
         let topic = self.config.changes_topic.clone();
-        Reader::start(
-            self.log.clone(),
-            self.shared.clone(),
-            topic,
-            offset,
-            expected,
-        )
+        let (log, shared) = (self.log.clone(), self.shared.clone());
+        Reader::start(log, shared, topic, Offset(0), true)
     }
 
     /// The log must still be the one that the tables were built from. Its head may have been
     /// removed by retention; then the record at the position has to say it alone.
     async fn compare_incarnation(&self, position: &Position) -> Result<(), Error> {
-        let mut reader = self.read_from(Offset(0), true);
+        let mut reader = self.read_from_start();
         let mut chain = Chain::unanchored();
         for _ in 0..MARK_WITHIN_RECORDS {
             let item = match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {

@@ -1,15 +1,19 @@
 //! What a projector says about itself, and how it is told to hold still.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use millrace_events::Lsn;
+use millrace_control::time;
+use millrace_events::{InTransit, Lsn};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::log::Offset;
+use super::pause::Pause;
+use super::reader::AHEAD_RECORDS;
+use super::Config;
 
 /// The stages of a projector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -52,6 +56,25 @@ pub struct HoldStatus {
     pub reached: bool,
 }
 
+/// What a projector keeps in MySQL under one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Projection {
+    /// `replica`, or the name of the mart.
+    pub name: String,
+    /// Which of the two.
+    pub kind: ProjectionKind,
+}
+
+/// Kinds of projections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProjectionKind {
+    /// The tables of the source.
+    Replica,
+    /// A mart.
+    Mart,
+}
+
 /// A projector at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Status {
@@ -70,9 +93,22 @@ pub struct Status {
     /// Records between the two.
     pub lag_records: Option<u64>,
     /// When the last applied transaction was committed, by the source's clock.
+    #[serde(serialize_with = "time::serialize_option")]
     pub source_at: Option<DateTime<Utc>>,
     /// When it was committed here.
+    #[serde(serialize_with = "time::serialize_option")]
     pub applied_at: Option<DateTime<Utc>>,
+    /// When the oldest transaction that was read from the log and is not committed here was committed
+    /// in the source. Known from [`Handle::status`] only.
+    #[serde(serialize_with = "time::serialize_option")]
+    pub oldest_pending_at: Option<DateTime<Utc>>,
+    /// How many such transactions there are. Known from [`Handle::status`] only.
+    pub pending_transactions: usize,
+    /// Since when it is to stand still until it is resumed.
+    #[serde(serialize_with = "time::serialize_option")]
+    pub paused_since: Option<DateTime<Utc>>,
+    /// What it keeps. All of it moves together.
+    pub projections: Vec<Projection>,
     /// MySQL transactions since the start.
     pub batches: u64,
     /// Source transactions since the start.
@@ -115,6 +151,15 @@ pub(crate) struct Hold {
     pub(crate) deadline: Instant,
 }
 
+/// What the projector is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Orders {
+    /// Ends by itself.
+    pub(crate) hold: Option<Hold>,
+    /// Ends when somebody resumes it; a hold that was there before comes first.
+    pub(crate) paused_since: Option<DateTime<Utc>>,
+}
+
 /// A request to hold failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldError {
@@ -130,11 +175,14 @@ pub enum HoldError {
     /// It has already applied commits beyond the LSN.
     #[error("the projector is already at {0}")]
     Passed(Lsn),
+    /// It stands still without limit, and a hold that moves it would end that.
+    #[error("the projector is paused; resume it first")]
+    Paused,
 }
 
 /// The projector did not get there in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the projector is at {}, {} s were not enough to reach {wanted}", .at.map_or("no LSN".to_owned(), |lsn| lsn.to_string()), .waited.as_secs())]
+#[error("the projector is at {}, {} s were not enough to reach {wanted}{}", .at.map_or("no LSN".to_owned(), |lsn| lsn.to_string()), .waited.as_secs(), if *.paused { "; it is paused, resume it first" } else { "" })]
 pub struct WaitError {
     /// Where it should be.
     pub wanted: Lsn,
@@ -142,6 +190,8 @@ pub struct WaitError {
     pub at: Option<Lsn>,
     /// How long it was waited for.
     pub waited: Duration,
+    /// It is paused, so that waiting longer does not help.
+    pub paused: bool,
 }
 
 /// Watches and steers a running projector. Cheap to clone.
@@ -152,15 +202,22 @@ pub struct Handle(pub(crate) Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     status: watch::Sender<Status>,
-    hold: watch::Sender<Option<Hold>>,
+    orders: watch::Sender<Orders>,
     /// No hold lasts longer.
     hold_max: Duration,
+    /// Transactions read from the log and not committed in MySQL.
+    pending: Mutex<InTransit>,
+    pub(super) pause: Pause,
 }
 
 impl Handle {
     /// The projector as it is now.
     pub fn status(&self) -> Status {
-        self.0.status.borrow().clone()
+        let mut status = self.0.status.borrow().clone();
+        let pending = self.0.pending();
+        status.oldest_pending_at = pending.oldest_at();
+        status.pending_transactions = pending.len();
+        status
     }
 
     /// Follows the status.
@@ -172,23 +229,24 @@ impl Handle {
     /// itself when the limit of holds is over.
     pub async fn hold(&self, timeout: Duration) -> Result<HoldId, HoldError> {
         let id = HoldId(rand::random::<u64>() >> 11);
-        let mut busy = None;
-        self.0.hold.send_if_modified(|hold| match hold {
-            Some(other) => {
-                busy = Some(other.id);
-                false
-            }
-            None => {
-                *hold = Some(Hold {
+        let mut refused = None;
+        self.0.orders.send_if_modified(|orders| {
+            refused = match (orders.paused_since, orders.hold) {
+                (Some(_), _) => Some(HoldError::Paused),
+                (None, Some(other)) => Some(HoldError::Busy(other.id)),
+                (None, None) => None,
+            };
+            if refused.is_none() {
+                orders.hold = Some(Hold {
                     id,
                     until: Until::Now,
                     deadline: Instant::now() + self.0.hold_max,
                 });
-                true
             }
+            refused.is_none()
         });
-        if let Some(other) = busy {
-            return Err(HoldError::Busy(other));
+        if let Some(error) = refused {
+            return Err(error);
         }
         self.0.show_hold();
         self.standstill(id, timeout).await?;
@@ -208,8 +266,8 @@ impl Handle {
             return Err(HoldError::Passed(at));
         }
         let mut found = false;
-        self.0.hold.send_if_modified(|hold| {
-            if let Some(hold) = hold.as_mut().filter(|hold| hold.id == id) {
+        self.0.orders.send_if_modified(|orders| {
+            if let Some(hold) = orders.hold.as_mut().filter(|hold| hold.id == id) {
                 hold.until = Until::Before(lsn);
                 found = true;
             }
@@ -232,7 +290,7 @@ impl Handle {
 
     /// Ends whatever hold there is; for a person whose tool died.
     pub fn release_any(&self) {
-        self.0.hold.send_replace(None);
+        self.0.orders.send_modify(|orders| orders.hold = None);
         self.0.show_hold();
     }
 
@@ -247,6 +305,7 @@ impl Handle {
                 wanted: lsn,
                 at: self.status().end_lsn,
                 waited: timeout,
+                paused: self.0.orders.borrow().paused_since.is_some(),
             }),
         }
     }
@@ -273,12 +332,36 @@ impl Handle {
 }
 
 impl Shared {
-    pub(crate) fn new(hold_max: Duration) -> Arc<Shared> {
+    pub(crate) fn new(config: &Config) -> Arc<Shared> {
+        let status = Status {
+            projections: projections(config),
+            ..Status::default()
+        };
+        // What waits for its turn, and what is in the batch or leaving it. More there is only behind a
+        // hole, where records come again.
+        let pending_max = AHEAD_RECORDS.saturating_add(2 * config.limits.transactions as usize);
         Arc::new(Shared {
-            status: watch::Sender::new(Status::default()),
-            hold: watch::Sender::new(None),
-            hold_max,
+            status: watch::Sender::new(status),
+            orders: watch::Sender::new(Orders::default()),
+            hold_max: config.limits.hold,
+            pending: Mutex::new(InTransit::new(pending_max)),
+            pause: Pause::new(config.mysql_url.clone()),
         })
+    }
+
+    /// Transactions on their way from the log to MySQL.
+    pub(crate) fn pending(&self) -> MutexGuard<'_, InTransit> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the projector stand still between two commits, or go on.
+    pub(super) fn show_pause(&self, since: Option<DateTime<Utc>>) {
+        self.orders.send_if_modified(|orders| {
+            let changed = orders.paused_since != since;
+            orders.paused_since = since;
+            changed
+        });
+        self.update(|status| status.paused_since = since);
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
@@ -303,15 +386,15 @@ impl Shared {
         self.update(|status| status.log_error = None);
     }
 
-    /// Follows the holds; the projector obeys.
-    pub(crate) fn holds(&self) -> watch::Receiver<Option<Hold>> {
-        self.hold.subscribe()
+    /// Follows the orders; the projector obeys.
+    pub(crate) fn orders(&self) -> watch::Receiver<Orders> {
+        self.orders.subscribe()
     }
 
     /// Says that the projector stands still as this hold demands.
     pub(crate) fn reached(&self, obeyed: &Hold) {
         self.update(|status| {
-            let current = *self.hold.borrow();
+            let current = self.orders.borrow().hold;
             if current.is_some_and(|hold| hold.id == obeyed.id && hold.until == obeyed.until) {
                 status.hold = Some(obeyed.status(true));
             }
@@ -320,10 +403,10 @@ impl Shared {
 
     /// Ends a hold; false if it was over.
     pub(crate) fn end_hold(&self, id: HoldId) -> bool {
-        let ended = self.hold.send_if_modified(|hold| {
-            let ours = hold.is_some_and(|hold| hold.id == id);
+        let ended = self.orders.send_if_modified(|orders| {
+            let ours = orders.hold.is_some_and(|hold| hold.id == id);
             if ours {
-                *hold = None;
+                orders.hold = None;
             }
             ours
         });
@@ -334,13 +417,26 @@ impl Shared {
     /// Copies the hold into the status, as not reached unless the projector was faster.
     fn show_hold(&self) {
         self.update(|status| {
-            let current = *self.hold.borrow();
+            let current = self.orders.borrow().hold;
             let shown = current.map(|hold| hold.status(true));
             if shown != status.hold {
                 status.hold = current.map(|hold| hold.status(false));
             }
         });
     }
+}
+
+fn projections(config: &Config) -> Vec<Projection> {
+    let replica = Projection {
+        name: "replica".to_owned(),
+        kind: ProjectionKind::Replica,
+    };
+    let mart = |name| Projection {
+        name,
+        kind: ProjectionKind::Mart,
+    };
+    let marts = config.marts.names().into_iter().map(mart);
+    std::iter::once(replica).chain(marts).collect()
 }
 
 impl Hold {

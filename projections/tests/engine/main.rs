@@ -1,6 +1,7 @@
 //! The projector against a real MySQL or MariaDB, over a log in memory that misbehaves.
 
 mod memory_log;
+mod pause;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,7 +19,7 @@ use world::{World, PATIENCE};
 
 const TRANSACTIONS: usize = 150;
 
-async fn filled() -> World {
+pub(crate) async fn filled() -> World {
     let mut world = World::new().await;
     for _ in 0..30 {
         world.source.random_transaction();
@@ -30,7 +31,7 @@ async fn filled() -> World {
     world
 }
 
-fn thing(id: i64, name: &str) -> Vec<Value> {
+pub(crate) fn thing(id: i64, name: &str) -> Vec<Value> {
     let time = "2024-01-01 00:00:00+00";
     vec![
         Value::Int(id),

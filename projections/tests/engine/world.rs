@@ -142,6 +142,22 @@ impl Running {
         assert_eq!(status.state, State::Live, "{status:?}");
     }
 
+    /// The first status that is as wanted, what is counted at the moment of asking included.
+    pub(crate) async fn until(&self, wanted: impl Fn(&Status) -> bool) -> Status {
+        let mut changes = self.handle.watch();
+        let reached = async {
+            loop {
+                let status = self.handle.status();
+                if wanted(&status) {
+                    return status;
+                }
+                changes.changed().await.expect("it runs");
+            }
+        };
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        reached.unwrap_or_else(|_| panic!("stuck: {:?}", self.handle.status()))
+    }
+
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.expect("no panic").expect("a clean end");

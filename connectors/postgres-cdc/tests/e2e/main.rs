@@ -4,6 +4,7 @@
 
 mod handover;
 mod kills;
+mod lag;
 mod model;
 mod postgres;
 mod refusals;

@@ -1,5 +1,6 @@
 //! A database, a broker and a capture between them.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,10 +95,21 @@ impl Rig {
     }
 
     pub async fn restart_broker(&mut self) {
+        let addresses = self.stop_broker().await;
+        self.start_broker(addresses).await;
+    }
+
+    /// Returns where it listened.
+    pub async fn stop_broker(&mut self) -> (SocketAddr, SocketAddr) {
         let running = self.broker.take().unwrap();
-        let mut config = broker_config(self.folder.as_ref());
-        (config.sc_bind, config.spu_bind) = (running.sc_addr(), running.spu_addr());
+        let addresses = (running.sc_addr(), running.spu_addr());
         running.shutdown().await;
+        addresses
+    }
+
+    pub async fn start_broker(&mut self, addresses: (SocketAddr, SocketAddr)) {
+        let mut config = broker_config(self.folder.as_ref());
+        (config.sc_bind, config.spu_bind) = addresses;
         self.broker = Some(Broker::open(config).await.unwrap());
     }
 

@@ -98,14 +98,24 @@ impl Shop {
                 TopicSpec::new_computed(1, 1, None),
             )
             .await;
+        let events = events.into_iter().map(|event| (RecordKey::NULL, event));
+        self.produce("users-data", events).await
+    }
+
+    /// Sends records to a topic that is there; returns the offset of the last.
+    pub(crate) async fn produce(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = (RecordKey, String)>,
+    ) -> i64 {
         let client = self.client().await;
-        let producer = patient(client.topic_producer("users-data"))
+        let producer = patient(client.topic_producer(topic))
             .await
             .expect("a producer");
         let mut last = -1;
         let mut outputs = Vec::new();
-        for event in events {
-            outputs.push(producer.send(RecordKey::NULL, event).await.expect("sent"));
+        for (key, value) in records {
+            outputs.push(producer.send(key, value).await.expect("sent"));
         }
         for output in outputs {
             last = patient(output.wait()).await.expect("acknowledged").offset();

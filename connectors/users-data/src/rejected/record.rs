@@ -1,0 +1,212 @@
+//! What is shown of a rejected event.
+
+use chrono::{DateTime, Utc};
+use millrace_control::time;
+use millrace_events::{RejectReason, RejectedEvent};
+use millrace_sm_user_event as user_event;
+use serde::{Deserialize, Serialize};
+
+use super::actions::{Action, Kind};
+use crate::Config;
+
+/// What became of a rejected event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectedState {
+    /// Nobody has done anything about it; or a retry began and did not say how it ended, then
+    /// [`RejectedRecord::acted_at`] says when.
+    Open,
+    /// Sent again. If it was rejected again, that is a record of its own.
+    Retried,
+    /// Put away.
+    Discarded,
+}
+
+/// Which rejected events to list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// Those to be looked at.
+    #[default]
+    Open,
+    /// Those that were sent again.
+    Retried,
+    /// Those that were put away.
+    Discarded,
+    /// All.
+    All,
+}
+
+impl Filter {
+    pub(crate) fn takes(self, state: RejectedState) -> bool {
+        match self {
+            Filter::All => true,
+            Filter::Open => state == RejectedState::Open,
+            Filter::Retried => state == RejectedState::Retried,
+            Filter::Discarded => state == RejectedState::Discarded,
+        }
+    }
+}
+
+/// How many rejected events are in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// To be looked at.
+    pub open: usize,
+    /// Sent again.
+    pub retried: usize,
+    /// Put away.
+    pub discarded: usize,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, state: RejectedState) {
+        match state {
+            RejectedState::Open => self.open += 1,
+            RejectedState::Retried => self.retried += 1,
+            RejectedState::Discarded => self.discarded += 1,
+        }
+    }
+}
+
+/// Rejected events from the newest on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Page {
+    /// Of all of them.
+    pub counts: Counts,
+    /// Newest first.
+    pub records: Vec<RejectedRecord>,
+    /// To be given as `before` for the next page, if there is one.
+    pub next_before: Option<i64>,
+}
+
+/// A rejected event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RejectedRecord {
+    /// Its offset in the topic of rejected events.
+    pub offset: i64,
+    /// Topic that it was sent to.
+    pub source_topic: String,
+    /// Partition there.
+    pub source_partition: u32,
+    /// Offset there.
+    pub source_offset: i64,
+    /// When it was rejected.
+    #[serde(serialize_with = "time::serialize")]
+    pub at: DateTime<Utc>,
+    /// Why.
+    pub reason: RejectReason,
+    /// Which field was wrong, if it was one.
+    pub field: Option<String>,
+    /// What Postgres said, if it was Postgres that refused it.
+    pub sqlstate: Option<String>,
+    /// Constraint that it violated.
+    pub constraint: Option<String>,
+    /// What was sent; nothing if the topic no longer had it.
+    pub original: Option<String>,
+    /// `original` is only its beginning.
+    pub truncated: bool,
+    /// `original` shows what is not UTF-8 as U+FFFD.
+    pub lossy: bool,
+    /// What SmartModule `user-event` makes of the original now; nothing if that is not whole.
+    pub transformed: Option<String>,
+    /// What became of it.
+    pub state: RejectedState,
+    /// When that was.
+    #[serde(serialize_with = "time::serialize_option")]
+    pub acted_at: Option<DateTime<Utc>>,
+}
+
+/// An action whose end is not known leaves the record open.
+pub(crate) fn state(action: Option<&Action>) -> RejectedState {
+    match action {
+        Some(action) if action.done && action.kind == Kind::Retry => RejectedState::Retried,
+        Some(action) if action.done => RejectedState::Discarded,
+        _ => RejectedState::Open,
+    }
+}
+
+impl RejectedRecord {
+    pub(crate) fn new(
+        config: &Config,
+        offset: i64,
+        letter: RejectedEvent,
+        action: Option<&Action>,
+    ) -> RejectedRecord {
+        RejectedRecord {
+            offset,
+            transformed: transformed(config, &letter),
+            source_topic: letter.topic,
+            source_partition: letter.partition,
+            source_offset: letter.offset,
+            at: letter.at,
+            reason: letter.rejection.reason,
+            field: letter.rejection.field,
+            sqlstate: letter.sqlstate,
+            constraint: letter.constraint,
+            original: letter.original,
+            truncated: letter.truncated,
+            lossy: letter.lossy,
+            state: state(action),
+            acted_at: action.map(|action| action.at),
+        }
+    }
+
+    /// The event as it was sent, if that is known to the last byte.
+    pub(crate) fn whole(&self) -> Option<&str> {
+        let whole = !self.truncated && !self.lossy;
+        self.original.as_deref().filter(|_| whole)
+    }
+}
+
+/// The module's own function, called here and not in the broker: the broker runs it over records of a topic
+/// only, and the original may be gone from there by now.
+fn transformed(config: &Config, letter: &RejectedEvent) -> Option<String> {
+    if letter.truncated || letter.lossy {
+        return None;
+    }
+    let bytes_max = config.smartmodule_params.get("max_bytes");
+    let bytes_max = bytes_max.and_then(|text| text.parse().ok());
+    let bytes_max = bytes_max.unwrap_or(user_event::BYTES_MAX_DEFAULT);
+    let event = user_event::validate(letter.original.as_ref()?.as_bytes(), bytes_max);
+    serde_json::to_string(&event).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(original: Option<&str>, truncated: bool) -> RejectedEvent {
+        serde_json::from_value(serde_json::json!({
+            "topic": "t", "partition": 0, "offset": 3, "at": "2026-01-02T03:04:05Z",
+            "reason": "malformed_json", "original": original, "truncated": truncated, "lossy": false,
+        }))
+        .expect("a dead letter")
+    }
+
+    #[test]
+    fn the_module_is_applied_to_what_is_whole_and_with_its_limit() {
+        let mut config = Config::default();
+        let record = |config: &Config, letter| RejectedRecord::new(config, 0, letter, None);
+        let shown = record(&config, letter(Some("[]"), false));
+        let expected = r#"{"kind":"rejected","reason":"not_an_object"}"#;
+        assert_eq!(shown.transformed.as_deref(), Some(expected));
+        assert_eq!(record(&config, letter(Some("[]"), true)).transformed, None);
+        assert_eq!(record(&config, letter(None, false)).transformed, None);
+        config.smartmodule_params = [("max_bytes".to_owned(), "1".to_owned())].into();
+        let shown = record(&config, letter(Some("[]"), false));
+        let expected = r#"{"kind":"rejected","reason":"oversized"}"#;
+        assert_eq!(shown.transformed.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_is_cut_or_gone_is_not_whole() {
+        let whole = |letter| {
+            let record = RejectedRecord::new(&Config::default(), 0, letter, None);
+            record.whole().map(str::to_owned)
+        };
+        assert_eq!(whole(letter(Some("{}"), false)).as_deref(), Some("{}"));
+        assert_eq!(whole(letter(Some("{}"), true)), None);
+        assert_eq!(whole(letter(None, false)), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! Pausing, and what is known of transactions that wait.
+
+use std::time::Duration;
+
+use millrace_control::Server;
+use millrace_projections::control;
+use millrace_projections::engine::{HoldError, Status};
+use reqwest::StatusCode;
+use serde_json::Value;
+use sqlx::Executor;
+use tokio_util::sync::CancellationToken;
+
+use crate::source::{at, CHANGES};
+use crate::world::{Running, World, PATIENCE};
+use crate::{filled, thing};
+
+fn nothing_pending(status: &Status) -> bool {
+    (status.oldest_pending_at, status.pending_transactions) == (None, 0)
+}
+
+/// Transactions of several parts, each part twice, as a capture sends them that is not sure.
+fn append(world: &mut World, transactions: i64) {
+    for n in 0..transactions {
+        let things = (0..40).map(|id| thing(id, &format!("{n}")));
+        let changes: Vec<_> = things.map(|row| world.source.put("things", row)).collect();
+        for part in world.source.parts(&changes, 10) {
+            world.source.log.append(CHANGES, part.clone());
+            world.source.log.append(CHANGES, part);
+        }
+        world.source.committed();
+    }
+}
+
+async fn kill_connections(world: &mut World) {
+    let others: Vec<i64> = sqlx::query_scalar(
+        "SELECT CAST(id AS SIGNED) FROM information_schema.processlist \
+         WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+    )
+    .fetch_all(&mut world.conn)
+    .await
+    .expect("a process list");
+    assert!(!others.is_empty());
+    for id in others {
+        let kill = format!("KILL {id}");
+        world.conn.execute(kill.as_str()).await.expect("killed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_outlives_the_projector_and_what_waits_is_counted() {
+    let mut world = filled().await;
+    world.limits.part_bytes = 1_000;
+    let first = world.start();
+    world.caught_up(&first).await;
+    first.until(nothing_pending).await;
+    first.handle.pause().await.expect("paused");
+    let paused = first.handle.status();
+    let (since, stands) = (paused.paused_since, world.source.lsn);
+    assert!(since.is_some());
+    append(&mut world, 5);
+    let status = first.until(|status| status.pending_transactions == 5).await;
+    assert_eq!(status.oldest_pending_at, Some(at()));
+    first.kill().await;
+
+    let second = world.start();
+    second.live().await;
+    let status = second
+        .until(|status| status.pending_transactions == 5)
+        .await;
+    assert_eq!((status.paused_since, status.end_lsn), (since, Some(stands)));
+    world.compare(stands).await;
+    let held = second.handle.hold(PATIENCE).await;
+    assert_eq!(held, Err(HoldError::Paused));
+    let late = second
+        .handle
+        .wait_for(world.source.lsn, Duration::ZERO)
+        .await;
+    let message = late.expect_err("it stands still").to_string();
+    assert!(message.contains("paused"), "{message}");
+    second.handle.pause().await.expect("it is paused already");
+    assert_eq!(second.handle.status().paused_since, since);
+
+    kill_connections(&mut world).await;
+    second.handle.resume().await.expect("resumed");
+    world.caught_up(&second).await;
+    let status = second.until(nothing_pending).await;
+    assert_eq!(status.paused_since, None);
+    second.stop().await;
+
+    let third = world.start();
+    append(&mut world, 1);
+    world.caught_up(&third).await;
+    third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pauses_under_load_stand_between_two_commits_and_lose_nothing() {
+    let mut world = filled().await;
+    world.limits.transactions = 3;
+    world.limits.part_bytes = 1_000;
+    world.source.log.be_faulty();
+    let running = world.start();
+    for _ in 0..8 {
+        for _ in 0..15 {
+            world.source.random_transaction();
+        }
+        running.handle.pause().await.expect("paused");
+        let at = running
+            .until(|status| status.end_lsn.is_some())
+            .await
+            .end_lsn;
+        world.source.random_transaction();
+        world.compare(at.expect("a position")).await;
+        assert_eq!(running.handle.status().end_lsn, at);
+        running.handle.resume().await.expect("resumed");
+    }
+    world.caught_up(&running).await;
+    running.until(nothing_pending).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_waits_for_the_hold_that_was_there_before() {
+    let mut world = filled().await;
+    let running = world.start();
+    world.caught_up(&running).await;
+    let held = running.handle.hold(PATIENCE).await.expect("it holds");
+    let handle = running.handle.clone();
+    let pausing = tokio::spawn(async move { handle.pause().await });
+    running.until(|status| status.paused_since.is_some()).await;
+    append(&mut world, 2);
+    let fence = world.source.lsn;
+    append(&mut world, 1);
+    let stopped = running.handle.stop_before(held, fence, PATIENCE).await;
+    stopped.expect("the hold moves it");
+    running.handle.release(held).expect("it was held");
+    pausing.await.expect("no panic").expect("paused");
+    running
+        .until(|status| status.pending_transactions == 1)
+        .await;
+    assert_eq!(running.handle.status().end_lsn, Some(fence));
+    running.handle.resume().await.expect("resumed");
+    world.caught_up(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_a_version_without_pauses_are_taken_over() {
+    let mut world = filled().await;
+    let running = world.start();
+    world.caught_up(&running).await;
+    running.stop().await;
+    let drop = world.conn.execute("DROP TABLE millrace_paused").await;
+    drop.expect("the table is gone");
+    let running = world.start();
+    append(&mut world, 1);
+    world.caught_up(&running).await;
+    running.handle.pause().await.expect("paused");
+    running.stop().await;
+}
+
+async fn serve(running: &Running) -> String {
+    let server = Server::bind(([127, 0, 0, 1], 0).into())
+        .await
+        .expect("a port");
+    let url = format!("http://{}", server.address());
+    let api = control::api(running.handle.clone(), "secret");
+    tokio::spawn(server.run(api, CancellationToken::new()));
+    url
+}
+
+async fn post(url: &str, path: &str) -> (StatusCode, Value) {
+    let request = reqwest::Client::new().post(format!("{url}{path}"));
+    let answer = request
+        .bearer_auth("secret")
+        .send()
+        .await
+        .expect("an answer");
+    (answer.status(), answer.json().await.expect("JSON"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_api_pauses_and_refuses_holds_meanwhile() {
+    let mut world = filled().await;
+    let running = world.start();
+    world.caught_up(&running).await;
+    let url = serve(&running).await;
+    let (status, paused) = post(&url, "/pause").await;
+    assert_eq!(status, StatusCode::OK);
+    let since = paused["paused_since"].as_str().expect("a time");
+    assert_eq!((since.len(), &since[26..]), (27, "Z"), "{since}");
+    assert_eq!(paused["projections"][0]["kind"], "replica");
+    append(&mut world, 1);
+    running
+        .until(|status| status.pending_transactions == 1)
+        .await;
+    let (status, refused) = post(&url, "/hold").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let reason = "the projector is paused; resume it first";
+    assert_eq!(refused["error"], reason);
+    let (status, resumed) = post(&url, "/resume").await;
+    assert_eq!(
+        (status, &resumed["paused_since"]),
+        (StatusCode::OK, &Value::Null)
+    );
+    world.caught_up(&running).await;
+    running.stop().await;
+}
