@@ -1,0 +1,50 @@
+// The chart of a mart, its legend, and the same as a table for whoever cannot see it.
+
+import { bars } from "./chart.js";
+import { byId, el, say, show } from "./dom.js";
+import { isKnown } from "./format.js";
+import { put, visible } from "./text.js";
+
+const HEIGHT = 240;
+const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const label = (n) => (Math.abs(n) >= 10000 ? short.format(n) : plain.format(n));
+
+let chart = null;
+let drawn = "";
+
+/// Draws what the server answered, or says why it did not.
+export function draw(answer) {
+  const failed = answer instanceof Error;
+  show(byId("chart-figure"), !failed);
+  show(byId("chart-error"), failed);
+  if (failed) return say(byId("chart-error"), `No chart: ${visible(answer.message)}`);
+  const { lsn: _, ...content } = answer;
+  const key = JSON.stringify(content);
+  if (key === drawn) return;
+  drawn = key;
+  chart ??= bars(byId("chart"), { height: HEIGHT, format: label });
+  chart.set(answer.categories, answer.series);
+  describe(answer);
+}
+
+function describe({ title, unit, categories, series }) {
+  put(byId("chart-title"), unit ? `${title}, ${unit}` : title, { max: 100 });
+  byId("chart").setAttribute("aria-label", `Bar chart: ${visible(title)}. The table below it has the numbers.`);
+  byId("chart-legend").replaceChildren(...(series.length > 1 ? series.map(legend) : []));
+  byId("chart-head").replaceChildren(el("td"), ...series.map(({ name }) => heading("col", name)));
+  byId("chart-body").replaceChildren(...categories.map((category, i) => (
+    el("tr", {}, heading("row", category), ...series.map(({ values }) => el("td", { class: "num" }, isKnown(values[i]) ? plain.format(values[i]) : "none"))))));
+}
+
+function legend({ name }, k) {
+  const text = el("span");
+  put(text, name, { max: 40 });
+  return el("li", {}, el("span", { class: "swatch", "data-series": k % 6 }), text);
+}
+
+function heading(scope, name) {
+  const node = el("th", { scope });
+  put(node, name, { max: 40 });
+  return node;
+}
