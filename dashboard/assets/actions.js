@@ -4,6 +4,8 @@ import { byId, say } from "./dom.js";
 import { act } from "./session.js";
 import { visible } from "./text.js";
 
+const SAID_MS = 15000;
+
 /// Posts to `path` on behalf of `button` and says the outcome in `message`; `said(answer)` words the success.
 /// Resolves to whether it was done.
 export async function run(button, message, path, said) {
@@ -25,6 +27,8 @@ export function report(message, text, bad = false) {
   const node = byId(message);
   node.classList.toggle("bad", bad);
   say(node, text);
+  clearTimeout(node.forget);
+  if (!bad) node.forget = setTimeout(() => say(node, ""), SAID_MS);
 }
 
 /// Asks before what cannot be taken back; true: go on. The dialog opens with the focus on "Cancel".

@@ -15,8 +15,9 @@ import * as snapshot from "./snapshot.js";
 import * as source from "./source.js";
 import * as topics from "./topics.js";
 import * as verify from "./verify.js";
+import * as zoom from "./zoom.js";
 
-const panels = [headline, snapshot, pipeline, projections, source, latency, verify, rejected, marts, topics];
+const panels = [headline, snapshot, pipeline, projections, source, latency, verify, rejected, marts, topics, zoom];
 
 let status = null;
 let planned = false;
@@ -24,7 +25,11 @@ let planned = false;
 function plan(next) {
   status = next;
   history.note(next);
-  if (planned) return;
+  replan();
+}
+
+function replan() {
+  if (planned || status === null) return;
   planned = true;
   requestAnimationFrame(render);
 }
@@ -59,7 +64,8 @@ function closable(dialog) {
 
 async function start() {
   document.querySelectorAll("dialog").forEach(closable);
-  for (const part of [session, history, projections, verify, rejected, marts, peek]) part.start();
+  history.start(replan);
+  for (const part of [session, projections, verify, rejected, marts, peek, zoom]) part.start();
   session.onSession(live.reopen);
   await session.refresh().catch(() => null);
   live.start({ onStatus: plan, onConnection: connection });

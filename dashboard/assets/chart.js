@@ -1,6 +1,7 @@
 // Charts, drawn by uPlot (vendor/): a sparkline over time and bars by category. Colours come from the style sheet's variables, so
 // that a change of theme is a redraw. Each has its text beside it; what is drawn is for the eye only.
 
+import { clock, day } from "./format.js";
 import { visible } from "./text.js";
 
 const { uPlot } = window;
@@ -19,17 +20,18 @@ function colour(variable, alpha = 1) {
   return alpha === 1 ? rgb : `color-mix(in srgb, ${rgb} ${alpha * 100}%, transparent)`;
 }
 
-/// A line over time in `host`, gaps where the value is null. `onCursor(index | null)` as the pointer moves.
+/// A line over time in `host`, gaps where the value is null. `onCursor(index | null)` as the pointer moves; `axes(value)` words the
+/// values of the scale, null draws none.
 /// `set(at, values, from, to)`: epoch ms, values, and the span shown.
-export function spark(host, { variable, height, onCursor }) {
+export function spark(host, { variable, height, onCursor, axes = null }) {
   let span = [0, 1];
   const plot = new uPlot({
     width: Math.max(40, host.clientWidth),
     height,
-    padding: [3, 3, 2, 3],
+    padding: axes ? [12, 12, 0, 0] : [3, 3, 2, 3],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 5 } },
-    axes: [{ show: false }, { show: false }],
+    axes: axes ? [{ ...scale(28), values: times }, { ...scale(72), values: (_, splits) => splits.map(axes) }] : [{ show: false }, { show: false }],
     scales: { x: { time: true, range: () => span }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] } },
     series: [{}, {
       stroke: () => colour(variable), fill: () => colour(variable, 0.16), width: 1.25,
@@ -42,6 +44,19 @@ export function spark(host, { variable, height, onCursor }) {
       span = [from / 1000, to / 1000];
       plot.setData([at.map((ms) => ms / 1000), values]);
     },
+  });
+}
+
+const scale = (size) => ({
+  size, stroke: () => colour("--muted"), font: "12px system-ui, sans-serif", ticks: { show: false }, grid: { stroke: () => colour("--line"), width: 1 },
+});
+
+/// Hours and minutes, seconds where they matter, and the date at midnight.
+function times(_, splits, __, ___, step) {
+  return splits.map((at) => {
+    const moment = new Date(at * 1000);
+    if (moment.getHours() + moment.getMinutes() + moment.getSeconds() === 0) return day.format(moment);
+    return (step < 60 ? clock(moment) : clock(moment).slice(0, 5));
   });
 }
 
@@ -80,7 +95,6 @@ export function bars(host, { height, format }) {
 function barPlot(host, height, format, categories, series) {
   const width = 0.8 / series;
   const disp = (k) => ({ x0: { unit: 1, values: () => Array.from({ length: categories }, (_, i) => i - 0.4 + k * width) }, size: { unit: 1, values: () => [width * 0.92] } });
-  const axis = { stroke: () => colour("--muted"), font: "12px system-ui, sans-serif", ticks: { show: false } };
   return new uPlot({
     width: Math.max(120, host.clientWidth),
     height,
@@ -89,8 +103,8 @@ function barPlot(host, height, format, categories, series) {
     padding: [16, 8, 0, 0],
     scales: { x: { time: false, range: [-0.5, categories - 0.5] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.05 : 1] } },
     axes: [
-      { ...axis, size: 26, grid: { show: false }, splits: (u) => u.data[0], values: (u) => thinned(u.names ?? [], u.width) },
-      { ...axis, size: 52, grid: { stroke: () => colour("--line"), width: 1 }, values: (_, splits) => splits.map(format) },
+      { ...scale(26), grid: { show: false }, splits: (u) => u.data[0], values: (u) => thinned(u.names ?? [], u.width) },
+      { ...scale(52), values: (_, splits) => splits.map(format) },
     ],
     series: [{}, ...Array.from({ length: series }, (_, k) => ({
       fill: () => colour(`--series-${k % 6}`), stroke: null, width: 0, points: { show: false }, paths: uPlot.paths.bars({ disp: disp(k), radius: 0.06 }),
@@ -106,7 +120,7 @@ function thinned(names, width) {
   return names.map((name, i) => (i % step ? "" : name));
 }
 
-/// The value above each bar, where bars are wide enough for it.
+/// The value above each bar, if all bars are wide enough for theirs.
 function label(u, format, width) {
   const { ctx } = u;
   const pixels = u.valToPos(width, "x", true) - u.valToPos(0, "x", true);
@@ -115,17 +129,15 @@ function label(u, format, width) {
   ctx.textAlign = "center";
   ctx.textBaseline = "bottom";
   ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-  for (let k = 1; k < u.data.length; k++) labelSeries(u, k, format, width, pixels);
+  const texts = u.data.slice(1).map((values) => values.map((value) => (value === null ? "" : format(value))));
+  if (texts.flat().every((text) => ctx.measureText(text).width <= pixels)) texts.forEach((row, k) => labelSeries(u, row, k + 1, width));
   ctx.restore();
 }
 
-function labelSeries(u, k, format, width, pixels) {
-  u.data[k].forEach((value, i) => {
-    if (value === null) return;
-    const text = format(value);
-    if (u.ctx.measureText(text).width > pixels) return;
+function labelSeries(u, texts, k, width) {
+  texts.forEach((text, i) => {
     const x = u.valToPos(i - 0.4 + (k - 0.54) * width, "x", true);
-    u.ctx.fillText(text, x, u.valToPos(value, "y", true) - 2 * devicePixelRatio);
+    u.ctx.fillText(text, x, u.valToPos(u.data[k][i] ?? 0, "y", true) - 2 * devicePixelRatio);
   });
 }
 

@@ -6,6 +6,7 @@ const UNKNOWN = "unknown";
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const absolute = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
+export const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const clockTime = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
 export const isKnown = (value) => value !== null && value !== undefined;

@@ -15,6 +15,7 @@ export function render({ status }) {
   number(byId("data-age"), dataAge(status.projections));
   say(byId("verdict-counts"), tally(status.projections));
   say(byId("millrace-version"), visible(status.millrace, 20));
+  show(byId("headline-was"), false);
   document.title = `${VERDICTS[known(status.verdict)]} · millrace`;
   announce(status);
 }
@@ -62,6 +63,7 @@ function doubt(ageMs, status) {
     ? `This page is stale: no status for ${age}. Everything below is as of ${clock(status.at)}. Reconnecting by itself.`
     : `No status from the dashboard for ${age}. Trying again by itself.`);
   badge(byId("verdict"), "unknown", "Stale");
+  show(byId("headline-was"), Boolean(status));
   byId("headline-panel").dataset.verdict = "unknown";
   document.title = "Stale · millrace";
   if (announced !== "stale") say(byId("announcer"), "The page is stale.");

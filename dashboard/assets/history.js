@@ -1,7 +1,6 @@
-// Lag and rate of the projections over the chosen range. Five minutes grow by each status as it comes; the longer ranges are read
+// Lag and rate of the projections over the chosen range; all switches of it (`data-range`) are one. Five minutes grow by each status as it comes; the longer ranges are read
 // again once per step. What was not measured is a gap.
 
-import { byId } from "./dom.js";
 import { read } from "./session.js";
 
 export const RANGES = {
@@ -15,19 +14,20 @@ let range = "5m";
 let series = new Map();
 let nextReadAt = 0;
 let reading = false;
+let edition = 0;
+let onChanged = null;
 
-/// Wires the switch.
-export function start() {
-  for (const button of byId("range").querySelectorAll("button")) {
-    button.addEventListener("click", () => choose(button.dataset.range));
-  }
+/// Wires the switch. `changed()` when there is another history than a status more.
+export function start(changed) {
+  onChanged = changed;
+  for (const button of buttons()) button.addEventListener("click", () => choose(button.dataset.range));
 }
+
+const buttons = () => document.querySelectorAll("[data-range]");
 
 function choose(next) {
   range = next;
-  for (const button of byId("range").querySelectorAll("button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.range === next));
-  }
+  for (const button of buttons()) button.setAttribute("aria-pressed", String(button.dataset.range === next));
   forget();
   load();
 }
@@ -40,6 +40,9 @@ export function forget() {
 
 /// The chosen range, in ms and in words.
 export const chosen = () => RANGES[range];
+
+/// Counts the times that the history was read: what is drawn of an earlier one is outdated.
+export const editionNow = () => edition;
 
 /// `{ at, lag_ms, rate }` of a projection, three arrays of one length; empty ones if nothing is known.
 export const of = (name) => series.get(name) ?? { at: [], lag_ms: [], rate: [] };
@@ -80,4 +83,6 @@ function adopt(answer) {
   series = new Map(Object.entries(answer.series));
   nextReadAt = range === "5m" ? Infinity : Date.now() + Math.max(answer.step_ms, REREAD_MS_MIN);
   for (const [name, line] of live) line.at.forEach((at, i) => append(name, at, line.lag_ms[i], line.rate[i]));
+  edition += 1;
+  onChanged();
 }

@@ -8,7 +8,8 @@ import { put, visible } from "./text.js";
 const HEIGHT = 240;
 const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const label = (n) => (Math.abs(n) >= 10000 ? short.format(n) : plain.format(n));
+const rounded = [2, 1, 0].map((digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits }));
+const label = (n) => (Math.abs(n) >= 10000 ? short : rounded[Math.abs(n) < 10 ? 0 : Math.abs(n) < 100 ? 1 : 2]).format(n);
 
 let chart = null;
 let drawn = "";

@@ -39,7 +39,7 @@ export class Grid {
 
   heading({ name, numeric }) {
     const label = el("span");
-    put(label, name, { max: 60 });
+    put(label, name, { max: 60, whole: false });
     const button = el("button", { type: "button", "data-sort": name, onclick: () => this.onSort(name) }, label, icon("sort"));
     return el("th", { scope: "col", class: numeric ? "num" : null }, button);
   }

@@ -6,7 +6,7 @@ import { count, counted } from "./format.js";
 import { inView } from "./inview.js";
 import * as martchart from "./martchart.js";
 import { Grid } from "./martgrid.js";
-import { read } from "./session.js";
+import { mayRead, read } from "./session.js";
 import { foreign, put, visible } from "./text.js";
 
 const REFETCH_MS_MIN = 1000;
@@ -44,7 +44,7 @@ export function render({ status }) {
 
 /// Reads again what is shown, if there is anything new and not sooner than a second after the last time.
 function refresh() {
-  if (!panel.visible || document.hidden || fetching) return;
+  if (!panel.visible || document.hidden || fetching || !mayRead()) return;
   if (shownLsn !== null && (lsn === null || lsn === shownLsn)) return;
   clearTimeout(again);
   const wait = fetchedAt + REFETCH_MS_MIN - Date.now();
@@ -73,6 +73,7 @@ async function load() {
 async function list() {
   marts = await read("api/marts");
   listedAt = marts.length ? Date.now() : 0;
+  say(byId("marts-none"), "No mart is live yet.");
   show(byId("marts-none"), marts.length === 0);
   show(byId("marts-known"), marts.length > 0);
   keep(byId("marts-tabs"), marts, (mart) => mart.name, makeTab, fillTab);
@@ -81,7 +82,7 @@ async function list() {
 
 function makeTab({ name }) {
   const rows = el("span", { class: "count num" });
-  const node = el("button", { type: "button", "data-mart": name, onclick: () => ask(fresh(name)) }, foreign(name, { max: 50 }), rows);
+  const node = el("button", { type: "button", "data-mart": name, onclick: () => ask(fresh(name)) }, foreign(name, { max: 50, whole: false }), rows);
   return { node, rows };
 }
 

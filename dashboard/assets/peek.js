@@ -97,7 +97,7 @@ function draw() {
 
 function drawRecord(record) {
   const when = isKnown(record.at) ? el("time", { datetime: record.at }, moment(record.at)) : el("span", { class: "unknown" }, "time unknown");
-  const head = el("header", {}, el("strong", { class: "num" }, `Offset ${count(record.offset)}`), when);
+  const head = el("div", { class: "bar" }, el("strong", { class: "num" }, `Offset ${count(record.offset)}`), when);
   if (isKnown(record.key)) head.append(el("span", {}, "key ", foreign(record.key, { max: 80, title: "Key" })));
   if (record.truncated) head.append(el("span", { class: "warn" }, "cut by the server"));
   const views = el("div", { class: "views" }, view("Raw", [record.value]));
@@ -107,10 +107,10 @@ function drawRecord(record) {
 
 function view(title, texts) {
   const shown = texts.map((text) => {
-    const pre = el("pre");
+    const pre = el("pre", { tabindex: 0 });
     put(pre, byId("peek-indent").checked ? indented(text) : text, { max: CUT, title });
     return pre;
   });
   const nothing = shown.length ? [] : [el("p", { class: "quiet" }, "nothing: the SmartModule drops it")];
-  return el("section", { "data-view": title.toLowerCase() }, el("h4", {}, title), ...shown, ...nothing);
+  return el("section", { "data-view": title.toLowerCase() }, el("h3", {}, title), ...shown, ...nothing);
 }

@@ -107,9 +107,9 @@ function fillNumbers(node, f, { lag, rate: speed, caught_up: caughtUp }) {
   attr(node, "data-caught-up", caughtUp ?? "unknown");
   attr(f.lag, "title", BASIS[lag.basis] ?? "How it was measured is unknown.");
   number(f.lag, duration(lag.total_ms));
-  say(f.own, `own ${duration(lag.own_ms)}, inherited ${duration(lag.inherited_ms)}`);
+  say(f.own, isKnown(lag.own_ms) || isKnown(lag.inherited_ms) ? `own ${duration(lag.own_ms)}, inherited ${duration(lag.inherited_ms)}` : "own and inherited unknown");
   number(f.records, caughtUp === true && lag.records === 0 ? "nothing" : counted(lag.records, "record"));
-  say(f.bytes, `${counted(lag.transactions, "transaction")}, ${isKnown(lag.bytes) ? bytes(lag.bytes) : "bytes unknown"}`);
+  say(f.bytes, isKnown(lag.transactions) || isKnown(lag.bytes) ? `${counted(lag.transactions, "transaction")}, ${isKnown(lag.bytes) ? bytes(lag.bytes) : "bytes unknown"}` : "");
   number(f.rate, rate(speed.transactions_per_s, "transactions"));
   say(f.changes, isKnown(speed.changes_per_s) ? rate(speed.changes_per_s, "changes") : "changes unknown");
 }

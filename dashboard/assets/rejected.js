@@ -10,7 +10,7 @@ import { read } from "./session.js";
 import { put, unknown, visible } from "./text.js";
 
 const PAGE = 20;
-const CUT = 600;
+const CUT = 220;
 
 let panel = null;
 let state = "open";

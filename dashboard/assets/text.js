@@ -5,15 +5,19 @@
 import { byId, el, say } from "./dom.js";
 
 // Controls (C0 but line feed and tab, DEL, C1), soft hyphen, marks and overrides of direction, zero-width characters, separators,
-// invisible operators, variation selectors beyond the usual, tags, the byte order mark, halves of surrogate pairs.
+// invisible operators, variation selectors beyond the usual, tags, the byte order mark, halves of surrogate pairs; and marks
+// stacked higher than any script does, which would run over the neighbours.
 const INVISIBLE =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]|[\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]|\p{Surrogate}/gu;
+  /(?:[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]|[\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]|\p{Surrogate}|(?<=\p{M}{4})\p{M})+/gu;
+const RUN_MAX = 6;
+// May be broken after its underscores, and is then easier to read than broken anywhere.
+const IDENTIFIER = /^[A-Za-z0-9]+(_[A-Za-z0-9]+)+$/;
 
 const shown = new WeakMap();
 
 /// Puts `text` into `node`, at most `max` characters of it. `null` is unknown, and says so.
-/// A node that already shows the same is left alone.
-export function put(node, text, { max = 160, title = "The whole text" } = {}) {
+/// A node that already shows the same is left alone. `whole: false` offers no button for the rest, inside buttons.
+export function put(node, text, { max = 160, title = "The whole text", whole: offer = true } = {}) {
   if (text === null || text === undefined) return unknown(node);
   const whole = String(text);
   if (shown.get(node) === whole) return;
@@ -21,7 +25,7 @@ export function put(node, text, { max = 160, title = "The whole text" } = {}) {
   const cut = whole.length > max;
   node.classList.add("foreign");
   node.classList.remove("unknown");
-  node.replaceChildren(...pieces(cut ? head(whole, max) : whole), ...(cut ? [more(whole, title)] : []));
+  node.replaceChildren(...pieces(cut ? head(whole, max) : whole), ...(cut ? [offer ? more(whole, title) : "…"] : []));
 }
 
 /// "unknown", with why as far as that is known.
@@ -45,20 +49,29 @@ export function foreign(text, options) {
 /// The same as plain text, for attributes and for canvases: invisible characters become their code.
 export function visible(text, max = 400) {
   const whole = String(text);
-  const plain = head(whole, max).replace(INVISIBLE, (character) => `‹${code(character)}›`);
+  const plain = head(whole, max).replace(INVISIBLE, (run) => [...run].map((character) => `‹${code(character)}›`).join(""));
   return whole.length > max ? `${plain}…` : plain;
 }
 
-function pieces(text) {
+/// The text as nodes; of a run of invisible characters at most `most` one by one.
+function pieces(text, most = RUN_MAX) {
+  if (IDENTIFIER.test(text)) return text.split(/(?<=_)/).flatMap((word, i) => (i ? [document.createElement("wbr"), word] : [word]));
   const nodes = [];
   let from = 0;
   for (const match of text.matchAll(INVISIBLE)) {
     if (match.index > from) nodes.push(text.slice(from, match.index));
-    nodes.push(el("span", { class: "ctl", title: "A character that would not be seen" }, code(match[0])));
+    nodes.push(...chips([...match[0]], most));
     from = match.index + match[0].length;
   }
   if (from < text.length) nodes.push(text.slice(from));
   return nodes;
+}
+
+function chips(characters, most) {
+  const shown = characters.length > most ? characters.slice(0, most - 1) : characters;
+  const texts = shown.map(code);
+  if (shown.length < characters.length) texts.push(`and ${characters.length - shown.length} more`);
+  return texts.map((text) => el("span", { class: "ctl", title: "Characters that would not be seen as such" }, text));
 }
 
 function code(character) {
@@ -79,6 +92,6 @@ function more(whole, title) {
 
 function openWhole(whole, title) {
   say(byId("text-title"), title);
-  byId("text-body").replaceChildren(...pieces(whole));
+  byId("text-body").replaceChildren(...pieces(whole, Infinity));
   byId("text-dialog").showModal();
 }
