@@ -8,7 +8,13 @@ import { put, unknown } from "./text.js";
 /// data, `at` is a moment, `error` is { code, message }. What is null is unknown. Facts that are null themselves are left out.
 export function facts(list, now, items) {
   const given = items.filter((item) => item !== null);
-  keep(list, given, (item) => item.label, make, (fact, item) => fill(fact, item, now));
+  keep(
+    list,
+    given,
+    (item) => item.label,
+    make,
+    (fact, item) => fill(fact, item, now),
+  );
 }
 
 function make(item) {
@@ -22,7 +28,8 @@ function make(item) {
 function fill({ node, value, note }, item, now) {
   if ("at" in item) ago(value, item.at, now);
   else if ("text" in item) number(value, item.text);
-  else if ("error" in item) put(value, `${item.error.code ? `${item.error.code}: ` : ""}${item.error.message}`, { title: item.label });
+  else if ("error" in item)
+    put(value, `${item.error.code ? `${item.error.code}: ` : ""}${item.error.message}`, { title: item.label });
   else if (item.foreign === null) unknown(value, item.why);
   else put(value, item.foreign, { max: 80, title: item.label });
   node.classList.toggle("wide", "error" in item);

@@ -29,13 +29,16 @@ function dataAge(projections) {
 function tally(projections) {
   const counts = new Map();
   for (const { verdict } of projections) counts.set(known(verdict), (counts.get(known(verdict)) ?? 0) + 1);
-  const parts = [...counts].map(([verdict, n]) => `${n} ${VERDICTS[verdict].replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase())}`);
+  const parts = [...counts].map(
+    ([verdict, n]) => `${n} ${VERDICTS[verdict].replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase())}`,
+  );
   return `${counted(projections.length, "projection")}${parts.length ? `: ${parts.join(", ")}` : ""}`;
 }
 
 /// Screen readers hear a change of the verdict, and nothing else by itself.
 function announce({ verdict, headline }) {
-  if (announced !== null && announced !== verdict) say(byId("announcer"), `${VERDICTS[known(verdict)]}. ${visible(headline, 200)}`);
+  if (announced !== null && announced !== verdict)
+    say(byId("announcer"), `${VERDICTS[known(verdict)]}. ${visible(headline, 200)}`);
   announced = verdict;
 }
 
@@ -59,9 +62,12 @@ export function connection(state, ageMs, status) {
 
 function doubt(ageMs, status) {
   const age = duration(Math.floor(ageMs / 1000) * 1000);
-  say(byId("stale-text"), status
-    ? `This page is stale: no status for ${age}. Everything below is as of ${clock(status.at)}. Reconnecting by itself.`
-    : `No status from the dashboard for ${age}. Trying again by itself.`);
+  say(
+    byId("stale-text"),
+    status
+      ? `This page is stale: no status for ${age}. Everything below is as of ${clock(status.at)}. Reconnecting by itself.`
+      : `No status from the dashboard for ${age}. Trying again by itself.`,
+  );
   badge(byId("verdict"), "unknown", "Stale");
   show(byId("headline-was"), Boolean(status));
   byId("headline-panel").dataset.verdict = "unknown";

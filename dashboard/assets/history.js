@@ -1,5 +1,5 @@
-// Lag and rate of the projections over the chosen range; all switches of it (`data-range`) are one. Five minutes grow by each status as it comes; the longer ranges are read
-// again once per step. What was not measured is a gap.
+// Lag and rate of the projections over the chosen range; all switches of it (`data-range`) are one. Five minutes grow by each status
+// as it comes; the longer ranges are read again once per step. What was not measured is a gap.
 
 import { read } from "./session.js";
 

@@ -1,21 +1,29 @@
 // JSON with line breaks. It only adds white space: parsing would round large numbers and merge repeated keys.
 
-const STEP = "  ";
+const TOKENS = /"(?:[^"\\]|\\.)*"?|[[\]{},:]|[^\s[\]{},:"]+/gs;
 
-/// The text with white space added between its tokens, or the text itself if it does not look like JSON.
+/// The text with white space between its tokens, or the text itself if it does not look like JSON.
 export function indented(text) {
   if (!/^\s*[[{]/.test(text)) return text;
-  const tokens = text.match(/"(?:[^"\\]|\\.)*"?|[[\]{},:]|[^\s[\]{},:"]+/gs) ?? [];
-  let depth = 0;
-  let out = "";
-  tokens.forEach((token, i) => {
-    const empty = "[{".includes(token) && "]}".includes(tokens[i + 1] ?? " ");
-    if ("]}".includes(token)) out += "[{".includes(tokens[i - 1] ?? " ") ? ((depth = Math.max(0, depth - 1)), token) : line(--depth) + token;
-    else if ("[{".includes(token)) out += token + (empty ? ((depth += 1), "") : line(++depth));
-    else if (token === ",") out += token + line(depth);
-    else out += token === ":" ? ": " : token;
-  });
-  return out;
+  const tokens = text.match(TOKENS) ?? [];
+  const state = { depth: 0 };
+  return tokens.map((token, i) => laidOut(state, token, tokens[i - 1], tokens[i + 1])).join("");
 }
 
-const line = (depth) => `\n${STEP.repeat(Math.max(0, depth))}`;
+const opens = (token) => token === "[" || token === "{";
+const closes = (token) => token === "]" || token === "}";
+
+function laidOut(state, token, before, after) {
+  if (opens(token)) {
+    state.depth += 1;
+    return closes(after) ? token : token + line(state.depth);
+  }
+  if (closes(token)) {
+    state.depth = Math.max(0, state.depth - 1);
+    return opens(before) ? token : line(state.depth) + token;
+  }
+  if (token === ",") return token + line(state.depth);
+  return token === ":" ? ": " : token;
+}
+
+const line = (depth) => `\n${"  ".repeat(depth)}`;

@@ -81,7 +81,13 @@ function retryLater() {
   close();
   const wait = retryMs * (0.75 + Math.random() / 2);
   retryMs = Math.min(RETRY_MS_MAX, retryMs * 2);
-  retryTimer = setTimeout(() => refresh().catch(() => null).finally(open), wait);
+  retryTimer = setTimeout(
+    () =>
+      refresh()
+        .catch(() => null)
+        .finally(open),
+    wait,
+  );
 }
 
 function check() {

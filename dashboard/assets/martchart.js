@@ -1,6 +1,6 @@
 // The chart of a mart, its legend, and the same as a table for whoever cannot see it.
 
-import { bars } from "./chart.js";
+import { bars } from "./bars.js";
 import { byId, el, say, show } from "./dom.js";
 import { isKnown } from "./format.js";
 import { put, visible } from "./text.js";
@@ -16,10 +16,10 @@ let drawn = "";
 
 /// Draws what the server answered, or says why it did not.
 export function draw(answer) {
-  const failed = answer instanceof Error;
-  show(byId("chart-figure"), !failed);
-  show(byId("chart-error"), failed);
-  if (failed) return say(byId("chart-error"), `No chart: ${visible(answer.message)}`);
+  const why = hindrance(answer);
+  show(byId("chart-figure"), why === null);
+  show(byId("chart-error"), why !== null);
+  if (why !== null) return say(byId("chart-error"), `No chart: ${why}.`);
   const { lsn: _, ...content } = answer;
   const key = JSON.stringify(content);
   if (key === drawn) return;
@@ -29,13 +29,26 @@ export function draw(answer) {
   describe(answer);
 }
 
+function hindrance(answer) {
+  if (answer instanceof Error) return visible(answer.message);
+  return answer.categories.length && answer.series.length ? null : "there is nothing to draw yet";
+}
+
 function describe({ title, unit, categories, series }) {
   put(byId("chart-title"), unit ? `${title}, ${unit}` : title, { max: 100 });
   byId("chart").setAttribute("aria-label", `Bar chart: ${visible(title)}. The table below it has the numbers.`);
   byId("chart-legend").replaceChildren(...(series.length > 1 ? series.map(legend) : []));
   byId("chart-head").replaceChildren(el("td"), ...series.map(({ name }) => heading("col", name)));
-  byId("chart-body").replaceChildren(...categories.map((category, i) => (
-    el("tr", {}, heading("row", category), ...series.map(({ values }) => el("td", { class: "num" }, isKnown(values[i]) ? plain.format(values[i]) : "none"))))));
+  byId("chart-body").replaceChildren(
+    ...categories.map((category, i) =>
+      el(
+        "tr",
+        {},
+        heading("row", category),
+        ...series.map(({ values }) => el("td", { class: "num" }, isKnown(values[i]) ? plain.format(values[i]) : "none")),
+      ),
+    ),
+  );
 }
 
 function legend({ name }, k) {

@@ -48,7 +48,10 @@ export class Grid {
   row(columns, values, i) {
     const identity = JSON.stringify(values.filter((_, k) => !columns[k].numeric || IDENTITY.test(columns[k].name)));
     const old = this.before.get(identity);
-    const cells = (this.body.rows[i] ?? this.body.appendChild(el("tr", {}, ...columns.map(({ numeric }) => el("td", { class: numeric ? "num" : null }))))).cells;
+    const cells = (
+      this.body.rows[i] ??
+      this.body.appendChild(el("tr", {}, ...columns.map(({ numeric }) => el("td", { class: numeric ? "num" : null }))))
+    ).cells;
     values.forEach((value, k) => {
       write(cells[k], value);
       if (old && old[k] !== value) mark(cells[k]);

@@ -82,7 +82,12 @@ async function list() {
 
 function makeTab({ name }) {
   const rows = el("span", { class: "count num" });
-  const node = el("button", { type: "button", "data-mart": name, onclick: () => ask(fresh(name)) }, foreign(name, { max: 50, whole: false }), rows);
+  const node = el(
+    "button",
+    { type: "button", "data-mart": name, onclick: () => ask(fresh(name)) },
+    foreign(name, { max: 50, whole: false }),
+    rows,
+  );
   return { node, rows };
 }
 
@@ -116,7 +121,10 @@ async function draw(asked) {
   asked.dirty = false;
   const { name, sort, dir, search, offset, limit } = asked;
   const path = `api/marts/${encodeURIComponent(name)}`;
-  const [page, chart] = await Promise.all([read(path, { sort, dir, search, offset, limit }), read(`${path}/chart`).catch((failure) => failure)]);
+  const [page, chart] = await Promise.all([
+    read(path, { sort, dir, search, offset, limit }),
+    read(`${path}/chart`).catch((failure) => failure),
+  ]);
   if (asked !== query) return;
   put(byId("marts-caption"), name, { max: 60 });
   grid.show(page, asked);

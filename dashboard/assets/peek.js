@@ -31,7 +31,10 @@ export function modules(names) {
   offered = key;
   const select = byId("peek-module");
   const before = select.value;
-  select.replaceChildren(el("option", { value: "" }, "none: raw only"), ...names.map((name) => el("option", { value: name }, visible(name, 60))));
+  select.replaceChildren(
+    el("option", { value: "" }, "none: raw only"),
+    ...names.map((name) => el("option", { value: name }, visible(name, 60))),
+  );
   select.value = names.includes(before) ? before : "";
 }
 
@@ -63,8 +66,14 @@ const last = () => answer?.records.at(-1)?.offset ?? answer?.end_offset ?? 0;
 
 /// One `name=value` per line.
 function params() {
-  const lines = byId("peek-params").value.split("\n").map((line) => line.trim()).filter(Boolean);
-  const pairs = lines.map((line) => [line.slice(0, Math.max(0, line.indexOf("="))).trim(), line.slice(line.indexOf("=") + 1).trim()]);
+  const lines = byId("peek-params")
+    .value.split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean);
+  const pairs = lines.map((line) => [
+    line.slice(0, Math.max(0, line.indexOf("="))).trim(),
+    line.slice(line.indexOf("=") + 1).trim(),
+  ]);
   return pairs.length ? JSON.stringify(Object.fromEntries(pairs)) : null;
 }
 
@@ -74,7 +83,11 @@ async function load() {
   say(byId("peek-message"), "Reading…");
   try {
     const got = await read(`api/topics/${encodeURIComponent(asked)}/records`, {
-      start: byId("peek-start").value, count: size(), filter: byId("peek-filter").value, smartmodule, params: smartmodule ? params() : null,
+      start: byId("peek-start").value,
+      count: size(),
+      filter: byId("peek-filter").value,
+      smartmodule,
+      params: smartmodule ? params() : null,
     });
     if (asked !== topic) return;
     answer = got;
@@ -92,11 +105,13 @@ function draw() {
   if (error) put(byId("peek-error"), error, { max: 300, title: "Error" });
   byId("peek-older").disabled = first() <= start;
   byId("peek-newer").disabled = last() + 1 >= end;
-  byId("peek-records").replaceChildren(...records.map(drawRecord));
+  byId("peek-records").replaceChildren(...records.toReversed().map(drawRecord));
 }
 
 function drawRecord(record) {
-  const when = isKnown(record.at) ? el("time", { datetime: record.at }, moment(record.at)) : el("span", { class: "unknown" }, "time unknown");
+  const when = isKnown(record.at)
+    ? el("time", { datetime: record.at }, moment(record.at))
+    : el("span", { class: "unknown" }, "time unknown");
   const head = el("div", { class: "bar" }, el("strong", { class: "num" }, `Offset ${count(record.offset)}`), when);
   if (isKnown(record.key)) head.append(el("span", {}, "key ", foreign(record.key, { max: 80, title: "Key" })));
   if (record.truncated) head.append(el("span", { class: "warn" }, "cut by the server"));

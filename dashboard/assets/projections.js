@@ -18,7 +18,13 @@ function change(what, done) {
 
 export function render({ status, now }) {
   const rows = status.projections.flatMap((projection) => [{ id: `row ${projection.name}`, projection }, ...note(projection)]);
-  keep(byId("projections-body"), rows, (row) => row.id, make, (row, item) => row.fill(item.projection, now));
+  keep(
+    byId("projections-body"),
+    rows,
+    (row) => row.id,
+    make,
+    (row, item) => row.fill(item.projection, now),
+  );
   show(byId("projections-none"), status.projections.length === 0);
   group(status.projections);
 }
@@ -41,7 +47,11 @@ const make = ({ projection, isNote }) => (isNote ? makeNote(projection) : makeRo
 function makeNote(projection) {
   const reason = el("p", { "data-field": "reason" });
   const error = el("p", { class: "bad", "data-field": "error" });
-  const node = el("tr", { role: "row", class: "note-row", "data-note-of": projection.name }, el("td", { role: "cell", colspan: 8 }, reason, error));
+  const node = el(
+    "tr",
+    { role: "row", class: "note-row", "data-note-of": projection.name },
+    el("td", { role: "cell", colspan: 8 }, reason, error),
+  );
   return { node, fill: (now) => fillNote({ node, reason, error }, now) };
 }
 
@@ -62,12 +72,16 @@ function cell(label, main, ...lesser) {
 
 function makeRow({ name }) {
   const f = Object.fromEntries(
-    ["name", "kind", "verdict", "state", "lag", "own", "records", "bytes", "rate", "changes", "position", "applied"].map((key) => [key, field(key)]),
+    ["name", "kind", "verdict", "state", "lag", "own", "records", "bytes", "rate", "changes", "position", "applied"].map(
+      (key) => [key, field(key)],
+    ),
   );
   const lag = new Trend({ what: "Lag", column: "lag_ms", variable: "--lag", format: duration });
   const speed = new Trend({ what: "Rate", column: "rate", variable: "--rate", format: (n) => rate(n, "transactions") });
   f.lag.classList.add("big");
-  const node = el("tr", { role: "row", "data-projection": name },
+  const node = el(
+    "tr",
+    { role: "row", "data-projection": name },
     el("th", { role: "rowheader", scope: "row" }, f.name, el("div", { class: "lesser" }, f.kind)),
     cell("Verdict", f.verdict, f.state),
     cell("Lag", f.lag, f.own),
@@ -75,8 +89,13 @@ function makeRow({ name }) {
     cell("Rate", f.rate, f.changes),
     cell("Lag over time", lag.node),
     cell("Rate over time", speed.node),
-    cell("Position", f.position, f.applied));
-  return { node, gone: () => [lag, speed].forEach((line) => line.gone()), fill: (projection, now) => fillRow(node, f, lag, speed, projection, now) };
+    cell("Position", f.position, f.applied),
+  );
+  return {
+    node,
+    gone: () => [lag, speed].forEach((line) => line.gone()),
+    fill: (projection, now) => fillRow(node, f, lag, speed, projection, now),
+  };
 }
 
 function fillRow(node, f, lag, speed, projection, now) {
@@ -97,27 +116,42 @@ function arrival({ verdict, eta_s: eta }) {
   return verdict === "catching_up" ? ", arrival unknown" : "";
 }
 
-const BASIS = { exact: "Measured from the commit times of what is not applied yet.", heartbeat: "Measured from the oldest heartbeat that is not applied yet." };
+const BASIS = {
+  exact: "Measured from the commit times of what is not applied yet.",
+  heartbeat: "Measured from the oldest heartbeat that is not applied yet.",
+};
 
 function fillNumbers(node, f, { lag, rate: speed, caught_up: caughtUp }) {
   attr(node, "data-lag-ms", lag.total_ms ?? "unknown");
   attr(node, "data-own-ms", lag.own_ms ?? "unknown");
   attr(node, "data-inherited-ms", lag.inherited_ms ?? "unknown");
   attr(node, "data-lag-records", lag.records ?? "unknown");
-  attr(node, "data-caught-up", caughtUp ?? "unknown");
+  attr(node, "data-caught-up", String(caughtUp ?? "unknown"));
   attr(f.lag, "title", BASIS[lag.basis] ?? "How it was measured is unknown.");
   number(f.lag, duration(lag.total_ms));
-  say(f.own, isKnown(lag.own_ms) || isKnown(lag.inherited_ms) ? `own ${duration(lag.own_ms)}, inherited ${duration(lag.inherited_ms)}` : "own and inherited unknown");
+  say(f.own, parts(lag));
   number(f.records, caughtUp === true && lag.records === 0 ? "nothing" : counted(lag.records, "record"));
-  say(f.bytes, isKnown(lag.transactions) || isKnown(lag.bytes) ? `${counted(lag.transactions, "transaction")}, ${isKnown(lag.bytes) ? bytes(lag.bytes) : "bytes unknown"}` : "");
+  say(f.bytes, backlog(lag));
   number(f.rate, rate(speed.transactions_per_s, "transactions"));
   say(f.changes, isKnown(speed.changes_per_s) ? rate(speed.changes_per_s, "changes") : "changes unknown");
+}
+
+function parts({ own_ms: own, inherited_ms: inherited }) {
+  if (!isKnown(own) && !isKnown(inherited)) return "own and inherited unknown";
+  return `own ${duration(own)}, inherited ${duration(inherited)}`;
+}
+
+function backlog({ transactions, bytes: size }) {
+  if (!isKnown(transactions) && !isKnown(size)) return "transactions and bytes unknown";
+  return `${counted(transactions, "transaction")}, ${isKnown(size) ? bytes(size) : "bytes unknown"}`;
 }
 
 function fillPosition(f, position, now) {
   put(f.position, position.lsn, { max: 30 });
   const offset = isKnown(position.offset) ? `offset ${count(position.offset)}` : "offset unknown";
   say(f.applied, `${offset}, applied ${since(position.applied_at, now)}`);
-  const committed = isKnown(position.source_at) ? `Committed in Postgres ${moment(position.source_at)}` : "Commit time in Postgres unknown";
+  const committed = isKnown(position.source_at)
+    ? `Committed in Postgres ${moment(position.source_at)}`
+    : "Commit time in Postgres unknown";
   attr(f.applied, "title", isKnown(position.applied_at) ? `${committed}, applied ${moment(position.applied_at)}` : committed);
 }

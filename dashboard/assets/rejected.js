@@ -79,13 +79,29 @@ const cell = (label, ...nodes) => el("td", { role: "cell", "data-label": label }
 
 function make({ offset }) {
   const f = { from: el("div", { class: "lesser" }), at: el("time"), reason: el("strong"), where: el("div", { class: "lesser" }) };
-  Object.assign(f, { original: el("pre"), transformed: el("pre"), state: el("span", { "data-field": "state" }), why: el("div", { class: "lesser" }) });
+  Object.assign(f, {
+    original: el("pre"),
+    transformed: el("pre"),
+    state: el("span", { "data-field": "state" }),
+    why: el("div", { class: "lesser" }),
+  });
   const retry = el("button", { type: "button", "data-action": "retry", onclick: () => act(offset, "retry", retry) }, "Retry");
-  const discard = el("button", { type: "button", "data-action": "discard", onclick: () => discardAsked(offset, discard) }, "Discard");
-  const node = el("tr", { role: "row", "data-rejected": offset },
+  const discard = el(
+    "button",
+    { type: "button", "data-action": "discard", onclick: () => discardAsked(offset, discard) },
+    "Discard",
+  );
+  const node = el(
+    "tr",
+    { role: "row", "data-rejected": offset },
     el("th", { role: "rowheader", scope: "row" }, el("span", { class: "num" }, count(offset)), f.from),
-    cell("Refused", f.at), cell("Reason", f.reason, f.where), cell("Original", f.original), cell("Transformed", f.transformed),
-    cell("State", f.state, f.why), cell("", el("div", { class: "buttons" }, retry, discard)));
+    cell("Refused", f.at),
+    cell("Reason", f.reason, f.where),
+    cell("Original", f.original),
+    cell("Transformed", f.transformed),
+    cell("State", f.state, f.why),
+    cell("", el("div", { class: "buttons" }, retry, discard)),
+  );
   return { node, f, retry, discard };
 }
 
@@ -106,7 +122,9 @@ function fill({ node, f, retry, discard }, record) {
 
 /// Which part of the event, or which rule of Postgres, refused it.
 function where({ field, sqlstate, constraint }) {
-  return [field && `field ${field}`, sqlstate && `SQLSTATE ${sqlstate}`, constraint && `constraint ${constraint}`].filter(Boolean).join(", ");
+  return [field && `field ${field}`, sqlstate && `SQLSTATE ${sqlstate}`, constraint && `constraint ${constraint}`]
+    .filter(Boolean)
+    .join(", ");
 }
 
 /// Why it cannot be sent again as it came, or null.
@@ -116,7 +134,12 @@ function hindrance({ truncated, lossy }) {
 }
 
 async function discardAsked(offset, button) {
-  if (await confirmed(`Discard the refused event at offset ${count(offset)}? It stays in the topic, but cannot be retried from here.`, "Discard")) {
+  if (
+    await confirmed(
+      `Discard the refused event at offset ${count(offset)}? It stays in the topic, but cannot be retried from here.`,
+      "Discard",
+    )
+  ) {
     await act(offset, "discard", button);
   }
 }

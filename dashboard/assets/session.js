@@ -95,9 +95,11 @@ function refuse(failure) {
   byId("login-password").select();
 }
 
+/// What only those who are logged in may read does not stay on the screen.
 async function logout() {
   await post("api/logout", { csrf: session.csrf }).catch(() => null);
   await refresh().catch(() => adopt({ ...session, logged_in: false, user: null, csrf: null }));
+  if (!mayRead()) location.reload();
 }
 
 function adopt(next) {

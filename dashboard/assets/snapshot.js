@@ -13,14 +13,22 @@ export function render({ status }) {
 function captured(answer) {
   const snapshot = answer?.known?.snapshot;
   if (!snapshot) return [];
-  return [{ key: "capture", who: "Capture copies", what: snapshot.table, rows: snapshot.rows, total: snapshot.total, about: false }];
+  return [
+    { key: "capture", who: "Capture copies", what: snapshot.table, rows: snapshot.rows, total: snapshot.total, about: false },
+  ];
 }
 
 function loaded(projections) {
   return projections
     .filter((projection) => projection.snapshot)
-    .map(({ name, snapshot }) => (
-      { key: `p ${name}`, who: "Projector loads", what: name, rows: snapshot.rows, total: snapshot.rows_estimated, about: true }));
+    .map(({ name, snapshot }) => ({
+      key: `p ${name}`,
+      who: "Projector loads",
+      what: name,
+      rows: snapshot.rows,
+      total: snapshot.rows_estimated,
+      about: true,
+    }));
 }
 
 function make({ key, who }) {

@@ -1,6 +1,6 @@
 // A sparkline with its words: the highest value of the range, or the value under the pointer. Drawn once per second at most.
 
-import { spark } from "./chart.js";
+import { spark } from "./spark.js";
 import { attr, el, say } from "./dom.js";
 import { clock, isKnown } from "./format.js";
 import * as history from "./history.js";
@@ -12,10 +12,26 @@ const HEIGHT = 34;
 /// `what` is its name in words, `column` that of the history, `variable` its colour, `format(value)` words a value.
 export class Trend {
   constructor({ what, column, variable, format }) {
-    Object.assign(this, { what, column, variable, format, at: [], values: [], index: null, edition: -1, drawnAt: 0, chart: null });
+    Object.assign(this, {
+      what,
+      column,
+      variable,
+      format,
+      at: [],
+      values: [],
+      index: null,
+      edition: -1,
+      drawnAt: 0,
+      chart: null,
+    });
     this.host = el("div", { class: "spark" });
     this.caption = el("div", { class: "lesser spark-caption", "aria-hidden": "true" });
-    this.node = el("button", { type: "button", class: "trend", "data-trend": column, onclick: () => zoom.open(this) }, this.host, this.caption);
+    this.node = el(
+      "button",
+      { type: "button", class: "trend", "data-trend": column, onclick: () => zoom.open(this) },
+      this.host,
+      this.caption,
+    );
   }
 
   /// Draws the history of a projection up to `now`.

@@ -6,10 +6,14 @@ import { report, run } from "./actions.js";
 import { put } from "./text.js";
 import { badge } from "./verdict.js";
 
+const LINES_MAX = 200;
+
 let running = false;
 
 export function start() {
-  byId("verify-run").addEventListener("click", () => run(byId("verify-run"), "verify-message", "api/verify", () => "Verify has started."));
+  byId("verify-run").addEventListener("click", () =>
+    run(byId("verify-run"), "verify-message", "api/verify", () => "Verify has started."),
+  );
 }
 
 export function render({ status: { verify }, now }) {
@@ -26,7 +30,8 @@ function outcome(verify) {
   if (!verify) return ["unknown", "Not run yet"];
   if (verify.running) return ["catching_up", "Running"];
   if (verify.error) return ["stalled", "Failed"];
-  if (verify.equal === true) return verify.not_live.length ? ["falling_behind", "Equal, but not all is live"] : ["ok", "Everything is equal"];
+  if (verify.equal === true)
+    return verify.not_live.length ? ["falling_behind", "Equal, but not all is live"] : ["ok", "Everything is equal"];
   return verify.equal === false ? ["rewound", "Different"] : ["unknown", "Unknown"];
 }
 
@@ -57,6 +62,12 @@ function fillTable({ name, rows, verdict }, table) {
 
 function lines(id, texts) {
   show(byId(id), texts.length > 0);
-  keep(byId(`${id}-list`), texts, (_, index) => index, () => ({ node: el("li") }), ({ node }, text) => put(node, text, { max: 200 }));
+  keep(
+    byId(`${id}-list`),
+    texts.slice(0, LINES_MAX),
+    (_, index) => index,
+    () => ({ node: el("li") }),
+    ({ node }, text) => put(node, text, { max: 200 }),
+  );
   say(byId(`${id}-count`), String(texts.length));
 }

@@ -1,6 +1,6 @@
 // One sparkline, large and with axes, in a dialog; it goes on living there.
 
-import { spark } from "./chart.js";
+import { spark } from "./spark.js";
 import { attr, byId, say } from "./dom.js";
 import * as history from "./history.js";
 import { put } from "./text.js";
