@@ -64,13 +64,14 @@ function closable(dialog) {
 
 async function start() {
   document.querySelectorAll("dialog").forEach(closable);
-  history.start(replan);
-  for (const part of [session, projections, verify, rejected, marts, peek, zoom]) part.start();
-  session.onSession(live.reopen);
+  session.start();
   await session.refresh().catch(() => null);
+  session.onSession(live.reopen);
+  history.start(replan);
+  for (const part of [projections, verify, rejected, marts, peek, zoom]) part.start();
   live.start({ onStatus: plan, onConnection: connection });
-  if (!session.mayRead()) session.login();
   byId("main").removeAttribute("aria-busy");
+  if (!session.mayRead()) session.login();
 }
 
 start();

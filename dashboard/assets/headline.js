@@ -52,16 +52,16 @@ const STATES = {
 
 /// Shows the state of the connection; a stale page takes its verdict back, because it does not know it any more.
 export function connection(state, ageMs, status) {
+  const age = duration(Math.floor(ageMs / 1000) * 1000);
   document.documentElement.dataset.connection = state;
   byId("connection").dataset.connection = state;
-  say(byId("connection-text"), state === "stale" ? `Stale for ${duration(ageMs)}` : STATES[state]);
+  say(byId("connection-text"), state === "stale" ? `Stale for ${age}` : STATES[state]);
   show(byId("stale-banner"), state === "stale" || state === "forbidden");
-  if (state === "stale") doubt(ageMs, status);
+  if (state === "stale") doubt(age, status);
   if (state === "forbidden") say(byId("stale-text"), "Log in to see the status of the pipeline.");
 }
 
-function doubt(ageMs, status) {
-  const age = duration(Math.floor(ageMs / 1000) * 1000);
+function doubt(age, status) {
   say(
     byId("stale-text"),
     status
