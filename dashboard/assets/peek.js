@@ -1,0 +1,131 @@
+// A look into a topic: the newest records or those from an offset on, filtered, beside what a SmartModule makes of each.
+
+import { byId, el, say, show } from "./dom.js";
+import { count, counted, isKnown, moment } from "./format.js";
+import { indented } from "./indent.js";
+import { read } from "./session.js";
+import { foreign, put, visible } from "./text.js";
+
+const CUT = 4000;
+
+let topic = null;
+let answer = null;
+let offered = "";
+
+export function start() {
+  byId("peek-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    load();
+  });
+  byId("peek-newest").addEventListener("click", () => page(null));
+  byId("peek-older").addEventListener("click", () => page(Math.max(answer.start_offset, first() - size())));
+  byId("peek-newer").addEventListener("click", () => page(last() + 1));
+  byId("peek-indent").addEventListener("change", () => answer && draw());
+  byId("peek-module").addEventListener("change", explain);
+}
+
+/// The SmartModules that there are.
+export function modules(names) {
+  const key = JSON.stringify(names);
+  if (key === offered) return;
+  offered = key;
+  const select = byId("peek-module");
+  const before = select.value;
+  select.replaceChildren(
+    el("option", { value: "" }, "none: raw only"),
+    ...names.map((name) => el("option", { value: name }, visible(name, 60))),
+  );
+  select.value = names.includes(before) ? before : "";
+}
+
+/// Opens the dialog on the newest records of a topic.
+export function open(name) {
+  topic = name;
+  put(byId("peek-topic"), name, { max: 63 });
+  byId("peek-start").value = "";
+  byId("peek-records").replaceChildren();
+  explain();
+  byId("peek-dialog").showModal();
+  load();
+}
+
+function explain() {
+  const examples = { rows: "table=orders", redact: 'policy={"users":{"email":"hash"}}' };
+  show(byId("peek-params-field"), byId("peek-module").value !== "");
+  byId("peek-params").placeholder = examples[byId("peek-module").value] ?? "name=value";
+}
+
+function page(start) {
+  byId("peek-start").value = start ?? "";
+  load();
+}
+
+const size = () => Number(byId("peek-count").value);
+const first = () => answer?.records.at(0)?.offset ?? answer?.end_offset ?? 0;
+const last = () => answer?.records.at(-1)?.offset ?? answer?.end_offset ?? 0;
+
+/// One `name=value` per line.
+function params() {
+  const lines = byId("peek-params")
+    .value.split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean);
+  const pairs = lines.map((line) => [
+    line.slice(0, Math.max(0, line.indexOf("="))).trim(),
+    line.slice(line.indexOf("=") + 1).trim(),
+  ]);
+  return pairs.length ? JSON.stringify(Object.fromEntries(pairs)) : null;
+}
+
+async function load() {
+  const asked = topic;
+  const smartmodule = byId("peek-module").value;
+  say(byId("peek-message"), "Reading…");
+  try {
+    const got = await read(`api/topics/${encodeURIComponent(asked)}/records`, {
+      start: byId("peek-start").value,
+      count: size(),
+      filter: byId("peek-filter").value,
+      smartmodule,
+      params: smartmodule ? params() : null,
+    });
+    if (asked !== topic) return;
+    answer = got;
+    draw();
+  } catch (failure) {
+    say(byId("peek-message"), `Failed: ${visible(failure.message)}`);
+  }
+}
+
+function draw() {
+  const { records, start_offset: start, end_offset: end, error } = answer;
+  const span = records.length ? `, offsets ${count(first())} to ${count(last())}` : "";
+  say(byId("peek-message"), `${counted(records.length, "record")}${span}. The topic holds ${count(start)} to ${count(end)}.`);
+  show(byId("peek-error"), Boolean(error));
+  if (error) put(byId("peek-error"), error, { max: 300, title: "Error" });
+  byId("peek-older").disabled = first() <= start;
+  byId("peek-newer").disabled = last() + 1 >= end;
+  byId("peek-records").replaceChildren(...records.toReversed().map(drawRecord));
+}
+
+function drawRecord(record) {
+  const when = isKnown(record.at)
+    ? el("time", { datetime: record.at }, moment(record.at))
+    : el("span", { class: "unknown" }, "time unknown");
+  const head = el("div", { class: "bar" }, el("strong", { class: "num" }, `Offset ${count(record.offset)}`), when);
+  if (isKnown(record.key)) head.append(el("span", {}, "key ", foreign(record.key, { max: 80, title: "Key" })));
+  if (record.truncated) head.append(el("span", { class: "warn" }, "cut by the server"));
+  const views = el("div", { class: "views" }, view("Raw", [record.value]));
+  if (isKnown(record.transformed)) views.append(view("Transformed", record.transformed));
+  return el("li", { "data-offset": record.offset }, head, views);
+}
+
+function view(title, texts) {
+  const shown = texts.map((text) => {
+    const pre = el("pre", { tabindex: 0 });
+    put(pre, byId("peek-indent").checked ? indented(text) : text, { max: CUT, title });
+    return pre;
+  });
+  const nothing = shown.length ? [] : [el("p", { class: "quiet" }, "nothing: the SmartModule drops it")];
+  return el("section", { "data-view": title.toLowerCase() }, el("h3", {}, title), ...shown, ...nothing);
+}
