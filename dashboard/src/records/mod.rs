@@ -11,6 +11,8 @@ use tokio::sync::Semaphore;
 
 use crate::status::Time;
 
+use read::Until;
+
 /// A look shows no more records.
 const COUNT_MAX: u64 = 100;
 /// And reads no more to find some that match a filter.
@@ -102,24 +104,13 @@ impl Records {
         check(wanted)?;
         let _look = self.looks.try_acquire().map_err(|_| Error::Busy)?;
         let topic = read::open(&self.endpoint, &wanted.topic).await?;
-        let (first, scan) = range(wanted, topic.start, topic.end);
-        let (mut raw, mut error) = topic.read(first, scan, None).await;
+        let (first, past) = range(wanted, topic.start, topic.end);
+        let (mut raw, mut error) = topic.read(first, &mut Until::Offset(past), None).await;
         keep(&mut raw, wanted);
         let mut shown = show(&raw);
-        if let (Some(module), Some(from), Some(last)) =
-            (&wanted.smartmodule, raw.first(), raw.last())
-        {
-            let span = u64::try_from(last.offset - from.offset + 1).unwrap_or(0);
-            let (made, failed) = topic.read(from.offset, span, Some(module)).await;
-            let complete = failed.is_none();
-            let paired = pairing::pair(&raw, made, module, complete);
-            for (shown, made) in shown.iter_mut().zip(paired) {
-                shown.transformed = made;
-            }
-            let missing = shown.iter().any(|shown| shown.transformed.is_none());
-            error = error.or(failed).or_else(|| {
-                missing.then(|| "what the module made cannot be told apart by record".to_owned())
-            });
+        if let Some(module) = &wanted.smartmodule {
+            let failed = transform(&topic, module, &raw, &mut shown).await;
+            error = error.or(failed);
         }
         Ok(Seen {
             topic: wanted.topic.clone(),
@@ -129,6 +120,29 @@ impl Records {
             error,
         })
     }
+}
+
+/// Reads the records again through the module, and says why something may be missing.
+async fn transform(
+    topic: &read::Topic,
+    module: &Module,
+    raw: &[read::Raw],
+    shown: &mut [Shown],
+) -> Option<String> {
+    let (first, last) = (raw.first()?.offset, raw.last()?.offset);
+    let mut until = match pairing::makes_several(module) {
+        true => Until::Made(pairing::Awaited::of(raw, module)),
+        false => Until::Offset(last + 1),
+    };
+    let (made, failed) = topic.read(first, &mut until, Some(module)).await;
+    let paired = pairing::pair(raw, made, module, failed.is_none());
+    for (shown, made) in shown.iter_mut().zip(paired) {
+        shown.transformed = made;
+    }
+    let missing = shown.iter().any(|shown| shown.transformed.is_none());
+    failed.or_else(|| {
+        missing.then(|| "what the module made cannot be told apart by record".to_owned())
+    })
 }
 
 fn check(wanted: &Peek) -> Result<(), Error> {
@@ -144,8 +158,8 @@ fn check(wanted: &Peek) -> Result<(), Error> {
     Ok(())
 }
 
-/// First offset to read, and how many; bounds of the topic respected.
-fn range(wanted: &Peek, start: i64, end: i64) -> (i64, u64) {
+/// First offset to read, and the one behind the last; bounds of the topic respected.
+fn range(wanted: &Peek, start: i64, end: i64) -> (i64, i64) {
     let want = match wanted.filter {
         Some(_) => SCAN_MAX,
         None => wanted.count,
@@ -156,7 +170,7 @@ fn range(wanted: &Peek, start: i64, end: i64) -> (i64, u64) {
         None => end.saturating_sub(most),
     };
     let first = first.clamp(start.min(end), end);
-    (first, u64::try_from(end - first).unwrap_or(0).min(want))
+    (first, first.saturating_add(most).min(end))
 }
 
 /// Those that match: from a given start the first, otherwise the newest.
@@ -217,12 +231,12 @@ mod tests {
 
     #[test]
     fn a_look_stays_within_the_topic_and_its_limits() {
-        assert_eq!(range(&peek(None, 20, None), 5, 100), (80, 20));
-        assert_eq!(range(&peek(None, 20, None), 95, 100), (95, 5));
-        assert_eq!(range(&peek(Some(0), 20, None), 5, 100), (5, 20));
-        assert_eq!(range(&peek(Some(900), 20, None), 5, 100), (100, 0));
-        assert_eq!(range(&peek(Some(u64::MAX), 20, None), 5, 100), (100, 0));
-        assert_eq!(range(&peek(None, 20, Some("x")), 0, 5_000), (4_000, 1_000));
+        assert_eq!(range(&peek(None, 20, None), 5, 100), (80, 100));
+        assert_eq!(range(&peek(None, 20, None), 95, 100), (95, 100));
+        assert_eq!(range(&peek(Some(0), 20, None), 5, 100), (5, 25));
+        assert_eq!(range(&peek(Some(900), 20, None), 5, 100), (100, 100));
+        assert_eq!(range(&peek(Some(u64::MAX), 20, None), 5, 100), (100, 100));
+        assert_eq!(range(&peek(None, 20, Some("x")), 0, 5_000), (4_000, 5_000));
         assert_eq!(range(&peek(None, 20, None), 0, 0), (0, 0));
     }
 

@@ -4,7 +4,7 @@
 //! broker numbers those by position: they are paired by what they carry, the position of the
 //! transaction and the order of its changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -50,7 +50,7 @@ pub(super) fn pair(
     module: &Module,
     complete: bool,
 ) -> Vec<Option<Vec<String>>> {
-    let paired = match module.name == ROWS {
+    let paired = match makes_several(module) {
         true => by_content(raw, made, module.params.get(TABLE).map(String::as_str)),
         false => by_offset(raw, made, complete),
     };
@@ -65,6 +65,60 @@ pub(super) fn pair(
         .into_iter()
         .map(|made| made.map(&mut texts))
         .collect()
+}
+
+/// What `rows` is to make of some records. Others may come before it, of the same batch, and after.
+pub(super) struct Awaited {
+    lsns: HashSet<String>,
+    offsets: HashSet<i64>,
+    left: usize,
+}
+
+impl Awaited {
+    pub(super) fn of(raw: &[Raw], module: &Module) -> Awaited {
+        let table = module.params.get(TABLE).map(String::as_str);
+        let mut awaited = Awaited {
+            lsns: HashSet::new(),
+            offsets: HashSet::new(),
+            left: 0,
+        };
+        for record in raw {
+            match expected(&record.value, table) {
+                Some((lsn, rows)) => {
+                    awaited.lsns.insert(lsn);
+                    awaited.left += rows;
+                }
+                None => {
+                    awaited.offsets.insert(record.offset);
+                    awaited.left += 1;
+                }
+            }
+        }
+        awaited
+    }
+
+    /// True if this belongs to one of the records.
+    pub(super) fn takes(&mut self, made: &Raw) -> bool {
+        let Ok(output) = serde_json::from_slice::<Output>(&made.value) else {
+            return false;
+        };
+        let ours = match (output.lsn, output.offset) {
+            (Some(lsn), _) => self.lsns.contains(&lsn),
+            (None, Some(offset)) => self.offsets.contains(&offset),
+            (None, None) => false,
+        };
+        self.left = self.left.saturating_sub(usize::from(ours));
+        ours
+    }
+
+    pub(super) fn has_all(&self) -> bool {
+        self.left == 0
+    }
+}
+
+/// True for the module that makes several records of one.
+pub(super) fn makes_several(module: &Module) -> bool {
+    module.name == ROWS
 }
 
 /// A filter leaves records out: nothing was made of them.
@@ -208,6 +262,15 @@ mod tests {
         let made = vec![row(0, "0/10"), row(1, "0/10"), row(2, "0/20")];
         let paired = pair(&raw, made, &rows(None), true);
         assert_eq!(numbers(&paired), [None, Some(1)]);
+    }
+
+    #[test]
+    fn reading_goes_on_until_everything_is_there_and_something_else_comes() {
+        let mut awaited = Awaited::of(&[part(1, "0/10", &["a", "a"])], &rows(None));
+        assert!(!awaited.takes(&row(0, "0/5")) && !awaited.has_all());
+        assert!(awaited.takes(&row(1, "0/10")) && !awaited.has_all());
+        assert!(awaited.takes(&row(2, "0/10")) && awaited.has_all());
+        assert!(!awaited.takes(&row(3, "0/20")) && awaited.has_all());
     }
 
     #[test]

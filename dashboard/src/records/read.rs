@@ -7,10 +7,11 @@ use fluvio::{
     SmartModuleInvocation, SmartModuleInvocationWasm, SmartModuleKind,
 };
 use futures_util::StreamExt;
-use tokio::time::{timeout, timeout_at, Instant};
+use tokio::time::timeout;
 
 use crate::status::Time;
 
+use super::pairing::Awaited;
 use super::{Error, Module, READ_WITHIN};
 
 /// Above the segment size of our topics, so that no server cuts a batch in two.
@@ -71,39 +72,36 @@ pub(super) async fn open(endpoint: &str, name: &str) -> Result<Topic, Error> {
 }
 
 impl Topic {
-    /// Records from `first` on: raw exactly `count`, or what a module makes of those. Also why it may be
-    /// less.
+    /// Records from `first` on, raw or as a module makes them, until `until` is satisfied. Also why it may
+    /// be less.
     pub(super) async fn read(
         &self,
         first: i64,
-        count: u64,
+        until: &mut Until,
         module: Option<&Module>,
     ) -> (Vec<Raw>, Option<String>) {
         let mut records = Vec::new();
-        if count == 0 {
+        if first >= self.end || matches!(until, Until::Offset(past) if *past <= first) {
             return (records, None);
         }
-        let past = first.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
-        let deadline = Instant::now() + READ_WITHIN;
-        let reading = self.collect(first, past.min(self.end), module, &mut records);
-        let error = match timeout_at(deadline, reading).await {
+        let reading = self.collect(first, until, module, &mut records);
+        let error = match timeout(READ_WITHIN, reading).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
             Err(_) => Some(format!("cut off after {} s", READ_WITHIN.as_secs())),
         };
-        (records, error)
+        (records, error.filter(|_| !until.has_all()))
     }
 
-    /// Ends at the end of the topic as it is now; a module that leaves everything out gives nothing
+    /// Ends at the end of the topic at the latest: a module that leaves everything out gives nothing
     /// to end at, so the server is told not to wait.
     async fn collect(
         &self,
         first: i64,
-        past: i64,
+        until: &mut Until,
         module: Option<&Module>,
         records: &mut Vec<Raw>,
     ) -> Result<(), String> {
-        let failed = |error: String| error;
         let config = ConsumerConfigExtBuilder::default()
             .topic(self.name.as_str())
             .partition(0)
@@ -114,26 +112,47 @@ impl Topic {
             .retry_mode(RetryMode::Disabled)
             .disable_continuous(true)
             .build()
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| error.to_string())?;
         let stream = self.client.consumer_with_config(config).await;
-        let mut stream = stream.map_err(|error| failed(format!("{error:#}")))?;
+        let mut stream = stream.map_err(|error| format!("{error:#}"))?;
         let mut bytes = 0;
         while let Some(record) = stream.next().await {
-            let record = record.map_err(|code| code.to_string())?;
-            if module.is_none() && record.offset >= past {
+            let record = raw(record.map_err(|code| code.to_string())?);
+            if until.is_passed_by(&record) {
                 return Ok(());
             }
-            let last = record.offset + 1 >= past && module.is_none();
-            bytes += record.value().len();
+            bytes += record.value.len();
             if bytes > READ_BYTES_MAX || records.len() >= MADE_MAX {
                 return Err("cut off: these records are too large".to_owned());
             }
-            records.push(raw(record));
+            let last = matches!(until, Until::Offset(past) if record.offset + 1 >= *past);
+            records.push(record);
             if last {
                 return Ok(());
             }
         }
         Ok(())
+    }
+}
+
+/// Where reading ends.
+pub(super) enum Until {
+    /// Before this offset.
+    Offset(i64),
+    /// When everything awaited is there, and something else comes.
+    Made(Awaited),
+}
+
+impl Until {
+    fn is_passed_by(&mut self, record: &Raw) -> bool {
+        match self {
+            Until::Offset(past) => record.offset >= *past,
+            Until::Made(awaited) => !awaited.takes(record) && awaited.has_all(),
+        }
+    }
+
+    fn has_all(&self) -> bool {
+        matches!(self, Until::Made(awaited) if awaited.has_all())
     }
 }
 
