@@ -32,6 +32,9 @@ fn a_lag_that_is_not_known_is_absent_and_not_zero() {
         projection.lag = crate::status::Lag::default();
     }
     let text = render(&status);
-    assert!(!text.contains("_lag_"), "{text}");
+    for part in ["", "own_", "inherited_"] {
+        let name = format!("millrace_projection_{part}lag");
+        assert!(!text.contains(&name), "{name}");
+    }
     assert!(text.contains("millrace_projection_verdict{"));
 }

@@ -70,6 +70,7 @@ async fn answer(State(control): State<Control>, request: Request) -> Response {
             state.open = 0;
             Json(json!({"offset": 7, "state": "retried"})).into_response()
         }
+        "/projector/wait" => Json(projector()).into_response(),
         "/projector/pause" | "/projector/resume" => Json(projector()).into_response(),
         _ => (
             StatusCode::NOT_FOUND,
