@@ -110,7 +110,7 @@ impl Verifier {
     }
 
     fn finish(&self, result: Result<Value, String>) {
-        let verify = match result.and_then(|report| shown(report)) {
+        let verify = match result.and_then(shown) {
             Ok(verify) => verify,
             Err(error) => Verify {
                 error: Some(error),
