@@ -1,0 +1,179 @@
+//! Asks everybody once a tick.
+
+mod fluvio;
+mod limit;
+mod mysql;
+mod postgres;
+mod reading;
+mod services;
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::heartbeat::SharedLedger;
+use crate::judge::{Constants, Memory};
+use crate::status::{Answer, Rejected, Status, Time};
+use crate::verify::Verifier;
+
+use self::fluvio::{Cluster, ClusterReading};
+use limit::answer;
+use postgres::Postgres;
+
+pub(crate) use mysql::{applied, options as mysql_options, MySql};
+pub(crate) use postgres::connect as connect_postgres;
+pub(crate) use reading::{
+    CaptureReading, IngestReading, Moment, Named, ProjectorReading, Readings, SourceReading,
+};
+pub(crate) use services::{Services, Which};
+
+/// Counts of rejected records are read from storage: only so often, and after an action.
+const REJECTED_EVERY: Duration = Duration::from_secs(5);
+
+/// Asks the sources and makes a [`Status`] of their answers. Two ticks are needed for rates.
+pub struct Collector {
+    parts: Parts,
+    constants: Constants,
+    memory: Memory,
+    heartbeat_ms: u64,
+    ledger: SharedLedger,
+    verifier: Verifier,
+    started: Instant,
+}
+
+/// The sources, apart from the rest so that all can be asked at once.
+struct Parts {
+    postgres: Postgres,
+    mysql: MySql,
+    cluster: Cluster,
+    services: Services,
+    rejected: Option<(Instant, Answer<Rejected>)>,
+}
+
+impl Collector {
+    /// Nothing is connected before the first tick. It writes no heartbeats.
+    pub fn new(config: &Config) -> Collector {
+        let config = Config {
+            heartbeat_period: Duration::ZERO,
+            ..config.clone()
+        };
+        Collector::with(
+            &config,
+            SharedLedger::default(),
+            Verifier::new(config.verify.clone()),
+            Instant::now(),
+        )
+    }
+
+    pub(crate) fn with(
+        config: &Config,
+        ledger: SharedLedger,
+        verifier: Verifier,
+        started: Instant,
+    ) -> Collector {
+        let sources = &config.sources;
+        Collector {
+            parts: Parts {
+                postgres: Postgres::new(&sources.postgres, &sources.slot),
+                mysql: MySql::new(&sources.mysql),
+                cluster: Cluster::new(&sources.fluvio, &sources.topics),
+                services: Services::new(config),
+                rejected: None,
+            },
+            constants: constants(config),
+            memory: Memory::default(),
+            heartbeat_ms: u64::try_from(config.heartbeat_period.as_millis()).unwrap_or(u64::MAX),
+            ledger,
+            verifier,
+            started,
+        }
+    }
+
+    /// Asks all sources at once; takes no longer than the slowest is allowed to.
+    pub async fn tick(&mut self) -> Status {
+        let Parts {
+            postgres,
+            mysql,
+            cluster,
+            services,
+            rejected,
+        } = &mut self.parts;
+        let counts = counts(services, rejected);
+        let (source, target, cluster, projector, capture, ingest, rejected) = tokio::join!(
+            answer(postgres.read()),
+            answer(mysql.read()),
+            answer(cluster.read()),
+            answer(services.projector()),
+            answer(services.capture()),
+            answer(services.ingest()),
+            counts,
+        );
+        let moment = moment(self.started);
+        if let Some(applied) = target.known().and_then(|target| target.applied_lsn) {
+            self.ledger.seen_late(applied, moment);
+        }
+        let readings = Readings {
+            moment,
+            source,
+            target,
+            topics: cluster.map(|reading: &ClusterReading| reading.topics.clone()),
+            smartmodules: cluster.map(|reading: &ClusterReading| reading.smartmodules.clone()),
+            projector,
+            capture,
+            ingest,
+            rejected,
+            beats: self.ledger.show(self.heartbeat_ms, moment.mono_ms),
+            verify: self.verifier.last(),
+        };
+        self.memory.status(&self.constants, &readings)
+    }
+
+    /// Lets the next tick count the rejected records again.
+    pub(crate) fn recount(&mut self) {
+        self.parts.rejected = None;
+    }
+}
+
+/// Both clocks now.
+pub(crate) fn moment(started: Instant) -> Moment {
+    Moment {
+        wall: Time::now(),
+        mono_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+async fn counts(
+    services: &Services,
+    kept: &mut Option<(Instant, Answer<Rejected>)>,
+) -> Answer<Rejected> {
+    if let Some((at, counts @ Answer::Known(_))) = kept {
+        if at.elapsed() < REJECTED_EVERY {
+            return counts.clone();
+        }
+    }
+    let counts = answer(services.rejected()).await;
+    *kept = Some((Instant::now(), counts.clone()));
+    counts
+}
+
+fn constants(config: &Config) -> Constants {
+    let marts = config.marts.iter();
+    Constants {
+        tick_ms: u64::try_from(config.tick.as_millis()).unwrap_or(u64::MAX),
+        millrace: config.millrace.clone(),
+        marts: marts
+            .map(|mart| (mart.name.clone(), version(&mart.sql)))
+            .collect(),
+    }
+}
+
+/// The first 12 hex digits of the statement's SHA-256.
+fn version(sql: &str) -> String {
+    let digest = Sha256::digest(sql);
+    digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,141 @@
+//! What the sources answered in one tick. The control APIs may be of an older or newer version:
+//! fields that are missing are not known, fields that are new are passed over.
+
+use millrace_events::Lsn;
+use serde::{Deserialize, Deserializer};
+
+use crate::heartbeat::Beats;
+use crate::status::{
+    Answer, CaptureSnapshot, Fault, Kind, Loading, Rejected, Slot, State, Target, Time, Topic,
+    Verify,
+};
+
+/// A moment on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// May jump.
+    pub(crate) wall: Time,
+    /// Milliseconds since the start; never goes back.
+    pub(crate) mono_ms: u64,
+}
+
+/// Everything that was asked in one tick.
+#[derive(Clone, Debug)]
+pub(crate) struct Readings {
+    pub(crate) moment: Moment,
+    pub(crate) source: Answer<SourceReading>,
+    pub(crate) target: Answer<Target>,
+    /// Without rates.
+    pub(crate) topics: Answer<Vec<Topic>>,
+    pub(crate) smartmodules: Answer<Vec<String>>,
+    pub(crate) projector: Answer<ProjectorReading>,
+    pub(crate) capture: Answer<CaptureReading>,
+    pub(crate) ingest: Answer<IngestReading>,
+    pub(crate) rejected: Answer<Rejected>,
+    pub(crate) beats: Beats,
+    pub(crate) verify: Option<Verify>,
+}
+
+/// Postgres.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceReading {
+    pub(crate) server: String,
+    pub(crate) database: String,
+    pub(crate) lsn: Lsn,
+    /// Its clock minus ours, microseconds: commit times are of its clock.
+    pub(crate) clock_ahead_us: i64,
+    pub(crate) slot: Option<Slot>,
+}
+
+/// `GET /status` of the projector.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ProjectorReading {
+    pub(crate) state: State,
+    pub(crate) end_lsn: Option<Lsn>,
+    pub(crate) offset: Option<u64>,
+    pub(crate) next_offset: Option<u64>,
+    pub(crate) lag_records: Option<u64>,
+    pub(crate) source_at: Option<Time>,
+    pub(crate) applied_at: Option<Time>,
+    pub(crate) batches: Option<u64>,
+    pub(crate) transactions: Option<u64>,
+    pub(crate) changes: Option<u64>,
+    pub(crate) snapshot: Option<Loading>,
+    pub(crate) error: Option<Fault>,
+    pub(crate) log_error: Option<Fault>,
+    pub(crate) paused_since: Option<Time>,
+    pub(crate) oldest_pending_at: Option<Time>,
+    pub(crate) pending_transactions: Option<u64>,
+    pub(crate) projections: Vec<Named>,
+}
+
+/// A projection as the projector names it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+}
+
+/// `GET /status` of capture.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct CaptureReading {
+    pub(crate) state: String,
+    pub(crate) epoch: Option<u64>,
+    pub(crate) last_lsn: Option<Lsn>,
+    pub(crate) received_lsn: Option<Lsn>,
+    pub(crate) transactions: Option<u64>,
+    pub(crate) sessions: Option<u64>,
+    pub(crate) last_error: Option<Fault>,
+    pub(crate) snapshot: Option<CaptureSnapshot>,
+    /// The outer `None`: it does not say.
+    #[serde(deserialize_with = "said")]
+    pub(crate) oldest_pending_at: Option<Option<Time>>,
+}
+
+/// `GET /status` of ingest.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct IngestReading {
+    pub(crate) state: String,
+    pub(crate) next_offset: Option<i64>,
+    pub(crate) end_offset: Option<i64>,
+    pub(crate) events: Option<u64>,
+    pub(crate) rejected: Option<u64>,
+    pub(crate) last_error: Option<Fault>,
+}
+
+fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Time>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projector_of_an_older_version_is_understood() {
+        let text = r#"{"state":"live","end_lsn":"0/10","lag_records":0,"error":null,"new":1}"#;
+        let reading: ProjectorReading = serde_json::from_str(text).unwrap();
+        assert_eq!(reading.state, State::Live);
+        assert_eq!(reading.oldest_pending_at, None);
+        assert!(reading.projections.is_empty());
+    }
+
+    #[test]
+    fn a_state_of_a_newer_version_is_unknown() {
+        let reading: ProjectorReading = serde_json::from_str(r#"{"state":"dreaming"}"#).unwrap();
+        assert_eq!(reading.state, State::Unknown);
+    }
+
+    #[test]
+    fn nothing_outstanding_and_not_saying_so_are_different() {
+        let says: CaptureReading = serde_json::from_str(r#"{"oldest_pending_at":null}"#).unwrap();
+        let silent: CaptureReading = serde_json::from_str("{}").unwrap();
+        assert_eq!(
+            (says.oldest_pending_at, silent.oldest_pending_at),
+            (Some(None), None)
+        );
+    }
+}

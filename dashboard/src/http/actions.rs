@@ -1,0 +1,141 @@
+//! What changes something: sent on to the service that it concerns, through its control API.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{header, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::collect::Which;
+
+use super::problem::Problem;
+use super::App;
+
+/// A page of rejected records is no longer.
+const LIMIT_MAX: u64 = 500;
+
+#[derive(Deserialize)]
+pub(super) struct List {
+    state: Option<String>,
+    limit: Option<u64>,
+    before: Option<u64>,
+}
+
+/// `GET /api/rejected`
+pub(super) async fn rejected(
+    State(app): State<Arc<App>>,
+    Query(query): Query<List>,
+) -> Result<Response, Problem> {
+    let state = query.state.as_deref().unwrap_or("open");
+    if !["open", "retried", "discarded", "all"].contains(&state) {
+        return Err(Problem::bad("state is open, retried, discarded or all"));
+    }
+    let limit = query.limit.unwrap_or(50);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::bad(format!("limit is 1 to {LIMIT_MAX}")));
+    }
+    let mut path = format!("/rejected?state={state}&limit={limit}");
+    if let Some(before) = query.before {
+        path.push_str(&format!("&before={before}"));
+    }
+    forward(&app, Method::GET, Which::Ingest, &path).await
+}
+
+/// `GET /api/rejected/{offset}`
+pub(super) async fn rejected_one(
+    State(app): State<Arc<App>>,
+    Path(offset): Path<u64>,
+) -> Result<Response, Problem> {
+    forward(
+        &app,
+        Method::GET,
+        Which::Ingest,
+        &format!("/rejected/{offset}"),
+    )
+    .await
+}
+
+/// `POST /api/rejected/{offset}/retry`
+pub(super) async fn retry(
+    State(app): State<Arc<App>>,
+    Path(offset): Path<u64>,
+) -> Result<Response, Problem> {
+    act_on_rejected(&app, offset, "retry").await
+}
+
+/// `POST /api/rejected/{offset}/discard`
+pub(super) async fn discard(
+    State(app): State<Arc<App>>,
+    Path(offset): Path<u64>,
+) -> Result<Response, Problem> {
+    act_on_rejected(&app, offset, "discard").await
+}
+
+async fn act_on_rejected(app: &App, offset: u64, action: &str) -> Result<Response, Problem> {
+    let path = format!("/rejected/{offset}/{action}");
+    let answer = forward(app, Method::POST, Which::Ingest, &path).await;
+    app.recount.notify_one();
+    tracing::info!(
+        offset,
+        action,
+        done = succeeded(&answer),
+        "a rejected record"
+    );
+    answer
+}
+
+/// `POST /api/projections/pause`
+pub(super) async fn pause(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    steer(&app, "/pause").await
+}
+
+/// `POST /api/projections/resume`
+pub(super) async fn resume(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    steer(&app, "/resume").await
+}
+
+async fn steer(app: &App, path: &str) -> Result<Response, Problem> {
+    let answer = forward(app, Method::POST, Which::Projector, path).await;
+    tracing::info!(action = path, done = succeeded(&answer), "the projections");
+    answer
+}
+
+/// `POST /api/verify`
+pub(super) async fn verify(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    app.verifier
+        .start()
+        .map_err(|error| Problem::new(StatusCode::CONFLICT, error.to_string()))?;
+    tracing::info!("verify was started from the page");
+    Ok((StatusCode::ACCEPTED, Json(json!({ "running": true }))).into_response())
+}
+
+async fn forward(app: &App, method: Method, which: Which, path: &str) -> Result<Response, Problem> {
+    let answer = app.services.forward(method, which, path).await;
+    let answer = answer.map_err(|error| Problem::away(format!("{}: {error}", name(which))))?;
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    // That our own token is refused there is no fault of the caller's login.
+    if status == StatusCode::UNAUTHORIZED {
+        let message = format!("{} refuses the control token", name(which));
+        return Err(Problem::away(message));
+    }
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    Ok((status, headers, answer.body).into_response())
+}
+
+fn name(which: Which) -> &'static str {
+    match which {
+        Which::Projector => "projector",
+        Which::Capture => "capture",
+        Which::Ingest => "ingest",
+    }
+}
+
+fn succeeded(answer: &Result<Response, Problem>) -> bool {
+    answer
+        .as_ref()
+        .is_ok_and(|answer| answer.status().is_success())
+}

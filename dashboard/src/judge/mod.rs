@@ -1,0 +1,262 @@
+//! From what the sources answered to the [`Status`]: no IO, no clock, no chance.
+
+mod headline;
+mod lag;
+mod pipeline;
+mod rate;
+#[cfg(test)]
+mod scenarios;
+mod topics;
+mod verdict;
+mod window;
+
+use millrace_events::Lsn;
+
+use crate::collect::{Named, ProjectorReading, Readings, SourceReading};
+use crate::latency;
+use crate::status::{
+    Answer, Capture, Heartbeat, Ingest, Kind, Lag, Position, Projection, Rate, Source, State,
+    Status, VERSION,
+};
+
+use lag::Evidence;
+use pipeline::Pipeline;
+use rate::Meters;
+use verdict::{judge, Facts, Judgement};
+use window::{Sample, Window};
+
+/// What does not change from tick to tick.
+#[derive(Clone, Debug)]
+pub(crate) struct Constants {
+    pub(crate) tick_ms: u64,
+    pub(crate) millrace: String,
+    /// Name and version of each mart, in order.
+    pub(crate) marts: Vec<(String, String)>,
+}
+
+/// What is remembered between ticks.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    meters: Meters,
+    /// Live projections advance in lock-step: they share one window.
+    window: Window,
+    clock_ahead_us: i64,
+}
+
+impl Memory {
+    /// The status of one tick. Ticks come in the order of their `mono_ms`.
+    pub(crate) fn status(&mut self, constants: &Constants, readings: &Readings) -> Status {
+        let now_ms = readings.moment.mono_ms;
+        let lag = self.lag(readings);
+        let judgement = self.judge(readings, &lag);
+        let rate = self.rate(now_ms, readings.projector.known());
+        let projections = projections(constants, readings, &lag, &judgement, rate);
+        let wal = readings.source.known().map(|source| source.lsn.0);
+        let wal_bytes_per_s = self.meters.rate("wal", now_ms, wal);
+        let capture = self.capture(readings);
+        let topics = readings
+            .topics
+            .map(|topics| topics::with_rates(topics, &mut self.meters, now_ms));
+        let pipeline = Pipeline {
+            readings,
+            lag: &lag,
+            wal_bytes_per_s,
+            captured_per_s: capture
+                .known()
+                .and_then(|capture| capture.transactions_per_s),
+            topics: &topics,
+            applied_per_s: rate.transactions_per_s,
+            projections: judgement.verdict,
+        }
+        .hops(&mut self.meters);
+        let (verdict, headline) = headline::overall(&projections, &pipeline);
+        let ingest = self.ingest(readings);
+        self.meters.end_tick();
+        Status {
+            version: VERSION,
+            at: readings.moment.wall,
+            tick_ms: constants.tick_ms,
+            millrace: constants.millrace.clone(),
+            verdict,
+            headline,
+            source: readings
+                .source
+                .map(|reading| source(reading, readings, wal_bytes_per_s)),
+            capture,
+            topics,
+            smartmodules: readings.smartmodules.clone(),
+            target: readings.target.clone(),
+            projections,
+            ingest,
+            rejected: readings.rejected.clone(),
+            latency: readings
+                .beats
+                .latency
+                .clone()
+                .unwrap_or_else(|| latency::summary(Vec::new(), 0, None)),
+            pipeline,
+            verify: readings.verify.clone(),
+        }
+    }
+
+    fn lag(&mut self, readings: &Readings) -> Lag {
+        if let Some(source) = readings.source.known() {
+            self.clock_ahead_us = source.clock_ahead_us;
+        }
+        let evidence = Evidence {
+            now: readings.moment.wall.shifted_us(self.clock_ahead_us),
+            source: readings.source.known(),
+            capture: readings.capture.known(),
+            projector: readings.projector.known(),
+            applied: applied(readings),
+            beats: &readings.beats,
+        };
+        evidence.lag()
+    }
+
+    fn judge(&mut self, readings: &Readings, lag: &Lag) -> Judgement {
+        let projector = readings.projector.known();
+        let waits = [lag.records, lag.transactions, lag.own_ms, lag.inherited_ms];
+        let loads = projector.is_some_and(|p| p.state == State::Loading);
+        self.window.add(Sample {
+            at_ms: readings.moment.mono_ms,
+            state: projector.map_or(State::Unknown, |projector| projector.state),
+            position: applied(readings),
+            rows: projector
+                .and_then(|projector| projector.snapshot)
+                .map(|s| s.rows),
+            lag_ms: lag.total_ms,
+            busy: loads || waits.into_iter().flatten().any(|waiting| waiting > 0),
+        });
+        judge(&Facts {
+            source: &readings.source,
+            capture: &readings.capture,
+            projector: &readings.projector,
+            lag,
+            window: &self.window,
+        })
+    }
+
+    fn rate(&mut self, now_ms: u64, projector: Option<&ProjectorReading>) -> Rate {
+        let transactions = projector.and_then(|projector| projector.transactions);
+        let changes = projector.and_then(|projector| projector.changes);
+        Rate {
+            transactions_per_s: self.meters.rate("transactions", now_ms, transactions),
+            changes_per_s: self.meters.rate("changes", now_ms, changes),
+        }
+    }
+
+    fn capture(&mut self, readings: &Readings) -> Answer<Capture> {
+        let now_ms = readings.moment.mono_ms;
+        readings.capture.map(|reading| Capture {
+            state: reading.state.clone(),
+            epoch: reading.epoch,
+            last_lsn: reading.last_lsn,
+            received_lsn: reading.received_lsn,
+            transactions: reading.transactions,
+            transactions_per_s: self.meters.rate("captured", now_ms, reading.transactions),
+            sessions: reading.sessions,
+            last_error: reading.last_error.clone(),
+            snapshot: reading.snapshot.clone(),
+        })
+    }
+
+    fn ingest(&mut self, readings: &Readings) -> Answer<Ingest> {
+        let now_ms = readings.moment.mono_ms;
+        readings.ingest.map(|reading| Ingest {
+            state: reading.state.clone(),
+            next_offset: reading.next_offset,
+            end_offset: reading.end_offset,
+            behind_events: behind(reading.next_offset, reading.end_offset),
+            events_per_s: self.meters.rate("events", now_ms, reading.events),
+            rejected: reading.rejected,
+            last_error: reading.last_error.clone(),
+        })
+    }
+}
+
+/// MySQL's own word, or the projector's where MySQL does not answer.
+fn applied(readings: &Readings) -> Option<Lsn> {
+    match &readings.target {
+        Answer::Known(target) => target.applied_lsn,
+        Answer::Unknown(_) => readings.projector.known()?.end_lsn,
+    }
+}
+
+/// Before the first event is stored there is no position: everything is ahead.
+fn behind(next: Option<i64>, end: Option<i64>) -> Option<u64> {
+    u64::try_from((end? - next.unwrap_or(0)).max(0)).ok()
+}
+
+fn source(reading: &SourceReading, readings: &Readings, wal_bytes_per_s: Option<f64>) -> Source {
+    let beats = &readings.beats;
+    Source {
+        server: reading.server.clone(),
+        database: reading.database.clone(),
+        lsn: reading.lsn,
+        wal_bytes_per_s,
+        slot: reading.slot.clone(),
+        heartbeat: beats.period_ms.map(|period_ms| Heartbeat {
+            period_ms,
+            last_at: beats.last.map(|beat| beat.at),
+            last_lsn: beats.last.map(|beat| beat.lsn),
+            outstanding: beats.outstanding.len() as u64,
+            oldest_outstanding_at: beats.outstanding.first().map(|beat| beat.at),
+        }),
+    }
+}
+
+fn projections(
+    constants: &Constants,
+    readings: &Readings,
+    lag: &Lag,
+    judgement: &Judgement,
+    rate: Rate,
+) -> Vec<Projection> {
+    let silent = ProjectorReading::default();
+    let projector = readings.projector.known().unwrap_or(&silent);
+    let position = Position {
+        lsn: applied(readings).or(projector.end_lsn),
+        offset: projector.offset,
+        source_at: projector.source_at,
+        applied_at: projector.applied_at,
+    };
+    let one = |named: Named| Projection {
+        verdict: judgement.verdict,
+        reason: judgement.reason.clone(),
+        state: projector.state,
+        paused_since: projector.paused_since,
+        caught_up: lag.total_ms.map(|ms| ms == 0),
+        lag: *lag,
+        rate,
+        position,
+        eta_s: judgement.eta_s,
+        version: version(constants, &named),
+        snapshot: projector.snapshot,
+        last_error: projector.error.clone().or(projector.log_error.clone()),
+        name: named.name,
+        kind: named.kind,
+    };
+    named(constants, projector).into_iter().map(one).collect()
+}
+
+/// As the projector names them; a silent or older one has the replica and the marts we know.
+fn named(constants: &Constants, projector: &ProjectorReading) -> Vec<Named> {
+    if !projector.projections.is_empty() {
+        return projector.projections.clone();
+    }
+    let replica = Named {
+        name: "replica".to_owned(),
+        kind: Kind::Replica,
+    };
+    let marts = constants.marts.iter().map(|(name, _)| Named {
+        name: name.clone(),
+        kind: Kind::Mart,
+    });
+    std::iter::once(replica).chain(marts).collect()
+}
+
+fn version(constants: &Constants, named: &Named) -> String {
+    let known = constants.marts.iter().find(|(name, _)| *name == named.name);
+    known.map_or("-".to_owned(), |(_, version)| version.clone())
+}

@@ -1,0 +1,193 @@
+//! The verdict on the projections, from how they behaved.
+
+use crate::collect::{CaptureReading, ProjectorReading, SourceReading};
+use crate::status::{Answer, Lag, State, Verdict};
+
+use super::window::Window;
+
+/// Something to do and no move for so long: stalled.
+const STALLED_MS: u64 = 10_000;
+/// A lag up to this is fresh.
+const FRESH_MS: u64 = 5_000;
+/// A longer estimate says nothing.
+const ETA_S_MAX: f64 = 30.0 * 86_400.0;
+
+/// What a verdict is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) source: &'a Answer<SourceReading>,
+    pub(super) capture: &'a Answer<CaptureReading>,
+    pub(super) projector: &'a Answer<ProjectorReading>,
+    pub(super) lag: &'a Lag,
+    pub(super) window: &'a Window,
+}
+
+/// A verdict with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Judgement {
+    pub(super) verdict: Verdict,
+    pub(super) reason: Option<String>,
+    pub(super) eta_s: Option<u64>,
+}
+
+impl Judgement {
+    fn new(verdict: Verdict, reason: impl Into<String>) -> Judgement {
+        Judgement {
+            verdict,
+            reason: Some(reason.into()),
+            eta_s: None,
+        }
+    }
+
+    fn with_eta(mut self, eta_s: Option<u64>) -> Judgement {
+        self.eta_s = eta_s;
+        self
+    }
+}
+
+/// What is certain comes first: that it went back, stands or was stopped is so whatever else is not
+/// known.
+pub(super) fn judge(facts: &Facts<'_>) -> Judgement {
+    let projector = match facts.projector {
+        Answer::Known(projector) => projector,
+        Answer::Unknown(reason) => {
+            return Judgement::new(Verdict::Unknown, format!("projector: {reason}"));
+        }
+    };
+    rewound(facts)
+        .or_else(|| stopped(projector))
+        .or_else(|| stalled(facts, projector))
+        .or_else(|| loading(facts, projector))
+        .unwrap_or_else(|| by_lag(facts))
+}
+
+fn rewound(facts: &Facts<'_>) -> Option<Judgement> {
+    let from = facts.window.rewound_from()?;
+    let reason = format!("the position went back; it was at {from} less than 30 s ago");
+    Some(Judgement::new(Verdict::Rewound, reason))
+}
+
+fn stopped(projector: &ProjectorReading) -> Option<Judgement> {
+    if let Some(since) = projector.paused_since {
+        return Some(Judgement::new(
+            Verdict::Stopped,
+            format!("paused since {since}"),
+        ));
+    }
+    let fault = projector.error.as_ref();
+    (projector.state == State::Stopped).then(|| {
+        let reason = fault.map_or("the projector has ended".to_owned(), ToString::to_string);
+        Judgement::new(Verdict::Stopped, reason)
+    })
+}
+
+/// Waiting for a snapshot, and making indexes and marts, show no progress of their own.
+fn stalled(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<Judgement> {
+    let may_stand = matches!(
+        projector.state,
+        State::WaitingForSnapshot | State::Building | State::Swapping
+    );
+    let still_ms = facts.window.still_ms();
+    if still_ms < STALLED_MS || may_stand {
+        return None;
+    }
+    let reason = format!(
+        "nothing moved for {} s: {}",
+        still_ms / 1_000,
+        cause(facts, projector)
+    );
+    Some(Judgement::new(Verdict::Stalled, reason))
+}
+
+/// Who is to be looked at.
+fn cause(facts: &Facts<'_>, projector: &ProjectorReading) -> String {
+    let fault = projector.error.as_ref().or(projector.log_error.as_ref());
+    if let Some(fault) = fault {
+        return fault.to_string();
+    }
+    if facts.lag.inherited_ms.unwrap_or(0) < facts.lag.own_ms.unwrap_or(0).max(1) {
+        return "the projector has something to apply and does not".to_owned();
+    }
+    match facts.capture {
+        Answer::Unknown(reason) => format!("capture: {reason}"),
+        Answer::Known(capture) => match &capture.last_error {
+            Some(fault) => fault.to_string(),
+            None => format!(
+                "capture ({}) does not fetch what Postgres has",
+                capture.state
+            ),
+        },
+    }
+}
+
+fn loading(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<Judgement> {
+    let words = match projector.state {
+        State::Live | State::Stopped => return None,
+        State::Unknown => {
+            let reason = "the projector does not say what it does";
+            return Some(Judgement::new(Verdict::Unknown, reason));
+        }
+        State::Starting => "connecting",
+        State::WaitingForSnapshot => "waiting for a snapshot in the log",
+        State::Loading => "loading the snapshot",
+        State::Building => "building indexes and marts",
+        State::Swapping => "swapping in the new tables",
+    };
+    let words = match projector.error.as_ref().or(projector.log_error.as_ref()) {
+        Some(fault) => format!("{words}: {fault}"),
+        None => words.to_owned(),
+    };
+    Some(Judgement::new(Verdict::CatchingUp, words).with_eta(loaded_in_s(facts, projector)))
+}
+
+fn loaded_in_s(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<u64> {
+    let snapshot = projector.snapshot?;
+    let left = snapshot.rows_estimated.checked_sub(snapshot.rows)?;
+    seconds(left, facts.window.rows_slope()?)
+}
+
+fn by_lag(facts: &Facts<'_>) -> Judgement {
+    let Some(lag_ms) = facts.lag.total_ms else {
+        return Judgement::new(Verdict::Unknown, what_is_missing(facts));
+    };
+    if lag_ms <= FRESH_MS {
+        return Judgement {
+            verdict: Verdict::Ok,
+            reason: None,
+            eta_s: None,
+        };
+    }
+    let behind = format!("{} s behind", lag_ms / 1_000);
+    match facts.window.lag_slope() {
+        None => Judgement::new(
+            Verdict::Unknown,
+            format!("{behind}; not watched long enough to say more"),
+        ),
+        Some(slope) if slope < 0.0 => {
+            Judgement::new(Verdict::CatchingUp, behind).with_eta(seconds(lag_ms, -slope))
+        }
+        Some(_) => Judgement::new(Verdict::FallingBehind, format!("{behind}, and not less")),
+    }
+}
+
+fn what_is_missing(facts: &Facts<'_>) -> String {
+    if let Answer::Unknown(reason) = facts.source {
+        return format!("Postgres: {reason}");
+    }
+    if facts.lag.inherited_ms.is_none() {
+        return match facts.capture {
+            Answer::Unknown(reason) => format!("capture: {reason}"),
+            Answer::Known(capture) => format!(
+                "capture ({}) does not say whether the log has everything",
+                capture.state
+            ),
+        };
+    }
+    "the projector does not say how old what it has to apply is".to_owned()
+}
+
+/// Until `amount` is gone at so much per millisecond.
+fn seconds(amount: u64, per_ms: f64) -> Option<u64> {
+    let seconds = amount as f64 / per_ms / 1_000.0;
+    (seconds.is_finite() && (0.0..ETA_S_MAX).contains(&seconds)).then(|| seconds.ceil() as u64)
+}

@@ -1,0 +1,172 @@
+//! The marts themselves, read from MySQL.
+//!
+//! Names of tables come from the configuration and names of columns from the server, never from the
+//! request. Rows and position are of one snapshot.
+
+mod browse;
+mod chart;
+mod pool;
+
+use std::time::Duration;
+
+use millrace_events::Lsn;
+use serde::Serialize;
+use sqlx::mysql::MySqlConnection;
+use sqlx::{Executor, MySqlPool, Row};
+
+use crate::collect;
+
+pub(crate) use browse::{Browse, Direction, Page};
+pub(crate) use chart::Chart;
+
+/// All of a request to MySQL. The server stops a single statement earlier.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// A mart cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("there is no mart {0:?}")]
+    Unknown(String),
+    #[error("{0} is not in MySQL yet")]
+    NotThere(String),
+    #[error("there is no chart for {0}")]
+    NoChart(String),
+    #[error("{0}")]
+    Request(String),
+    #[error("MySQL: {0}")]
+    Sql(#[from] sqlx::Error),
+    #[error("MySQL did not answer within {} s", ANSWER_WITHIN.as_secs())]
+    Timeout,
+}
+
+/// A column of a mart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) numeric: bool,
+}
+
+/// A mart with its size.
+#[derive(Debug, Serialize)]
+pub(crate) struct Listed {
+    name: String,
+    rows: u64,
+    columns: Vec<Column>,
+}
+
+/// Reads marts.
+pub(crate) struct Marts {
+    pool: Option<MySqlPool>,
+    names: Vec<String>,
+}
+
+impl Marts {
+    /// Connects when first asked.
+    pub(crate) fn new(url: &str, names: Vec<String>) -> Marts {
+        Marts {
+            pool: pool::lazy(url),
+            names,
+        }
+    }
+
+    /// Those that are in MySQL.
+    pub(crate) async fn list(&self) -> Result<Vec<Listed>, Error> {
+        in_time(async {
+            let mut conn = self.connection().await?;
+            begin(&mut conn).await?;
+            let mut listed = Vec::new();
+            for name in &self.names {
+                let columns = columns(&mut conn, name).await?;
+                if columns.is_empty() {
+                    continue;
+                }
+                let count = format!("SELECT COUNT(*) FROM {}", quoted(name));
+                let rows: i64 = sqlx::query_scalar(&count).fetch_one(&mut *conn).await?;
+                listed.push(Listed {
+                    name: name.clone(),
+                    rows: u64::try_from(rows).unwrap_or(0),
+                    columns,
+                });
+            }
+            Ok(listed)
+        })
+        .await
+    }
+
+    /// A page of rows.
+    pub(crate) async fn browse(&self, name: &str, wanted: &Browse) -> Result<Page, Error> {
+        let name = self.known(name)?;
+        in_time(async { browse::page(&mut *self.connection().await?, name, wanted).await }).await
+    }
+
+    /// Its chart.
+    pub(crate) async fn chart(&self, name: &str) -> Result<Chart, Error> {
+        let name = self.known(name)?;
+        in_time(async { chart::draw(&mut *self.connection().await?, name).await }).await
+    }
+
+    async fn connection(&self) -> Result<pool::Connection, Error> {
+        let pool = self
+            .pool
+            .as_ref()
+            .ok_or_else(|| sqlx::Error::Configuration("its URL cannot be used".into()))?;
+        Ok(pool.acquire().await?)
+    }
+
+    fn known(&self, name: &str) -> Result<&str, Error> {
+        let known = self.names.iter().find(|known| *known == name);
+        known
+            .map(String::as_str)
+            .ok_or_else(|| Error::Unknown(name.chars().take(64).collect()))
+    }
+}
+
+/// Everything read on the connection until the next begin is of one state. Another transaction that
+/// was left open is ended.
+async fn begin(conn: &mut MySqlConnection) -> Result<(), Error> {
+    conn.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        .await?;
+    Ok(())
+}
+
+/// The position that the rows of the open snapshot are at.
+async fn position(conn: &mut MySqlConnection) -> Result<Option<Lsn>, Error> {
+    Ok(collect::applied(conn).await?)
+}
+
+/// Columns in order; none if there is no such table.
+async fn columns(conn: &mut MySqlConnection, table: &str) -> Result<Vec<Column>, Error> {
+    let rows = sqlx::query(
+        "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR) FROM information_schema.columns \
+         WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
+    )
+    .bind(table)
+    .fetch_all(conn)
+    .await?;
+    let column = |row: &sqlx::mysql::MySqlRow| {
+        let kind: String = row.try_get_unchecked(1)?;
+        Ok(Column {
+            name: row.try_get_unchecked(0)?,
+            numeric: is_numeric(&kind),
+        })
+    };
+    rows.iter().map(column).collect()
+}
+
+fn is_numeric(kind: &str) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    let numeric = ["int", "decimal", "float", "double", "numeric"];
+    numeric.iter().any(|word| kind.contains(word)) && kind != "point"
+}
+
+/// An identifier in backquotes.
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+async fn in_time<T>(
+    asked: impl std::future::Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+    answer.map_err(|_| Error::Timeout)?
+}

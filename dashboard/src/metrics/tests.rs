@@ -1,0 +1,40 @@
+use super::*;
+
+const STATUS: &str = include_str!("../../tests/golden/status.json");
+const METRICS: &str = include_str!("../../tests/golden/metrics.txt");
+
+fn status() -> Status {
+    serde_json::from_str(STATUS).expect("the golden status")
+}
+
+/// `MILLRACE_BLESS=1` writes the file anew.
+#[test]
+fn the_golden_status_gives_the_golden_metrics() {
+    let text = render(&status());
+    if std::env::var_os("MILLRACE_BLESS").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
+        std::fs::write(path, &text).expect("the golden file");
+    }
+    assert_eq!(text, METRICS);
+}
+
+#[test]
+fn a_status_is_the_same_after_json() {
+    let again = serde_json::to_value(status()).expect("JSON");
+    let golden: serde_json::Value = serde_json::from_str(STATUS).expect("JSON");
+    assert_eq!(again, golden);
+}
+
+#[test]
+fn a_lag_that_is_not_known_is_absent_and_not_zero() {
+    let mut status = status();
+    for projection in &mut status.projections {
+        projection.lag = crate::status::Lag::default();
+    }
+    let text = render(&status);
+    for part in ["", "own_", "inherited_"] {
+        let name = format!("millrace_projection_{part}lag");
+        assert!(!text.contains(&name), "{name}");
+    }
+    assert!(text.contains("millrace_projection_verdict{"));
+}

@@ -1,0 +1,66 @@
+//! Everything that is known at one moment: the page, `millrace status --json` and `/metrics` show
+//! this one struct.
+//!
+//! Durations are whole milliseconds (`_ms`), rates are per second. `None` is not known, never 0.
+
+mod answer;
+mod fault;
+mod flow;
+mod projection;
+mod source;
+mod time;
+mod verdict;
+mod verify;
+
+pub use answer::Answer;
+pub use fault::Fault;
+pub use flow::{Consumer, Hop, HopName, HopUnit, Ingest, Latency, Rejected, Topic, TopicKind};
+pub use projection::{Basis, Kind, Lag, Loading, Position, Projection, Rate, State, Target};
+pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
+pub use time::Time;
+pub use verdict::Verdict;
+pub use verify::{Verified, Verify};
+
+use serde::{Deserialize, Serialize};
+
+/// Number of this form of the status.
+pub const VERSION: u32 = 1;
+
+/// The pipeline at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// When it was put together, by this machine's clock.
+    pub at: Time,
+    /// The next one comes so much later.
+    pub tick_ms: u64,
+    /// Version of the program.
+    pub millrace: String,
+    /// The worst of the projections' verdicts and the slot's.
+    pub verdict: Verdict,
+    /// One sentence for people.
+    pub headline: String,
+    /// Postgres.
+    pub source: Answer<Source>,
+    /// Who reads Postgres.
+    pub capture: Answer<Capture>,
+    /// Topics of the cluster.
+    pub topics: Answer<Vec<Topic>>,
+    /// SmartModules that the cluster knows.
+    pub smartmodules: Answer<Vec<String>>,
+    /// MySQL.
+    pub target: Answer<Target>,
+    /// The replica and the marts.
+    pub projections: Vec<Projection>,
+    /// Who stores incoming users.
+    pub ingest: Answer<Ingest>,
+    /// Counts of rejected records.
+    pub rejected: Answer<Rejected>,
+    /// From Postgres to MySQL, by heartbeats.
+    pub latency: Latency,
+    /// The hops in order.
+    pub pipeline: Vec<Hop>,
+    /// What `verify` last said.
+    pub verify: Option<Verify>,
+}

@@ -1,0 +1,85 @@
+//! A stand-in for all control APIs at once, on a free port.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Request, State};
+use axum::http::{header, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use serde_json::{json, Value};
+use tokio::net::TcpListener;
+
+pub(crate) const TOKEN: &str = "control-token";
+
+/// What it was asked, and what it says of itself.
+#[derive(Clone, Default)]
+pub(crate) struct Control(Arc<Mutex<State_>>);
+
+#[derive(Default)]
+struct State_ {
+    posts: Vec<String>,
+    open: u64,
+}
+
+impl Control {
+    /// Serves until the test process ends.
+    pub(crate) async fn start() -> (Control, SocketAddr) {
+        let control = Control::default();
+        control.0.lock().unwrap().open = 1;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(control.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (control, address)
+    }
+
+    /// Paths of the POSTs that came.
+    pub(crate) fn posts(&self) -> Vec<String> {
+        self.0.lock().unwrap().posts.clone()
+    }
+}
+
+async fn answer(State(control): State<Control>, request: Request) -> Response {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    if authorization.is_none_or(|given| given != &format!("Bearer {TOKEN}")) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let path = request.uri().path().to_owned();
+    let mut state = control.0.lock().unwrap();
+    if request.method() == "POST" {
+        state.posts.push(path.clone());
+    }
+    match path.as_str() {
+        "/projector/status" => Json(projector()).into_response(),
+        "/capture/status" => {
+            Json(json!({"state": "streaming", "oldest_pending_at": null})).into_response()
+        }
+        "/ingest/status" => {
+            Json(json!({"state": "running", "next_offset": 1, "end_offset": 3})).into_response()
+        }
+        "/ingest/rejected" => Json(
+            json!({"counts": {"open": state.open, "retried": 1 - state.open, "discarded": 0},
+            "records": [], "next_before": null, "query": request.uri().query()}),
+        )
+        .into_response(),
+        "/ingest/rejected/7/retry" if state.open == 0 => {
+            (StatusCode::CONFLICT, Json(json!({"error": "not open"}))).into_response()
+        }
+        "/ingest/rejected/7/retry" => {
+            state.open = 0;
+            Json(json!({"offset": 7, "state": "retried"})).into_response()
+        }
+        "/projector/wait" => Json(projector()).into_response(),
+        "/projector/pause" | "/projector/resume" => Json(projector()).into_response(),
+        _ => (
+            StatusCode::NOT_FOUND,
+            Json(json!({"error": "no such thing"})),
+        )
+            .into_response(),
+    }
+}
+
+fn projector() -> Value {
+    json!({"state": "live", "end_lsn": "0/10", "lag_records": 0, "something_new": {}})
+}

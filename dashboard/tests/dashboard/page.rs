@@ -1,0 +1,196 @@
+//! What is read: the page, the status, its stream, history and metrics.
+
+use std::time::{Duration, Instant};
+
+use crate::control::TOKEN;
+use crate::rig::{verification, Rig};
+
+const POLICY: &str =
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+#[tokio::test]
+async fn every_answer_carries_the_policy_and_a_file_is_sent_once() {
+    let rig = Rig::start(|_| ()).await;
+    for path in ["/", "/assets/app.js", "/api/status", "/nowhere"] {
+        let answer = rig.get(path).await;
+        assert_eq!(
+            answer.headers()["content-security-policy"],
+            POLICY,
+            "{path}"
+        );
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+        assert!(answer.headers().contains_key("cache-control"));
+    }
+    let first = rig.get("/assets/app.js").await;
+    let etag = first.headers()["etag"].clone();
+    assert_eq!(
+        first.headers()["content-type"],
+        "text/javascript; charset=utf-8"
+    );
+    let again = rig.client.get(rig.url("/assets/app.js"));
+    let again = again.header("if-none-match", etag).send().await.unwrap();
+    assert_eq!(again.status(), 304);
+    assert_eq!(rig.get("/assets/../Cargo.toml").await.status(), 404);
+    assert_eq!(rig.get("/assets/%2e%2e/Cargo.toml").await.status(), 404);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_answer_is_unknown_and_names_no_password() {
+    let rig = Rig::start(|_| ()).await;
+    let text = rig.get("/api/status").await.text().await.unwrap();
+    assert!(!text.contains("secret"), "{text}");
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for part in ["source", "target", "topics"] {
+        assert!(
+            status[part]["unknown"].is_string(),
+            "{part}: {}",
+            status[part]
+        );
+    }
+    assert_eq!(status["verdict"], "unknown");
+    assert_eq!(status["ingest"]["known"]["behind_events"], 2);
+    let projection = &status["projections"][1];
+    assert_eq!(projection["name"], "mart_x");
+    assert!(projection["lag"]["total_ms"].is_null());
+    assert_eq!(projection["version"].as_str().map(str::len), Some(12));
+    let metrics = rig.get("/metrics").await;
+    assert_eq!(
+        metrics.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let metrics = metrics.text().await.unwrap();
+    assert!(
+        metrics.contains("millrace_source_up{source=\"postgres\"} 0\n"),
+        "{metrics}"
+    );
+    assert!(
+        !metrics.contains("millrace_projection_lag_seconds"),
+        "{metrics}"
+    );
+    assert_eq!(rig.get("/health").await.status(), 200);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_stream_does_not_hold_up_the_end() {
+    let rig = Rig::start(|_| ()).await;
+    let mut stream = rig.get("/api/events").await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    assert!(stream.chunk().await.unwrap().is_some());
+    let began = Instant::now();
+    rig.stop().await;
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    while let Some(_rest) = stream.chunk().await.unwrap() {}
+}
+
+#[tokio::test]
+async fn one_viewer_too_many_is_refused_and_a_seat_becomes_free_again() {
+    let rig = Rig::start(|config| config.viewers_max = 2).await;
+    let first = rig.get("/api/events").await;
+    let _second = rig.get("/api/events").await;
+    assert_eq!(rig.get("/api/events").await.status(), 503);
+    drop(first);
+    let freed = async {
+        while rig.get("/api/events").await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::rig::PATIENCE, freed)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn history_and_the_last_verification_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = serde_json::json!({"lsn": "0/10", "equal": true, "tables": [], "marts": [], "not_live": []});
+    let keep = |config: &mut millrace_dashboard::Config| {
+        config.state_dir = Some(folder.path().to_owned());
+        config.verify = Some(verification(report.clone()));
+    };
+    let rig = Rig::start(keep).await;
+    let start = rig.client.post(rig.url("/api/verify")).bearer_auth(TOKEN);
+    assert_eq!(start.send().await.unwrap().status(), 202);
+    let done = rig
+        .status_where(|status| status.verify.as_ref().is_some_and(|verify| !verify.running))
+        .await;
+    assert_eq!(done.verify.clone().unwrap().equal, Some(true));
+    rig.stop().await;
+    assert!(folder.path().join("history.json").exists());
+    let rig = Rig::start(keep).await;
+    assert_eq!(rig.status_where(|_| true).await.verify, done.verify);
+    let history = rig.json("/api/history?range=1h").await;
+    assert_eq!(history["step_ms"], 10_000);
+    let series = &history["series"]["replica"];
+    for name in ["at", "lag_ms", "rate"] {
+        assert_eq!(series[name].as_array().unwrap().len(), 360, "{name}");
+    }
+    let known = series["rate"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|rate| !rate.is_null());
+    assert!(known.count() <= 2);
+    assert_eq!(rig.get("/api/history?range=1y").await.status(), 400);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said_clearly() {
+    let rig = Rig::start(|_| ()).await;
+    for (path, status) in [
+        ("/api/marts/users", 404),
+        ("/api/marts/mart_x?dir=sideways", 400),
+        ("/api/topics/x/records?count=101", 400),
+        ("/api/topics/x/records?params=1", 400),
+        ("/api/rejected?state=lost", 400),
+        ("/api/rejected?limit=501", 400),
+        ("/api/rejected/x", 400),
+    ] {
+        assert_eq!(rig.get(path).await.status(), status, "{path}");
+    }
+    let passed_on = rig.json("/api/rejected?state=all&limit=3&before=9").await;
+    assert_eq!(passed_on["query"], "state=all&limit=3&before=9");
+    rig.stop().await;
+}
+
+/// Prints what ten viewers cost, their own side and the control APIs included:
+/// `cargo test --release -p millrace-dashboard --test dashboard -- --ignored --nocapture ten_viewers`.
+#[tokio::test]
+#[ignore = "measures for half a minute"]
+async fn ten_viewers_cost_less_than_one_percent_of_a_core() {
+    const SECONDS: u64 = 30;
+    let rig = Rig::start(|config| {
+        config.tick = Duration::from_secs(1);
+        config.heartbeat_period = Duration::ZERO;
+    })
+    .await;
+    for _ in 0..10 {
+        let mut stream = rig.get("/api/events").await;
+        tokio::spawn(async move { while let Ok(Some(_)) = stream.chunk().await {} });
+    }
+    let before = cpu_ticks();
+    tokio::time::sleep(Duration::from_secs(SECONDS)).await;
+    // 100 ticks a second is what Linux shows everywhere.
+    let percent = (cpu_ticks() - before) as f64 / SECONDS as f64;
+    println!("{percent:.2} % of a core");
+    assert!(percent < 1.0);
+    rig.stop().await;
+}
+
+/// User and system time of this process.
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
+    let ticks = fields
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap());
+    ticks.sum()
+}
