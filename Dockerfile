@@ -7,7 +7,8 @@ ENV CARGO_FLAGS=--locked
 RUN scripts/wasm.sh && cargo build --release --locked -p millrace
 
 FROM debian:bookworm-slim
-RUN useradd --system --home-dir /nonexistent millrace
+RUN useradd --system --home-dir /nonexistent millrace && \
+    install -d -o millrace /var/lib/millrace
 COPY --from=build /millrace/target/release/millrace /usr/local/bin/millrace
 USER millrace
 ENTRYPOINT ["millrace"]

@@ -74,7 +74,14 @@ test-fluvio: smartmodules ## the conformance suite against a real cluster: make 
 	MILLRACE_TEST_PYTHON="$$python" MILLRACE_TEST_FLUVIO="$(FLUVIO)" cargo test --release -p millrace-broker \
 	    --test conformance $(CARGO_FLAGS) -- --ignored --test-threads 1 --skip python::embedded $${without:-}
 
-check: fmt-check lint doc test ## format, lints, documentation, tests
+test-alerts: ## the rules in docs/monitoring, with promtool (Debian's package prometheus has it)
+	@if command -v promtool >/dev/null; then \
+	    promtool check rules docs/monitoring/alerts.yml && promtool test rules docs/monitoring/alerts_test.yml; \
+	else \
+	    echo "make test-alerts: SKIPPED, there is no promtool on this machine"; \
+	fi
+
+check: fmt-check lint doc test test-alerts ## format, lints, documentation, tests
 
 .PHONY: fmt-check
 fmt-check:

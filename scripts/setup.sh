@@ -9,6 +9,8 @@
 #   servers:
 #   Postgres 14 or newer     programs only; `millrace up` and the tests run private servers
 #   MySQL 8 / MariaDB 10.6   likewise
+#   tests, beside the servers:
+#   Chromium, chromedriver   for the tests of the page
 #   clients:
 #   Fluvio's Python client   in target/python, for one test, which is skipped without it; see python.sh
 #
@@ -26,10 +28,10 @@ fail() { say "$*"; exit 1; }
 
 main() {
     case "${1:-all}" in
-        all) tools && servers && clients ;;
+        all) tools && servers && browser && clients ;;
         tools) tools && ask_ahead ;;
         servers) servers ;;
-        tests) servers && clients ;;
+        tests) servers && browser && clients ;;
         *) fail "setup.sh [tools|servers|tests], not $1" ;;
     esac
 }
@@ -51,6 +53,12 @@ servers() {
         "mariadb-server-core mariadb-client-core / mysql-server-core-8.4 / mysql-server-core-8.0" \
         "dnf install mariadb-server | pacman -S mariadb | brew install mariadb"
     say "Postgres and MySQL or MariaDB are here"
+}
+
+browser() {
+    need "Chromium with chromedriver" "the tests of the page drive a real browser" have_browser \
+        "chromium chromium-driver / chromium-chromedriver" "dnf install chromium chromedriver | pacman -S chromium"
+    say "Chromium is here"
 }
 
 # Nothing fails without it: python.sh says what is missing, and that the test is skipped.
@@ -89,6 +97,7 @@ need() {
 }
 
 have_cc() { command -v cc >/dev/null && echo 'int main(void){return 0;}' | cc -x c -o /dev/null - 2>/dev/null; }
+have_browser() { command -v chromedriver >/dev/null && command -v chromium chromium-browser google-chrome >/dev/null; }
 have_make() { command -v make >/dev/null; }
 
 have_postgres() {

@@ -12,6 +12,9 @@ pub struct Cli {
     /// File with settings [default: .env in the working directory, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+    /// Form of the log on standard error [default: human]
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    pub log_format: Option<LogFormat>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -24,6 +27,15 @@ Exit codes: 0 done, 1 the answer is no (different, behind, timed out), 2 it coul
 
 Try it:  millrace up --demo
 Then:    millrace status --data-dir .millrace      millrace verify --data-dir .millrace";
+
+/// Forms of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Human,
+    /// One JSON object a line
+    Json,
+}
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -40,6 +52,8 @@ pub enum Command {
     Generate(Generate),
     /// Run the projector: the change log to the MySQL replica and the marts
     Project,
+    /// Run the page: how far behind everything is, and why
+    Dashboard(Dashboard),
     /// Create topics and register SmartModules on a broker or cluster, and a custom SPU if asked
     Init(Init),
     /// Show how far behind each service is
@@ -116,6 +130,14 @@ impl Broker {
             client_ca: self.tls_client_ca.clone(),
         })
     }
+}
+
+/// `millrace dashboard`
+#[derive(Debug, Args)]
+pub struct Dashboard {
+    /// Where the history of the lag is kept over restarts; without it, it is not
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
 }
 
 /// `millrace generate`

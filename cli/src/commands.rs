@@ -41,6 +41,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config => print!("{}", list(&settings)),
         Command::Version => println!("millrace {}", env!("CARGO_PKG_VERSION")),
         Command::Broker(args) => broker(args, &settings).await?,
+        Command::Dashboard(args) => dashboard(args, &settings).await?,
         Command::Init(args) => init(args, &settings).await?,
         Command::Capture | Command::Ingest | Command::Project | Command::Generate(_) => {
             Box::pin(service(&cli.command, settings)).await?;
@@ -196,6 +197,17 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     shutdown.cancelled().await;
     broker.shutdown().await;
     Ok(())
+}
+
+async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Result<()> {
+    let shutdown = up::shutdown_on_signal()?;
+    warn_if_exposed(settings, None);
+    let endpoints = Endpoints::from_settings(settings)?;
+    let bind = services::dashboard_address(settings).await?;
+    let config = services::dashboard(settings, &endpoints, bind, args.state_dir.clone())?;
+    let page = millrace_dashboard::Service::bind(config).await?;
+    eprintln!("the page is at http://{}", page.address());
+    Ok(page.run(shutdown).await?)
 }
 
 async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {

@@ -99,19 +99,6 @@ impl Service<'_> {
     }
 }
 
-/// The projector's status as it sends it.
-pub(crate) async fn status(endpoints: &Endpoints) -> anyhow::Result<Value> {
-    let projector = endpoints.projector();
-    let answer = projector.request(Method::GET, "/status", GRACE).await?;
-    if !answer.status().is_success() {
-        return projector.refused(answer).await;
-    }
-    answer
-        .json()
-        .await
-        .context("the projector's status is not understood")
-}
-
 /// True once everything up to `lsn` is applied, false if that took longer than `timeout`.
 pub(crate) async fn wait(
     endpoints: &Endpoints,

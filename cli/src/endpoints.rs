@@ -25,6 +25,8 @@ pub struct Endpoints {
     pub capture_control: String,
     /// `http://` URL of ingest's control API.
     pub ingest_control: String,
+    /// `http://` URL of the page.
+    pub dashboard: String,
     /// Bearer token of the control APIs.
     pub control_token: String,
     /// Process that serves them; 0 for a deployment described by settings.
@@ -134,6 +136,11 @@ impl Endpoints {
             control: PROJECTOR_CONTROL.url(settings)?,
             capture_control: CAPTURE_CONTROL.url(settings)?,
             ingest_control: INGEST_CONTROL.url(settings)?,
+            dashboard: format!(
+                "http://{}:{}",
+                text("DASHBOARD_HOST"),
+                settings.port("DASHBOARD_PORT")?
+            ),
             control_token: text("MILLRACE_CONTROL_TOKEN").to_owned(),
             pid: 0,
         })

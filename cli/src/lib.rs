@@ -11,6 +11,7 @@ mod commands;
 mod control;
 pub mod endpoints;
 mod exposure;
+mod log;
 pub mod mirror;
 mod projection;
 mod rejected;
@@ -25,3 +26,4 @@ mod wait_for;
 
 pub use codes::code;
 pub use commands::run;
+pub use log::log_format;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use millrace_cli::args::{Cli, Command};
+use millrace_cli::args::{Cli, Command, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -17,11 +17,18 @@ async fn main() -> ExitCode {
         _ => "warn,fluvio=error,fluvio_socket=off,millrace=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    match millrace_cli::log_format(&cli) {
+        Ok(LogFormat::Human) => log.init(),
+        Ok(LogFormat::Json) => log.json().flatten_event(true).init(),
+        Err(error) => {
+            eprintln!("millrace: {error:#}");
+            return ExitCode::from(2);
+        }
+    }
     match millrace_cli::run(cli).await {
         Ok(code) => code,
         Err(error) => {

@@ -1,10 +1,14 @@
 //! From settings to the configuration of each service.
 
 use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_control::Server;
+use millrace_dashboard as dashboard;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
 use millrace_projections::marts::Marts;
@@ -256,6 +260,79 @@ pub async fn capture_control(
 /// Ingest's control API, listening.
 pub async fn ingest_control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
     Control::listen(INGEST_CONTROL, settings, endpoints).await
+}
+
+/// The page, on this address.
+pub fn dashboard(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    bind: SocketAddr,
+    state_dir: Option<PathBuf>,
+) -> anyhow::Result<dashboard::Config> {
+    let text = |name| settings.text(name).to_owned();
+    let given = |name| Some(text(name)).filter(|value| !value.is_empty());
+    let marts = Marts::shop();
+    let marts = marts.definitions().map(|(name, sql)| dashboard::Mart {
+        name: name.to_owned(),
+        sql: sql.to_owned(),
+    });
+    let period = settings.number("MILLRACE_HEARTBEAT_PERIOD_MS")?;
+    Ok(dashboard::Config {
+        user: given("DASHBOARD_USER"),
+        password: given("DASHBOARD_PASSWORD"),
+        control_token: endpoints.control_token.clone(),
+        marts: marts.collect(),
+        state_dir,
+        heartbeat_period: Duration::from_millis(period),
+        millrace: env!("CARGO_PKG_VERSION").to_owned(),
+        verify: Some(verify_button(verify(settings, endpoints)?)),
+        ..dashboard::Config::new(bind, dashboard_sources(settings, endpoints))
+    })
+}
+
+fn dashboard_sources(settings: &Settings, endpoints: &Endpoints) -> dashboard::Sources {
+    let text = |name| settings.text(name).to_owned();
+    dashboard::Sources {
+        postgres: endpoints.postgres.clone(),
+        slot: text("MILLRACE_SLOT"),
+        mysql: endpoints.mysql.clone(),
+        fluvio: endpoints.fluvio.clone(),
+        topics: dashboard::Topics {
+            changes: text("MILLRACE_TOPIC_CHANGES"),
+            snapshot_prefix: text("MILLRACE_TOPIC_SNAPSHOT"),
+            users: text("MILLRACE_TOPIC_USERS"),
+            rejected: text("MILLRACE_TOPIC_REJECTED"),
+        },
+        projector: endpoints.control.clone(),
+        capture: endpoints.capture_control.clone(),
+        ingest: endpoints.ingest_control.clone(),
+    }
+}
+
+/// A verification that nobody interrupts: it has time limits of its own.
+fn verify_button(config: verify::Config) -> dashboard::VerifyFn {
+    let config = Arc::new(config);
+    Arc::new(move || {
+        let config = config.clone();
+        Box::pin(async move {
+            let report = verify::verify(&config, &CancellationToken::new()).await;
+            let report = report.map_err(|error| error.to_string())?;
+            serde_json::to_value(report).map_err(|error| error.to_string())
+        })
+    })
+}
+
+/// The address of the page.
+pub async fn dashboard_address(settings: &Settings) -> anyhow::Result<SocketAddr> {
+    let host = settings.text("DASHBOARD_HOST");
+    let port = settings.port("DASHBOARD_PORT")?;
+    let named = || format!("DASHBOARD_HOST = {host:?}");
+    let mut addresses = tokio::net::lookup_host((host, port))
+        .await
+        .with_context(named)?;
+    addresses
+        .next()
+        .with_context(|| format!("{} has no address", named()))
 }
 
 /// The comparison of both sides.

@@ -24,7 +24,51 @@ macro_rules! embed {
 }
 
 /// Every file that is served.
-static FILES: &[(&str, &[u8])] = embed!["index.html", "style.css", "app.js"];
+static FILES: &[(&str, &[u8])] = embed![
+    "README.md",
+    "actions.js",
+    "api.js",
+    "app.js",
+    "bars.js",
+    "chart.js",
+    "dom.js",
+    "facts.js",
+    "format.js",
+    "headline.js",
+    "history.js",
+    "icon.svg",
+    "indent.js",
+    "index.html",
+    "inview.js",
+    "latency.js",
+    "layout.css",
+    "live.js",
+    "martchart.js",
+    "martgrid.js",
+    "marts.js",
+    "narrow.css",
+    "parts.css",
+    "peek.js",
+    "pipeline.js",
+    "projections.js",
+    "rejected.js",
+    "session.js",
+    "snapshot.js",
+    "source.js",
+    "spark.js",
+    "text.js",
+    "theme.css",
+    "theme.js",
+    "topics.js",
+    "trend.js",
+    "vendor/README.md",
+    "vendor/uPlot.LICENSE",
+    "vendor/uPlot.iife.min.js",
+    "vendor/uPlot.min.css",
+    "verdict.js",
+    "verify.js",
+    "zoom.js",
+];
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let asset = |&(path, bytes): &(&'static str, &'static [u8])| Asset {

@@ -58,6 +58,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("MILLRACE_CAPTURE_CONTROL_HOST", "", "address of capture's control API, if it is another one"),
     plain("MILLRACE_INGEST_CONTROL_PORT", "8083", "port of ingest's control API"),
     plain("MILLRACE_INGEST_CONTROL_HOST", "", "address of ingest's control API, if it is another one"),
+    plain("MILLRACE_HEARTBEAT_PERIOD_MS", "2000", "milliseconds between heartbeats, which the page writes into the source to measure the way to MySQL; 0: none"),
     plain("MILLRACE_TOPIC_CHANGES", "shop-changes", "topic of the change log"),
     plain("MILLRACE_TOPIC_SNAPSHOT", "shop-snapshot", "prefix of snapshot topics; a number follows"),
     plain("MILLRACE_TOPIC_USERS", "users-data", "topic of incoming users"),
@@ -79,6 +80,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("MILLRACE_TRADES_PER_SECOND", "5", "transactions a second while the shop trades"),
     plain("MILLRACE_USER_EVENT_PERIOD_MS", "5000", "milliseconds between incoming users"),
     plain("MILLRACE_TRADE_SECONDS_ONCE", "20", "seconds of trading with ONCE=1"),
+    plain("MILLRACE_LOG_FORMAT", "human", "form of the log on standard error: human, or json"),
     plain("MILLRACE_POSTGRES_BIN", "", "folder with initdb and postgres for the private server; empty: search"),
     plain("MILLRACE_MYSQL_BIN", "", "mysqld or mariadbd for the private server; empty: search"),
 ];
@@ -88,5 +90,6 @@ pub(super) const ELSEWHERE: &[&str] = &[
     "MILLRACE_BENCH_FLUVIO",
     "MILLRACE_SMARTMODULES_DIR",
     "MILLRACE_TEST_FLUVIO",
+    "MILLRACE_TEST_SCREENSHOTS",
     "MILLRACE_TEST_SEED",
 ];

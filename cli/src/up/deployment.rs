@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::terminal::Terminal;
 
 /// Settings that hold a port of the machine, in the order in which they are checked.
-const PORTS: [&str; 7] = [
+const PORTS: [&str; 8] = [
     "POSTGRES_PORT",
     "MYSQL_PORT",
     "FLUVIO_PORT",
@@ -25,13 +25,15 @@ const PORTS: [&str; 7] = [
     "MILLRACE_CONTROL_PORT",
     "MILLRACE_CAPTURE_CONTROL_PORT",
     "MILLRACE_INGEST_CONTROL_PORT",
+    "DASHBOARD_PORT",
 ];
 
 /// Those of them that services listen on; they are checked before anything is started.
-const CONTROL_PORTS: [&str; 3] = [
+const SERVICE_PORTS: [&str; 4] = [
     "MILLRACE_CONTROL_PORT",
     "MILLRACE_CAPTURE_CONTROL_PORT",
     "MILLRACE_INGEST_CONTROL_PORT",
+    "DASHBOARD_PORT",
 ];
 
 /// About what stopping a database takes at worst, so that nothing waits for the broker alone.
@@ -71,7 +73,7 @@ impl Deployment {
         terminal: &mut Terminal,
     ) -> anyhow::Result<Deployment> {
         loopback_only(settings)?;
-        for name in CONTROL_PORTS {
+        for name in SERVICE_PORTS {
             check_free(settings.port(name)?, name)?;
         }
         let broker = match cluster {

@@ -90,6 +90,9 @@ async fn serve(
     services
         .start_pipeline(settings, &deployment.endpoints)
         .await?;
+    services
+        .start_dashboard(settings, &deployment.endpoints, &args.data_dir)
+        .await?;
     deployment.endpoints.write(&args.data_dir)?;
     if !services.wait_until_live(terminal).await? {
         return interrupted(args);

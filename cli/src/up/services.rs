@@ -1,6 +1,7 @@
 //! The services of a deployment as tasks of this process.
 
 use std::future::Future;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context};
@@ -137,6 +138,21 @@ impl Services {
         self.ingest = Some(handle);
         self.spawn("ingest", ingest.run(self.shutdown.clone()));
         self.spawn("ingest's control API", control);
+        Ok(())
+    }
+
+    /// Starts the page; its history lies in the data directory.
+    pub(crate) async fn start_dashboard(
+        &mut self,
+        settings: &Settings,
+        endpoints: &Endpoints,
+        data_dir: &Path,
+    ) -> anyhow::Result<()> {
+        let bind = crate::services::dashboard_address(settings).await?;
+        let state_dir = Some(data_dir.join("dashboard"));
+        let config = crate::services::dashboard(settings, endpoints, bind, state_dir)?;
+        let page = millrace_dashboard::Service::bind(config).await?;
+        self.spawn("the page", page.run(self.shutdown.clone()));
         Ok(())
     }
 

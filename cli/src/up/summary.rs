@@ -66,6 +66,12 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
             "-".into(),
             "-".into(),
         ),
+        row(
+            "page",
+            endpoints.dashboard.clone(),
+            text("DASHBOARD_USER"),
+            text("DASHBOARD_PASSWORD"),
+        ),
         control("control: projector", &endpoints.control),
         control("control: capture", &endpoints.capture_control),
         control("control: ingest", &endpoints.ingest_control),

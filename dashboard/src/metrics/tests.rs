@@ -38,3 +38,23 @@ fn a_lag_that_is_not_known_is_absent_and_not_zero() {
     }
     assert!(text.contains("millrace_projection_verdict{"));
 }
+
+/// Alert rules and the Grafana dashboard ask for nothing that is not there.
+#[test]
+fn what_the_monitoring_files_ask_for_is_in_the_metrics() {
+    let files = [
+        include_str!("../../../docs/monitoring/alerts.yml"),
+        include_str!("../../../docs/monitoring/alerts_test.yml"),
+        include_str!("../../../docs/monitoring/grafana.json"),
+    ];
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut asked = 0;
+    for word in files.iter().flat_map(|file| file.split(|c| !is_part(c))) {
+        if word.starts_with("millrace_") {
+            let family = format!("# TYPE {word} ");
+            assert!(METRICS.contains(&family), "{word} is no metric");
+            asked += 1;
+        }
+    }
+    assert!(asked > 50, "only {asked} were found");
+}

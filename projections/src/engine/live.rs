@@ -14,7 +14,7 @@ use super::error::Error;
 use super::log::Offset;
 use super::position::Position;
 use super::reader::{backoff, Item, Reader};
-use super::status::{Hold, Orders, Shared, Until};
+use super::status::{Hold, Orders, Shared, Until, PROJECTIONS};
 use super::{Hooks, Limits};
 
 /// A transaction that meets locks is repeated so many times before the connection is made anew.
@@ -178,7 +178,8 @@ impl Live<'_> {
                 // What went before in this MySQL transaction is only in the log.
                 Err(error) if self.assembler.in_parts() => return Err(error),
                 Err(error) if error.is_lock_conflict() && conflicts < CONFLICT_ATTEMPTS => {
-                    tracing::info!(%error, "a batch met locks; repeating it");
+                    let lsn = advance.end_lsn;
+                    tracing::info!(projection = PROJECTIONS, %lsn, %error, "a batch met locks; repeating it");
                     self.execute("ROLLBACK", "a rollback").await?;
                     tokio::time::sleep(backoff(conflicts)).await;
                     conflicts += 1;
@@ -257,7 +258,7 @@ impl Live<'_> {
             _ = self.orders.changed() => {}
             () = tokio::time::sleep_until(hold.deadline) => {
                 if self.shared.end_hold(hold.id) {
-                    tracing::warn!("a hold was beyond its time limit; going on");
+                    self.shared.tell("a hold was beyond its time limit; going on");
                 }
             }
         }

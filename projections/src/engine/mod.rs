@@ -157,6 +157,7 @@ impl Service {
             status.state = State::Stopped;
             status.error = ended.as_ref().err().map(ToString::to_string);
         });
+        shared.tell("entered another state");
         ended
     }
 

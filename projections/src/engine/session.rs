@@ -15,7 +15,7 @@ use super::owner::Owner;
 use super::position::{self, Position, Stage};
 use super::reader::{backoff, Reader};
 use super::snapshot::{derive, Loader};
-use super::status::State;
+use super::status::{State, PROJECTIONS};
 use super::Service;
 use crate::replica::{connect, Isolation, Server};
 
@@ -75,7 +75,8 @@ impl Service {
                 source: Box::new(error),
             });
         }
-        tracing::warn!(%error, "MySQL failed; connecting again");
+        let lsn = self.handle().status().end_lsn.map(tracing::field::display);
+        tracing::warn!(projection = PROJECTIONS, lsn, %error, "MySQL failed; connecting again");
         self.shared.update(|status| {
             status.retries += 1;
             status.error = Some(error.to_string());
@@ -168,6 +169,7 @@ impl Service {
             status.next_offset = Some(next);
             status.source_at = position.source_at;
         });
+        self.shared.tell("entered another state");
         let mut live = Live {
             conn,
             applier,

@@ -15,6 +15,9 @@ use super::pause::Pause;
 use super::reader::AHEAD_RECORDS;
 use super::Config;
 
+/// What the log calls the tables that move together.
+pub(crate) const PROJECTIONS: &str = "replica and marts";
+
 /// The stages of a projector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -376,6 +379,17 @@ impl Shared {
 
     pub(crate) fn enter(&self, state: State) {
         self.update(|status| status.state = state);
+        self.tell("entered another state");
+    }
+
+    /// Logs an event with where the projections are.
+    pub(crate) fn tell(&self, event: &'static str) {
+        let (state, lsn) = {
+            let status = self.status.borrow();
+            (status.state, status.end_lsn)
+        };
+        let lsn = lsn.map(tracing::field::display);
+        tracing::info!(projection = PROJECTIONS, ?state, lsn, event);
     }
 
     pub(crate) fn log_failed(&self, error: String) {

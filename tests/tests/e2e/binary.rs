@@ -153,6 +153,21 @@ impl Demo {
         Ok(())
     }
 
+    /// Stops the private Postgres in its tracks, so that it neither answers nor hangs up, until the guard is
+    /// dropped.
+    pub(crate) fn freeze_postgres(&self) -> anyhow::Result<Frozen> {
+        let home = self.data_dir().join("postgres");
+        let identity: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(home.join("server.pid"))?)?;
+        let postmaster = identity["pid"].as_u64().context("no pid")?;
+        // The postmaster first: it makes no new ones then.
+        let mut frozen = Frozen(vec![postmaster]);
+        frozen.signal("STOP")?;
+        frozen.0.extend(children(postmaster)?);
+        frozen.signal("STOP")?;
+        Ok(frozen)
+    }
+
     /// The end of what `up` said.
     pub(crate) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.folder.path().join("up.log")).unwrap_or_default();
@@ -169,6 +184,51 @@ impl Drop for Demo {
             drop(self.interrupt());
         }
     }
+}
+
+/// Processes that stand still until this is dropped.
+pub(crate) struct Frozen(Vec<u64>);
+
+impl Frozen {
+    /// By the shell's own kill: a bare machine has no such program.
+    fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let status = Command::new("sh")
+            .args([
+                "-c",
+                "signal=$1; shift; kill -s \"$signal\" \"$@\"",
+                "sh",
+                signal,
+            ])
+            .args(self.0.iter().map(u64::to_string))
+            .status()?;
+        ensure!(status.success(), "kill -s {signal} {:?}", self.0);
+        Ok(())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = self.signal("CONT");
+    }
+}
+
+/// Processes whose parent this is (proc(5), the fourth field of `stat`).
+fn children(parent: u64) -> anyhow::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may have ended meanwhile.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+        let its_parent = fields.and_then(|fields| fields.split_whitespace().nth(1)?.parse().ok());
+        if its_parent == Some(parent) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 /// Standard output and error of a command that has ended.

@@ -7,3 +7,4 @@ mod interrupt;
 mod kill;
 mod mirror;
 mod oracle;
+mod page;

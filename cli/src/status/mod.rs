@@ -1,0 +1,128 @@
+//! `millrace status`: the page's numbers on a terminal, or as JSON.
+//!
+//! They come from the dashboard, if one runs; otherwise they are collected here, in the same way, for two
+//! seconds: nothing then writes heartbeats, and there is no history.
+
+mod text;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use millrace_dashboard::status::{Status, Verdict};
+use millrace_dashboard::Collector;
+use tokio::time::{interval, Interval, MissedTickBehavior};
+
+use crate::args;
+use crate::endpoints::Endpoints;
+use crate::services;
+use crate::settings::Settings;
+
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Prints once, or again and again with `--watch`. Exit 0 fresh, 1 not fresh, 2 unknown.
+pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let endpoints = Endpoints::find(&args.target, settings)?;
+    let mut numbers = Numbers::find(settings, &endpoints).await?;
+    loop {
+        let status = numbers.next().await?;
+        if args.json {
+            println!("{}", serde_json::to_string(&status)?);
+        } else {
+            print!("{}", text::render(&status));
+        }
+        if !args.watch {
+            return Ok(exit_code(&status));
+        }
+    }
+}
+
+fn exit_code(status: &Status) -> ExitCode {
+    ExitCode::from(match status.verdict {
+        Verdict::Ok => 0,
+        Verdict::Unknown => 2,
+        _ => 1,
+    })
+}
+
+/// Where the numbers come from.
+enum Numbers {
+    Dashboard(Dashboard),
+    Own(Box<Collector>, Interval),
+}
+
+impl Numbers {
+    async fn find(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Numbers> {
+        let dashboard = Dashboard::new(endpoints)?;
+        match dashboard.status().await {
+            Ok(_) => Ok(Numbers::Dashboard(dashboard)),
+            Err(error) => {
+                eprintln!("collecting by itself: {error:#}");
+                let bind = "127.0.0.1:0".parse()?;
+                let config = services::dashboard(settings, endpoints, bind, None)?;
+                let mut collector = Box::new(Collector::new(&config));
+                let mut ticks = every(WATCH_PERIOD);
+                // Rates need two samples.
+                ticks.tick().await;
+                collector.tick().await;
+                Ok(Numbers::Own(collector, ticks))
+            }
+        }
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Status> {
+        match self {
+            Numbers::Dashboard(dashboard) => {
+                dashboard.ticks.tick().await;
+                dashboard.status().await
+            }
+            Numbers::Own(collector, ticks) => {
+                ticks.tick().await;
+                Ok(collector.tick().await)
+            }
+        }
+    }
+}
+
+/// A dashboard that runs.
+struct Dashboard {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+    ticks: Interval,
+}
+
+impl Dashboard {
+    fn new(endpoints: &Endpoints) -> anyhow::Result<Dashboard> {
+        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).build()?;
+        Ok(Dashboard {
+            http,
+            url: format!("{}/api/status", endpoints.dashboard),
+            token: endpoints.control_token.clone(),
+            ticks: every(WATCH_PERIOD),
+        })
+    }
+
+    async fn status(&self) -> anyhow::Result<Status> {
+        let answer = self
+            .http
+            .get(&self.url)
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .with_context(|| format!("no dashboard answers at {}", self.url))?
+            .error_for_status()
+            .context("the dashboard refuses")?;
+        answer
+            .json()
+            .await
+            .context("the dashboard is of another version")
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
