@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fluvio_controlplane_metadata::spu::{
     EncryptionEnum, Endpoint, IngressAddr, IngressPort, SpuType,
@@ -26,6 +27,9 @@ use crate::net::Socket;
 use crate::positions::Positions;
 use crate::smart::Engine;
 use crate::tls::{self, TlsError};
+
+/// Appends that wait when the broker stops may take so long.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a broker could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +135,7 @@ impl Parts {
             positions: self.positions.clone(),
             engine: self.engine.clone(),
             inflight: Arc::new(Semaphore::new(limits.inflight_bytes_max)),
+            inflight_share: Arc::new(Semaphore::new(limits.inflight_share())),
             limits: limits.clone(),
             tasks: tasks.clone(),
         };
@@ -177,7 +182,14 @@ impl Handle {
         self.tasks.close();
         self.tasks.wait().await;
         self.appends.close();
-        self.appends.wait().await;
+        if tokio::time::timeout(STOP_WITHIN, self.appends.wait())
+            .await
+            .is_err()
+        {
+            // Nothing of it was acknowledged; the next start reads the last segments as a whole.
+            tracing::warn!("appends that a SmartModule holds up are given up");
+            return;
+        }
         let (catalog, data_dir, temporary) =
             (self.catalog.take(), self.data_dir.clone(), self.temporary);
         let finish = move || {
@@ -387,7 +399,7 @@ impl Listen {
                 Err(error) => {
                     // Out of file descriptors, most likely; the connections that hold them will end.
                     tracing::warn!(%error, "cannot accept");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }

@@ -81,6 +81,9 @@ pub struct Limits {
     pub streams_per_connection_max: usize,
     /// Partitions of one topic.
     pub partitions_per_topic_max: u32,
+    /// Partitions of all topics that deduplicate. Each keeps an instance of a module with its memory, and a
+    /// thread while it waits for its turn.
+    pub deduplicating_partitions_max: u32,
     /// Segment size where the topic does not set one.
     pub segment_bytes_default: u64,
     /// How often closed segments are checked against the topics' retention.
@@ -99,6 +102,13 @@ pub struct Limits {
 
 const MIB: usize = 1024 * 1024;
 
+impl Limits {
+    /// Produced bytes that may wait for a topic's deduplication: a quarter of all.
+    pub(crate) fn inflight_share(&self) -> usize {
+        (self.inflight_bytes_max / 4).max(1)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -110,6 +120,7 @@ impl Default for Limits {
             response_bytes_max: 64 * MIB,
             streams_per_connection_max: 1024,
             partitions_per_topic_max: 1024,
+            deduplicating_partitions_max: 16,
             segment_bytes_default: 128 * MIB as u64,
             retention_interval: Duration::from_secs(10),
             wasm_bytes_max: 64 * MIB,

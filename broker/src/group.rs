@@ -55,9 +55,11 @@ impl<S: Sink> Committer<S> {
     }
 
     fn drain(&self) {
+        let broken = Broken(self);
         while let Some(group) = self.next_group() {
             self.sink.commit(group);
         }
+        std::mem::forget(broken);
     }
 
     fn next_group(&self) -> Option<Vec<S::Item>> {
@@ -68,5 +70,17 @@ impl<S: Sink> Committer<S> {
         }
         let count = queue.waiting.len().min(GROUP_ITEMS_MAX);
         Some(queue.waiting.drain(..count).collect())
+    }
+}
+
+/// Dropped by a panic in the sink: what waits is not answered, and what comes later is not held up.
+struct Broken<'a, S: Sink>(&'a Committer<S>);
+
+impl<S: Sink> Drop for Broken<'_, S> {
+    fn drop(&mut self) {
+        let queue = self.0.queue.lock();
+        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
+        queue.waiting.clear();
+        queue.draining = false;
     }
 }

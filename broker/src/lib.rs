@@ -2,7 +2,7 @@
 //!
 //! It speaks the wire protocol of a Fluvio cluster: the controller's and the data plane's public
 //! API, on two listeners in one process. The unmodified `fluvio` crate works against it. It is
-//! *not* a cluster: no replication, no mirrors, no deduplication.
+//! *not* a cluster: no replication and no mirrors.
 //!
 //! What is acknowledged is on the disk: produce requests and consumer offsets are answered after
 //! an fsync that all requests waiting at the time share.

@@ -1,16 +1,20 @@
 //! Frames on a socket: a length, then a request or a response.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fluvio_protocol::Encoder;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, OwnedSemaphorePermit};
+use tokio::task::JoinHandle;
 use tokio_util::codec::{Decoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 
 /// Responses waiting for a slow client, per connection.
 const OUTBOX_FRAMES_MAX: usize = 32;
+/// What is ready for a client that has ended its side may be read for so long.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// Small frames that are ready together leave in one write.
 const COALESCE_BYTES: usize = 16 * 1024;
 /// Room for a request of which little has come yet.
@@ -84,6 +88,9 @@ fn length(len: usize) -> io::Result<i32> {
 /// Where a connection's tasks put their responses; one task writes them in this order.
 pub(crate) type Outbox = mpsc::Sender<Frame>;
 
+/// The task that writes them.
+pub(crate) type Writing = JoinHandle<()>;
+
 /// Requests of a connection; a length that is negative or above the limit ends it.
 pub(crate) type Inbox = FramedRead<ReadHalf, Requests>;
 
@@ -146,18 +153,37 @@ impl Decoder for Requests {
     }
 }
 
-/// Splits a connection into its requests and an outbox, written by a task that ends with it
-/// or at `stop`.
+/// Splits a connection into its requests and an outbox, written by a task that ends with the last
+/// sender, at `stop`, or a little after `gone`: who sends nothing any more and does not read either is not
+/// waited for.
 pub(crate) fn split(
     socket: Socket,
     frame_bytes_max: usize,
     stop: CancellationToken,
-) -> (Inbox, Outbox) {
+    gone: CancellationToken,
+) -> (Inbox, Outbox, Writing) {
     let Socket { read, write } = socket;
     let requests = Requests::new(frame_bytes_max);
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
-    tokio::spawn(async move { stop.run_until_cancelled(write_frames(write, frames)).await });
-    (FramedRead::new(read, requests), outbox)
+    let writing = tokio::spawn(async move {
+        let _ = stop
+            .run_until_cancelled(write_until_gone(write, frames, gone))
+            .await;
+    });
+    (FramedRead::new(read, requests), outbox, writing)
+}
+
+async fn write_until_gone(
+    write: WriteHalf,
+    frames: mpsc::Receiver<Frame>,
+    gone: CancellationToken,
+) {
+    let mut writing = std::pin::pin!(write_frames(write, frames));
+    tokio::select! {
+        () = &mut writing => return,
+        () = gone.cancelled() => {}
+    }
+    let _ = tokio::time::timeout(FAREWELL, writing).await;
 }
 
 async fn write_frames(mut write: WriteHalf, mut frames: mpsc::Receiver<Frame>) {

@@ -2,13 +2,16 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use millrace_cli::args::{Cli, Command, LogFormat};
 use tracing_subscriber::EnvFilter;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// What still runs on a thread of its own when everything has ended, a SmartModule for example.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
     let cli = Cli::parse();
     // Logs go where talk goes. The Fluvio client logs what it retries by itself: only its errors
     // matter. `up` tells what happens in lines of its own.
@@ -29,6 +32,19 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("millrace: cannot start its threads: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let code = runtime.block_on(run(cli));
+    runtime.shutdown_timeout(LEAVE_WITHIN);
+    code
+}
+
+async fn run(cli: Cli) -> ExitCode {
     match millrace_cli::run(cli).await {
         Ok(code) => code,
         Err(error) => {

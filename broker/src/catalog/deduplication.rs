@@ -14,6 +14,27 @@ impl Catalog {
         Some(Deduplicator::new(&self.engine, settings))
     }
 
+    /// Refuses partitions of such a topic beyond the limit of all.
+    pub(super) fn admit_deduplicating(&self, spec: &TopicSpec, more: u32) -> Result<(), Refusal> {
+        if spec.get_deduplication().is_none() {
+            return Ok(());
+        }
+        let state = self.read();
+        let topics = state.topics.values().map(|entry| &entry.value);
+        let present: usize = topics
+            .filter(|topic| topic.spec.get_deduplication().is_some())
+            .map(|topic| topic.logs.len())
+            .sum();
+        let max = self.limits.deduplicating_partitions_max;
+        if present + more as usize <= max as usize {
+            return Ok(());
+        }
+        let message = format!(
+            "{present} partitions deduplicate already, and this broker lets {max} do so; use a cluster for more"
+        );
+        Err(Refusal::new(ErrorCode::TopicInvalidConfiguration, message))
+    }
+
     /// Refuses a topic whose deduplication names a module that is unknown or cannot run.
     pub(crate) async fn check_deduplication(&self, spec: &TopicSpec) -> Result<(), Refusal> {
         let (Some(settings), Some(deduplicator)) =
@@ -29,10 +50,7 @@ impl Catalog {
         }
         let unusable = |code| refusal(code, uses);
         deduplicator.load(self).await.map_err(unusable)?;
-        tokio::task::spawn_blocking(move || deduplicator.check())
-            .await
-            .map_err(std::io::Error::other)?
-            .map_err(unusable)
+        deduplicator.check().await.map_err(unusable)
     }
 }
 

@@ -315,7 +315,7 @@ impl Catalog {
     }
 }
 
-/// Names become file names: nothing but `[a-z0-9-.]`, as a real cluster has it (plus the dot of versions).
+/// Names become file names: nothing but `[a-z0-9-._]`, as a real cluster has it (plus the dot of versions).
 fn check_name(name: &str, code: ErrorCode) -> Result<(), Refusal> {
     let valid =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.' || c == '_';

@@ -77,11 +77,12 @@ impl Catalog {
                 "Topic already exists",
             ));
         }
+        let partitions = spec.replicas().partitions();
+        self.admit_deduplicating(&spec, partitions)?;
         if dry_run {
             return Ok(None);
         }
         let id = self.new_topic_id();
-        let partitions = spec.replicas().partitions();
         let logs = self.open_logs(name, id, 0..partitions, &spec)?;
         self.store.put(
             "topics",
@@ -123,6 +124,7 @@ impl Catalog {
                 format!("cannot have {total} partitions"),
             ));
         }
+        self.admit_deduplicating(&topic.spec, count)?;
         let (replication, ignore_rack) = (
             topic.spec.replicas().replication_factor().unwrap_or(1),
             topic.spec.replicas().ignore_rack_assignment(),

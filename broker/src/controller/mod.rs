@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
-use crate::net::{self, Frame, Outbox, Socket};
+use crate::net::{self, Frame, Inbox, Outbox, Socket};
 use crate::positions::Positions;
 use crate::request::Request;
 use watch::Watches;
@@ -57,24 +57,32 @@ impl Controller {
         socket: Socket,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let (mut inbox, outbox) = net::split(socket, self.frame_bytes_max, stop.clone());
-        let watches = self.watching.register(outbox.clone(), self.catalog.clone());
         let gone = stop.child_token();
-        let _end_of_watches = gone.clone().drop_guard();
+        let end_of_watches = gone.clone().drop_guard();
+        let (inbox, outbox, writing) = net::split(socket, self.frame_bytes_max, stop, gone.clone());
+        let watches = self.watching.register(outbox.clone(), self.catalog.clone());
         self.tasks.spawn(watches.clone().push_changes(gone));
         let connection = Connection {
             controller: self,
             outbox,
             watches,
         };
-        while let Some(frame) = inbox.next().await {
-            connection.handle(frame?).await?;
-        }
-        Ok(())
+        let served = connection.serve(inbox).await;
+        drop((end_of_watches, connection));
+        // Its place is free for another one when nothing of it is left.
+        let _ = writing.await;
+        served
     }
 }
 
 impl Connection {
+    async fn serve(&self, mut inbox: Inbox) -> io::Result<()> {
+        while let Some(frame) = inbox.next().await {
+            self.handle(frame?).await?;
+        }
+        Ok(())
+    }
+
     async fn handle(&self, frame: BytesMut) -> io::Result<()> {
         let request = Request::parse(frame.freeze())?;
         if request.key == AdminPublicApiKey::ApiVersion as u16 {

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::net::{self, Frame, Outbox, Socket};
+use crate::net::{self, Frame, Inbox, Outbox, Socket};
 use crate::positions::Positions;
 use crate::request::Request;
 use crate::smart::Engine;
@@ -41,6 +41,8 @@ pub(crate) struct DataPlane {
     pub(crate) engine: Arc<Engine>,
     /// Produced bytes waiting for their fsync.
     pub(crate) inflight: Arc<Semaphore>,
+    /// Those of them that may wait for a topic's deduplication.
+    pub(crate) inflight_share: Arc<Semaphore>,
     pub(crate) limits: Limits,
     /// Streams and pending answers, so that shutting down can wait for them.
     pub(crate) tasks: TaskTracker,
@@ -66,9 +68,10 @@ impl DataPlane {
         socket: Socket,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let (mut inbox, outbox) = net::split(socket, self.limits.frame_bytes_max, stop.clone());
         let gone = stop.child_token();
-        let _end_of_streams = gone.clone().drop_guard();
+        let end_of_streams = gone.clone().drop_guard();
+        let (inbox, outbox, writing) =
+            net::split(socket, self.limits.frame_bytes_max, stop, gone.clone());
         let sessions = Sessions::new(self.limits.streams_per_connection_max);
         let outgoing = Arc::new(Semaphore::new(self.limits.outgoing_bytes_max));
         let mut connection = Connection {
@@ -79,14 +82,22 @@ impl DataPlane {
             answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
             gone,
         };
-        while let Some(frame) = inbox.next().await {
-            connection.handle(frame?).await?;
-        }
-        Ok(())
+        let served = connection.serve(inbox).await;
+        drop((end_of_streams, connection));
+        // Its place is free for another one when nothing of it is left.
+        let _ = writing.await;
+        served
     }
 }
 
 impl Connection {
+    async fn serve(&mut self, mut inbox: Inbox) -> io::Result<()> {
+        while let Some(frame) = inbox.next().await {
+            self.handle(frame?).await?;
+        }
+        Ok(())
+    }
+
     async fn handle(&mut self, frame: BytesMut) -> io::Result<()> {
         let request = Request::parse(frame.freeze())?;
         if request.version < 0 || request.version > VERSION_MAX {

@@ -2,6 +2,7 @@
 //! follows when all of them are durable.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fluvio_compression::Compression;
@@ -12,7 +13,7 @@ use fluvio_spu_schema::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, OwnedSemaphorePermit, Semaphore};
 
 use super::Connection;
 use crate::batch;
@@ -33,21 +34,19 @@ struct Entry {
     answer: Answer,
 }
 
+/// A request of any size passes, alone if need be.
+async fn take(room: &Arc<Semaphore>, bytes: usize, all: usize) -> io::Result<OwnedSemaphorePermit> {
+    let bytes = u32::try_from(bytes.min(all)).unwrap_or(u32::MAX);
+    let taken = room.clone().acquire_many_owned(bytes).await;
+    taken.map_err(io::Error::other)
+}
+
 impl Connection {
     pub(super) async fn produce(&self, request: &Request) -> io::Result<()> {
         let asked: ProduceRequest<RawSet> = request.decode()?;
         let place = self.place().await?;
         // Held until all is durable; a client that produces faster than the disk waits here.
-        let bytes = u32::try_from(request.body.len())
-            .unwrap_or(u32::MAX)
-            .min(self.plane.limits.inflight_bytes_max as u32);
-        let room = self
-            .plane
-            .inflight
-            .clone()
-            .acquire_many_owned(bytes)
-            .await
-            .map_err(io::Error::other)?;
+        let room = self.room(&asked, request.body.len()).await?;
         let mut topics = Vec::with_capacity(asked.topics.len());
         for topic in asked.topics {
             let mut entries = Vec::with_capacity(topic.partitions.len());
@@ -66,6 +65,26 @@ impl Connection {
             response
         });
         Ok(())
+    }
+
+    /// Room for the bytes of a request. What waits for a SmartModule in front of a topic takes a share
+    /// only, so that it does not keep everybody else out.
+    async fn room(
+        &self,
+        asked: &ProduceRequest<RawSet>,
+        bytes: usize,
+    ) -> io::Result<[Option<OwnedSemaphorePermit>; 2]> {
+        let plane = &self.plane;
+        let deduplicates = |name: &str| {
+            let spec = plane.catalog.topic_spec(name);
+            spec.is_some_and(|spec| spec.get_deduplication().is_some())
+        };
+        let share = match asked.topics.iter().any(|topic| deduplicates(&topic.name)) {
+            true => Some(take(&plane.inflight_share, bytes, plane.limits.inflight_share()).await?),
+            false => None,
+        };
+        let all = take(&plane.inflight, bytes, plane.limits.inflight_bytes_max).await?;
+        Ok([share, Some(all)])
     }
 
     async fn start(

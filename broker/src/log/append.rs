@@ -180,12 +180,14 @@ impl Log {
         Ok(())
     }
 
-    /// After a failure: cuts what may have been written behind the durable end.
+    /// After a failure: cuts what may have been written behind the durable end, and removes a segment that
+    /// was begun there.
     fn repair(&self) -> Result<(), AppendError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.needs_repair {
             if let Some(active) = self.segments().last() {
                 active.truncate(active.bytes(), self.options.sync)?;
+                super::remove_behind(&self.dir, active.base)?;
             }
             writer.needs_repair = false;
         }

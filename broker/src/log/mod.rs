@@ -221,8 +221,9 @@ impl Log {
     }
 }
 
-fn open_segments(dir: &Path, sync: Sync) -> io::Result<Vec<Arc<Segment>>> {
-    let mut bases = Vec::new();
+/// Segments by their first offsets, in order.
+fn segment_files(dir: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if let Some(base) = entry
@@ -230,10 +231,37 @@ fn open_segments(dir: &Path, sync: Sync) -> io::Result<Vec<Arc<Segment>>> {
             .to_str()
             .and_then(segment::parse_file_name)
         {
-            bases.push((base, entry.path()));
+            files.push((base, entry.path()));
         }
     }
-    bases.sort_unstable_by_key(|(base, _)| *base);
+    files.sort_unstable_by_key(|(base, _)| *base);
+    Ok(files)
+}
+
+/// Removes segments that begin behind `base`, that of the active one: their creation has failed.
+fn remove_behind(dir: &Path, base: i64) -> io::Result<()> {
+    for (_, path) in segment_files(dir)?.iter().filter(|(at, _)| *at > base) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// An empty segment behind others holds nothing, and may be left of a creation that failed: it is removed.
+/// An empty first one tells where the log goes on.
+fn without_empty(files: Vec<(i64, PathBuf)>) -> io::Result<Vec<(i64, PathBuf)>> {
+    let mut kept: Vec<(i64, PathBuf)> = Vec::with_capacity(files.len());
+    for (base, path) in files {
+        if kept.is_empty() || fs::metadata(&path)?.len() > 0 {
+            kept.push((base, path));
+        } else {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(kept)
+}
+
+fn open_segments(dir: &Path, sync: Sync) -> io::Result<Vec<Arc<Segment>>> {
+    let bases = without_empty(segment_files(dir)?)?;
     let last = bases.len().saturating_sub(1);
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(bases.len());
     for (at, (base, path)) in bases.iter().enumerate() {
@@ -245,6 +273,16 @@ fn open_segments(dir: &Path, sync: Sync) -> io::Result<Vec<Arc<Segment>>> {
             .last()
             .filter(|before| before.next_offset() != segment.base)
         {
+            if before.next_offset() > segment.base {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!(
+                        "{} begins before the segment in front of it ends, at offset {}; move one of the two away",
+                        path.display(),
+                        before.next_offset()
+                    ),
+                ));
+            }
             tracing::error!(path = %path.display(), expected = before.next_offset(), "offsets are missing before this segment");
         }
         segments.push(Arc::new(segment));

@@ -35,7 +35,7 @@ pub(crate) struct Slice {
 }
 
 impl Segment {
-    /// Creates an empty segment and makes its existence durable.
+    /// Creates an empty segment and makes its existence durable. After an error there is none.
     pub(super) fn create(dir: &Path, base: i64, sync: Sync) -> io::Result<Self> {
         let path = dir.join(file_name(base));
         let file = OpenOptions::new()
@@ -44,7 +44,11 @@ impl Segment {
             .create(true)
             .truncate(true)
             .open(&path)?;
-        disk::sync_dir(dir, sync)?;
+        if let Err(error) = disk::sync_dir(dir, sync) {
+            // Where it cannot be removed either, `Log::repair` and the next start know it for what it is.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
         Ok(Self::new(path, file, base, base, 0, Index::default()))
     }
 

@@ -226,7 +226,7 @@ pub(crate) fn repacked(slice: &Slice, limits: &Limits) -> Result<Transformed, Er
     transform(&mut [], limits, slice)
 }
 
-/// Makes one batch of several as [`Chain::compact`] does, with no module between.
+/// Numbers batches anew as [`Chain::compact`] does, with no module between.
 pub(crate) fn compacted(batches: &Bytes, limits: &Limits) -> Result<Bytes, ErrorCode> {
     compact(&mut [], limits, batches)
 }
@@ -290,8 +290,12 @@ pub(super) fn compact(
         if let Some(error) = output.error {
             return Err(ErrorCode::SmartModuleRuntimeError(Box::new(error)));
         }
-        // Compressed batches come out a thousand times as large; one that is too large helps nobody.
-        if compacted.len() + output.payload.len() > limits.batch_bytes_max {
+        // Compressed batches come out a thousand times as large. Together they may not be larger than what was
+        // sent, or than one batch may be.
+        let max = limits.batch_bytes_max.max(batches.len());
+        if output.payload.len() > limits.batch_bytes_max
+            || compacted.len() + output.payload.len() > max
+        {
             return Err(ErrorCode::MessageTooLarge);
         }
         let records = Records::parse(&output.payload).map_err(other)?.list;

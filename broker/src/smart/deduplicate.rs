@@ -63,9 +63,16 @@ impl Deduplicator {
         }
     }
 
-    /// Starts an instance of the loaded module, to see whether one can be had. Blocks.
-    pub(crate) fn check(&self) -> Result<(), ErrorCode> {
-        self.start().map(drop)
+    /// Starts an instance of the loaded module, to see whether one can be had.
+    pub(crate) async fn check(self) -> Result<(), ErrorCode> {
+        let turn = self.engine.running.clone().acquire_owned();
+        let turn = turn.await.map_err(other)?;
+        let started = tokio::task::spawn_blocking(move || {
+            let started = self.start().map(drop);
+            drop(turn);
+            started
+        });
+        started.await.map_err(other)?
     }
 
     /// False if the next append starts a new instance, which reads the log.
@@ -121,8 +128,11 @@ impl Deduplicator {
             stage,
             memory_bytes_max: 0,
         };
-        // What it keeps may be large itself.
-        running.memory_bytes_max = (2 * running.memory_bytes()).max(limits.wasm_recycle_bytes);
+        // What it keeps may be large itself; it must be replaced before it meets its limit.
+        let memory = running.memory_bytes();
+        running.memory_bytes_max = (2 * memory)
+            .max(limits.wasm_recycle_bytes)
+            .min(memory.midpoint(limits.wasm_memory_bytes_max));
         Ok(running)
     }
 }

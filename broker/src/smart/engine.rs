@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flate2::bufread::GzDecoder;
@@ -90,7 +90,8 @@ impl Engine {
         gzipped: Vec<u8>,
         name: &str,
     ) -> Result<Arc<Compiled>, ErrorCode> {
-        let slot = self.slot(Sha256::digest(&gzipped).into());
+        let content = Sha256::digest(&gzipped).into();
+        let slot = self.slot(content);
         let invalid =
             |error: String| ErrorCode::SmartModuleChainInitError(format!("{name}: {error}"));
         let compile = || async {
@@ -101,18 +102,29 @@ impl Engine {
                 .map(Arc::new)
                 .map_err(|error| invalid(format!("{error:#}")))
         };
-        slot.get_or_try_init(compile).await.cloned()
+        let compiled = slot.get_or_try_init(compile).await.cloned();
+        if compiled.is_err() {
+            self.slots().remove(&content);
+        }
+        compiled
     }
 
     fn slot(&self, content: [u8; 32]) -> Slot {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if compiled.len() >= COMPILED_MAX {
+        let mut compiled = self.slots();
+        if compiled.len() >= COMPILED_MAX && !compiled.contains_key(&content) {
+            // What is being compiled or used stays.
             compiled.retain(|_, slot| {
-                slot.get()
-                    .is_none_or(|module| Arc::strong_count(module) > 1)
+                let used = slot
+                    .get()
+                    .is_some_and(|module| Arc::strong_count(module) > 1);
+                used || Arc::strong_count(slot) > 1
             });
         }
         compiled.entry(content).or_default().clone()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<[u8; 32], Slot>> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn compile(&self, gzipped: &[u8]) -> anyhow::Result<Compiled> {

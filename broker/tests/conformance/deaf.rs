@@ -10,8 +10,10 @@ use fluvio_protocol::Encoder;
 use fluvio_spu_schema::server::consumer_offset::DeleteConsumerOffsetRequest;
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
 use fluvio_spu_schema::server::stream_fetch::StreamFetchRequest;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+
+use millrace_broker::{Broker, Config, Limits, Storage};
 
 use crate::garbage::{frame, request, still_works};
 use crate::support::*;
@@ -85,6 +87,53 @@ async fn who_sends_and_never_reads_is_not_read_from_any_more() {
         still_works(&broker, &format!("after-{}", what.replace(' ', "-"))).await;
     }
     broker.shutdown().await;
+}
+
+/// Half a connection is none: a client that has ended its side and does not read is let go, its place given
+/// to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_ends_its_side_and_never_reads_loses_its_place() {
+    let config = Config::on_loopback(Storage::Temporary);
+    let limits = Limits {
+        connections_max: 3,
+        ..Limits::default()
+    };
+    let broker = Broker::open(Config { limits, ..config })
+        .await
+        .expect("opens");
+    create_topic(&broker, "much", 1).await;
+    {
+        let ours = client(&broker).await;
+        let producer = compressing_producer(&ours, "much", Compression::None).await;
+        send_all(&producer, (0..64).map(|_| vec![b'x'; 512 * 1024])).await;
+    }
+    let stream = frame(&encoded(fetch("much", vec![])));
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let mut socket = connected(broker.spu_addr()).await;
+        socket.write_all(&stream).await.expect("sent");
+        silent.push(socket);
+    }
+    for socket in &mut silent {
+        socket.shutdown().await.expect("half closed");
+    }
+    // Beyond the limit a connection is closed at once; one of these is not, as soon as there is room.
+    let served = async { while !is_served(broker.spu_addr()).await {} };
+    patient(served).await;
+    drop(silent);
+    broker.shutdown().await;
+}
+
+async fn connected(address: SocketAddr) -> TcpStream {
+    patient(TcpStream::connect(address))
+        .await
+        .expect("connects")
+}
+
+async fn is_served(address: SocketAddr) -> bool {
+    let mut socket = connected(address).await;
+    let _ = socket.write_all(&request(18, 0, &[])).await;
+    socket.read_u8().await.is_ok()
 }
 
 /// Sends a request again and again until nobody takes it any more; how many bytes were taken.

@@ -274,3 +274,29 @@ async fn a_topic_whose_module_is_gone_refuses_records_until_it_is_back() {
     assert_eq!(values(&stored(&broker, "orders").await), ["a", "b"]);
     broker.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_partitions_deduplicate_than_there_is_room_for() {
+    let dir = tempfile::tempdir().expect("directory");
+    let limits = Limits {
+        deduplicating_partitions_max: 1,
+        ..Limits::default()
+    };
+    let broker = embedded(limits, dir.path()).await;
+    create(&broker, 4).await;
+    let spec = broker_topic(&broker, "orders").await;
+    let admin = admin(&broker).await;
+    let second = admin.create("second".to_owned(), false, spec);
+    let error = second.await.expect_err("refused").to_string();
+    assert!(
+        error.contains("1 partitions deduplicate already"),
+        "{error}"
+    );
+    broker.shutdown().await;
+}
+
+async fn broker_topic(broker: &impl Endpoint, name: &str) -> TopicSpec {
+    let topics = admin(broker).await.all::<TopicSpec>().await.expect("list");
+    let topic = topics.into_iter().find(|topic| topic.name == name);
+    topic.expect("the topic").spec
+}

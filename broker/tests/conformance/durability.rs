@@ -284,3 +284,39 @@ async fn a_directory_belongs_to_one_broker_and_one_format() {
         Err(OpenError::DataDir(DataDirError::Foreign(_)))
     ));
 }
+
+/// The creation of a segment failed half-way, its file could not be removed, and the log went on in the one
+/// before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_segment_in_the_middle_hides_nothing() {
+    let dir = tempfile::tempdir().expect("directory");
+    let broker = start(dir.path()).await;
+    create_topic(&broker, "orders", 1).await;
+    produce(&broker, "orders", 0..6).await;
+    broker.shutdown().await;
+    let stray = files(dir.path(), "orders", "log")[0].with_file_name("00000000000000000003.log");
+    fs::write(&stray, "").expect("written");
+    let broker = start(dir.path()).await;
+    expect(&broker, "orders", 6).await;
+    produce(&broker, "orders", 6..9).await;
+    broker.shutdown().await;
+    let broker = start(dir.path()).await;
+    expect(&broker, "orders", 9).await;
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_that_overlap_are_refused() {
+    let dir = tempfile::tempdir().expect("directory");
+    let broker = start(dir.path()).await;
+    create_topic(&broker, "orders", 1).await;
+    produce(&broker, "orders", 0..6).await;
+    broker.shutdown().await;
+    let whole = files(dir.path(), "orders", "log")[0].clone();
+    let other = whole.with_file_name("00000000000000000003.log");
+    fs::copy(&whole, &other).expect("copied");
+    let storage = Storage::Directory(dir.path().to_owned());
+    let refused = Broker::open(Config::on_loopback(storage)).await;
+    let error = refused.expect_err("refused").to_string();
+    assert!(error.contains("00000000000000000003.log"), "{error}");
+}

@@ -47,12 +47,18 @@ fn what_the_monitoring_files_ask_for_is_in_the_metrics() {
         include_str!("../../../docs/monitoring/alerts_test.yml"),
         include_str!("../../../docs/monitoring/grafana.json"),
     ];
+    let mut status = status();
+    if let Answer::Known(source) = &mut status.source {
+        // Without a limit of its WAL there is no such metric.
+        source.slot.as_mut().expect("a slot").left_bytes = Some(1);
+    }
+    let metrics = render(&status);
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut asked = 0;
     for word in files.iter().flat_map(|file| file.split(|c| !is_part(c))) {
         if word.starts_with("millrace_") {
             let family = format!("# TYPE {word} ");
-            assert!(METRICS.contains(&family), "{word} is no metric");
+            assert!(metrics.contains(&family), "{word} is no metric");
             asked += 1;
         }
     }
