@@ -149,6 +149,9 @@ async fn the_page_is_whole_quiet_and_fits_every_window() -> anyhow::Result<()> {
 async fn lag_rises_while_the_projector_stands_still_and_falls_to_zero_after() -> anyhow::Result<()>
 {
     let mut demo = Demo::new("page-lag")?;
+    // Slow enough that there are moments in which nothing is on its way.
+    demo.set("MILLRACE_TRADES_PER_SECOND", "10");
+    demo.set("MILLRACE_USER_EVENT_PERIOD_MS", "2000");
     demo.start()?;
     let stage = Stage::set(demo).await?;
     stage.log_in().await?;
