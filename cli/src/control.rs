@@ -99,12 +99,12 @@ impl Service<'_> {
     }
 }
 
-/// True once everything up to `lsn` is applied, false if that took longer than `timeout`.
+/// Nothing once everything up to `lsn` is applied; why not, if that took longer than `timeout`.
 pub(crate) async fn wait(
     endpoints: &Endpoints,
     lsn: Lsn,
     timeout: Duration,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<String>> {
     let projector = endpoints.projector();
     let seconds = timeout.as_secs().max(1);
     let path = format!(
@@ -115,8 +115,13 @@ pub(crate) async fn wait(
         .request(Method::GET, &path, timeout + GRACE)
         .await?;
     match answer.status() {
-        StatusCode::OK => Ok(true),
-        StatusCode::GATEWAY_TIMEOUT => Ok(false),
+        StatusCode::OK => Ok(None),
+        StatusCode::GATEWAY_TIMEOUT => {
+            let text = answer.text().await.unwrap_or_default();
+            let json: Option<Value> = serde_json::from_str(&text).ok();
+            let reason = json.and_then(|json| Some(json["error"].as_str()?.to_owned()));
+            Ok(Some(printable(&reason.unwrap_or(text))))
+        }
         _ => projector.refused(answer).await,
     }
 }

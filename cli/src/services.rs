@@ -278,6 +278,11 @@ pub fn dashboard(
     });
     let period = settings.number("MILLRACE_HEARTBEAT_PERIOD_MS")?;
     Ok(dashboard::Config {
+        names: text("DASHBOARD_NAMES")
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect(),
         user: given("DASHBOARD_USER"),
         password: given("DASHBOARD_PASSWORD"),
         control_token: endpoints.control_token.clone(),

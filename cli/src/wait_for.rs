@@ -20,6 +20,7 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
     let timeout = Duration::try_from_secs_f64(args.timeout)
         .with_context(|| format!("--timeout {}: expected seconds", args.timeout))?;
     let deadline = Instant::now() + timeout;
+    let mut reason = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let attempt = attempt(args, settings, left);
@@ -29,12 +30,14 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
                 return Ok(ExitCode::SUCCESS);
             }
             Ok(Err(error)) => error,
-            Err(_) => anyhow::anyhow!("MySQL was not there in time"),
+            // What was said before tells more than that the time is up.
+            Err(_) => reason.unwrap_or_else(|| anyhow::anyhow!("MySQL was not there in time")),
         };
         if Instant::now() + RETRY_PAUSE >= deadline {
             eprintln!("gave up after {} s: {failed:#}", args.timeout);
             return Ok(ExitCode::from(1));
         }
+        reason = Some(failed);
         sleep(RETRY_PAUSE).await;
     }
 }
@@ -69,8 +72,8 @@ pub(crate) async fn reached(
     lsn: Lsn,
     timeout: Duration,
 ) -> anyhow::Result<()> {
-    if !control::wait(endpoints, lsn, timeout).await? {
-        bail!("MySQL had not reached {lsn} after {} s", timeout.as_secs());
+    match control::wait(endpoints, lsn, timeout).await? {
+        None => Ok(()),
+        Some(reason) => bail!("MySQL had not reached {lsn}: {reason}"),
     }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 // Requests to the dashboard, same origin, JSON. What needs a login is in session.js.
 
-const TIMEOUT_MS = 15000;
+// As long as the services may take for what a person asks of them.
+const TIMEOUT_MS = 60000;
 
 /// A request that was not answered with success; `status` 0: not answered at all.
 export class Failure extends Error {

@@ -56,18 +56,23 @@ async function load() {
   fetching = true;
   fetchedAt = Date.now();
   const asked = lsn;
+  let failed = false;
   try {
     if (Date.now() - listedAt > LIST_MS) await list();
     if (query) await draw(query);
     shownLsn = asked ?? "unknown";
     show(byId("marts-error"), false);
   } catch (failure) {
+    failed = true;
+    // The next status asks again, at its own pace.
+    shownLsn = null;
+    if (query) query.dirty = false;
     say(byId("marts-error"), `The marts cannot be read: ${visible(failure.message)}`);
     show(byId("marts-error"), true);
   } finally {
     fetching = false;
   }
-  if (query?.dirty) load();
+  if (!failed && query?.dirty) load();
 }
 
 async function list() {

@@ -17,6 +17,8 @@ pub type VerifyFn =
 pub struct Config {
     /// Address of the page. Beyond loopback, reading needs the login.
     pub bind: SocketAddr,
+    /// Names with a dot that it goes by, beside its addresses.
+    pub names: Vec<String>,
     /// User of the login; without one, changing needs the control token.
     pub user: Option<String>,
     /// Password of the login.
@@ -89,6 +91,7 @@ impl Config {
     pub fn new(bind: SocketAddr, sources: Sources) -> Config {
         Config {
             bind,
+            names: Vec::new(),
             user: None,
             password: None,
             control_token: String::new(),

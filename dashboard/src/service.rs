@@ -22,7 +22,7 @@ use crate::verify::Verifier;
 /// The history is written so often.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// Requests under way may take so long after the end was called.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// The dashboard cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,7 @@ impl Service {
         let recount = Arc::new(Notify::new());
         let app = Arc::new(App {
             address,
+            names: config.names.clone(),
             control_token: config.control_token.clone(),
             sessions: sessions(&config),
             feed,
@@ -108,7 +109,13 @@ impl Service {
         let ticking = tick(collector, config.tick, publish, history, recount);
         let beating = beat(config, ledger, started);
         let background = async { tokio::join!(ticking, beating, saver.run()) };
-        let serving = serve(listener, app, shutdown);
+        let serving = serve(listener, app, shutdown.clone());
+        let ended = async {
+            // Before anybody is waited for: whoever runs this may lose patience.
+            shutdown.cancelled().await;
+            saver.save().await;
+        };
+        let serving = async { tokio::join!(serving, ended).0 };
         let served = tokio::select! {
             served = serving => served,
             _ = background => Ok(()),

@@ -49,6 +49,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("FLUVIO_SPU_PORT", "9010", "port of the embedded broker's streaming unit"),
     plain("DASHBOARD_HOST", "127.0.0.1", "address that the page listens on"),
     plain("DASHBOARD_PORT", "8080", "port of the page"),
+    plain("DASHBOARD_NAMES", "", "host names that the page goes by beside its addresses, separated by commas"),
     plain("DASHBOARD_USER", "admin", "login of the page"),
     secret("DASHBOARD_PASSWORD", "admin", "password of that login"),
     plain("MILLRACE_CONTROL_PORT", "8081", "port of the projector's control API"),

@@ -14,10 +14,8 @@ pub(super) fn render(status: &Status) -> String {
     text += &projections(&status.projections);
     text += "\n";
     text += &table(&["part", "what", "value"], &parts(status));
-    for projection in &status.projections {
-        for note in notes(projection) {
-            text += &format!("{}: {}\n", projection.name, printable(&note));
-        }
+    for (note, names) in shared_notes(&status.projections) {
+        text += &format!("{}: {}\n", names.join(", "), printable(&note));
     }
     text
 }
@@ -51,12 +49,25 @@ fn projection(projection: &Projection) -> Vec<String> {
     ]
 }
 
+/// Projections move together: what is said of several is said once.
+fn shared_notes(projections: &[Projection]) -> Vec<(String, Vec<&str>)> {
+    let mut shared: Vec<(String, Vec<&str>)> = Vec::new();
+    for projection in projections {
+        for note in notes(projection) {
+            match shared.iter_mut().find(|(known, _)| *known == note) {
+                Some((_, names)) => names.push(&projection.name),
+                None => shared.push((note, vec![&projection.name])),
+            }
+        }
+    }
+    shared
+}
+
 /// What a row has no room for.
 fn notes(projection: &Projection) -> Vec<String> {
     let error = projection.last_error.as_ref().map(Fault::to_string);
-    let paused = projection
-        .paused_since
-        .map(|since| format!("paused since {since}; `millrace projection resume` lets it go on"));
+    let resume = || "`millrace projection resume` lets it go on".to_owned();
+    let paused = projection.paused_since.map(|_| resume());
     let eta = projection
         .eta_s
         .map(|seconds| format!("caught up in about {seconds} s"));

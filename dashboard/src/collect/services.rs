@@ -12,8 +12,8 @@ use crate::status::Rejected;
 use super::limit::ANSWER_WITHIN;
 use super::{CaptureReading, IngestReading, ProjectorReading};
 
-/// An action may take so long.
-const ACTION_WITHIN: Duration = Duration::from_secs(10);
+/// An action may take so long: a pause waits for a commit, a retry for the broker.
+const ACTION_WITHIN: Duration = Duration::from_secs(55);
 /// Longer answers are refused. A rejected record holds at most a message of the broker.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 

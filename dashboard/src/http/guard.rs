@@ -30,11 +30,11 @@ const HEADERS: [(HeaderName, &str); 5] = [
 /// Refuses names that are not ours, and adds the headers.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
-    let mut response = match host_is_ours(app.address.ip(), host) {
+    let mut response = match host_is_ours(app.address.ip(), &app.names, host) {
         true => next.run(request).await,
         false => Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
-            "this dashboard listens on this machine only, and does not go by that name",
+            "this dashboard does not go by that name; DASHBOARD_NAMES lists those that it goes by",
         )
         .into_response(),
     };
@@ -48,19 +48,20 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     response
 }
 
-/// On loopback, a page elsewhere could reach us by a name that it lets resolve to this machine; its
-/// requests carry that name.
-fn host_is_ours(bound: IpAddr, host: Option<&HeaderValue>) -> bool {
-    if !bound.is_loopback() {
-        return true;
-    }
+/// A page elsewhere could reach us by a name of its own that it lets resolve to our address; its requests
+/// carry that name. An address is nobody's name, and one without a dot is given by the network we are in.
+fn host_is_ours(bound: IpAddr, names: &[String], host: Option<&HeaderValue>) -> bool {
     let Some(host) = host.and_then(|host| host.to_str().ok()) else {
         return false;
     };
     let name = without_port(host);
     match name.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => name.eq_ignore_ascii_case("localhost"),
+        Ok(address) => address.is_loopback() || !bound.is_loopback(),
+        Err(_) => {
+            let known = names.iter().any(|known| name.eq_ignore_ascii_case(known));
+            let inner = !bound.is_loopback() && !name.is_empty() && !name.contains('.');
+            known || inner || name.eq_ignore_ascii_case("localhost")
+        }
     }
 }
 
@@ -80,7 +81,7 @@ mod tests {
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
         let ours = |host: &str| {
             let host = HeaderValue::from_str(host).unwrap();
-            host_is_ours(loopback, Some(&host))
+            host_is_ours(loopback, &[], Some(&host))
         };
         for host in [
             "localhost",
@@ -100,7 +101,26 @@ mod tests {
         ] {
             assert!(!ours(host), "{host}");
         }
-        assert!(!host_is_ours(loopback, None));
-        assert!(host_is_ours("0.0.0.0".parse().unwrap(), None));
+        assert!(!host_is_ours(loopback, &[], None));
+    }
+
+    #[test]
+    fn beyond_loopback_addresses_inner_names_and_those_of_the_settings_are_ours() {
+        let names = ["page.example.org".to_owned()];
+        let ours = |host: &str| {
+            let host = HeaderValue::from_str(host).unwrap();
+            host_is_ours("0.0.0.0".parse().unwrap(), &names, Some(&host))
+        };
+        for host in [
+            "10.0.0.1:8080",
+            "dashboard:8080",
+            "PAGE.example.org",
+            "localhost",
+        ] {
+            assert!(ours(host), "{host}");
+        }
+        for host in ["evil.example", "page.example.org.evil.example:8080", ""] {
+            assert!(!ours(host), "{host}");
+        }
     }
 }

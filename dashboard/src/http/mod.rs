@@ -47,6 +47,8 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 /// What the handlers share.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
+    /// Names with a dot that it goes by.
+    pub(crate) names: Vec<String>,
     pub(crate) control_token: String,
     pub(crate) sessions: Sessions,
     pub(crate) feed: Feed,
