@@ -100,6 +100,8 @@ impl Collector {
             services,
             rejected,
         } = &mut self.parts;
+        // Before the answers: ages would grow by as long as the slowest source takes.
+        let moment = moment(self.started);
         let counts = counts(services, rejected);
         let (source, target, cluster, projector, capture, ingest, rejected) = tokio::join!(
             answer(postgres.read()),
@@ -110,7 +112,6 @@ impl Collector {
             answer(services.ingest()),
             counts,
         );
-        let moment = moment(self.started);
         if let Some(applied) = target.known().and_then(|target| target.applied_lsn) {
             self.ledger.seen_late(applied, moment);
         }
@@ -176,4 +177,29 @@ fn version(sql: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[tokio::test]
+    async fn a_source_that_does_not_answer_makes_no_status_late() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sources = Sources {
+            // Nobody listens on port 1.
+            postgres: "postgres://u@127.0.0.1:1/x".into(),
+            mysql: "mysql://u@127.0.0.1:1/x".into(),
+            fluvio: "127.0.0.1:1".into(),
+            projector: format!("http://{}", silent.local_addr().unwrap()),
+            ..Sources::default()
+        };
+        let config = Config::new("127.0.0.1:0".parse().unwrap(), sources);
+        let mut collector = Collector::new(&config);
+        let status = collector.tick().await;
+        let age_ms = Time::now().ms_since(status.at);
+        let limit_ms = limit::ANSWER_WITHIN.as_millis() as u64;
+        assert!(age_ms >= limit_ms, "asked {age_ms} ms ago");
+    }
 }

@@ -34,6 +34,9 @@ pub(crate) struct Beats {
     pub(crate) last: Option<Beat>,
     /// Oldest first.
     pub(crate) outstanding: Vec<Beat>,
+    /// The youngest that is in MySQL. Without it nothing is known of what is older than the first
+    /// heartbeat of this ledger.
+    pub(crate) passed: Option<Beat>,
     pub(crate) latency: Option<Latency>,
 }
 
@@ -48,6 +51,7 @@ struct Sample {
 pub(crate) struct Ledger {
     last: Option<Beat>,
     outstanding: VecDeque<Beat>,
+    passed: Option<Beat>,
     samples: VecDeque<Sample>,
 }
 
@@ -57,6 +61,7 @@ impl Ledger {
     pub(crate) fn written(&mut self, beat: Beat) {
         if self.last.is_some_and(|last| beat.lsn <= last.lsn) {
             self.outstanding.clear();
+            self.passed = None;
         }
         self.last = Some(beat);
         self.outstanding.push_back(beat);
@@ -81,7 +86,7 @@ impl Ledger {
             if beat.lsn > lsn {
                 break;
             }
-            self.outstanding.pop_front();
+            self.passed = self.outstanding.pop_front();
             if timely {
                 let took_ms = moment.mono_ms.saturating_sub(beat.sent_ms);
                 self.samples.push_back(Sample {
@@ -105,6 +110,7 @@ impl Ledger {
             period_ms: (period_ms > 0).then_some(period_ms),
             last: self.last,
             outstanding: self.outstanding.iter().copied().collect(),
+            passed: self.passed,
             latency: Some(self.latency()),
         }
     }
@@ -160,6 +166,7 @@ mod tests {
         ledger.seen(Lsn(25), at(4_000), true);
         let shown = ledger.show(1_000, 4_000);
         assert_eq!(shown.outstanding, vec![beat(30, 3_000)]);
+        assert_eq!(shown.passed, Some(beat(20, 2_000)));
         let latency = shown.latency.unwrap();
         assert_eq!((latency.samples, latency.last_ms), (2, Some(2_000)));
         assert_eq!(latency.p99_ms, Some(3_000));
@@ -197,8 +204,11 @@ mod tests {
     #[test]
     fn another_source_ends_what_was_outstanding() {
         let mut ledger = Ledger::default();
-        ledger.written(beat(1_000, 0));
+        ledger.written(beat(900, 0));
+        ledger.seen(Lsn(900), at(1), true);
+        ledger.written(beat(1_000, 2));
         ledger.written(beat(10, 5));
         assert_eq!(ledger.oldest(), Some(beat(10, 5)));
+        assert_eq!(ledger.show(1_000, 6).passed, None);
     }
 }

@@ -9,6 +9,8 @@ use crate::status::{Basis, Lag, Time};
 /// Heartbeats say that nothing waits only while they are younger than so many periods.
 const FRESH_PERIODS: u64 = 2;
 const FRESH_MS_MORE: u64 = 1_000;
+/// A heartbeat is on its way for so long without anything being wrong.
+const ON_ITS_WAY_MS: u64 = 1_000;
 
 /// What the lag is told from; `None` is not known.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Evidence<'a> {
     /// Position in MySQL.
     pub(super) applied: Option<Lsn>,
     pub(super) beats: &'a Beats,
+    /// End of Postgres' WAL a short while ago.
+    pub(super) earlier: Option<Lsn>,
 }
 
 /// A lag that is known. Ordered by its length.
@@ -28,6 +32,35 @@ pub(super) struct Evidence<'a> {
 struct Part {
     ms: u64,
     basis: Basis,
+}
+
+const NOTHING: Part = Part {
+    ms: 0,
+    basis: Basis::Exact,
+};
+
+/// A heartbeat that has not passed.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    lsn: Lsn,
+    /// Its own age: what waits is at least so old.
+    own: Part,
+    /// Age of the heartbeat before it, which has passed: what waits is at most so old. `None`: what
+    /// waits may be older than all heartbeats.
+    bound: Option<Part>,
+}
+
+impl Waiting {
+    /// A heartbeat that is only just on its way is its own measure: else an idle pipeline would be
+    /// a period behind whenever it is looked at in that moment.
+    fn measured(self) -> Option<Part> {
+        let bound = self.bound?;
+        Some(if self.own.ms > ON_ITS_WAY_MS {
+            bound
+        } else {
+            self.own
+        })
+    }
 }
 
 impl Evidence<'_> {
@@ -43,61 +76,76 @@ impl Evidence<'_> {
             inherited_ms: inherited.map(|part| part.ms),
             basis: worse.map(|part| part.basis),
             records: self.projector.and_then(|projector| projector.lag_records),
-            transactions: self
-                .projector
-                .and_then(|projector| projector.pending_transactions),
+            transactions: self.transactions(),
             bytes: self.bytes(total),
         }
+    }
+
+    /// Those that were read. While reading stands, those that were not are missing in it.
+    fn transactions(&self) -> Option<u64> {
+        let projector = self.projector?;
+        let stands = projector.error.is_some() || projector.log_error.is_some();
+        let pending = projector.pending_transactions?;
+        let unread = projector
+            .lag_records
+            .is_some_and(|records| records > pending);
+        (!(stands && unread)).then_some(pending)
     }
 
     /// Age of the oldest transaction in the log that is not applied. A heartbeat that the log has and
     /// MySQL has not counts also if the projector knows of nothing to do: it may wait for a record
     /// that was lost.
     fn own(&self) -> Option<Part> {
-        let waiting = self.oldest_beat(|lsn| self.applied.is_some_and(|applied| lsn > applied));
+        let waiting = self.applied.and_then(|applied| self.beats_beyond(applied));
+        let measured = waiting.and_then(|waiting| waiting.measured());
         let Some(projector) = self.projector else {
-            return waiting;
+            return measured;
         };
-        let exact = projector.oldest_pending_at.map(|at| self.exact(at));
-        let beyond_the_log = |lsn| self.in_log().is_none_or(|end| lsn > end);
-        let held_up = waiting.filter(|_| {
-            self.oldest_unapplied()
-                .is_some_and(|lsn| !beyond_the_log(lsn))
-        });
-        if let Some(part) = longer(exact, held_up) {
-            return Some(part);
+        let held_up = waiting.filter(|waiting| self.in_log().is_some_and(|end| waiting.lsn <= end));
+        if let Some(at) = projector.oldest_pending_at {
+            return longer(Some(self.exact(at)), held_up.map(|waiting| waiting.own));
         }
         match projector.lag_records {
-            Some(0) if projector.log_error.is_none() => Some(Part {
-                ms: 0,
-                basis: Basis::Exact,
-            }),
-            _ => waiting,
+            Some(0) if projector.log_error.is_none() && held_up.is_none() => Some(NOTHING),
+            _ => measured,
         }
     }
 
     /// Age of the oldest transaction in Postgres that is not in the log.
     fn inherited(&self) -> Option<Part> {
+        let waiting = self.in_log().and_then(|end| self.beats_beyond(end));
         let pending = self.capture.and_then(|capture| capture.oldest_pending_at);
-        let exact = pending.flatten().map(|at| self.exact(at));
-        let waiting = self.oldest_beat(|lsn| self.in_log().is_some_and(|end| lsn > end));
-        longer(exact, waiting).or_else(|| self.nothing_outstanding())
+        if let Some(at) = pending.flatten() {
+            return longer(Some(self.exact(at)), waiting.map(|waiting| waiting.own));
+        }
+        let measured = waiting.and_then(|waiting| waiting.measured());
+        measured.or_else(|| self.nothing_outstanding())
     }
 
-    /// 0 if that is known.
+    /// 0 if that is known: something written just now is known to have come through. That nothing
+    /// came is no evidence, as a sender that hangs sends nothing either.
     fn nothing_outstanding(&self) -> Option<Part> {
         let slot = self.source?.slot.as_ref()?;
         let streams = self.capture.is_some_and(|capture| {
             capture.state == "streaming" && capture.oldest_pending_at == Some(None)
         });
-        let basis = if streams && slot.active {
-            Basis::Exact
-        } else if slot.active && self.last_beat_passed() {
-            Basis::Heartbeat
-        } else {
-            return None;
-        };
-        Some(Part { ms: 0, basis })
+        match self.last_beat_passed() {
+            _ if !slot.active => None,
+            passed if streams && (passed || self.has_all_of_earlier()) => Some(NOTHING),
+            true => Some(Part {
+                basis: Basis::Heartbeat,
+                ..NOTHING
+            }),
+            false => None,
+        }
+    }
+
+    /// Capture has received what Postgres had written some ticks ago; keepalives tell it also of
+    /// what is no transaction.
+    fn has_all_of_earlier(&self) -> bool {
+        let received = self.capture.and_then(|capture| capture.received_lsn);
+        self.earlier
+            .is_some_and(|earlier| received.max(self.in_log()) >= Some(earlier))
     }
 
     fn last_beat_passed(&self) -> bool {
@@ -117,24 +165,28 @@ impl Evidence<'_> {
         confirmed.max(acknowledged).max(read).max(self.applied)
     }
 
-    fn oldest_unapplied(&self) -> Option<Lsn> {
-        let applied = self.applied?;
-        let mut waiting = self.beats.outstanding.iter();
-        waiting.find(|beat| beat.lsn > applied).map(|beat| beat.lsn)
-    }
-
-    fn oldest_beat(&self, waits: impl Fn(Lsn) -> bool) -> Option<Part> {
-        let beat = self.beats.outstanding.iter().find(|beat| waits(beat.lsn))?;
-        Some(Part {
-            ms: self.now.ms_since(beat.at),
-            basis: Basis::Heartbeat,
+    /// The oldest heartbeat behind `passed`, if there is one.
+    fn beats_beyond(&self, passed: Lsn) -> Option<Waiting> {
+        let beats = self.beats;
+        let beat = beats.outstanding.iter().find(|beat| beat.lsn > passed)?;
+        let before = beats.passed.iter().chain(&beats.outstanding);
+        let before = before.filter(|beat| beat.lsn <= passed).last();
+        Some(Waiting {
+            lsn: beat.lsn,
+            own: self.part(beat.at, Basis::Heartbeat),
+            bound: before.map(|beat| self.part(beat.at, Basis::Heartbeat)),
         })
     }
 
     fn exact(&self, committed_at: Time) -> Part {
+        self.part(committed_at, Basis::Exact)
+    }
+
+    /// What waits is never 0 old, also if it came after the clock was read.
+    fn part(&self, since: Time, basis: Basis) -> Part {
         Part {
-            ms: self.now.ms_since(committed_at),
-            basis: Basis::Exact,
+            ms: self.now.ms_since(since).max(1),
+            basis,
         }
     }
 

@@ -1,5 +1,6 @@
 //! From what the sources answered to the [`Status`]: no IO, no clock, no chance.
 
+mod earlier;
 mod headline;
 mod lag;
 mod pipeline;
@@ -19,6 +20,7 @@ use crate::status::{
     Status, VERSION,
 };
 
+use earlier::Earlier;
 use lag::Evidence;
 use pipeline::Pipeline;
 use rate::Meters;
@@ -41,16 +43,20 @@ pub(crate) struct Memory {
     /// Live projections advance in lock-step: they share one window.
     window: Window,
     clock_ahead_us: i64,
+    earlier: Earlier,
+    /// What MySQL said when it last answered.
+    committed: Option<Lsn>,
 }
 
 impl Memory {
     /// The status of one tick. Ticks come in the order of their `mono_ms`.
     pub(crate) fn status(&mut self, constants: &Constants, readings: &Readings) -> Status {
         let now_ms = readings.moment.mono_ms;
-        let lag = self.lag(readings);
-        let judgement = self.judge(readings, &lag);
+        let applied = self.applied(readings);
+        let lag = self.lag(constants, readings, applied);
+        let judgement = self.judge(readings, &lag, applied);
         let rate = self.rate(now_ms, readings.projector.known());
-        let projections = projections(constants, readings, &lag, &judgement, rate);
+        let projections = projections(constants, readings, &lag, &judgement, rate, applied);
         let wal = readings.source.known().map(|source| source.lsn.0);
         let wal_bytes_per_s = self.meters.rate("wal", now_ms, wal);
         let capture = self.capture(readings);
@@ -99,29 +105,48 @@ impl Memory {
         }
     }
 
-    fn lag(&mut self, readings: &Readings) -> Lag {
+    /// MySQL's own word. While it does not answer, the projector's or MySQL's last one: whichever is
+    /// further, as the projector may be late to say what is committed.
+    fn applied(&mut self, readings: &Readings) -> Option<Lsn> {
+        match &readings.target {
+            Answer::Known(target) => {
+                self.committed = target.applied_lsn;
+                self.committed
+            }
+            Answer::Unknown(_) => {
+                let projector = readings.projector.known();
+                self.committed.max(projector.and_then(|p| p.end_lsn))
+            }
+        }
+    }
+
+    fn lag(&mut self, constants: &Constants, readings: &Readings, applied: Option<Lsn>) -> Lag {
+        let mut earlier = None;
         if let Some(source) = readings.source.known() {
             self.clock_ahead_us = source.clock_ahead_us;
+            let now_ms = readings.moment.mono_ms;
+            earlier = self.earlier.note(now_ms, source.lsn, constants.tick_ms);
         }
         let evidence = Evidence {
             now: readings.moment.wall.shifted_us(self.clock_ahead_us),
             source: readings.source.known(),
             capture: readings.capture.known(),
             projector: readings.projector.known(),
-            applied: applied(readings),
+            applied,
             beats: &readings.beats,
+            earlier,
         };
         evidence.lag()
     }
 
-    fn judge(&mut self, readings: &Readings, lag: &Lag) -> Judgement {
+    fn judge(&mut self, readings: &Readings, lag: &Lag, applied: Option<Lsn>) -> Judgement {
         let projector = readings.projector.known();
         let waits = [lag.records, lag.transactions, lag.own_ms, lag.inherited_ms];
         let loads = projector.is_some_and(|p| p.state == State::Loading);
         self.window.add(Sample {
             at_ms: readings.moment.mono_ms,
             state: projector.map_or(State::Unknown, |projector| projector.state),
-            position: applied(readings),
+            position: applied,
             rows: projector
                 .and_then(|projector| projector.snapshot)
                 .map(|s| s.rows),
@@ -132,6 +157,7 @@ impl Memory {
             source: &readings.source,
             capture: &readings.capture,
             projector: &readings.projector,
+            target: &readings.target,
             lag,
             window: &self.window,
         })
@@ -175,14 +201,6 @@ impl Memory {
     }
 }
 
-/// MySQL's own word, or the projector's where MySQL does not answer.
-fn applied(readings: &Readings) -> Option<Lsn> {
-    match &readings.target {
-        Answer::Known(target) => target.applied_lsn,
-        Answer::Unknown(_) => readings.projector.known()?.end_lsn,
-    }
-}
-
 /// Before the first event is stored there is no position: everything is ahead.
 fn behind(next: Option<i64>, end: Option<i64>) -> Option<u64> {
     u64::try_from((end? - next.unwrap_or(0)).max(0)).ok()
@@ -212,11 +230,12 @@ fn projections(
     lag: &Lag,
     judgement: &Judgement,
     rate: Rate,
+    applied: Option<Lsn>,
 ) -> Vec<Projection> {
     let silent = ProjectorReading::default();
     let projector = readings.projector.known().unwrap_or(&silent);
     let position = Position {
-        lsn: applied(readings).or(projector.end_lsn),
+        lsn: applied.or(projector.end_lsn),
         offset: projector.offset,
         source_at: projector.source_at,
         applied_at: projector.applied_at,

@@ -196,7 +196,7 @@ impl Pipeline<'_> {
             label: "MySQL".into(),
             rate_per_s: meters.rate("batches", self.readings.moment.mono_ms, batches),
             unit: HopUnit::Transactions,
-            age_ms: self.readings.target.known().and(self.age(WaitsAt::Mysql)),
+            age_ms: self.mysql_age(),
             verdict: match self.waits_at() {
                 WaitsAt::Mysql => self.readings.target.verdict().max(Verdict::Stalled),
                 _ => self.readings.target.verdict(),
@@ -204,6 +204,12 @@ impl Pipeline<'_> {
             slowest: false,
             detail,
         }
+    }
+
+    /// Of a MySQL that does not answer it is not known that nothing waits.
+    fn mysql_age(&self) -> Option<u64> {
+        let known = self.readings.target.known().is_some();
+        self.age(WaitsAt::Mysql).filter(|ms| known || *ms > 0)
     }
 
     fn known_projector(&self) -> Option<&ProjectorReading> {
@@ -225,7 +231,7 @@ impl Pipeline<'_> {
             return WaitsAt::Topic;
         };
         let about_modules = |text: &str| text.to_ascii_lowercase().contains("smartmodule");
-        if projector.error.is_some() {
+        if projector.error.is_some() || self.readings.target.known().is_none() {
             WaitsAt::Mysql
         } else if let Some(fault) = &projector.log_error {
             match about_modules(&fault.message) {

@@ -1,7 +1,7 @@
 //! The verdict on the projections, from how they behaved.
 
 use crate::collect::{CaptureReading, ProjectorReading, SourceReading};
-use crate::status::{Answer, Lag, State, Verdict};
+use crate::status::{Answer, Fault, Lag, State, Target, Verdict};
 
 use super::window::Window;
 
@@ -9,6 +9,8 @@ use super::window::Window;
 const STALLED_MS: u64 = 10_000;
 /// A lag up to this is fresh.
 const FRESH_MS: u64 = 5_000;
+/// Who catches up has moved in so long.
+const MOVES_MS: u64 = 3_000;
 /// A longer estimate says nothing.
 const ETA_S_MAX: f64 = 30.0 * 86_400.0;
 
@@ -18,6 +20,7 @@ pub(super) struct Facts<'a> {
     pub(super) source: &'a Answer<SourceReading>,
     pub(super) capture: &'a Answer<CaptureReading>,
     pub(super) projector: &'a Answer<ProjectorReading>,
+    pub(super) target: &'a Answer<Target>,
     pub(super) lag: &'a Lag,
     pub(super) window: &'a Window,
 }
@@ -58,7 +61,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Judgement {
         .or_else(|| stopped(projector))
         .or_else(|| stalled(facts, projector))
         .or_else(|| loading(facts, projector))
-        .unwrap_or_else(|| by_lag(facts))
+        .unwrap_or_else(|| by_lag(facts, projector))
 }
 
 fn rewound(facts: &Facts<'_>) -> Option<Judgement> {
@@ -101,11 +104,13 @@ fn stalled(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<Judgement>
 
 /// Who is to be looked at.
 fn cause(facts: &Facts<'_>, projector: &ProjectorReading) -> String {
-    let fault = projector.error.as_ref().or(projector.log_error.as_ref());
-    if let Some(fault) = fault {
+    if let Some(fault) = fault(projector) {
         return fault.to_string();
     }
     if facts.lag.inherited_ms.unwrap_or(0) < facts.lag.own_ms.unwrap_or(0).max(1) {
+        if let Answer::Unknown(reason) = facts.target {
+            return format!("MySQL: {reason}");
+        }
         return "the projector has something to apply and does not".to_owned();
     }
     match facts.capture {
@@ -133,11 +138,10 @@ fn loading(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<Judgement>
         State::Building => "building indexes and marts",
         State::Swapping => "swapping in the new tables",
     };
-    let words = match projector.error.as_ref().or(projector.log_error.as_ref()) {
-        Some(fault) => format!("{words}: {fault}"),
-        None => words.to_owned(),
-    };
-    Some(Judgement::new(Verdict::CatchingUp, words).with_eta(loaded_in_s(facts, projector)))
+    Some(match fault(projector) {
+        Some(fault) => Judgement::new(Verdict::FallingBehind, format!("{words}: {fault}")),
+        None => Judgement::new(Verdict::CatchingUp, words).with_eta(loaded_in_s(facts, projector)),
+    })
 }
 
 fn loaded_in_s(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<u64> {
@@ -146,28 +150,56 @@ fn loaded_in_s(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<u64> {
     seconds(left, facts.window.rows_slope()?)
 }
 
-fn by_lag(facts: &Facts<'_>) -> Judgement {
+fn by_lag(facts: &Facts<'_>, projector: &ProjectorReading) -> Judgement {
+    let trouble = trouble(facts, projector);
     let Some(lag_ms) = facts.lag.total_ms else {
-        return Judgement::new(Verdict::Unknown, what_is_missing(facts));
+        let missing = std::iter::once(what_is_missing(facts)).chain(trouble);
+        return Judgement::new(Verdict::Unknown, missing.collect::<Vec<_>>().join("; "));
     };
-    if lag_ms <= FRESH_MS {
-        return Judgement {
+    match trouble {
+        Some(trouble) => with_trouble(facts, lag_ms, trouble),
+        None if lag_ms <= FRESH_MS => Judgement {
             verdict: Verdict::Ok,
             reason: None,
             eta_s: None,
-        };
+        },
+        None => by_slope(facts, lag_ms),
     }
+}
+
+/// Why it is not well whatever the lag is: a failure is there before the lag that it makes.
+fn trouble(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<String> {
+    let target = facts.target.reason();
+    let unknown = target.map(|reason| format!("MySQL: {reason}"));
+    fault(projector).map(ToString::to_string).or(unknown)
+}
+
+/// With nothing to do, a MySQL that does not answer may have lost what it had.
+fn with_trouble(facts: &Facts<'_>, lag_ms: u64, trouble: String) -> Judgement {
+    let verdict = match facts.target {
+        Answer::Unknown(_) if lag_ms == 0 => Verdict::Unknown,
+        _ => Verdict::FallingBehind,
+    };
+    Judgement::new(verdict, trouble)
+}
+
+fn by_slope(facts: &Facts<'_>, lag_ms: u64) -> Judgement {
     let behind = format!("{} s behind", lag_ms / 1_000);
     match facts.window.lag_slope() {
         None => Judgement::new(
             Verdict::Unknown,
             format!("{behind}; not watched long enough to say more"),
         ),
-        Some(slope) if slope < 0.0 => {
+        Some(slope) if slope < 0.0 && facts.window.moved_within(MOVES_MS) => {
             Judgement::new(Verdict::CatchingUp, behind).with_eta(seconds(lag_ms, -slope))
         }
         Some(_) => Judgement::new(Verdict::FallingBehind, format!("{behind}, and not less")),
     }
+}
+
+/// What the projector itself complains of.
+fn fault(projector: &ProjectorReading) -> Option<&Fault> {
+    projector.error.as_ref().or(projector.log_error.as_ref())
 }
 
 fn what_is_missing(facts: &Facts<'_>) -> String {

@@ -8,6 +8,8 @@ use crate::status::State;
 
 /// Behaviour is judged over so long.
 const WINDOW_MS: u64 = 30_000;
+/// Whether a lag grows is seen in so long: what was before is over.
+const LAG_MS: u64 = 10_000;
 
 /// What is remembered of a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,20 +58,36 @@ impl Window {
         furthest.max().filter(|furthest| *furthest > now)
     }
 
-    /// Milliseconds of lag gained (or lost, if negative) per millisecond over the window.
+    /// The position went forward in the last `ms`.
+    pub(super) fn moved_within(&self, ms: u64) -> bool {
+        let Some(last) = self.samples.back() else {
+            return false;
+        };
+        let from = last.at_ms.saturating_sub(ms);
+        let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
+        let forward = |(before, after): (&Sample, &Sample)| {
+            let positions = before.position.zip(after.position);
+            after.at_ms >= from && positions.is_some_and(|(before, after)| after > before)
+        };
+        pairs.into_iter().any(forward)
+    }
+
+    /// Milliseconds of lag gained (or lost, if negative) per millisecond over the last seconds.
     pub(super) fn lag_slope(&self) -> Option<f64> {
-        self.slope(|sample| sample.lag_ms)
+        self.slope(LAG_MS, |sample| sample.lag_ms)
     }
 
     /// Rows loaded per millisecond.
     pub(super) fn rows_slope(&self) -> Option<f64> {
-        self.slope(|sample| sample.rows)
+        self.slope(WINDOW_MS, |sample| sample.rows)
     }
 
-    fn slope(&self, value: impl Fn(&Sample) -> Option<u64>) -> Option<f64> {
+    fn slope(&self, over_ms: u64, value: impl Fn(&Sample) -> Option<u64>) -> Option<f64> {
         let of = |sample: &Sample| Some((sample.at_ms, value(sample)?));
-        let (first_ms, first) = self.samples.iter().find_map(of)?;
         let (last_ms, last) = of(self.samples.back()?)?;
+        let from = last_ms.saturating_sub(over_ms);
+        let mut samples = self.samples.iter().filter(|sample| sample.at_ms >= from);
+        let (first_ms, first) = samples.find_map(of)?;
         let elapsed_ms = last_ms.checked_sub(first_ms).filter(|ms| *ms > 0)?;
         Some((last as f64 - first as f64) / elapsed_ms as f64)
     }
@@ -127,5 +145,25 @@ mod tests {
         ]);
         assert_eq!(window.lag_slope(), Some(-0.5));
         assert_eq!(window.rows_slope(), None);
+    }
+
+    #[test]
+    fn a_peak_that_is_over_does_not_make_a_growing_lag_shrink() {
+        let teeth = [60_000, 10, 5_000, 10_000, 15_000];
+        let samples = teeth.iter().enumerate();
+        let samples = samples.map(|(n, lag_ms)| sample(n as u64 * 5_000, n as u64, *lag_ms));
+        let window = window(&samples.collect::<Vec<_>>());
+        assert_eq!(window.lag_slope(), Some(1.0));
+    }
+
+    #[test]
+    fn only_a_position_that_went_forward_lately_has_moved() {
+        let mut window = window(&[sample(0, 9, 0)]);
+        assert!(!window.moved_within(3_000));
+        window.add(sample(1_000, 10, 0));
+        window.add(sample(4_000, 10, 0));
+        assert!(window.moved_within(3_000));
+        window.add(sample(4_001, 8, 0));
+        assert!(!window.moved_within(3_000));
     }
 }

@@ -3,7 +3,7 @@
 
 mod text;
 
-use crate::status::{Answer, Projection, Source, Status, Topic, Verdict};
+use crate::status::{Answer, Projection, Source, State, Status, Topic, Verdict, WalStatus};
 
 use text::Text;
 
@@ -63,11 +63,21 @@ fn sources(text: &mut Text, status: &Status) {
         ("postgres", status.source.verdict()),
         ("capture", status.capture.verdict()),
         ("fluvio", status.topics.verdict()),
+        ("projector", projector(status)),
         ("mysql", status.target.verdict()),
         ("ingest", status.ingest.verdict()),
     ] {
         let up = u8::from(verdict == Verdict::Ok);
         text.sample(&[("source", part)], Some(up));
+    }
+}
+
+/// Each state that it says is one of its projections.
+fn projector(status: &Status) -> Verdict {
+    let mut states = status.projections.iter().map(|p| p.state);
+    match states.any(|state| state != State::Unknown) {
+        true => Verdict::Ok,
+        false => Verdict::Unknown,
     }
 }
 
@@ -141,7 +151,7 @@ fn progress(text: &mut Text, projections: &[Projection]) {
         "millrace_projection_paused",
         "1 if a person paused it, 0 if not; absent if the projector does not answer.",
         |projection| {
-            let known = projection.state != crate::status::State::Unknown;
+            let known = projection.state != State::Unknown;
             known.then(|| u8::from(projection.paused_since.is_some()))
         },
     );
@@ -170,7 +180,7 @@ fn progress(text: &mut Text, projections: &[Projection]) {
         text,
         projections,
         "millrace_projection_eta_seconds",
-        "Until caught up, at the speed of the last 30 s.",
+        "Until caught up, at the present speed.",
         |projection| projection.eta_s,
     );
 }
@@ -219,6 +229,15 @@ fn postgres(text: &mut Text, source: &Source) {
         "1 if somebody reads the slot.",
     )
     .sample(&labels, Some(u8::from(slot.active)));
+    text.family(
+        "millrace_slot_lost",
+        "gauge",
+        "1 if Postgres removed WAL that the slot needs: capture cannot continue.",
+    )
+    .sample(
+        &labels,
+        Some(u8::from(slot.wal_status == Some(WalStatus::Lost))),
+    );
     text.family(
         "millrace_slot_retained_bytes",
         "gauge",

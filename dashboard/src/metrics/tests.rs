@@ -39,6 +39,22 @@ fn a_lag_that_is_not_known_is_absent_and_not_zero() {
     assert!(text.contains("millrace_projection_verdict{"));
 }
 
+#[test]
+fn a_projector_that_does_not_answer_is_down_and_a_lost_slot_is_lost() {
+    let mut status = status();
+    let has = |status: &Status, line: &str| render(status).lines().any(|found| found == line);
+    assert!(has(&status, r#"millrace_source_up{source="projector"} 1"#));
+    assert!(has(&status, r#"millrace_slot_lost{slot="mill\"race"} 0"#));
+    for projection in &mut status.projections {
+        projection.state = State::Unknown;
+    }
+    if let Answer::Known(source) = &mut status.source {
+        source.slot.as_mut().expect("a slot").wal_status = Some(WalStatus::Lost);
+    }
+    assert!(has(&status, r#"millrace_source_up{source="projector"} 0"#));
+    assert!(has(&status, r#"millrace_slot_lost{slot="mill\"race"} 1"#));
+}
+
 /// Alert rules and the Grafana dashboard ask for nothing that is not there.
 #[test]
 fn what_the_monitoring_files_ask_for_is_in_the_metrics() {
