@@ -358,7 +358,7 @@ fn a_projector_that_does_not_answer_is_unknown_and_its_lag_still_grows() {
     let (verdict, lag) = said(&status);
     assert_eq!(
         (verdict, lag.own_ms, lag.total_ms),
-        (Verdict::Unknown, Some(32_000), None)
+        (Verdict::Unknown, Some(32_000), Some(32_000))
     );
     assert_eq!(lag.records, None);
     assert_eq!(slowest(&status), Some(HopName::Topic));
