@@ -169,8 +169,8 @@ impl Evidence<'_> {
     fn beats_beyond(&self, passed: Lsn) -> Option<Waiting> {
         let beats = self.beats;
         let beat = beats.outstanding.iter().find(|beat| beat.lsn > passed)?;
-        let before = beats.passed.iter().chain(&beats.outstanding);
-        let before = before.filter(|beat| beat.lsn <= passed).last();
+        let mut all = beats.passed.iter().chain(&beats.outstanding);
+        let before = all.rfind(|beat| beat.lsn <= passed);
         Some(Waiting {
             lsn: beat.lsn,
             own: self.part(beat.at, Basis::Heartbeat),
