@@ -37,12 +37,6 @@ impl Demo {
         })
     }
 
-    /// Another value of a setting.
-    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
-        self.settings.retain(|(known, _)| *known != name);
-        self.settings.push((name, value.to_owned()));
-    }
-
     /// The data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")

@@ -5,6 +5,8 @@ mod binary;
 mod broker;
 mod interrupt;
 mod kill;
+mod lag;
 mod mirror;
 mod oracle;
 mod page;
+mod stage;

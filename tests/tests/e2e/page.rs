@@ -2,124 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Context};
+use anyhow::ensure;
 use fluvio::{Fluvio, RecordKey};
-use millrace_cli::endpoints::Endpoints;
-use millrace_tests::browser::Browser;
-use serde_json::{json, Value};
+use serde_json::json;
 use sqlx::{Connection, Executor, MySqlConnection, PgConnection};
 
 use crate::binary::Demo;
-
-const SOON: Duration = Duration::from_secs(20);
-const WIDE: u32 = 1400;
-const NARROW: u32 = 390;
-/// So long the projector stands still in the test of the lag.
-const PAUSE: Duration = Duration::from_secs(30);
-/// What the page and the JSON say may be as old as this.
-const TICK: Duration = Duration::from_secs(1);
-
-/// A deployment that is caught up, and a browser that shows its page.
-struct Stage {
-    demo: Demo,
-    endpoints: Endpoints,
-    browser: Browser,
-    http: reqwest::Client,
-}
-
-impl Stage {
-    async fn set(demo: Demo) -> anyhow::Result<Stage> {
-        let demo = tokio::task::spawn_blocking(move || demo.wait_for().map(|()| demo)).await??;
-        let endpoints = Endpoints::read(&demo.data_dir())?;
-        let browser = Browser::start().await?;
-        browser.open(&endpoints.dashboard, WIDE, 1000).await?;
-        let stage = Stage {
-            demo,
-            endpoints,
-            browser,
-            http: reqwest::Client::new(),
-        };
-        stage.sees("#verdict[data-verdict=\"ok\"]").await?;
-        Ok(stage)
-    }
-
-    /// Waits for an element.
-    async fn sees(&self, css: &str) -> anyhow::Result<()> {
-        let there = format!("document.querySelector({})", json!(css));
-        let seen = self.browser.until(&there, SOON).await;
-        seen.with_context(|| self.demo.log())
-    }
-
-    /// Scrolls there, as lists are loaded only when they can be seen.
-    async fn goes_to(&self, css: &str) -> anyhow::Result<()> {
-        let scroll = format!("document.querySelector({}).scrollIntoView();", json!(css));
-        self.browser.script(&scroll).await.map(drop)
-    }
-
-    /// Logs in through the page's own dialog.
-    async fn log_in(&self) -> anyhow::Result<()> {
-        self.browser.click("#login").await?;
-        self.browser.fill("#login-user", "admin").await?;
-        self.browser.fill("#login-password", "admin").await?;
-        self.browser.click("#login-submit").await?;
-        self.browser
-            .until("!document.querySelector('#logout').hidden", SOON)
-            .await
-    }
-
-    /// No script failed, nothing was refused, and nobody else was asked for anything.
-    async fn is_quiet(&self) -> anyhow::Result<()> {
-        let complaints = self.browser.complaints().await?;
-        ensure!(complaints.is_empty(), "the console says {complaints:?}");
-        let own = format!("{}/", self.endpoints.dashboard);
-        let requested = self.browser.requested().await?;
-        let foreign: Vec<_> = requested
-            .iter()
-            .filter(|url| {
-                // What Chromium asks itself leaves no machine.
-                let inner = ["data:", "blob:", "chrome:", "about:"];
-                !url.starts_with(&own) && !inner.iter().any(|scheme| url.starts_with(scheme))
-            })
-            .collect();
-        ensure!(foreign.is_empty(), "requested from elsewhere: {foreign:?}");
-        Ok(())
-    }
-
-    /// The page scrolls down, never sideways.
-    async fn fits(&self) -> anyhow::Result<()> {
-        let width = "return [document.documentElement.scrollWidth, window.innerWidth];";
-        let width = self.browser.script(width).await?;
-        ensure!(width[0].as_u64() <= width[1].as_u64(), "{width}");
-        Ok(())
-    }
-
-    async fn status(&self) -> anyhow::Result<Value> {
-        let url = format!("{}/api/status", self.endpoints.dashboard);
-        Ok(self.http.get(url).send().await?.json().await?)
-    }
-
-    async fn metrics(&self) -> anyhow::Result<String> {
-        let url = format!("{}/metrics", self.endpoints.dashboard);
-        Ok(self.http.get(url).send().await?.text().await?)
-    }
-
-    /// One attribute of every row of the table of projections.
-    async fn rows(&self, attribute: &str) -> anyhow::Result<Vec<String>> {
-        let body = format!(
-            "return [...document.querySelectorAll('#projections-body [data-projection]')].map(row => row.getAttribute({}));",
-            json!(attribute)
-        );
-        Ok(serde_json::from_value(self.browser.script(&body).await?)?)
-    }
-}
-
-/// Value of a metric without labels, or with exactly these.
-fn metric(text: &str, series: &str) -> Option<f64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-    line.parse().ok()
-}
+use crate::stage::{Stage, NARROW, SOON, WIDE};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_is_whole_quiet_and_fits_every_window() -> anyhow::Result<()> {
@@ -141,72 +30,6 @@ async fn the_page_is_whole_quiet_and_fits_every_window() -> anyhow::Result<()> {
     browser.prefer("light").await?;
     browser.screenshot("narrow-light", NARROW).await?;
     stage.is_quiet().await
-}
-
-/// Under load the projector is paused from the page for half a minute: page, JSON and metrics say so, and
-/// never less than it is; afterwards it falls to zero.
-#[tokio::test(flavor = "multi_thread")]
-async fn lag_rises_while_the_projector_stands_still_and_falls_to_zero_after() -> anyhow::Result<()>
-{
-    let mut demo = Demo::new("page-lag")?;
-    // Slow enough that there are moments in which nothing is on its way.
-    demo.set("MILLRACE_TRADES_PER_SECOND", "10");
-    demo.set("MILLRACE_USER_EVENT_PERIOD_MS", "2000");
-    demo.start()?;
-    let stage = Stage::set(demo).await?;
-    stage.log_in().await?;
-    stage.browser.click("#pause").await?;
-    stage
-        .sees("#projections-body [data-verdict=\"stopped\"]")
-        .await?;
-    let paused = Instant::now();
-    let late = format!(
-        "[...document.querySelectorAll('#projections-body [data-projection]')].every(row => Number(row.dataset.lagMs) >= {})",
-        PAUSE.as_millis()
-    );
-    // It stood still before the page said so: later than this, and the lag is not the truth.
-    let within = PAUSE + TICK * 3;
-    stage.browser.until(&late, within).await?;
-    let least = u64::try_from((paused.elapsed() - TICK * 2).as_millis())?;
-    let status = stage.status().await?;
-    for projection in status["projections"].as_array().context("no projections")? {
-        let lag = projection["lag"]["total_ms"].as_u64();
-        ensure!(lag >= Some(least), "{lag:?} < {least}: {projection}");
-        ensure!(projection["lag"]["basis"] == "exact", "{projection}");
-    }
-    let metrics = stage.metrics().await?;
-    let series = "millrace_projection_lag_seconds{projection=\"replica\"}";
-    let seconds = metric(&metrics, series).context("no lag in the metrics")?;
-    ensure!(seconds * 1000.0 >= least as f64, "{seconds} s < {least} ms");
-    stage.browser.screenshot("in-trouble", WIDE).await?;
-
-    stage.browser.click("#resume").await?;
-    let fresh = "[...document.querySelectorAll('#projections-body [data-projection]')].every(row => row.dataset.verdict === 'ok' && Number(row.dataset.lagMs) < 1000)";
-    stage.browser.until(fresh, Duration::from_secs(60)).await?;
-    let zero = "[...document.querySelectorAll('#projections-body [data-projection]')].every(row => row.dataset.lagMs === '0')";
-    stage.browser.until(zero, Duration::from_secs(60)).await?;
-    stage.is_quiet().await
-}
-
-/// Nobody knows how late a replica is when its source does not answer.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_does_not_answer_makes_the_lag_unknown() -> anyhow::Result<()> {
-    let mut demo = Demo::new("page-unknown")?;
-    demo.start()?;
-    let stage = Stage::set(demo).await?;
-    let frozen = stage.demo.freeze_postgres()?;
-    let unknown = "[...document.querySelectorAll('#projections-body [data-projection]')].every(row => row.dataset.lagMs === 'unknown')";
-    stage.browser.until(unknown, SOON).await?;
-    stage.sees("#verdict[data-verdict=\"unknown\"]").await?;
-    let status = stage.status().await?;
-    ensure!(status["source"]["unknown"].is_string(), "{status}");
-    ensure!(status["projections"][0]["lag"]["total_ms"].is_null());
-    let metrics = stage.metrics().await?;
-    ensure!(metric(&metrics, "millrace_source_up{source=\"postgres\"}") == Some(0.0));
-    ensure!(!metrics.contains("millrace_projection_lag_seconds{"));
-    stage.browser.screenshot("source-unknown", WIDE).await?;
-    drop(frozen);
-    stage.sees("#verdict[data-verdict=\"ok\"]").await
 }
 
 /// The database refuses a user; somebody takes the obstacle away, and retries from the page.
@@ -262,6 +85,49 @@ async fn send_user(endpoint: &str, email: &str, first_name: &str) -> anyhow::Res
         .wait()
         .await?;
     Ok(())
+}
+
+/// While a mart is away its table is asked for again with the next status, and no sooner.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mart_that_cannot_be_read_is_asked_for_once_a_tick_until_it_can() -> anyhow::Result<()> {
+    /// Statuses are a second apart, and each may bring the list, a page of rows and the chart.
+    const WATCHED: Duration = Duration::from_secs(5);
+    const REQUESTS_MAX: u64 = 3 * (WATCHED.as_secs() + 2);
+    let mut demo = Demo::new("page-mart")?;
+    demo.start_empty()?;
+    let stage = Stage::set(demo).await?;
+    stage.goes_to("#marts-panel").await?;
+    let tab = "[data-mart=\"mart_product_rating\"]";
+    stage.sees(tab).await?;
+    let mut target = MySqlConnection::connect(&stage.endpoints.mysql).await?;
+    target
+        .execute("RENAME TABLE mart_product_rating TO somewhere_else")
+        .await?;
+    stage
+        .browser
+        .script("performance.clearResourceTimings();")
+        .await?;
+    stage.browser.click(tab).await?;
+    stage.sees("#marts-error:not([hidden])").await?;
+    let since = "return Date.parse(document.documentElement.dataset.rendered);";
+    let since = stage.browser.script(since).await?;
+    let later = format!(
+        "Date.parse(document.documentElement.dataset.rendered) >= {since} + {}",
+        WATCHED.as_millis()
+    );
+    stage.browser.until(&later, SOON).await?;
+    let requests = "return performance.getEntriesByType('resource').filter(entry => entry.name.includes('/api/marts')).length;";
+    let requests = stage.browser.script(requests).await?;
+    ensure!(
+        requests
+            .as_u64()
+            .is_some_and(|count| (2..=REQUESTS_MAX).contains(&count)),
+        "{requests} requests in {WATCHED:?}"
+    );
+    target
+        .execute("RENAME TABLE somewhere_else TO mart_product_rating")
+        .await?;
+    stage.sees("#marts-error[hidden]").await
 }
 
 /// Markup, a right-to-left override, and 10 kB without a place to break, in every text column that holds
