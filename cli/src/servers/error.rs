@@ -78,11 +78,13 @@ pub enum Error {
         /// The end of what it said.
         output: String,
     },
-    /// The server ended instead of serving.
-    #[error("{server} ended while starting; its log {} ends with: {tail}", log.display())]
+    /// The server ended by itself, or somebody ended it.
+    #[error("{server} has ended ({status}); its log {} ends with: {tail}", log.display())]
     Ended {
         /// The server.
         server: &'static str,
+        /// How, if that is known.
+        status: String,
         /// Its log file.
         log: PathBuf,
         /// The last lines of it.

@@ -157,9 +157,19 @@ impl ServerProcess {
         let tail = tail(&log);
         Err(Error::Ended {
             server: self.server,
+            status: self.exit_status(),
             log,
             tail,
         })
+    }
+
+    /// Only a parent is told.
+    fn exit_status(&mut self) -> String {
+        let child = self.child.as_mut();
+        match child.map(|child| child.try_wait()) {
+            Some(Ok(Some(status))) => status.to_string(),
+            _ => "how is not known".to_owned(),
+        }
     }
 
     fn has_ended(&mut self) -> bool {

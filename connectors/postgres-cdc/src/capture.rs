@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
 
 use crate::log_scan::LogScan;
 use crate::session::Session;
@@ -86,14 +85,6 @@ impl Capture {
             Some(code) => format!("{code}: {error}"),
             None => error.to_string(),
         };
-        if error.is_transient() {
-            warn!(error = %text, "capture starts over");
-        } else {
-            error!(error = %text, "capture ends");
-        }
-        self.reporter.update(|status| {
-            status.state = State::Backoff;
-            status.last_error = Some(text);
-        });
+        self.reporter.failed(text, !error.is_transient());
     }
 }

@@ -127,7 +127,30 @@ impl Reporter {
         self.status.send_modify(change);
     }
 
+    /// Enters a state. The log has a line of it if it is another one.
     pub(crate) fn state(&self, state: State) {
-        self.update(|status| status.state = state);
+        let mut entered = None;
+        self.update(|status| {
+            if status.state.name() != state.name() {
+                entered = Some((state.name(), status.epoch, status.last_lsn));
+            }
+            status.state = state;
+        });
+        if let Some((state, epoch, lsn)) = entered {
+            tracing::info!(state, epoch = epoch.0, %lsn, "capture entered another state");
+        }
+    }
+
+    /// Waits before another attempt, or ends.
+    pub(crate) fn failed(&self, error: String, ends: bool) {
+        let lsn = self.status.borrow().last_lsn;
+        match ends {
+            true => tracing::error!(%lsn, error, "capture ends"),
+            false => tracing::warn!(%lsn, error, "capture starts over"),
+        }
+        self.update(|status| {
+            status.state = State::Backoff;
+            status.last_error = Some(error);
+        });
     }
 }

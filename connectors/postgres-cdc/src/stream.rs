@@ -37,9 +37,22 @@ impl Stream<'_> {
         // What an earlier session received is in the log by now, or comes again.
         pending.lock().arrived(self.assembler.position());
         let mut events = Reader::start(client, acknowledged.clone(), pending);
+        let mut seen = Acknowledged::default();
+        let ended = self.follow(&mut events, &mut acknowledged, &mut seen).await;
+        // Until the next session nobody else says how far the log has come.
+        let now = *acknowledged.borrow();
+        self.report(&mut seen, now);
+        ended
+    }
+
+    async fn follow(
+        &mut self,
+        events: &mut Reader,
+        acknowledged: &mut watch::Receiver<Acknowledged>,
+        seen: &mut Acknowledged,
+    ) -> Result<(), Error> {
         let mut ticks = interval(self.config.progress_period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = Acknowledged::default();
         loop {
             tokio::select! {
                 event = events.queue.recv() => match event {
@@ -51,7 +64,7 @@ impl Stream<'_> {
                         return Err(self.appender.failure().await);
                     }
                     let now = *acknowledged.borrow_and_update();
-                    self.report(&mut seen, now);
+                    self.report(seen, now);
                 }
                 _ = ticks.tick() => self.progress().await?,
             }
