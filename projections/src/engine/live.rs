@@ -126,7 +126,8 @@ impl Live<'_> {
     }
 
     fn note(&self, step: Step) {
-        let idle = self.assembler.advance.is_none() && !self.assembler.has_pending();
+        // What only moves the source's LSN is accounted for as soon as it is read.
+        let idle = self.assembler.transactions == 0 && !self.assembler.has_pending();
         if step.hole || idle {
             self.shared.update(|status| {
                 status.holes += u64::from(step.hole);

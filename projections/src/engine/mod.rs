@@ -93,6 +93,8 @@ pub struct Limits {
     pub outage: Duration,
     /// No hold lasts longer: a verify that died does not stop the pipeline.
     pub hold: Duration,
+    /// MySQL answers within so long whether a pause is written down; else that is found out later.
+    pub pause_answer: Duration,
 }
 
 impl Default for Limits {
@@ -104,6 +106,7 @@ impl Default for Limits {
             part_bytes: 8 * 1024 * 1024,
             outage: Duration::from_secs(600),
             hold: Duration::from_secs(60),
+            pause_answer: Duration::from_secs(15),
         }
     }
 }

@@ -102,14 +102,16 @@ async fn end_holder(conn: &mut MySqlConnection) -> Result<(), Error> {
     let Some(holder) = holder.filter(|holder| *holder != own) else {
         return Ok(());
     };
-    // It fails when the connection is gone already, which is as good.
-    if let Err(error) = conn
-        .execute(format!("KILL CONNECTION {holder}").as_str())
-        .await
-    {
-        tracing::debug!(%error, "the last connection is gone");
-    }
+    end_connection(conn, holder).await;
     Ok(())
+}
+
+/// Kills another connection of ours. That fails when it is gone already, which is as good.
+pub(super) async fn end_connection(conn: &mut MySqlConnection, id: u64) {
+    let kill = format!("KILL CONNECTION {id}");
+    if let Err(error) = conn.execute(kill.as_str()).await {
+        tracing::debug!(%error, "the other connection is gone");
+    }
 }
 
 async fn run(conn: &mut MySqlConnection, sql: &str) -> Result<(), Error> {

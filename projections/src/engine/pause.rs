@@ -10,12 +10,12 @@ use sqlx::{Connection, MySqlConnection};
 use tokio::sync::{watch, Mutex};
 
 use super::error::Error;
-use super::position;
 use super::status::{Handle, Shared, State};
-use crate::replica::{connect, Isolation};
+use super::{owner, position};
+use crate::replica::{connect, ConnectError, Isolation};
 
-/// Writing one row takes no longer on a server that works.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between attempts to learn what became of a write that was not answered.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// A pause is in force once it is written. An answer waits so long for the commit that is being made.
 const STANDSTILL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -25,15 +25,17 @@ pub enum PauseError {
     /// MySQL did not take it.
     #[error("it cannot be written down in MySQL, so nothing has changed: {0}")]
     Write(#[source] Box<Error>),
-    /// MySQL did not answer; it may have been written.
-    #[error("MySQL did not answer within {} s; ask again", .0.as_secs())]
-    Timeout(Duration),
+    /// MySQL did not answer. What it made of it is found out as soon as it does, and then in force.
+    #[error("MySQL did not say whether it is written down; `millrace projection list` tells when it answers again")]
+    Unanswered,
 }
 
 /// What pausing needs beside the orders.
 #[derive(Debug)]
 pub(super) struct Pause {
     mysql_url: Url,
+    /// Writing one row takes no longer on a server that works.
+    answer_within: Duration,
     /// Row and memory change together.
     change: Mutex<()>,
     standing: watch::Sender<bool>,
@@ -49,9 +51,10 @@ impl std::fmt::Debug for Url {
 }
 
 impl Pause {
-    pub(super) fn new(mysql_url: String) -> Pause {
+    pub(super) fn new(mysql_url: String, answer_within: Duration) -> Pause {
         Pause {
             mysql_url: Url(mysql_url),
+            answer_within,
             change: Mutex::new(()),
             standing: watch::Sender::new(false),
         }
@@ -96,14 +99,45 @@ impl Shared {
 
     async fn write_pause(self: Arc<Self>, pause: bool) -> Result<(), PauseError> {
         let _change = self.pause.change.lock().await;
-        let written = write(&self.pause.mysql_url.0, pause);
-        match tokio::time::timeout(WRITE_TIMEOUT, written).await {
+        let mut sent_on = None;
+        let written = write(&self.pause.mysql_url.0, pause, &mut sent_on);
+        let error = match tokio::time::timeout(self.pause.answer_within, written).await {
             Ok(Ok(since)) => {
                 self.show_pause(since);
-                Ok(())
+                return Ok(());
             }
-            Ok(Err(error)) => Err(PauseError::Write(Box::new(error))),
-            Err(_) => Err(PauseError::Timeout(WRITE_TIMEOUT)),
+            Ok(Err(error)) => Some(Box::new(error)),
+            Err(_) => None,
+        };
+        match (sent_on, error) {
+            (Some(connection), _) => {
+                tokio::spawn(self.clone().settle(connection));
+                Err(PauseError::Unanswered)
+            }
+            (None, Some(error)) => Err(PauseError::Write(error)),
+            (None, None) => {
+                let error = Error::Server(ConnectError::Timeout);
+                Err(PauseError::Write(Box::new(error)))
+            }
+        }
+    }
+
+    /// Finds out what became of a statement that was sent on this connection, and puts it in force. Tries for
+    /// as long as the projector does.
+    async fn settle(self: Arc<Self>, connection: u64) {
+        loop {
+            {
+                let _change = self.pause.change.lock().await;
+                let read = read_behind(&self.pause.mysql_url.0, connection);
+                if let Ok(Ok(since)) = tokio::time::timeout(self.pause.answer_within, read).await {
+                    self.show_pause(since);
+                    return;
+                }
+            }
+            if self.is_stopped() {
+                return;
+            }
+            tokio::time::sleep(SETTLE_EVERY).await;
         }
     }
 }
@@ -114,16 +148,25 @@ async fn to_the_end(
 ) -> Result<(), PauseError> {
     match tokio::spawn(work).await {
         Ok(done) => done,
-        Err(_) => Err(PauseError::Timeout(WRITE_TIMEOUT)),
+        Err(_) => Err(PauseError::Unanswered),
     }
 }
 
-/// A connection of its own: that of the projector may be in the middle of a transaction.
-async fn write(url: &str, pause: bool) -> Result<Option<DateTime<Utc>>, Error> {
+/// A connection of its own: that of the projector may be in the middle of a transaction. `sent_on` names
+/// it from when the statement is sent until it is answered.
+async fn write(
+    url: &str,
+    pause: bool,
+    sent_on: &mut Option<u64>,
+) -> Result<Option<DateTime<Utc>>, Error> {
     let (mut conn, server) = connect(url, Isolation::ReadCommitted)
         .await
         .map_err(Error::Server)?;
     position::prepare(&mut conn, &server).await?;
+    let connection = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS UNSIGNED)")
+        .fetch_one(&mut conn)
+        .await
+        .map_err(Error::sql("the pause"))?;
     let now = Utc::now().trunc_subsecs(6).naive_utc();
     let query = match pause {
         true => {
@@ -131,20 +174,37 @@ async fn write(url: &str, pause: bool) -> Result<Option<DateTime<Utc>>, Error> {
         }
         false => sqlx::query("DELETE FROM millrace_paused WHERE id = 1"),
     };
-    query
-        .execute(&mut conn)
-        .await
-        .map_err(Error::sql("the pause"))?;
+    *sent_on = Some(connection);
+    let written = query.execute(&mut conn).await;
+    if matches!(written, Ok(_) | Err(sqlx::Error::Database(_))) {
+        *sent_on = None;
+    }
+    written.map_err(Error::sql("the pause"))?;
     let since = read(&mut conn).await?;
     let _ = conn.close().await;
     Ok(since)
 }
 
+/// Ends a connection, so that what it has not done it never does, and waits for what it is doing.
+async fn read_behind(url: &str, connection: u64) -> Result<Option<DateTime<Utc>>, Error> {
+    let (mut conn, _) = connect(url, Isolation::ReadCommitted)
+        .await
+        .map_err(Error::Server)?;
+    owner::end_connection(&mut conn, connection).await;
+    let since = select(&mut conn, "FOR UPDATE").await?;
+    let _ = conn.close().await;
+    Ok(since)
+}
+
 async fn read(conn: &mut MySqlConnection) -> Result<Option<DateTime<Utc>>, Error> {
-    let since: Option<NaiveDateTime> =
-        sqlx::query_scalar("SELECT since FROM millrace_paused WHERE id = 1")
-            .fetch_optional(conn)
-            .await
-            .map_err(Error::sql("the pause"))?;
+    select(conn, "").await
+}
+
+async fn select(conn: &mut MySqlConnection, lock: &str) -> Result<Option<DateTime<Utc>>, Error> {
+    let sql = format!("SELECT since FROM millrace_paused WHERE id = 1 {lock}");
+    let since: Option<NaiveDateTime> = sqlx::query_scalar(&sql)
+        .fetch_optional(conn)
+        .await
+        .map_err(Error::sql("the pause"))?;
     Ok(since.map(|since| since.and_utc()))
 }

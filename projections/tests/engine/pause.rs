@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millrace_control::Server;
 use millrace_projections::control;
-use millrace_projections::engine::{HoldError, Status};
+use millrace_projections::engine::{HoldError, PauseError, Status};
 use reqwest::StatusCode;
 use serde_json::Value;
 use sqlx::Executor;
@@ -142,6 +142,48 @@ async fn a_pause_waits_for_the_hold_that_was_there_before() {
     running.handle.resume().await.expect("resumed");
     world.caught_up(&running).await;
     running.stop().await;
+}
+
+/// MySQL takes the statement and does not answer: whether it goes on with it or not, the projector knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_was_not_answered_does_not_come_into_force_unseen() {
+    let mut world = filled().await;
+    world.limits.pause_answer = Duration::from_secs(1);
+    let running = world.start();
+    world.caught_up(&running).await;
+    running.handle.pause().await.expect("paused");
+    running.handle.resume().await.expect("resumed");
+    let obstacle = "BEGIN; INSERT INTO millrace_paused (id, since) VALUES (1, '2026-01-01')";
+    world.conn.execute(obstacle).await.expect("a row's lock");
+    let refused = running.handle.pause().await.expect_err("no answer");
+    assert!(matches!(refused, PauseError::Unanswered), "{refused}");
+    world.conn.execute("ROLLBACK").await.expect("rolled back");
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
+        WHERE db = DATABASE() AND info LIKE '%INTO millrace\\_paused%' AND id <> CONNECTION_ID()";
+    while count(&mut world, waiting).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    let rows = count(&mut world, "SELECT COUNT(*) FROM millrace_paused").await;
+    running
+        .until(|status| status.paused_since.is_some() == (rows > 0))
+        .await;
+    running.handle.resume().await.expect("resumed");
+
+    // One that is found there after all is shown and obeyed.
+    let obstacle = "BEGIN; INSERT INTO millrace_paused (id, since) VALUES (1, '2026-01-01')";
+    world.conn.execute(obstacle).await.expect("a row's lock");
+    running.handle.pause().await.expect_err("no answer");
+    world.conn.execute("COMMIT").await.expect("committed");
+    running.until(|status| status.paused_since.is_some()).await;
+    running.handle.resume().await.expect("resumed");
+    append(&mut world, 1);
+    world.caught_up(&running).await;
+    running.stop().await;
+}
+
+async fn count(world: &mut World, sql: &str) -> i64 {
+    let count = sqlx::query_scalar(sql).fetch_one(&mut world.conn);
+    count.await.expect("a count")
 }
 
 #[tokio::test(flavor = "multi_thread")]
