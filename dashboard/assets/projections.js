@@ -118,7 +118,7 @@ function arrival({ verdict, eta_s: eta }) {
 
 const BASIS = {
   exact: "Measured from the commit times of what is not applied yet.",
-  heartbeat: "Measured from the oldest heartbeat that is not applied yet.",
+  heartbeat: "Known from heartbeats only, no better than to their period.",
 };
 
 function fillNumbers(node, f, { lag, rate: speed, caught_up: caughtUp }) {

@@ -14,7 +14,7 @@ use crate::collect::{Collector, Services};
 use crate::config::Config;
 use crate::heartbeat::{self, SharedLedger};
 use crate::history::{encode, History, Store};
-use crate::http::{router, App, Live, Sessions};
+use crate::http::{router, App, Live, Sessions, REJECTED_LOOKS_MAX};
 use crate::marts::Marts;
 use crate::records::Records;
 use crate::verify::Verifier;
@@ -97,6 +97,7 @@ impl Service {
             sessions: sessions(&config),
             feed,
             viewers: Arc::new(Semaphore::new(config.viewers_max)),
+            rejected_looks: Semaphore::new(REJECTED_LOOKS_MAX),
             history: history.clone(),
             services: Services::new(&config),
             marts: Marts::new(&config.sources.mysql, mart_names(&config)),

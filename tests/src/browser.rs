@@ -102,6 +102,14 @@ impl Browser {
         Ok(())
     }
 
+    /// Requests for these fail at once, until it is called again; `*` stands for anything.
+    pub async fn block(&self, urls: &[&str]) -> anyhow::Result<()> {
+        self.devtools("Network.enable", json!({})).await?;
+        self.devtools("Network.setBlockedURLs", json!({ "urls": urls }))
+            .await?;
+        Ok(())
+    }
+
     /// Runs a function body in the page.
     pub async fn script(&self, body: &str) -> anyhow::Result<Value> {
         let result = self.client.execute(body, Vec::new()).await;

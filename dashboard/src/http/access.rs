@@ -88,11 +88,15 @@ pub(super) async fn log_out(State(app): State<Arc<App>>, headers: HeaderMap) -> 
 
 /// Lets pass who may read.
 pub(super) async fn reading(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    if !needs_login(&app) || has_token(&app, headers) || found(&app, headers).is_some() {
+    if may_read(&app, request.headers()) {
         return next.run(request).await;
     }
     Problem::new(StatusCode::UNAUTHORIZED, "log in first").into_response()
+}
+
+/// Everybody on this machine; beyond it, who has the token or is logged in.
+pub(super) fn may_read(app: &App, headers: &HeaderMap) -> bool {
+    !needs_login(app) || has_token(app, headers) || found(app, headers).is_some()
 }
 
 /// Lets pass who may change: the token, or the cookie together with what only our own page can send.

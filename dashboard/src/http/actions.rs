@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
+use millrace_control::Params;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -15,8 +16,8 @@ use crate::collect::Which;
 use super::problem::Problem;
 use super::App;
 
-/// A page of rejected records is no longer.
-const LIMIT_MAX: u64 = 500;
+/// A page of rejected records is no longer; ingest gives no more either.
+const LIMIT_MAX: u64 = 200;
 
 #[derive(Deserialize)]
 pub(super) struct List {
@@ -28,7 +29,7 @@ pub(super) struct List {
 /// `GET /api/rejected`
 pub(super) async fn rejected(
     State(app): State<Arc<App>>,
-    Query(query): Query<List>,
+    Params(query): Params<List>,
 ) -> Result<Response, Problem> {
     let state = query.state.as_deref().unwrap_or("open");
     if !["open", "retried", "discarded", "all"].contains(&state) {
@@ -42,37 +43,46 @@ pub(super) async fn rejected(
     if let Some(before) = query.before {
         path.push_str(&format!("&before={before}"));
     }
-    forward(&app, Method::GET, Which::Ingest, &path).await
+    look(&app, &path).await
 }
 
 /// `GET /api/rejected/{offset}`
 pub(super) async fn rejected_one(
     State(app): State<Arc<App>>,
-    Path(offset): Path<u64>,
+    Path(offset): Path<String>,
 ) -> Result<Response, Problem> {
-    forward(
-        &app,
-        Method::GET,
-        Which::Ingest,
-        &format!("/rejected/{offset}"),
-    )
-    .await
+    let offset = number(&offset)?;
+    look(&app, &format!("/rejected/{offset}")).await
+}
+
+/// An answer may be large and is held in memory: only so many at once.
+async fn look(app: &App, path: &str) -> Result<Response, Problem> {
+    let _look = app.rejected_looks.try_acquire().map_err(|_| {
+        let message = "too many people look at rejected records; try again";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    })?;
+    forward(app, Method::GET, Which::Ingest, path).await
+}
+
+fn number(offset: &str) -> Result<u64, Problem> {
+    let refused = |_| Problem::bad(format!("the offset is a whole number, not {offset:?}"));
+    offset.parse().map_err(refused)
 }
 
 /// `POST /api/rejected/{offset}/retry`
 pub(super) async fn retry(
     State(app): State<Arc<App>>,
-    Path(offset): Path<u64>,
+    Path(offset): Path<String>,
 ) -> Result<Response, Problem> {
-    act_on_rejected(&app, offset, "retry").await
+    act_on_rejected(&app, number(&offset)?, "retry").await
 }
 
 /// `POST /api/rejected/{offset}/discard`
 pub(super) async fn discard(
     State(app): State<Arc<App>>,
-    Path(offset): Path<u64>,
+    Path(offset): Path<String>,
 ) -> Result<Response, Problem> {
-    act_on_rejected(&app, offset, "discard").await
+    act_on_rejected(&app, number(&offset)?, "discard").await
 }
 
 async fn act_on_rejected(app: &App, offset: u64, action: &str) -> Result<Response, Problem> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{header, StatusCode};
+use axum::http::{header, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::{stream, StreamExt};
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use crate::metrics;
 use crate::status::Status;
 
 use super::problem::Problem;
-use super::App;
+use super::{access, App};
 
 /// A comment is sent when nothing else was for so long, so that a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -77,8 +77,11 @@ pub(super) async fn prometheus(State(app): State<Arc<App>>) -> Result<Response, 
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
-/// `GET /api/events`: ends with the service, and when the viewer goes.
-pub(super) async fn events(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+/// `GET /api/events`: ends with the service, when the viewer goes, and with the login that it took.
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let seat = app.viewers.clone().try_acquire_owned().map_err(|_| {
         let message = "too many viewers; close one of them";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
@@ -90,9 +93,12 @@ pub(super) async fn events(State(app): State<Arc<App>>) -> Result<Response, Prob
         Some((Ok::<Bytes, Infallible>(frame), (feed, seat)))
     });
     let hello = stream::iter([Ok(Bytes::from_static(HELLO.as_bytes()))]);
+    let shutdown = app.shutdown.clone().cancelled_owned();
+    let may_read = move |_: &_| std::future::ready(access::may_read(&app, &headers));
     let frames = hello
         .chain(frames)
-        .take_until(app.shutdown.clone().cancelled_owned());
+        .take_while(may_read)
+        .take_until(shutdown);
     let headers = [(header::CONTENT_TYPE, "text/event-stream")];
     Ok((headers, Body::from_stream(frames)).into_response())
 }

@@ -44,6 +44,9 @@ pub(crate) use session::Sessions;
 /// Nothing that is sent to us is longer.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
+/// So many answers of ingest, of 8 MiB at most each, are passed on at once.
+pub(crate) const REJECTED_LOOKS_MAX: usize = 4;
+
 /// What the handlers share.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
@@ -53,6 +56,8 @@ pub(crate) struct App {
     pub(crate) sessions: Sessions,
     pub(crate) feed: Feed,
     pub(crate) viewers: Arc<Semaphore>,
+    /// Looks at rejected records that are under way.
+    pub(crate) rejected_looks: Semaphore,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) services: Services,
     pub(crate) marts: Marts,

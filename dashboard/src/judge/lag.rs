@@ -6,9 +6,13 @@ use crate::collect::{CaptureReading, ProjectorReading, SourceReading};
 use crate::heartbeat::Beats;
 use crate::status::{Basis, Lag, Time};
 
-/// Heartbeats say that nothing waits only while they are younger than so many periods.
-const FRESH_PERIODS: u64 = 2;
-const FRESH_MS_MORE: u64 = 1_000;
+/// A heartbeat that has passed vouches for nothing that came after it: one so old is no evidence that
+/// nothing waits. As long as what is looked back to otherwise.
+const VOUCHES_MS: u64 = super::earlier::WITHIN_MS;
+/// Where capture tells nothing there is nothing better: until the next one has passed, but no longer
+/// than this.
+const VOUCHES_ALONE_MS_MAX: u64 = 3_000;
+const VOUCHES_ALONE_MS_MORE: u64 = 1_000;
 /// A heartbeat is on its way for so long without anything being wrong.
 const ON_ITS_WAY_MS: u64 = 1_000;
 
@@ -22,6 +26,8 @@ pub(super) struct Evidence<'a> {
     pub(super) projector: Option<&'a ProjectorReading>,
     /// Position in MySQL.
     pub(super) applied: Option<Lsn>,
+    /// MySQL itself has said so just now.
+    pub(super) target_answers: bool,
     pub(super) beats: &'a Beats,
     /// End of Postgres' WAL a short while ago.
     pub(super) earlier: Option<Lsn>,
@@ -51,15 +57,13 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// A heartbeat that is only just on its way is its own measure: else an idle pipeline would be
-    /// a period behind whenever it is looked at in that moment.
-    fn measured(self) -> Option<Part> {
+    /// A heartbeat that is only just on its way is its own measure where everything before it is known
+    /// to have passed: else an idle pipeline would be a period behind whenever it is looked at in that
+    /// moment.
+    fn measured(self, rest_has_passed: bool) -> Option<Part> {
         let bound = self.bound?;
-        Some(if self.own.ms > ON_ITS_WAY_MS {
-            bound
-        } else {
-            self.own
-        })
+        let on_its_way = rest_has_passed && self.own.ms <= ON_ITS_WAY_MS;
+        Some(if on_its_way { self.own } else { bound })
     }
 }
 
@@ -97,7 +101,7 @@ impl Evidence<'_> {
     /// that was lost.
     fn own(&self) -> Option<Part> {
         let waiting = self.applied.and_then(|applied| self.beats_beyond(applied));
-        let measured = waiting.and_then(|waiting| waiting.measured());
+        let measured = waiting.and_then(|waiting| waiting.measured(true));
         let Some(projector) = self.projector else {
             return measured;
         };
@@ -106,7 +110,10 @@ impl Evidence<'_> {
             return longer(Some(self.exact(at)), held_up.map(|waiting| waiting.own));
         }
         match projector.lag_records {
-            Some(0) if projector.log_error.is_none() && held_up.is_none() => Some(NOTHING),
+            Some(0) if projector.log_error.is_none() && held_up.is_none() => {
+                // A MySQL that does not answer may have lost what it had.
+                self.target_answers.then_some(NOTHING).or(measured)
+            }
             _ => measured,
         }
     }
@@ -118,7 +125,8 @@ impl Evidence<'_> {
         if let Some(at) = pending.flatten() {
             return longer(Some(self.exact(at)), waiting.map(|waiting| waiting.own));
         }
-        let measured = waiting.and_then(|waiting| waiting.measured());
+        let rest = self.has_all_of_earlier() || !self.capture_tells();
+        let measured = waiting.and_then(|waiting| waiting.measured(rest));
         measured.or_else(|| self.nothing_outstanding())
     }
 
@@ -129,18 +137,20 @@ impl Evidence<'_> {
         let streams = self.capture.is_some_and(|capture| {
             capture.state == "streaming" && capture.oldest_pending_at == Some(None)
         });
-        match self.last_beat_passed() {
-            _ if !slot.active => None,
-            passed if streams && (passed || self.has_all_of_earlier()) => Some(NOTHING),
-            true => Some(Part {
-                basis: Basis::Heartbeat,
-                ..NOTHING
-            }),
-            false => None,
+        if !slot.active {
+            return None;
         }
+        if streams && self.has_all_of_earlier() {
+            return Some(NOTHING);
+        }
+        let vouched = Part {
+            basis: Basis::Heartbeat,
+            ..NOTHING
+        };
+        self.last_beat_passed().then_some(vouched)
     }
 
-    /// Capture has received what Postgres had written some ticks ago; keepalives tell it also of
+    /// Capture has received what Postgres had written a tick ago; keepalives tell it also of
     /// what is no transaction.
     fn has_all_of_earlier(&self) -> bool {
         let received = self.capture.and_then(|capture| capture.received_lsn);
@@ -148,11 +158,21 @@ impl Evidence<'_> {
             .is_some_and(|earlier| received.max(self.in_log()) >= Some(earlier))
     }
 
+    /// Capture says what is on its way.
+    fn capture_tells(&self) -> bool {
+        self.capture
+            .is_some_and(|capture| capture.oldest_pending_at.is_some())
+    }
+
     fn last_beat_passed(&self) -> bool {
         let (Some(period_ms), Some(last)) = (self.beats.period_ms, self.beats.last) else {
             return false;
         };
-        let fresh = self.now.ms_since(last.at) <= FRESH_PERIODS * period_ms + FRESH_MS_MORE;
+        let within_ms = match self.capture_tells() {
+            true => VOUCHES_MS,
+            false => VOUCHES_ALONE_MS_MAX.min(period_ms.saturating_add(VOUCHES_ALONE_MS_MORE)),
+        };
+        let fresh = self.now.ms_since(last.at) <= within_ms;
         fresh && self.in_log().is_some_and(|end| last.lsn <= end)
     }
 
@@ -199,9 +219,18 @@ impl Evidence<'_> {
     }
 }
 
+/// One of the heartbeats with these ages waits, and is not just on its way.
+pub(super) fn one_waits(mut ages_ms: impl Iterator<Item = u64>) -> bool {
+    ages_ms.any(|age_ms| age_ms > ON_ITS_WAY_MS)
+}
+
+/// The longer one; of two as long the one that is less certain.
 fn longer(a: Option<Part>, b: Option<Part>) -> Option<Part> {
     match (a, b) {
-        (Some(a), Some(b)) => Some(if b.ms > a.ms { b } else { a }),
+        (Some(a), Some(b)) => {
+            let b_counts = b.ms > a.ms || (b.ms == a.ms && b.basis == Basis::Heartbeat);
+            Some(if b_counts { b } else { a })
+        }
         (one, other) => one.or(other),
     }
 }

@@ -133,6 +133,7 @@ impl Memory {
             capture: readings.capture.known(),
             projector: readings.projector.known(),
             applied,
+            target_answers: readings.target.known().is_some(),
             beats: &readings.beats,
             earlier,
         };
@@ -143,6 +144,9 @@ impl Memory {
         let projector = readings.projector.known();
         let waits = [lag.records, lag.transactions, lag.own_ms, lag.inherited_ms];
         let loads = projector.is_some_and(|p| p.state == State::Loading);
+        let now = readings.moment.wall.shifted_us(self.clock_ahead_us);
+        let beats = readings.beats.outstanding.iter();
+        let beat_waits = lag::one_waits(beats.map(|beat| now.ms_since(beat.at)));
         self.window.add(Sample {
             at_ms: readings.moment.mono_ms,
             state: projector.map_or(State::Unknown, |projector| projector.state),
@@ -151,7 +155,7 @@ impl Memory {
                 .and_then(|projector| projector.snapshot)
                 .map(|s| s.rows),
             lag_ms: lag.total_ms,
-            busy: loads || waits.into_iter().flatten().any(|waiting| waiting > 0),
+            busy: loads || beat_waits || waits.into_iter().flatten().any(|waiting| waiting > 0),
         });
         judge(&Facts {
             source: &readings.source,

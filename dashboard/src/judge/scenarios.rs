@@ -309,7 +309,7 @@ fn a_capture_of_an_older_version_is_vouched_for_by_heartbeats() {
     });
     let (verdict, lag) = said(&status);
     assert_eq!((verdict, lag.total_ms), (Verdict::Ok, Some(0)));
-    assert_eq!(lag.basis, Some(Basis::Exact));
+    assert_eq!(lag.basis, Some(Basis::Heartbeat));
 }
 
 #[test]

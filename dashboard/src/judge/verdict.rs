@@ -107,11 +107,15 @@ fn cause(facts: &Facts<'_>, projector: &ProjectorReading) -> String {
     if let Some(fault) = fault(projector) {
         return fault.to_string();
     }
-    if facts.lag.inherited_ms.unwrap_or(0) < facts.lag.own_ms.unwrap_or(0).max(1) {
-        if let Answer::Unknown(reason) = facts.target {
-            return format!("MySQL: {reason}");
-        }
-        return "the projector has something to apply and does not".to_owned();
+    let own = match (facts.lag.own_ms, facts.lag.inherited_ms) {
+        (Some(own), Some(inherited)) => inherited < own.max(1),
+        // Where nothing else is known it is who is known to have something to do.
+        (Some(own), None) => own > 0,
+        (None, inherited) => inherited == Some(0),
+    };
+    if own {
+        let idle = || "the projector has something to apply and does not".to_owned();
+        return target_is_silent(facts).unwrap_or_else(idle);
     }
     match facts.capture {
         Answer::Unknown(reason) => format!("capture: {reason}"),
@@ -153,11 +157,13 @@ fn loaded_in_s(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<u64> {
 fn by_lag(facts: &Facts<'_>, projector: &ProjectorReading) -> Judgement {
     let trouble = trouble(facts, projector);
     let Some(lag_ms) = facts.lag.total_ms else {
-        let missing = std::iter::once(what_is_missing(facts)).chain(trouble);
-        return Judgement::new(Verdict::Unknown, missing.collect::<Vec<_>>().join("; "));
+        let missing = what_is_missing(facts);
+        let trouble = trouble.filter(|trouble| *trouble != missing);
+        let reasons: Vec<_> = std::iter::once(missing).chain(trouble).collect();
+        return Judgement::new(Verdict::Unknown, reasons.join("; "));
     };
     match trouble {
-        Some(trouble) => with_trouble(facts, lag_ms, trouble),
+        Some(trouble) => Judgement::new(Verdict::FallingBehind, trouble),
         None if lag_ms <= FRESH_MS => Judgement {
             verdict: Verdict::Ok,
             reason: None,
@@ -169,18 +175,13 @@ fn by_lag(facts: &Facts<'_>, projector: &ProjectorReading) -> Judgement {
 
 /// Why it is not well whatever the lag is: a failure is there before the lag that it makes.
 fn trouble(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<String> {
-    let target = facts.target.reason();
-    let unknown = target.map(|reason| format!("MySQL: {reason}"));
-    fault(projector).map(ToString::to_string).or(unknown)
+    let silent = target_is_silent(facts);
+    fault(projector).map(ToString::to_string).or(silent)
 }
 
-/// With nothing to do, a MySQL that does not answer may have lost what it had.
-fn with_trouble(facts: &Facts<'_>, lag_ms: u64, trouble: String) -> Judgement {
-    let verdict = match facts.target {
-        Answer::Unknown(_) if lag_ms == 0 => Verdict::Unknown,
-        _ => Verdict::FallingBehind,
-    };
-    Judgement::new(verdict, trouble)
+fn target_is_silent(facts: &Facts<'_>) -> Option<String> {
+    let reason = facts.target.reason()?;
+    Some(format!("MySQL: {reason}"))
 }
 
 fn by_slope(facts: &Facts<'_>, lag_ms: u64) -> Judgement {
@@ -215,7 +216,8 @@ fn what_is_missing(facts: &Facts<'_>) -> String {
             ),
         };
     }
-    "the projector does not say how old what it has to apply is".to_owned()
+    let old = || "the projector does not say how old what it has to apply is".to_owned();
+    target_is_silent(facts).unwrap_or_else(old)
 }
 
 /// Until `amount` is gone at so much per millisecond.

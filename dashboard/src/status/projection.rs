@@ -108,7 +108,7 @@ pub struct Lag {
 pub enum Basis {
     /// The commit time of the transaction itself.
     Exact,
-    /// The oldest heartbeat not there yet: the lag is at least this.
+    /// Heartbeats: the age of what is not there yet is known no better than to one of their periods.
     Heartbeat,
 }
 

@@ -9,12 +9,40 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::{json, Value};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 pub(crate) const TOKEN: &str = "control-token";
 
 /// What it was asked, and what it says of itself.
 #[derive(Clone, Default)]
-pub(crate) struct Control(Arc<Mutex<State_>>);
+pub(crate) struct Control(Arc<Mutex<State_>>, Arc<Gate>);
+
+/// Lists of rejected records that the page asks for wait here while it is shut.
+#[derive(Default)]
+pub(crate) struct Gate {
+    shut: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+}
+
+impl Gate {
+    /// Returns when so many wait.
+    pub(crate) async fn holds(&self, count: usize) {
+        let mut waiting = self.waiting.subscribe();
+        let enough = waiting.wait_for(|waiting| *waiting >= count);
+        let enough = tokio::time::timeout(crate::rig::PATIENCE, enough);
+        enough.await.expect("they come").unwrap();
+    }
+
+    pub(crate) fn open(&self) {
+        self.shut.send_replace(false);
+    }
+
+    async fn pass(&self) {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        let _ = self.shut.subscribe().wait_for(|shut| !shut).await;
+        self.waiting.send_modify(|waiting| *waiting -= 1);
+    }
+}
 
 #[derive(Default)]
 struct State_ {
@@ -34,6 +62,12 @@ impl Control {
         (control, address)
     }
 
+    /// Lets lists of rejected records wait.
+    pub(crate) fn shut(&self) -> &Gate {
+        self.1.shut.send_replace(true);
+        &self.1
+    }
+
     /// Paths of the POSTs that came.
     pub(crate) fn posts(&self) -> Vec<String> {
         self.0.lock().unwrap().posts.clone()
@@ -46,6 +80,14 @@ async fn answer(State(control): State<Control>, request: Request) -> Response {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let path = request.uri().path().to_owned();
+    // What counts them names no state.
+    if request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("state="))
+    {
+        control.1.pass().await;
+    }
     let mut state = control.0.lock().unwrap();
     if request.method() == "POST" {
         state.posts.push(path.clone());

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
+
 use crate::control::TOKEN;
 use crate::rig::{verification, Rig};
 
@@ -141,6 +143,52 @@ async fn history_and_the_last_verification_survive_a_restart() {
     rig.stop().await;
 }
 
+/// A request that never ends holds up the end for a second; the history does not wait for that.
+#[tokio::test]
+async fn history_is_saved_before_anybody_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = |config: &mut millrace_dashboard::Config| {
+        config.state_dir = Some(folder.path().to_owned());
+    };
+    let rig = Rig::start(keep).await;
+    let file = folder.path().join("history.json");
+    assert!(!file.exists(), "saved every ten seconds");
+    let mut endless = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    let request = "POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{";
+    endless.write_all(request.as_bytes()).await.unwrap();
+    // Answered after the server has seen the other one.
+    rig.status_where(|_| true).await;
+    let ending = tokio::spawn(rig.stop());
+    let saved = async {
+        while !file.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::rig::PATIENCE, saved)
+        .await
+        .unwrap();
+    assert!(!ending.is_finished(), "it waited for the request first");
+    ending.await.unwrap();
+}
+
+#[tokio::test]
+async fn so_many_look_at_rejected_records_at_once_and_no_more() {
+    let rig = Rig::start(|_| ()).await;
+    let gate = rig.control.shut();
+    let first: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(rig.client.get(rig.url("/api/rejected")).send()))
+        .collect();
+    gate.holds(4).await;
+    let refused = rig.get("/api/rejected/7").await;
+    assert_eq!(refused.status(), 503);
+    gate.open();
+    for answer in first {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+    assert_eq!(rig.get("/api/rejected").await.status(), 200);
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_is_said_clearly() {
     let rig = Rig::start(|_| ()).await;
@@ -150,10 +198,15 @@ async fn what_cannot_be_read_is_said_clearly() {
         ("/api/topics/x/records?count=101", 400),
         ("/api/topics/x/records?params=1", 400),
         ("/api/rejected?state=lost", 400),
-        ("/api/rejected?limit=501", 400),
+        ("/api/rejected?limit=201", 400),
+        ("/api/rejected?limit=many", 400),
         ("/api/rejected/x", 400),
+        ("/api/rejected/-1", 400),
     ] {
-        assert_eq!(rig.get(path).await.status(), status, "{path}");
+        let answer = rig.get(path).await;
+        assert_eq!(answer.status(), status, "{path}");
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        assert!(answer["error"].is_string(), "{path}: {answer}");
     }
     let passed_on = rig.json("/api/rejected?state=all&limit=3&before=9").await;
     assert_eq!(passed_on["query"], "state=all&limit=3&before=9");

@@ -1,7 +1,7 @@
 //! Who may do what.
 
 use crate::control::TOKEN;
-use crate::rig::Rig;
+use crate::rig::{Rig, PATIENCE};
 
 #[tokio::test]
 async fn a_change_needs_the_cookie_and_the_header_or_the_token() {
@@ -98,6 +98,25 @@ async fn beyond_loopback_reading_needs_the_login() {
         .get(rig.url("/api/status"))
         .header("cookie", cookie);
     assert_eq!(read.send().await.unwrap().status(), 200);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_events_ends_with_its_login() {
+    let rig = Rig::start(|config| config.bind = "0.0.0.0:0".parse().unwrap()).await;
+    let (cookie, csrf) = rig.log_in().await;
+    let events = rig.client.get(rig.url("/api/events"));
+    let mut events = events.header("cookie", &cookie).send().await.unwrap();
+    for _ in 0..3 {
+        assert!(events.chunk().await.unwrap().is_some());
+    }
+    let log_out = rig.client.post(rig.url("/api/logout"));
+    let log_out = log_out
+        .header("cookie", &cookie)
+        .header("x-millrace-csrf", &csrf);
+    assert_eq!(log_out.send().await.unwrap().status(), 200);
+    let rest = async { while events.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(PATIENCE, rest).await.unwrap();
     rig.stop().await;
 }
 

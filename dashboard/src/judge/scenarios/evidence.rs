@@ -29,6 +29,60 @@ fn a_sender_that_hangs_is_not_fresh_without_heartbeats() {
 }
 
 #[test]
+fn that_all_of_two_ticks_ago_was_received_is_no_evidence() {
+    let mut world = World::at_rest();
+    world.ticks(3, |_| ());
+    let status = world.tick(|readings| source(readings).lsn = Lsn(5_000));
+    // It may have been written just now.
+    assert_eq!(inherited(&status), Some(0));
+    assert_eq!(inherited(&world.tick(|_| ())), None);
+}
+
+#[test]
+fn a_heartbeat_vouches_for_nothing_that_came_after_it() {
+    let mut world = World::at_rest();
+    world.ticks(3, |readings| {
+        readings.beats.outstanding.clear();
+        passed_at(readings, 900, at(2_900));
+        readings.beats.last = readings.beats.passed;
+        readings.beats.period_ms = Some(10_000);
+    });
+    let hangs = |readings: &mut Readings| {
+        source(readings).lsn = Lsn(source(readings).lsn.0 + 500);
+        slot(readings).confirmed_lsn = Some(Lsn(1_000));
+    };
+    // Written within the last tick; then a second ago; then longer ago than the heartbeat is young.
+    let status = world.tick(hangs);
+    assert_eq!(inherited(&status), Some(0));
+    assert_eq!(said(&status).1.basis, Some(Basis::Exact));
+    assert_eq!(inherited(&world.tick(hangs)), None);
+    // The next heartbeat waits too: what waits is as old as the last one, and not as young as this.
+    let status = world.tick(|readings| {
+        hangs(readings);
+        beat_at(readings, 2_400, at(5_800));
+    });
+    assert_eq!(inherited(&status), Some(3_100));
+    assert_ne!(said(&status).1.basis, Some(Basis::Exact));
+}
+
+#[test]
+fn a_heartbeat_that_waits_since_the_start_makes_it_stalled() {
+    let mut world = World::at_rest();
+    let status = world.ticks(15, |readings| {
+        source(readings).lsn = Lsn(9_000);
+        slot(readings).confirmed_lsn = Some(Lsn(1_000));
+        readings.beats.outstanding.clear();
+        beat_at(readings, 8_000, at(1_000));
+    });
+    assert_eq!(
+        (said(&status).0, inherited(&status)),
+        (Verdict::Stalled, None)
+    );
+    let reason = status.projections[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("capture (streaming)"), "{reason}");
+}
+
+#[test]
 fn the_first_tick_without_heartbeats_knows_of_nothing_earlier() {
     let mut world = World::at_rest();
     assert_eq!(inherited(&world.tick(|_| ())), None);
@@ -95,9 +149,10 @@ fn what_waits_may_be_as_old_as_the_heartbeat_that_passed_last() {
     let waits = |readings: &mut Readings| {
         slot(readings).confirmed_lsn = Some(Lsn(1_000));
         readings.beats.outstanding.clear();
-        passed_at(readings, 900, at(-1_500));
-        beat_at(readings, 2_000, at(500));
+        passed_at(readings, 900, at(-500));
+        beat_at(readings, 2_000, at(1_500));
     };
+    world.tick(|_| ());
     // Half a second on its way is nothing unusual.
     assert_eq!(inherited(&world.tick(waits)), Some(500));
     let status = world.tick(waits);

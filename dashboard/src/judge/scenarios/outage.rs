@@ -34,7 +34,9 @@ fn an_error_of_the_projector_is_not_fresh_however_short_the_lag_is() {
 fn a_mysql_that_does_not_answer_is_not_fresh() {
     let mut world = rested();
     let status = world.tick(silent);
-    assert_eq!(said(&status).0, Verdict::Unknown);
+    let (verdict, lag) = said(&status);
+    assert_eq!((verdict, lag.total_ms), (Verdict::Unknown, None));
+    assert_eq!(status.projections[0].caught_up, None);
     assert_eq!(
         status.headline,
         "Unknown: all 2 projections: MySQL: no answer within 900 ms"
