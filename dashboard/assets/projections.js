@@ -118,7 +118,8 @@ function arrival({ verdict, eta_s: eta }) {
 
 const BASIS = {
   exact: "Measured from the commit times of what is not applied yet.",
-  heartbeat: "Known from heartbeats only, no better than to their period.",
+  heartbeat: "At most so much: known from heartbeats only, no better than to their period.",
+  wal: "At most so much: what Postgres wrote before that has been received.",
 };
 
 function fillNumbers(node, f, { lag, rate: speed, caught_up: caughtUp }) {

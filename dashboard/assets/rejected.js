@@ -10,6 +10,7 @@ import { read } from "./session.js";
 import { put, unknown, visible } from "./text.js";
 
 const PAGE = 20;
+const ANSWER_MAX = 200;
 const CUT = 220;
 
 let panel = null;
@@ -56,7 +57,7 @@ function tell(counts) {
 async function load() {
   seen = wanted;
   try {
-    answer = await read("api/rejected", { state, limit: Math.min(500, PAGE * pages) });
+    answer = await records(PAGE * pages);
     tell(answer.counts);
     draw(answer);
     show(byId("rejected-error"), false);
@@ -65,6 +66,17 @@ async function load() {
     say(byId("rejected-error"), `The list cannot be read: ${visible(failure.message)}`);
     show(byId("rejected-error"), true);
   }
+}
+
+/// The newest so many; an answer holds no more than ANSWER_MAX of them.
+async function records(many) {
+  let all = { records: [], next_before: null };
+  do {
+    const limit = Math.min(ANSWER_MAX, many - all.records.length);
+    const page = await read("api/rejected", { state, limit, before: all.next_before });
+    all = { ...page, records: [...all.records, ...page.records] };
+  } while (all.next_before !== null && all.records.length < many);
+  return all;
 }
 
 function draw({ records, next_before: next }) {

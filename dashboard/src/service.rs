@@ -97,7 +97,7 @@ impl Service {
             sessions: sessions(&config),
             feed,
             viewers: Arc::new(Semaphore::new(config.viewers_max)),
-            rejected_looks: Semaphore::new(REJECTED_LOOKS_MAX),
+            rejected_looks: Arc::new(Semaphore::new(REJECTED_LOOKS_MAX)),
             history: history.clone(),
             services: Services::new(&config),
             marts: Marts::new(&config.sources.mysql, mart_names(&config)),

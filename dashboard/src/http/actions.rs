@@ -1,11 +1,14 @@
 //! What changes something: sent on to the service that it concerns, through its control API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
+use futures_util::StreamExt;
 use millrace_control::Params;
 use reqwest::Method;
 use serde::Deserialize;
@@ -18,6 +21,9 @@ use super::App;
 
 /// A page of rejected records is no longer; ingest gives no more either.
 const LIMIT_MAX: u64 = 200;
+
+/// A viewer who takes longer gets no more of it, and lets others look.
+const SENT_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 pub(super) struct List {
@@ -55,13 +61,22 @@ pub(super) async fn rejected_one(
     look(&app, &format!("/rejected/{offset}")).await
 }
 
-/// An answer may be large and is held in memory: only so many at once.
+/// An answer may be large and is held in memory until the viewer has it: only so many at once.
 async fn look(app: &App, path: &str) -> Result<Response, Problem> {
-    let _look = app.rejected_looks.try_acquire().map_err(|_| {
+    let look = app.rejected_looks.clone().try_acquire_owned();
+    let look = look.map_err(|_| {
         let message = "too many people look at rejected records; try again";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
     })?;
-    forward(app, Method::GET, Which::Ingest, path).await
+    let (head, body) = forward(app, Method::GET, Which::Ingest, path)
+        .await?
+        .into_parts();
+    let frames = body.into_data_stream().map(move |frame| {
+        let _until_it_is_sent = &look;
+        frame
+    });
+    let frames = frames.take_until(tokio::time::sleep(SENT_WITHIN));
+    Ok(Response::from_parts(head, Body::from_stream(frames)))
 }
 
 fn number(offset: &str) -> Result<u64, Problem> {

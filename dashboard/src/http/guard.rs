@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{header, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -15,6 +16,9 @@ use super::App;
 const POLICY: &str =
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Nothing that axum says is longer.
+const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 
 const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -31,7 +35,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
     let mut response = match host_is_ours(app.address.ip(), &app.names, host) {
-        true => next.run(request).await,
+        true => refusals_as_json(next.run(request).await).await,
         false => Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             "this dashboard does not go by that name; DASHBOARD_NAMES lists those that it goes by",
@@ -46,6 +50,28 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// What could not be understood is refused by axum, in plain text or without a word.
+async fn refusals_as_json(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    let said = to_bytes(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let message = match said.is_empty() {
+        true => status.canonical_reason().unwrap_or("refused"),
+        false => &said,
+    };
+    let mut refusal = Problem::new(status, message).into_response();
+    if let Some(allowed) = head.headers.get(header::ALLOW) {
+        refusal.headers_mut().insert(header::ALLOW, allowed.clone());
+    }
+    refusal
 }
 
 /// A page elsewhere could reach us by a name of its own that it lets resolve to our address; its requests

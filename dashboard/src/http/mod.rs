@@ -44,7 +44,7 @@ pub(crate) use session::Sessions;
 /// Nothing that is sent to us is longer.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// So many answers of ingest, of 8 MiB at most each, are passed on at once.
+/// So many answers of ingest are passed on at once; most hold up to 8 MiB of records.
 pub(crate) const REJECTED_LOOKS_MAX: usize = 4;
 
 /// What the handlers share.
@@ -57,7 +57,7 @@ pub(crate) struct App {
     pub(crate) feed: Feed,
     pub(crate) viewers: Arc<Semaphore>,
     /// Looks at rejected records that are under way.
-    pub(crate) rejected_looks: Semaphore,
+    pub(crate) rejected_looks: Arc<Semaphore>,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) services: Services,
     pub(crate) marts: Marts,

@@ -6,13 +6,12 @@ use crate::collect::{CaptureReading, ProjectorReading, SourceReading};
 use crate::heartbeat::Beats;
 use crate::status::{Basis, Lag, Time};
 
+/// A tick, and as much again as half of one may be late: what had been written so long ago and has been
+/// received is everything, as far as a tick can tell.
+const WITHIN_MS: u64 = 1_500;
 /// A heartbeat that has passed vouches for nothing that came after it: one so old is no evidence that
-/// nothing waits. As long as what is looked back to otherwise.
-const VOUCHES_MS: u64 = super::earlier::WITHIN_MS;
-/// Where capture tells nothing there is nothing better: until the next one has passed, but no longer
-/// than this.
-const VOUCHES_ALONE_MS_MAX: u64 = 3_000;
-const VOUCHES_ALONE_MS_MORE: u64 = 1_000;
+/// nothing waits. As old as a heartbeat becomes until the next one, if they are as frequent as by default.
+const VOUCHES_MS: u64 = 2_500;
 /// A heartbeat is on its way for so long without anything being wrong.
 const ON_ITS_WAY_MS: u64 = 1_000;
 
@@ -29,8 +28,10 @@ pub(super) struct Evidence<'a> {
     /// MySQL itself has said so just now.
     pub(super) target_answers: bool,
     pub(super) beats: &'a Beats,
-    /// End of Postgres' WAL a short while ago.
-    pub(super) earlier: Option<Lsn>,
+    /// Everything that Postgres had written so long ago has been received.
+    pub(super) received_ms: Option<u64>,
+    /// Distance of two looks.
+    pub(super) tick_ms: u64,
 }
 
 /// A lag that is known. Ordered by its length.
@@ -57,12 +58,13 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// A heartbeat that is only just on its way is its own measure where everything before it is known
-    /// to have passed: else an idle pipeline would be a period behind whenever it is looked at in that
-    /// moment.
+    /// A heartbeat that is only just on its way is its own measure where what is before it is known to have
+    /// passed, or cannot be much older: else an idle pipeline would be a period behind whenever it is
+    /// looked at in that moment.
     fn measured(self, rest_has_passed: bool) -> Option<Part> {
         let bound = self.bound?;
-        let on_its_way = rest_has_passed && self.own.ms <= ON_ITS_WAY_MS;
+        let rest_is_young = rest_has_passed || bound.ms <= VOUCHES_MS;
+        let on_its_way = rest_is_young && self.own.ms <= ON_ITS_WAY_MS;
         Some(if on_its_way { self.own } else { bound })
     }
 }
@@ -101,20 +103,19 @@ impl Evidence<'_> {
     /// that was lost.
     fn own(&self) -> Option<Part> {
         let waiting = self.applied.and_then(|applied| self.beats_beyond(applied));
-        let measured = waiting.and_then(|waiting| waiting.measured(true));
+        let measured = |rest| waiting.and_then(|waiting| waiting.measured(rest));
         let Some(projector) = self.projector else {
-            return measured;
+            return measured(false);
         };
         let held_up = waiting.filter(|waiting| self.in_log().is_some_and(|end| waiting.lsn <= end));
         if let Some(at) = projector.oldest_pending_at {
             return longer(Some(self.exact(at)), held_up.map(|waiting| waiting.own));
         }
-        match projector.lag_records {
-            Some(0) if projector.log_error.is_none() && held_up.is_none() => {
-                // A MySQL that does not answer may have lost what it had.
-                self.target_answers.then_some(NOTHING).or(measured)
-            }
-            _ => measured,
+        let has_all = projector.lag_records == Some(0) && projector.log_error.is_none();
+        // A MySQL that does not answer may have lost what it had.
+        match has_all && held_up.is_none() && self.target_answers {
+            true => Some(NOTHING),
+            false => measured(has_all),
         }
     }
 
@@ -125,55 +126,67 @@ impl Evidence<'_> {
         if let Some(at) = pending.flatten() {
             return longer(Some(self.exact(at)), waiting.map(|waiting| waiting.own));
         }
-        let rest = self.has_all_of_earlier() || !self.capture_tells();
-        let measured = waiting.and_then(|waiting| waiting.measured(rest));
-        measured.or_else(|| self.nothing_outstanding())
+        let rest_has_passed = self.has_all_of_earlier();
+        let measured = waiting.and_then(|waiting| waiting.measured(rest_has_passed));
+        match measured {
+            Some(measured) if rest_has_passed => Some(measured),
+            Some(measured) => Some(shorter(measured, self.unreceived())),
+            None => self.nothing_outstanding().or(self.unreceived()),
+        }
     }
 
     /// 0 if that is known: something written just now is known to have come through. That nothing
     /// came is no evidence, as a sender that hangs sends nothing either.
     fn nothing_outstanding(&self) -> Option<Part> {
-        let slot = self.source?.slot.as_ref()?;
-        let streams = self.capture.is_some_and(|capture| {
-            capture.state == "streaming" && capture.oldest_pending_at == Some(None)
-        });
-        if !slot.active {
+        if !self.source?.slot.as_ref()?.active {
             return None;
         }
-        if streams && self.has_all_of_earlier() {
+        if self.streams() && self.has_all_of_earlier() {
             return Some(NOTHING);
         }
         let vouched = Part {
             basis: Basis::Heartbeat,
             ..NOTHING
         };
-        self.last_beat_passed().then_some(vouched)
+        // Where capture tells, what it tells counts: it has not received what came after the heartbeat.
+        (!self.streams() && self.last_beat_passed()).then_some(vouched)
     }
 
-    /// Capture has received what Postgres had written a tick ago; keepalives tell it also of
-    /// what is no transaction.
+    /// What capture has not received is no older than this.
+    fn unreceived(&self) -> Option<Part> {
+        let ms = self.received_ms.filter(|_| self.streams())?;
+        Some(Part {
+            ms,
+            basis: Basis::Wal,
+        })
+    }
+
+    /// Capture follows Postgres, and nothing that it has received is on its way.
+    fn streams(&self) -> bool {
+        self.capture.is_some_and(|capture| {
+            capture.state == "streaming" && capture.oldest_pending_at == Some(None)
+        })
+    }
+
+    /// It has received what Postgres had written a tick ago; keepalives tell it also of what is no
+    /// transaction.
     fn has_all_of_earlier(&self) -> bool {
-        let received = self.capture.and_then(|capture| capture.received_lsn);
-        self.earlier
-            .is_some_and(|earlier| received.max(self.in_log()) >= Some(earlier))
-    }
-
-    /// Capture says what is on its way.
-    fn capture_tells(&self) -> bool {
-        self.capture
-            .is_some_and(|capture| capture.oldest_pending_at.is_some())
+        let within_ms = WITHIN_MS.max(self.tick_ms.saturating_mul(3) / 2);
+        self.received_ms.is_some_and(|ms| ms <= within_ms)
     }
 
     fn last_beat_passed(&self) -> bool {
-        let (Some(period_ms), Some(last)) = (self.beats.period_ms, self.beats.last) else {
+        let Some(last) = self.beats.last else {
             return false;
         };
-        let within_ms = match self.capture_tells() {
-            true => VOUCHES_MS,
-            false => VOUCHES_ALONE_MS_MAX.min(period_ms.saturating_add(VOUCHES_ALONE_MS_MORE)),
-        };
-        let fresh = self.now.ms_since(last.at) <= within_ms;
+        let fresh = self.now.ms_since(last.at) <= VOUCHES_MS;
         fresh && self.in_log().is_some_and(|end| last.lsn <= end)
+    }
+
+    /// Capture has received the WAL at least to here.
+    pub(super) fn received(&self) -> Option<Lsn> {
+        let received = self.capture.and_then(|capture| capture.received_lsn);
+        received.max(self.in_log())
     }
 
     /// Whatever anybody has seen of the log: it reaches at least to here.
@@ -224,11 +237,19 @@ pub(super) fn one_waits(mut ages_ms: impl Iterator<Item = u64>) -> bool {
     ages_ms.any(|age_ms| age_ms > ON_ITS_WAY_MS)
 }
 
+/// Of two upper limits the lower one.
+fn shorter(a: Part, b: Option<Part>) -> Part {
+    match b {
+        Some(b) if b.ms < a.ms => b,
+        _ => a,
+    }
+}
+
 /// The longer one; of two as long the one that is less certain.
 fn longer(a: Option<Part>, b: Option<Part>) -> Option<Part> {
     match (a, b) {
         (Some(a), Some(b)) => {
-            let b_counts = b.ms > a.ms || (b.ms == a.ms && b.basis == Basis::Heartbeat);
+            let b_counts = b.ms > a.ms || (b.ms == a.ms && b.basis != Basis::Exact);
             Some(if b_counts { b } else { a })
         }
         (one, other) => one.or(other),

@@ -121,22 +121,25 @@ impl Memory {
     }
 
     fn lag(&mut self, constants: &Constants, readings: &Readings, applied: Option<Lsn>) -> Lag {
-        let mut earlier = None;
-        if let Some(source) = readings.source.known() {
-            self.clock_ahead_us = source.clock_ahead_us;
-            let now_ms = readings.moment.mono_ms;
-            earlier = self.earlier.note(now_ms, source.lsn, constants.tick_ms);
-        }
-        let evidence = Evidence {
-            now: readings.moment.wall.shifted_us(self.clock_ahead_us),
+        let mut evidence = Evidence {
+            now: readings.moment.wall,
             source: readings.source.known(),
             capture: readings.capture.known(),
             projector: readings.projector.known(),
             applied,
             target_answers: readings.target.known().is_some(),
             beats: &readings.beats,
-            earlier,
+            received_ms: None,
+            tick_ms: constants.tick_ms,
         };
+        let now_ms = readings.moment.mono_ms;
+        let received = evidence.received();
+        if let Some(source) = readings.source.known() {
+            self.clock_ahead_us = source.clock_ahead_us;
+            self.earlier.note(now_ms, source.lsn, received);
+        }
+        evidence.received_ms = self.earlier.received_ms(now_ms, received);
+        evidence.now = evidence.now.shifted_us(self.clock_ahead_us);
         evidence.lag()
     }
 

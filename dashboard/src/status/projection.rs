@@ -102,14 +102,16 @@ pub struct Lag {
     pub bytes: Option<u64>,
 }
 
-/// How a lag is known.
+/// How a lag is known: exactly, or as an upper limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// The commit time of the transaction itself.
     Exact,
-    /// Heartbeats: the age of what is not there yet is known no better than to one of their periods.
+    /// Heartbeats: no better than to one of their periods.
     Heartbeat,
+    /// What Postgres had written so long ago has been received, and what it wrote since has not.
+    Wal,
 }
 
 /// Work per second; not known until two samples are.

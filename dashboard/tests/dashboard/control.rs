@@ -15,7 +15,10 @@ pub(crate) const TOKEN: &str = "control-token";
 
 /// What it was asked, and what it says of itself.
 #[derive(Clone, Default)]
-pub(crate) struct Control(Arc<Mutex<State_>>, Arc<Gate>);
+pub(crate) struct Control {
+    state: Arc<Mutex<State_>>,
+    gate: Arc<Gate>,
+}
 
 /// Lists of rejected records that the page asks for wait here while it is shut.
 #[derive(Default)]
@@ -54,7 +57,7 @@ impl Control {
     /// Serves until the test process ends.
     pub(crate) async fn start() -> (Control, SocketAddr) {
         let control = Control::default();
-        control.0.lock().unwrap().open = 1;
+        control.state.lock().unwrap().open = 1;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(control.clone());
@@ -64,13 +67,13 @@ impl Control {
 
     /// Lets lists of rejected records wait.
     pub(crate) fn shut(&self) -> &Gate {
-        self.1.shut.send_replace(true);
-        &self.1
+        self.gate.shut.send_replace(true);
+        &self.gate
     }
 
     /// Paths of the POSTs that came.
     pub(crate) fn posts(&self) -> Vec<String> {
-        self.0.lock().unwrap().posts.clone()
+        self.state.lock().unwrap().posts.clone()
     }
 }
 
@@ -86,9 +89,9 @@ async fn answer(State(control): State<Control>, request: Request) -> Response {
         .query()
         .is_some_and(|query| query.contains("state="))
     {
-        control.1.pass().await;
+        control.gate.pass().await;
     }
-    let mut state = control.0.lock().unwrap();
+    let mut state = control.state.lock().unwrap();
     if request.method() == "POST" {
         state.posts.push(path.clone());
     }

@@ -202,6 +202,9 @@ async fn what_cannot_be_read_is_said_clearly() {
         ("/api/rejected?limit=many", 400),
         ("/api/rejected/x", 400),
         ("/api/rejected/-1", 400),
+        ("/api/rejected/%FF", 400),
+        ("/api/marts/%FF", 400),
+        ("/api/login", 405),
     ] {
         let answer = rig.get(path).await;
         assert_eq!(answer.status(), status, "{path}");

@@ -8,8 +8,8 @@ use sqlx::{Executor, MySqlConnection};
 use super::error::Error;
 use super::position::Position;
 
-/// Name of the lock, one per database. The server limits it to 64 characters. MySQL 9.6 has no MD5.
-const LOCK_NAME: &str = "CONCAT('millrace.projector.', LEFT(SHA2(DATABASE(), 256), 32))";
+/// Held by the session of the projector.
+const PROJECTOR: Lock = Lock("millrace.projector.");
 /// A killed connection releases its lock within this time.
 const LOCK_SECONDS: u32 = 10;
 /// An older projector may connect again before it learns that it has been replaced.
@@ -41,7 +41,7 @@ impl Owner {
             return self.take_over(conn).await.map(Some);
         }
         // Nothing to take over: somebody else may be waiting for a snapshot already.
-        if !lock(conn).await? {
+        if !PROJECTOR.get(conn).await? {
             return Err(Error::Superseded);
         }
         match Position::read(conn, false).await? {
@@ -55,7 +55,7 @@ impl Owner {
 
     async fn take_over(&mut self, conn: &mut MySqlConnection) -> Result<Position, Error> {
         // A dead session may hold the row's lock or be in the middle of its COMMIT.
-        end_holder(conn).await?;
+        PROJECTOR.end_holder(conn).await?;
         run(conn, "BEGIN").await?;
         let Some(mut position) = Position::read(conn, true).await? else {
             return Err(Error::Bookkeeping("the position row has vanished".into()));
@@ -64,13 +64,10 @@ impl Owner {
         position.take(conn, &self.token).await?;
         run(conn, "COMMIT").await?;
         self.taken = true;
-        for _ in 0..LOCK_ATTEMPTS {
-            if lock(conn).await? {
-                return Ok(position);
-            }
-            end_holder(conn).await?;
+        match PROJECTOR.seize(conn).await? {
+            true => Ok(position),
+            false => Err(Error::Superseded),
         }
-        Err(Error::Superseded)
     }
 
     fn check(&self, position: &Position) -> Result<(), Error> {
@@ -81,36 +78,66 @@ impl Owner {
     }
 }
 
-async fn lock(conn: &mut MySqlConnection) -> Result<bool, Error> {
-    let sql = format!("SELECT CAST(GET_LOCK({LOCK_NAME}, {LOCK_SECONDS}) AS SIGNED)");
-    let got: Option<i64> = sqlx::query_scalar(&sql)
-        .fetch_one(conn)
-        .await
-        .map_err(Error::sql("the projector's lock"))?;
-    Ok(got == Some(1))
-}
+/// A named lock of the server, one per database, that ends with the connection which holds it: also with one
+/// that somebody has lost, when the server has done with it. Its name begins with this.
+pub(super) struct Lock(pub(super) &'static str);
 
-/// Kills the connection that holds the lock, if it is another one.
-async fn end_holder(conn: &mut MySqlConnection) -> Result<(), Error> {
-    let sql = format!(
-        "SELECT CAST(IS_USED_LOCK({LOCK_NAME}) AS UNSIGNED), CAST(CONNECTION_ID() AS UNSIGNED)"
-    );
-    let (holder, own): (Option<u64>, u64) = sqlx::query_as(&sql)
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(Error::sql("the projector's lock"))?;
-    let Some(holder) = holder.filter(|holder| *holder != own) else {
-        return Ok(());
-    };
-    end_connection(conn, holder).await;
-    Ok(())
-}
+impl Lock {
+    /// The server limits it to 64 characters. MySQL 9.6 has no MD5.
+    fn name(&self) -> String {
+        format!("CONCAT('{}', LEFT(SHA2(DATABASE(), 256), 32))", self.0)
+    }
 
-/// Kills another connection of ours. That fails when it is gone already, which is as good.
-pub(super) async fn end_connection(conn: &mut MySqlConnection, id: u64) {
-    let kill = format!("KILL CONNECTION {id}");
-    if let Err(error) = conn.execute(kill.as_str()).await {
-        tracing::debug!(%error, "the other connection is gone");
+    async fn get(&self, conn: &mut MySqlConnection) -> Result<bool, Error> {
+        let sql = format!(
+            "SELECT CAST(GET_LOCK({}, {LOCK_SECONDS}) AS SIGNED)",
+            self.name()
+        );
+        let got: Option<i64> = sqlx::query_scalar(&sql)
+            .fetch_one(conn)
+            .await
+            .map_err(Error::sql("a named lock"))?;
+        Ok(got == Some(1))
+    }
+
+    /// Kills the connection that holds it, if it is another one.
+    async fn end_holder(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT CAST(IS_USED_LOCK({}) AS UNSIGNED), CAST(CONNECTION_ID() AS UNSIGNED)",
+            self.name()
+        );
+        let (holder, own): (Option<u64>, u64) = sqlx::query_as(&sql)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(Error::sql("a named lock"))?;
+        let Some(holder) = holder.filter(|holder| *holder != own) else {
+            return Ok(());
+        };
+        // It fails when the connection is gone already, which is as good.
+        if let Err(error) = conn
+            .execute(format!("KILL CONNECTION {holder}").as_str())
+            .await
+        {
+            tracing::debug!(%error, "the last connection is gone");
+        }
+        Ok(())
+    }
+
+    /// Takes it from whoever holds it. What that connection has not done by then it never does.
+    pub(super) async fn seize(&self, conn: &mut MySqlConnection) -> Result<bool, Error> {
+        for _ in 0..LOCK_ATTEMPTS {
+            self.end_holder(conn).await?;
+            if self.get(conn).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives it back.
+    pub(super) async fn release(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+        let sql = format!("DO RELEASE_LOCK({})", self.name());
+        run(conn, &sql).await
     }
 }
 

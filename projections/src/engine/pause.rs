@@ -2,29 +2,38 @@
 //! the projector.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
-use sqlx::{Connection, MySqlConnection};
+use sqlx::MySqlConnection;
 use tokio::sync::{watch, Mutex};
 
 use super::error::Error;
+use super::owner::Lock;
+use super::position;
 use super::status::{Handle, Shared, State};
-use super::{owner, position};
-use crate::replica::{connect, ConnectError, Isolation};
+use super::Limits;
+use crate::replica::{connect, Isolation};
 
-/// Between attempts to learn what became of a write that was not answered.
+/// Held while the row is written and read.
+const LOCK: Lock = Lock("millrace.pause.");
+/// An attempt to learn what became of a write that was not answered, and the time between two of them.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// A pause is in force once it is written. An answer waits so long for the commit that is being made.
 const STANDSTILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pausing or resuming failed; the projector goes on as before.
+/// Pausing or resuming failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
     /// MySQL did not take it.
     #[error("it cannot be written down in MySQL, so nothing has changed: {0}")]
     Write(#[source] Box<Error>),
+    /// MySQL did not answer before it was asked to write.
+    #[error("MySQL does not answer, so nothing has changed; try again when it does")]
+    Silent,
     /// MySQL did not answer. What it made of it is found out as soon as it does, and then in force.
     #[error("MySQL did not say whether it is written down; `millrace projection list` tells when it answers again")]
     Unanswered,
@@ -38,6 +47,10 @@ pub(super) struct Pause {
     answer_within: Duration,
     /// Row and memory change together.
     change: Mutex<()>,
+    /// Somebody is finding out what became of a write.
+    settling: AtomicBool,
+    /// For so long that is tried: afterwards the projector has given up MySQL too.
+    settle_for: Duration,
     standing: watch::Sender<bool>,
 }
 
@@ -51,11 +64,13 @@ impl std::fmt::Debug for Url {
 }
 
 impl Pause {
-    pub(super) fn new(mysql_url: String, answer_within: Duration) -> Pause {
+    pub(super) fn new(mysql_url: String, limits: &Limits) -> Pause {
         Pause {
             mysql_url: Url(mysql_url),
-            answer_within,
+            answer_within: limits.pause_answer,
             change: Mutex::new(()),
+            settling: AtomicBool::new(false),
+            settle_for: limits.outage,
             standing: watch::Sender::new(false),
         }
     }
@@ -93,51 +108,59 @@ impl Shared {
     /// Takes over what an earlier projector was told, or this one on another connection.
     pub(super) async fn remember_pause(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
         let _change = self.pause.change.lock().await;
-        self.show_pause(read(conn).await?);
+        seize(conn).await?;
+        let since = read(conn).await?;
+        LOCK.release(conn).await?;
+        self.show_pause(since);
         Ok(())
     }
 
     async fn write_pause(self: Arc<Self>, pause: bool) -> Result<(), PauseError> {
-        let _change = self.pause.change.lock().await;
-        let mut sent_on = None;
-        let written = write(&self.pause.mysql_url.0, pause, &mut sent_on);
-        let error = match tokio::time::timeout(self.pause.answer_within, written).await {
+        let within = self.pause.answer_within;
+        let change = tokio::time::timeout(within, self.pause.change.lock()).await;
+        let _change = change.map_err(|_| PauseError::Silent)?;
+        let mut sent = false;
+        let written = write(&self.pause.mysql_url.0, pause, &mut sent);
+        match tokio::time::timeout(within, written).await {
             Ok(Ok(since)) => {
                 self.show_pause(since);
-                return Ok(());
+                Ok(())
             }
-            Ok(Err(error)) => Some(Box::new(error)),
-            Err(_) => None,
-        };
-        match (sent_on, error) {
-            (Some(connection), _) => {
-                tokio::spawn(self.clone().settle(connection));
+            Ok(Err(error)) if !sent => Err(PauseError::Write(Box::new(error))),
+            Err(_) if !sent => Err(PauseError::Silent),
+            _ => {
+                self.settle();
                 Err(PauseError::Unanswered)
-            }
-            (None, Some(error)) => Err(PauseError::Write(error)),
-            (None, None) => {
-                let error = Error::Server(ConnectError::Timeout);
-                Err(PauseError::Write(Box::new(error)))
             }
         }
     }
 
-    /// Finds out what became of a statement that was sent on this connection, and puts it in force. Tries for
-    /// as long as the projector does.
-    async fn settle(self: Arc<Self>, connection: u64) {
-        loop {
-            {
-                let _change = self.pause.change.lock().await;
-                let read = read_behind(&self.pause.mysql_url.0, connection);
-                if let Ok(Ok(since)) = tokio::time::timeout(self.pause.answer_within, read).await {
-                    self.show_pause(since);
-                    return;
+    /// Finds out what became of a statement that was sent, and puts it in force.
+    fn settle(self: &Arc<Self>) {
+        if self.pause.settling.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let attempts = async {
+                while !shared.settled().await {
+                    tokio::time::sleep(SETTLE_EVERY).await;
                 }
+            };
+            let _ = tokio::time::timeout(shared.pause.settle_for, attempts).await;
+            shared.pause.settling.store(false, Ordering::SeqCst);
+        });
+    }
+
+    async fn settled(&self) -> bool {
+        let _change = self.pause.change.lock().await;
+        let read = read_alone(&self.pause.mysql_url.0);
+        match tokio::time::timeout(SETTLE_WITHIN, read).await {
+            Ok(Ok(since)) => {
+                self.show_pause(since);
+                true
             }
-            if self.is_stopped() {
-                return;
-            }
-            tokio::time::sleep(SETTLE_EVERY).await;
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 }
@@ -152,21 +175,14 @@ async fn to_the_end(
     }
 }
 
-/// A connection of its own: that of the projector may be in the middle of a transaction. `sent_on` names
-/// it from when the statement is sent until it is answered.
-async fn write(
-    url: &str,
-    pause: bool,
-    sent_on: &mut Option<u64>,
-) -> Result<Option<DateTime<Utc>>, Error> {
+/// A connection of its own: that of the projector may be in the middle of a transaction. `sent` from when
+/// the statement is sent, unless the server has refused it.
+async fn write(url: &str, pause: bool, sent: &mut bool) -> Result<Option<DateTime<Utc>>, Error> {
     let (mut conn, server) = connect(url, Isolation::ReadCommitted)
         .await
         .map_err(Error::Server)?;
     position::prepare(&mut conn, &server).await?;
-    let connection = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS UNSIGNED)")
-        .fetch_one(&mut conn)
-        .await
-        .map_err(Error::sql("the pause"))?;
+    seize(&mut conn).await?;
     let now = Utc::now().trunc_subsecs(6).naive_utc();
     let query = match pause {
         true => {
@@ -174,37 +190,38 @@ async fn write(
         }
         false => sqlx::query("DELETE FROM millrace_paused WHERE id = 1"),
     };
-    *sent_on = Some(connection);
+    *sent = true;
     let written = query.execute(&mut conn).await;
-    if matches!(written, Ok(_) | Err(sqlx::Error::Database(_))) {
-        *sent_on = None;
+    if matches!(written, Err(sqlx::Error::Database(_))) {
+        *sent = false;
     }
     written.map_err(Error::sql("the pause"))?;
-    let since = read(&mut conn).await?;
-    let _ = conn.close().await;
-    Ok(since)
+    read(&mut conn).await
 }
 
-/// Ends a connection, so that what it has not done it never does, and waits for what it is doing.
-async fn read_behind(url: &str, connection: u64) -> Result<Option<DateTime<Utc>>, Error> {
+/// The row as it stays: nobody is writing it any more.
+async fn read_alone(url: &str) -> Result<Option<DateTime<Utc>>, Error> {
     let (mut conn, _) = connect(url, Isolation::ReadCommitted)
         .await
         .map_err(Error::Server)?;
-    owner::end_connection(&mut conn, connection).await;
-    let since = select(&mut conn, "FOR UPDATE").await?;
-    let _ = conn.close().await;
-    Ok(since)
+    seize(&mut conn).await?;
+    read(&mut conn).await
+}
+
+async fn seize(conn: &mut MySqlConnection) -> Result<(), Error> {
+    match LOCK.seize(conn).await? {
+        true => Ok(()),
+        false => Err(Error::Bookkeeping(
+            "the pause is being written by somebody else".into(),
+        )),
+    }
 }
 
 async fn read(conn: &mut MySqlConnection) -> Result<Option<DateTime<Utc>>, Error> {
-    select(conn, "").await
-}
-
-async fn select(conn: &mut MySqlConnection, lock: &str) -> Result<Option<DateTime<Utc>>, Error> {
-    let sql = format!("SELECT since FROM millrace_paused WHERE id = 1 {lock}");
-    let since: Option<NaiveDateTime> = sqlx::query_scalar(&sql)
-        .fetch_optional(conn)
-        .await
-        .map_err(Error::sql("the pause"))?;
+    let since: Option<NaiveDateTime> =
+        sqlx::query_scalar("SELECT since FROM millrace_paused WHERE id = 1")
+            .fetch_optional(conn)
+            .await
+            .map_err(Error::sql("the pause"))?;
     Ok(since.map(|since| since.and_utc()))
 }

@@ -348,7 +348,7 @@ impl Shared {
             orders: watch::Sender::new(Orders::default()),
             hold_max: config.limits.hold,
             pending: Mutex::new(InTransit::new(pending_max)),
-            pause: Pause::new(config.mysql_url.clone(), config.limits.pause_answer),
+            pause: Pause::new(config.mysql_url.clone(), &config.limits),
         })
     }
 
@@ -398,10 +398,6 @@ impl Shared {
 
     pub(crate) fn log_works(&self) {
         self.update(|status| status.log_error = None);
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.status.borrow().state == State::Stopped
     }
 
     /// Follows the orders; the projector obeys.

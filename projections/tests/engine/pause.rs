@@ -153,32 +153,48 @@ async fn a_pause_that_was_not_answered_does_not_come_into_force_unseen() {
     world.caught_up(&running).await;
     running.handle.pause().await.expect("paused");
     running.handle.resume().await.expect("resumed");
-    let obstacle = "BEGIN; INSERT INTO millrace_paused (id, since) VALUES (1, '2026-01-01')";
-    world.conn.execute(obstacle).await.expect("a row's lock");
+    let ours = "BEGIN; INSERT INTO millrace_paused (id, since) VALUES (1, '2026-01-01')";
+    world.conn.execute(ours).await.expect("a row's lock");
     let refused = running.handle.pause().await.expect_err("no answer");
     assert!(matches!(refused, PauseError::Unanswered), "{refused}");
     world.conn.execute("ROLLBACK").await.expect("rolled back");
-    let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
-        WHERE db = DATABASE() AND info LIKE '%INTO millrace\\_paused%' AND id <> CONNECTION_ID()";
-    while count(&mut world, waiting).await > 0 {
-        tokio::task::yield_now().await;
-    }
-    let rows = count(&mut world, "SELECT COUNT(*) FROM millrace_paused").await;
-    running
-        .until(|status| status.paused_since.is_some() == (rows > 0))
-        .await;
+    agrees(&mut world, &running).await;
     running.handle.resume().await.expect("resumed");
 
     // One that is found there after all is shown and obeyed.
-    let obstacle = "BEGIN; INSERT INTO millrace_paused (id, since) VALUES (1, '2026-01-01')";
-    world.conn.execute(obstacle).await.expect("a row's lock");
+    world.conn.execute(ours).await.expect("a row's lock");
     running.handle.pause().await.expect_err("no answer");
     world.conn.execute("COMMIT").await.expect("committed");
     running.until(|status| status.paused_since.is_some()).await;
+
+    // Going on that was not answered.
+    let locked = "BEGIN; SELECT * FROM millrace_paused FOR UPDATE";
+    world.conn.execute(locked).await.expect("a row's lock");
+    let refused = running.handle.resume().await.expect_err("no answer");
+    assert!(matches!(refused, PauseError::Unanswered), "{refused}");
+    world.conn.execute("ROLLBACK").await.expect("rolled back");
+    agrees(&mut world, &running).await;
     running.handle.resume().await.expect("resumed");
     append(&mut world, 1);
     world.caught_up(&running).await;
     running.stop().await;
+}
+
+/// Nobody writes the row any more, and what it says is in force.
+async fn agrees(world: &mut World, running: &Running) {
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
+        WHERE db = DATABASE() AND info LIKE '%millrace\\_paused%' AND id <> CONNECTION_ID()";
+    let settled = async {
+        while count(world, waiting).await > 0 {
+            tokio::task::yield_now().await;
+        }
+        count(world, "SELECT COUNT(*) FROM millrace_paused").await
+    };
+    let rows = tokio::time::timeout(PATIENCE, settled).await;
+    let rows = rows.expect("it is given up");
+    running
+        .until(|status| status.paused_since.is_some() == (rows > 0))
+        .await;
 }
 
 async fn count(world: &mut World, sql: &str) -> i64 {

