@@ -1,6 +1,6 @@
 //! One sentence that tells a person whether the marts are fresh, and if not, why.
 
-use crate::status::{Hop, HopName, Projection, Verdict};
+use crate::status::{Basis, Hop, HopName, Projection, Verdict};
 
 /// The worst of all, and the sentence about it.
 pub(super) fn overall(projections: &[Projection], pipeline: &[Hop]) -> (Verdict, String) {
@@ -42,7 +42,11 @@ fn trouble(projections: &[Projection], worst: Verdict) -> String {
     let mut sentence = format!("{}: {who}", capitalised(worst.words()));
     // A duration that only one part of the lag is known of would be too short.
     if let Some(ms) = first.lag.total_ms.filter(|ms| *ms > 0) {
-        sentence.push_str(&format!(", {} behind", duration(ms)));
+        let most = match first.lag.basis {
+            Some(Basis::Exact) | None => "",
+            Some(Basis::Heartbeat | Basis::Wal) => "at most ",
+        };
+        sentence.push_str(&format!(", {most}{} behind", duration(ms)));
     }
     if let Some(eta_s) = first.eta_s {
         sentence.push_str(&format!(", there in about {}", duration(eta_s * 1_000)));

@@ -74,7 +74,7 @@ fn stopped(projector: &ProjectorReading) -> Option<Judgement> {
     if let Some(since) = projector.paused_since {
         return Some(Judgement::new(
             Verdict::Stopped,
-            format!("paused since {since}"),
+            format!("paused since {}", since.in_words()),
         ));
     }
     let fault = projector.error.as_ref();

@@ -40,6 +40,11 @@ impl Time {
         Time(moved.unwrap_or(self.0))
     }
 
+    /// For people: to the second, UTC.
+    pub(crate) fn in_words(self) -> String {
+        self.0.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+    }
+
     /// Microseconds from `earlier` to this, with its sign.
     pub fn us_since(self, earlier: Time) -> i64 {
         (self.0 - earlier.0).num_microseconds().unwrap_or(0)
