@@ -123,22 +123,23 @@ impl Reporter {
         (reporter, handle)
     }
 
+    /// The log has a line of it if it enters another state.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
-        self.status.send_modify(change);
-    }
-
-    /// Enters a state. The log has a line of it if it is another one.
-    pub(crate) fn state(&self, state: State) {
         let mut entered = None;
-        self.update(|status| {
-            if status.state.name() != state.name() {
-                entered = Some((state.name(), status.epoch, status.last_lsn));
+        self.status.send_modify(|status| {
+            let before = status.state.name();
+            change(status);
+            if status.state.name() != before {
+                entered = Some((status.state.name(), status.epoch, status.last_lsn));
             }
-            status.state = state;
         });
         if let Some((state, epoch, lsn)) = entered {
             tracing::info!(state, epoch = epoch.0, %lsn, "capture entered another state");
         }
+    }
+
+    pub(crate) fn state(&self, state: State) {
+        self.update(|status| status.state = state);
     }
 
     /// Waits before another attempt, or ends.
