@@ -152,8 +152,10 @@ impl Evidence<'_> {
         (!self.streams() && self.last_beat_passed()).then_some(vouched)
     }
 
-    /// What capture has not received is no older than this.
+    /// What capture has not received is no older than this. Of a Postgres that does not answer it is not known
+    /// whether there is anything.
     fn unreceived(&self) -> Option<Part> {
+        self.source?;
         let ms = self.received_ms.filter(|_| self.streams())?;
         Some(Part {
             ms,

@@ -265,6 +265,28 @@ fn without_postgres_the_lag_is_unknown_and_not_zero() {
 }
 
 #[test]
+fn without_postgres_capture_is_not_to_blame_however_long_it_lasts() {
+    let mut world = World::at_rest();
+    world.ticks(3, |readings| {
+        source(readings).lsn = Lsn(source(readings).lsn.0 + 500);
+        passed_at(readings, 900, at(500));
+    });
+    let status = world.ticks(20, |readings| {
+        readings.source = away();
+        readings.beats.outstanding.clear();
+        beat_at(readings, 2_000, at(2_500));
+    });
+    assert_eq!(
+        (said(&status).0, said(&status).1.total_ms),
+        (Verdict::Unknown, None)
+    );
+    assert_eq!(
+        status.headline,
+        "Unknown: all 2 projections: Postgres: connection refused"
+    );
+}
+
+#[test]
 fn what_capture_does_not_fetch_is_inherited_by_heartbeat() {
     let mut world = World::at_rest();
     world.tick(|readings| {

@@ -90,8 +90,10 @@ fn stalled(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<Judgement>
         projector.state,
         State::WaitingForSnapshot | State::Building | State::Swapping
     );
+    // Of a Postgres that does not answer it is not known whether it has anything for us.
+    let nothing_known = matches!(facts.source, Answer::Unknown(_)) && facts.lag.own_ms == Some(0);
     let still_ms = facts.window.still_ms();
-    if still_ms < STALLED_MS || may_stand {
+    if still_ms < STALLED_MS || may_stand || nothing_known {
         return None;
     }
     let reason = format!(
