@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 use futures_util::StreamExt;
-use millrace_control::Params;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -35,7 +34,7 @@ pub(super) struct List {
 /// `GET /api/rejected`
 pub(super) async fn rejected(
     State(app): State<Arc<App>>,
-    Params(query): Params<List>,
+    Query(query): Query<List>,
 ) -> Result<Response, Problem> {
     let state = query.state.as_deref().unwrap_or("open");
     if !["open", "retried", "discarded", "all"].contains(&state) {

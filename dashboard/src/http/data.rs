@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
-use millrace_control::Params;
 use serde::Deserialize;
 
 use crate::history::Range;
@@ -25,7 +24,7 @@ pub(super) struct History {
 /// `GET /api/history`
 pub(super) async fn history(
     State(app): State<Arc<App>>,
-    Params(query): Params<History>,
+    Query(query): Query<History>,
 ) -> Result<Response, Problem> {
     let range = query.range.as_deref().unwrap_or("5m");
     let range = Range::parse(range).ok_or_else(|| Problem::bad("range is 5m, 1h or 24h"))?;
@@ -53,7 +52,7 @@ pub(super) struct Browse {
 pub(super) async fn mart(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    Params(query): Params<Browse>,
+    Query(query): Query<Browse>,
 ) -> Result<Response, Problem> {
     let direction = match query.dir.as_deref() {
         None | Some("asc") => Direction::Ascending,
@@ -104,7 +103,7 @@ pub(super) struct Peek {
 pub(super) async fn records(
     State(app): State<Arc<App>>,
     Path(topic): Path<String>,
-    Params(query): Params<Peek>,
+    Query(query): Query<Peek>,
 ) -> Result<Response, Problem> {
     let params: BTreeMap<String, String> = match query.params.as_deref() {
         None | Some("") => BTreeMap::new(),

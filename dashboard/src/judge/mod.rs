@@ -17,7 +17,7 @@ use crate::collect::{Named, ProjectorReading, Readings, SourceReading};
 use crate::latency;
 use crate::status::{
     Answer, Capture, Heartbeat, Ingest, Kind, Lag, Position, Projection, Rate, Source, State,
-    Status, VERSION,
+    Status, Time, VERSION,
 };
 
 use earlier::Earlier;
@@ -139,15 +139,20 @@ impl Memory {
             self.earlier.note(now_ms, source.lsn, received);
         }
         evidence.received_ms = self.earlier.received_ms(now_ms, received);
-        evidence.now = evidence.now.shifted_us(self.clock_ahead_us);
+        evidence.now = self.source_now(readings);
         evidence.lag()
+    }
+
+    /// By Postgres' clock, as far as it is known.
+    fn source_now(&self, readings: &Readings) -> Time {
+        readings.moment.wall.shifted_us(self.clock_ahead_us)
     }
 
     fn judge(&mut self, readings: &Readings, lag: &Lag, applied: Option<Lsn>) -> Judgement {
         let projector = readings.projector.known();
         let waits = [lag.records, lag.transactions, lag.own_ms, lag.inherited_ms];
         let loads = projector.is_some_and(|p| p.state == State::Loading);
-        let now = readings.moment.wall.shifted_us(self.clock_ahead_us);
+        let now = self.source_now(readings);
         let beats = readings.beats.outstanding.iter();
         let beat_waits = lag::one_waits(beats.map(|beat| now.ms_since(beat.at)));
         self.window.add(Sample {

@@ -158,17 +158,23 @@ async fn history_is_saved_before_anybody_is_waited_for() {
     endless.write_all(request.as_bytes()).await.unwrap();
     // Answered after the server has seen the other one.
     rig.status_where(|_| true).await;
+    let began = Instant::now();
     let ending = tokio::spawn(rig.stop());
     let saved = async {
         while !file.exists() {
             tokio::task::yield_now().await;
         }
+        began.elapsed()
     };
-    tokio::time::timeout(crate::rig::PATIENCE, saved)
+    let saved = tokio::time::timeout(crate::rig::PATIENCE, saved)
         .await
         .unwrap();
-    assert!(!ending.is_finished(), "it waited for the request first");
     ending.await.unwrap();
+    let ended = began.elapsed();
+    assert!(
+        saved * 2 < ended,
+        "saved after {saved:?}, ended after {ended:?}"
+    );
 }
 
 #[tokio::test]

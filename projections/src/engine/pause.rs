@@ -106,13 +106,21 @@ impl Handle {
 
 impl Shared {
     /// Takes over what an earlier projector was told, or this one on another connection.
-    pub(super) async fn remember_pause(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+    pub(super) async fn remember_pause(
+        self: &Arc<Self>,
+        conn: &mut MySqlConnection,
+    ) -> Result<(), Error> {
         let _change = self.pause.change.lock().await;
-        seize(conn).await?;
-        let since = read(conn).await?;
-        LOCK.release(conn).await?;
-        self.show_pause(since);
-        Ok(())
+        let alone = LOCK.seize(conn).await?;
+        self.show_pause(read(conn).await?);
+        match alone {
+            true => LOCK.release(conn).await,
+            // Somebody writes it who cannot be ended: no reason to stop.
+            false => {
+                self.settle();
+                Ok(())
+            }
+        }
     }
 
     async fn write_pause(self: Arc<Self>, pause: bool) -> Result<(), PauseError> {

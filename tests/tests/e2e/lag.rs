@@ -108,8 +108,10 @@ async fn on_the_page(stage: &Stage) -> anyhow::Result<View> {
         [...document.querySelectorAll('#projections-body [data-projection]')].map(row => Number(row.dataset.lagMs)),
     ];";
     let shown = stage.browser.script(body).await?;
-    let (at, lags_ms) =
+    // What is no number comes as null.
+    let (at, lags_ms): (_, Vec<Option<u64>>) =
         serde_json::from_value(shown.clone()).with_context(|| format!("the page shows {shown}"))?;
+    let lags_ms = lags_ms.into_iter().flatten().collect();
     Ok(View { at, lags_ms })
 }
 

@@ -11,6 +11,14 @@ fn inherited(status: &Status) -> Option<u64> {
     said(status).1.inherited_ms
 }
 
+/// Transactions wait at the slot since long before the first heartbeat.
+fn waits_since_long_ago(readings: &mut Readings) {
+    source(readings).lsn = Lsn(9_000);
+    slot(readings).confirmed_lsn = Some(Lsn(1_000));
+    readings.beats.outstanding.clear();
+    beat_at(readings, 8_000, at(1_000));
+}
+
 #[test]
 fn a_sender_that_hangs_is_not_fresh_without_heartbeats() {
     let mut world = World::at_rest();
@@ -87,12 +95,7 @@ fn a_heartbeat_vouches_for_nothing_that_came_after_it() {
 #[test]
 fn a_heartbeat_that_waits_since_the_start_makes_it_stalled() {
     let mut world = World::at_rest();
-    let status = world.ticks(15, |readings| {
-        source(readings).lsn = Lsn(9_000);
-        slot(readings).confirmed_lsn = Some(Lsn(1_000));
-        readings.beats.outstanding.clear();
-        beat_at(readings, 8_000, at(1_000));
-    });
+    let status = world.ticks(15, waits_since_long_ago);
     assert_eq!(
         (said(&status).0, inherited(&status)),
         (Verdict::Stalled, None)
@@ -140,13 +143,7 @@ fn a_heartbeat_of_long_ago_vouches_for_nothing() {
 #[test]
 fn after_a_restart_the_lag_does_not_start_at_zero() {
     let mut world = World::at_rest();
-    // Transactions wait at the slot since long before the first heartbeat.
-    let status = world.ticks(4, |readings| {
-        source(readings).lsn = Lsn(9_000);
-        slot(readings).confirmed_lsn = Some(Lsn(1_000));
-        readings.beats.outstanding.clear();
-        beat_at(readings, 8_000, at(1_000));
-    });
+    let status = world.ticks(4, waits_since_long_ago);
     assert_eq!((inherited(&status), said(&status).1.total_ms), (None, None));
     assert_ne!(said(&status).0, Verdict::Ok);
 }
