@@ -1,0 +1,7 @@
+//! How every service talks to the two databases.
+//!
+//! Whatever connects to Postgres or MySQL takes its session from here: how to connect, which session settings are
+//! pinned and why, how long connecting and a statement may take, and which errors may pass by themselves.
+
+pub mod mysql;
+pub mod postgres;
