@@ -151,13 +151,19 @@ impl Positions {
 
     /// Removes all offsets on a topic. Blocks.
     pub(crate) fn forget_topic(&self, topic: &str) -> io::Result<()> {
-        let gone: Vec<Key> = self
-            .journal()
-            .read()
-            .keys()
-            .filter(|(_, replica)| replica.topic == topic)
-            .cloned()
-            .collect();
+        self.forget(|replica| replica.topic == topic)
+    }
+
+    /// Removes all offsets. Blocks.
+    pub(crate) fn forget_all(&self) -> io::Result<()> {
+        self.forget(|_| true)
+    }
+
+    fn forget(&self, doomed: impl Fn(&ReplicaKey) -> bool) -> io::Result<()> {
+        let offsets = self.journal().read();
+        let gone = offsets.keys().filter(|(_, replica)| doomed(replica));
+        let gone: Vec<Key> = gone.cloned().collect();
+        drop(offsets);
         let entries: Vec<Entry> = gone
             .into_iter()
             .map(|(consumer, replica)| Entry {

@@ -18,6 +18,7 @@ mod rejected;
 pub mod servers;
 pub mod services;
 pub mod settings;
+pub mod smartmodules;
 mod status;
 mod terminal;
 mod up;

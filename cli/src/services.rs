@@ -23,6 +23,7 @@ use crate::endpoints::{
 };
 use crate::mirror::{self, Mirror};
 use crate::settings::Settings;
+use crate::smartmodules;
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -62,7 +63,7 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
         fluvio: endpoints.fluvio.clone(),
         changes_topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
         smartmodule: Some(engine::SmartModule {
-            name: "columns".to_owned(),
+            name: smartmodules::full_name("columns")?,
             params: [(
                 "plan".to_owned(),
                 serde_json::to_string(&columns_plan(settings)?)?,
@@ -127,6 +128,7 @@ pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<inge
         topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
         rejected_topic: settings.text("MILLRACE_TOPIC_REJECTED").to_owned(),
         retention: retention(settings)?,
+        smartmodule: smartmodules::full_name("user-event")?,
         smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
         ..ingest::Config::default()
     })
