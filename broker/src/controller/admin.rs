@@ -115,9 +115,11 @@ impl Connection {
         let (name, change) = match label.as_str() {
             "Topic" => {
                 let asked: DeleteRequest<TopicSpec> = request::decode(body, request.version)?;
-                let (topic, force) = (asked.key(), asked.is_force());
+                let force = asked.is_force();
+                let name = asked.key();
+                let topic = name.clone();
                 let change = self.blocking(move |c| c.delete_topic(&topic, force));
-                (asked.key(), change.await?)
+                (name, change.await?)
             }
             "SmartModule" => {
                 let name = deleted::<SmartModuleSpec>(request, body)?;
