@@ -271,7 +271,8 @@ async fn a_waiting_reader_is_told_of_damage() {
     let told = patient(waiting.next())
         .await
         .expect("told")
-        .expect_err("damage");
+        .err()
+        .expect("damage");
     assert!(told.to_string().contains("broker-log-damaged"), "{told}");
     broker.shutdown().await;
 }

@@ -136,11 +136,10 @@ async fn a_bare_name_means_the_module_called_so_or_else_the_newest_version() {
     let cluster = &Cluster::embedded().await;
     let orders = &tens(cluster, "orders", 20, Compression::None).await;
     let count = async |expected| {
-        let config = consumer(orders).smartmodule(vec![named("part", &[("n", "4")])]);
-        cluster
-            .read(config.build().expect("config"), expected)
-            .await
-            .len()
+        let mut config = consumer(orders);
+        config.smartmodule(vec![named("part", &[("n", "4")])]);
+        let config = config.build().expect("config");
+        cluster.read(config, expected).await.len()
     };
     cluster
         .package("acme", "part", "0.9.0", &wat::every())
