@@ -1,7 +1,9 @@
 //! The verdict on the projections, from how they behaved.
 
+use millrace_control::Fault;
+
 use crate::collect::{CaptureReading, ProjectorReading, SourceReading};
-use crate::status::{Answer, Fault, Lag, State, Target, Verdict};
+use crate::status::{Answer, Lag, State, Target, Verdict};
 
 use super::window::Window;
 

@@ -1,9 +1,10 @@
 //! The replica and the marts.
 
+use millrace_control::Fault;
 use millrace_events::Lsn;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Time, Verdict};
+use super::{Time, Verdict};
 
 /// MySQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
