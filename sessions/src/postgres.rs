@@ -7,6 +7,7 @@
 
 pub mod errors;
 mod frames;
+pub mod point;
 pub mod replication;
 pub mod settings;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use url::Url;
 
 use crate::bounded::{in_time, steadily, Bounded};
@@ -83,7 +84,7 @@ impl Server {
         let connecting = async {
             let mut connection = PgConnection::connect_with(&options).await?;
             let later = settings::later();
-            sqlx::raw_sql(&later).execute(&mut connection).await?;
+            connection.execute(later.as_str()).await?;
             Ok(connection)
         };
         let connection = in_time(CONNECT_TIME_MAX, connecting).await?;
@@ -99,7 +100,7 @@ impl Server {
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     let later = settings::later();
-                    sqlx::raw_sql(&later).execute(connection).await?;
+                    connection.execute(later.as_str()).await?;
                     Ok(())
                 })
             })

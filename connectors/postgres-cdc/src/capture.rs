@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::log_scan::LogScan;
 use crate::session::Session;
-use crate::source::{Source, EVENTS_MAX};
+use crate::receive::MESSAGES_MAX;
+use crate::source::Source;
 use crate::status::{Handle, Reporter, State};
 use crate::{preflight, Config, Error};
 
@@ -27,7 +28,7 @@ impl Capture {
         preflight::check_config(&config)?;
         let source = Source::new(&config)?;
         // Beside those that are sent, a few wait to be encoded.
-        let pending_max = config.in_flight_records_max + 2 * EVENTS_MAX;
+        let pending_max = config.in_flight_records_max + 2 * MESSAGES_MAX;
         let (reporter, handle) = Reporter::new(pending_max);
         Ok(Capture {
             config,
