@@ -80,10 +80,7 @@ impl Session<'_> {
             ));
         };
         let stream = self.start(position).await?;
-        self.reporter.update(|status| {
-            status.state = State::Streaming;
-            status.last_lsn = position;
-        });
+        self.reporter.streaming(position);
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use millrace_events::{
     Lsn, Record, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableSchema, Value,
 };
-use millrace_sessions::postgres::{copy_out, qualified, quoted, PgSession};
+use millrace_sessions::postgres::{copy_out, point, qualified, quoted, PgSession};
 use sqlx::Executor;
 
 use crate::append::Appender;
@@ -70,44 +70,24 @@ impl Snapshot<'_> {
             .await?;
         let import = format!("SET TRANSACTION SNAPSHOT '{}'", point.snapshot);
         reader.execute(import.as_str()).await?;
-        self.lock_tables(&mut reader).await?;
-        self.check_files(&mut reader).await?;
+        self.pin_tables(&mut reader).await?;
         let taken = self.copy(&mut reader, point.lsn).await?;
         reader.execute("COMMIT").await?;
         Ok(taken)
     }
 
-    async fn lock_tables(&self, reader: &mut PgSession) -> Result<(), Error> {
-        let tables = self.config.tables.iter();
-        let tables = tables.map(|t| format!("ONLY {}", qualified(&self.config.schema, t)));
-        let tables: Vec<_> = tables.collect();
+    async fn pin_tables(&self, reader: &mut PgSession) -> Result<(), Error> {
         let timeout = self.config.lock_timeout.as_millis();
         let limit = format!("SET LOCAL lock_timeout = {timeout}");
         reader.execute(limit.as_str()).await?;
-        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
-        reader.execute(lock.as_str()).await?;
-        Ok(())
-    }
-
-    /// The catalog as the snapshot sees it names the file that held the table then;
-    /// `pg_relation_filenode` names the one of now. TRUNCATE and rewrites give a table a new file.
-    async fn check_files(&self, reader: &mut PgSession) -> Result<(), Error> {
-        let rewritten: Option<String> = sqlx::query_scalar(
-            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
-             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1 AND c.relkind = 'r' \
-                 AND c.relname = ANY($2) \
-                 AND c.relfilenode <> 0 \
-                 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid) LIMIT 1",
-        )
-        .bind(&self.config.schema)
-        .bind(&self.config.tables)
-        .fetch_optional(reader)
-        .await?;
-        match rewritten {
-            Some(table) => Err(Error::Rewritten { table }),
-            None => Ok(()),
+        for table in &self.config.tables {
+            if !point::pin_table(reader, &self.config.schema, table).await? {
+                return Err(Error::Rewritten {
+                    table: format!("{}.{table}", self.config.schema),
+                });
+            }
         }
+        Ok(())
     }
 
     async fn copy(&self, reader: &mut PgSession, lsn: Lsn) -> Result<Taken, Error> {

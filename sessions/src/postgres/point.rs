@@ -9,7 +9,7 @@ use sqlx::Row;
 use tokio::time::timeout;
 
 use super::replication::{Answer, Replication, ReplicationError};
-use super::PgSession;
+use super::{qualified, PgSession};
 
 /// The slot that is made on the way.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,31 @@ pub async fn create(
         snapshot: field(&answer, 2)?,
         _session: session,
     })
+}
+
+// The catalog as the snapshot sees it names the file that held the table then; `pg_relation_filenode` names the one
+// of now. TRUNCATE and rewrites give a table a new file, and a reader with an older snapshot finds it empty.
+const SAME_FILE: &str = "
+    SELECT c.relfilenode = 0 OR c.relfilenode IS NOT DISTINCT FROM pg_relation_filenode(c.oid)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relname = $2";
+
+/// Locks a table against TRUNCATE and changes of its definition until the transaction ends. `session` is in a
+/// transaction that has its snapshot already. False if the table was truncated or rewritten since: its rows of that
+/// snapshot are gone.
+pub async fn pin_table(
+    session: &mut PgSession,
+    schema: &str,
+    table: &str,
+) -> Result<bool, sqlx::Error> {
+    let lock = format!(
+        "LOCK TABLE ONLY {} IN ACCESS SHARE MODE",
+        qualified(schema, table)
+    );
+    sqlx::raw_sql(&lock).execute(&mut *session).await?;
+    let query = sqlx::query_scalar(SAME_FILE).bind(schema).bind(table);
+    let same: Option<bool> = query.fetch_optional(session).await?;
+    Ok(same.unwrap_or(false))
 }
 
 fn field(rows: &[Answer], column: usize) -> Result<String, ReplicationError> {
