@@ -26,6 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_control::Running;
 use millrace_events::Lsn;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -149,7 +150,11 @@ impl Service {
 
     /// Runs until `shutdown`, or until it cannot go on. May be ended at any instant by dropping it:
     /// an open MySQL transaction is then rolled back.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let shared = self.shared.clone();
         let ended = tokio::select! {
             ended = self.project() => ended,
