@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 use millrace_postgres_cdc::Capture;
 use millrace_projections::engine;
 use millrace_shop_generator::trade::Trader;
@@ -27,7 +27,7 @@ use crate::{cluster, exposure, projection, rejected, services, spu, status, up, 
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs the command; errors are for people.
-pub fn run(cli: Cli) -> BoxFuture<'static, anyhow::Result<ExitCode>> {
+pub fn run(cli: Cli) -> LocalBoxFuture<'static, anyhow::Result<ExitCode>> {
     // Boxed here, so that it is not compiled again with the binary (ADR 14).
     Box::pin(dispatch(cli))
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Write};
 
-use futures_util::future::BoxFuture;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 
@@ -41,17 +40,7 @@ const MARK: &str = "The demonstration shop, filled by millrace";
 
 /// Creates the shop and fills it in **one** transaction: nobody ever sees the tables without rows,
 /// and after a kill at any instant the next call starts over or finds everything done.
-pub fn prepare<'a>(
-    pool: &'a PgPool,
-    schema: &'a SchemaName,
-    config: &'a plan::Config,
-    progress: &'a watch::Sender<Progress>,
-) -> BoxFuture<'a, Result<Filled, Error>> {
-    // Boxed here, so that it is compiled with this crate only (ADR 14).
-    Box::pin(create_and_fill(pool, schema, config, progress))
-}
-
-async fn create_and_fill(
+pub async fn prepare(
     pool: &PgPool,
     schema: &SchemaName,
     config: &plan::Config,
