@@ -21,7 +21,9 @@ use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
 use crate::terminal::table;
-use crate::{cluster, exposure, projection, rejected, services, spu, status, up, verify, wait_for};
+use crate::{
+    cluster, exposure, health, projection, rejected, services, spu, status, up, verify, wait_for,
+};
 
 /// A service that was asked to end may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
@@ -38,6 +40,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         // Boxed, because futures nested so deep are too much for the compiler.
         Command::Up(args) => return Box::pin(up::run(args, settings)).await,
         Command::Status(args) => return status::run(args, &settings).await,
+        Command::Health(args) => return health::run(args, &settings).await,
         Command::WaitFor(args) => return wait_for::run(args, &settings).await,
         Command::Verify(args) => {
             return verify::run(args, &settings, &up::shutdown_on_signal()?).await

@@ -12,6 +12,7 @@ mod commands;
 mod control;
 pub mod endpoints;
 mod exposure;
+mod health;
 mod log;
 pub mod mirror;
 mod projection;

@@ -12,7 +12,7 @@ use crate::Running;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("the control address {address} cannot be used: {source}")]
+    #[error("the control address {address} cannot be used")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -20,7 +20,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The listener broke.
-    #[error("the control API ended: {0}")]
+    #[error("the control API ended")]
     Serve(#[source] std::io::Error),
 }
 

@@ -1,8 +1,9 @@
 //! A replica table against its source.
 
 use millrace_events::{Column as SourceColumn, TableSchema, Value as SourceValue};
+use millrace_sessions::mysql::Session;
 use serde_json::{Map, Value};
-use sqlx::{MySqlConnection, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use super::key::Key;
 use super::merge::{merge, Row, Shape};
@@ -31,7 +32,7 @@ pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<TableSchema>,
 pub(super) async fn compare(
     config: &Config,
     postgres_conn: &mut PgConnection,
-    mysql_conn: &mut MySqlConnection,
+    mysql_conn: &mut Session,
     schema: &TableSchema,
 ) -> Result<Subject, Error> {
     let table = Table::of(schema).map_err(|error| Error::Bookkeeping(error.to_string()))?;
@@ -74,7 +75,7 @@ impl Definition {
     async fn read(
         config: &Config,
         postgres_conn: &mut PgConnection,
-        mysql_conn: &mut MySqlConnection,
+        mysql_conn: &mut Session,
         table: &Table,
     ) -> Result<Definition, Error> {
         // Stored generated columns are not in the log.
