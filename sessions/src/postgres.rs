@@ -80,11 +80,10 @@ impl Server {
 
     /// A session for `work`. `application` is what `pg_stat_activity` shows.
     pub async fn connect(&self, application: &str, work: Work) -> Result<PgSession, sqlx::Error> {
-        let options = self.options(application, work);
+        let options = self.options(application);
         let connecting = async {
             let mut connection = PgConnection::connect_with(&options).await?;
-            let later = settings::later();
-            connection.execute(later.as_str()).await?;
+            connection.execute(settings::pinning(work).as_str()).await?;
             Ok(connection)
         };
         let connection = in_time(CONNECT_TIME_MAX, connecting).await?;
@@ -97,14 +96,13 @@ impl Server {
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT_TIME_MAX)
-            .after_connect(|connection, _| {
+            .after_connect(move |connection, _| {
                 Box::pin(async move {
-                    let later = settings::later();
-                    connection.execute(later.as_str()).await?;
+                    connection.execute(settings::pinning(work).as_str()).await?;
                     Ok(())
                 })
             })
-            .connect_lazy_with(self.options(application, work))
+            .connect_lazy_with(self.options(application))
     }
 
     /// A session that takes replication commands.
@@ -112,11 +110,8 @@ impl Server {
         Replication::connect(self, application).await
     }
 
-    fn options(&self, application: &str, work: Work) -> PgConnectOptions {
-        self.options
-            .clone()
-            .application_name(application)
-            .options(settings::pinned(work))
+    fn options(&self, application: &str) -> PgConnectOptions {
+        self.options.clone().application_name(application)
     }
 
     /// Folder of the socket, or name or address of the host without brackets.

@@ -345,11 +345,11 @@ mod tests {
         assert!(matches!(error, ReplicationError::Ended), "{error}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn silence_ends_the_stream() {
         let (_server, client) = tokio::io::duplex(64);
-        let mut frames = Frames::new(client, Duration::from_secs(30));
+        let mut frames = Frames::new(client, Duration::from_millis(50));
         let error = frames.event(&wanted(10)).await.expect_err("silent");
-        assert!(matches!(error, ReplicationError::Silent { seconds: 30 }));
+        assert!(matches!(error, ReplicationError::Silent { .. }));
     }
 }
