@@ -11,7 +11,6 @@ use millrace_shop_generator::trade::Trader;
 use millrace_shop_generator::user_events::UserEvents;
 use millrace_shop_generator::{prepare, Progress};
 use millrace_users_data::{self as ingest, Rejected};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -20,7 +19,7 @@ use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
 use crate::terminal::table;
-use crate::{cluster, exposure, projection, rejected, services, status, up, verify, wait_for};
+use crate::{cluster, exposure, health, projection, rejected, services, status, up, verify, wait_for};
 
 /// A service that was asked to end may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
@@ -32,6 +31,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // Boxed, because futures nested so deep are too much for the compiler.
         Command::Up(args) => return Box::pin(up::run(args, settings)).await,
         Command::Status(args) => return status::run(args, &settings).await,
+        Command::Health(args) => return health::run(args, &settings).await,
         Command::WaitFor(args) => return wait_for::run(args, &settings).await,
         Command::Verify(args) => {
             return verify::run(args, &settings, &up::shutdown_on_signal()?).await
@@ -157,7 +157,7 @@ async fn generate(
         settings.set("MILLRACE_SEED", seed.to_string());
     }
     let (schema, shop) = services::shop(&settings)?;
-    let pool = PgPool::connect(&endpoints.postgres).await?;
+    let pool = services::shop_pool(endpoints)?;
     let filled = prepare(
         &pool,
         &schema,

@@ -11,6 +11,7 @@ mod commands;
 mod control;
 pub mod endpoints;
 mod exposure;
+mod health;
 mod log;
 pub mod mirror;
 mod projection;

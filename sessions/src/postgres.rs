@@ -5,6 +5,7 @@
 //! - Ordinary sessions are [`PgSession`]s: no statement waits for ever. Those for replication are [`replication`].
 //! - [`errors`] tells what may pass from what needs a person.
 
+mod bounded;
 pub mod errors;
 mod frames;
 pub mod point;
@@ -19,7 +20,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use url::Url;
 
-use crate::bounded::{in_time, steadily, Bounded};
+pub use bounded::{in_time, Bounded};
+use bounded::steadily;
 use replication::{Replication, ReplicationError};
 pub use settings::Work;
 

@@ -3,6 +3,7 @@
 //! | request | does |
 //! |---|---|
 //! | `GET /health` | 200 while it works, 503 when it has stopped; needs no token |
+//! | `GET /ready` | 200 while it follows the stream; else 503 with reason and code; needs no token |
 //! | `GET /status` | what it is doing and how far the log is, as JSON; what is not known is null |
 
 use axum::extract::State as Given;
@@ -14,6 +15,7 @@ use millrace_control::time;
 use millrace_events::Lsn;
 use serde::Serialize;
 
+use crate::readiness;
 use crate::status::{Handle, State, Status};
 
 /// The API, to be served by [`millrace_control::Server`].
@@ -21,10 +23,13 @@ pub fn api(handle: Handle, token: &str) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
         .with_state(handle.clone());
-    millrace_control::api(routes, token, move || match handle.status().state {
+    let watched = handle.clone();
+    let alive = move || match watched.status().state {
         State::Stopped => Err("stopped".to_owned()),
         _ => Ok(()),
-    })
+    };
+    let ready = move || readiness::ready(&handle.status());
+    millrace_control::api(routes, token, alive, ready)
 }
 
 async fn status(Given(handle): Given<Handle>) -> Response {

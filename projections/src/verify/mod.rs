@@ -28,13 +28,13 @@ mod tables;
 use std::time::Duration;
 
 use millrace_events::{Lsn, TableSchema};
+use millrace_sessions::mysql::{self, ConnectError, Purpose, Session};
 use millrace_sessions::postgres::replication::ReplicationError;
 use millrace_sessions::postgres::PgSession;
-use sqlx::{Executor, MySqlConnection};
+use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
-use crate::replica::{self, Isolation};
 use fence::Fence;
 use position::Position;
 use projector::{Held, Projector};
@@ -111,7 +111,7 @@ pub enum Error {
     },
     /// No session with MySQL.
     #[error("[MR-V005] {0}")]
-    Connect(#[from] replica::ConnectError),
+    Connect(#[from] ConnectError),
     /// The bookkeeping of the projector cannot be read.
     #[error("[MR-V006] the projector's bookkeeping: {0}")]
     Bookkeeping(String),
@@ -177,7 +177,7 @@ struct Round {
     log_end: Lsn,
     position: Position,
     postgres: PgSession,
-    mysql: [MySqlConnection; 2],
+    mysql: [Session; 2],
 }
 
 impl Round {
@@ -230,7 +230,7 @@ impl Round {
 
 /// Two sessions that see MySQL at the same commit.
 struct Sessions {
-    mysql: [MySqlConnection; 2],
+    mysql: [Session; 2],
     position: Position,
 }
 
@@ -250,22 +250,17 @@ async fn freeze(config: &Config, held: &Held) -> Result<(Fence, Sessions), Error
 
 /// True if the projector's tables are in place.
 async fn is_live(config: &Config) -> Result<bool, Error> {
-    let (mut conn, _) = replica::connect(&config.mysql_url, Isolation::ReadCommitted).await?;
+    let mut conn = mysql::connect(&config.mysql_url, Purpose::Compare).await?;
     let position = Position::read(&mut conn).await?;
     Ok(position.is_some_and(|position| position.live))
 }
 
-/// A read-only session that sees one state. A slow reader on the other side must not end it.
-async fn snapshot(config: &Config) -> Result<MySqlConnection, Error> {
-    let (mut conn, _) = replica::connect(&config.mysql_url, Isolation::RepeatableRead).await?;
-    for statement in [
-        "SET SESSION net_write_timeout = 28800, net_read_timeout = 28800, wait_timeout = 28800",
-        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-    ] {
-        conn.execute(statement)
-            .await
-            .map_err(mysql("opening a consistent snapshot"))?;
-    }
+/// A read-only session that sees one state.
+async fn snapshot(config: &Config) -> Result<Session, Error> {
+    let mut conn = mysql::connect(&config.mysql_url, Purpose::Compare).await?;
+    conn.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        .await
+        .map_err(mysql("opening a consistent snapshot"))?;
     Ok(conn)
 }
 

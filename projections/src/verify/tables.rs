@@ -1,9 +1,10 @@
 //! A replica table against its source.
 
 use millrace_events::{Column as SourceColumn, TableSchema, Value as SourceValue};
+use millrace_sessions::mysql::Session;
 use millrace_sessions::postgres::{point, qualified, quoted as name, PgSession};
 use serde_json::{Map, Value};
-use sqlx::{MySqlConnection, Row as _};
+use sqlx::Row as _;
 
 use super::key::Key;
 use super::merge::{merge, Row, Shape};
@@ -44,7 +45,7 @@ pub(super) fn named(names: &[String], position: &Position) -> (Vec<TableSchema>,
 pub(super) async fn compare(
     config: &Config,
     postgres_conn: &mut PgSession,
-    mysql_conn: &mut MySqlConnection,
+    mysql_conn: &mut Session,
     schema: &TableSchema,
 ) -> Result<Option<Subject>, Error> {
     let table = Table::of(schema).map_err(|error| Error::Bookkeeping(error.to_string()))?;
@@ -91,7 +92,7 @@ impl Definition {
     async fn read(
         config: &Config,
         postgres_conn: &mut PgSession,
-        mysql_conn: &mut MySqlConnection,
+        mysql_conn: &mut Session,
         table: &Table,
     ) -> Result<Definition, Error> {
         // Stored generated columns are not in the log.

@@ -32,7 +32,7 @@ impl<C> Bounded<C> {
     }
 
     /// The connection, and the limit that its user has to keep.
-    pub(crate) fn parts(&mut self) -> (&mut C, Duration) {
+    pub(super) fn parts(&mut self) -> (&mut C, Duration) {
         (&mut self.inner, self.silence_max)
     }
 }
@@ -124,7 +124,7 @@ pub async fn in_time<T>(
 }
 
 /// The same stream, which fails when its next item takes too long.
-pub(crate) fn steadily<'e, T: Send + 'e>(
+pub(super) fn steadily<'e, T: Send + 'e>(
     limit: Duration,
     items: BoxStream<'e, Result<T, sqlx::Error>>,
 ) -> BoxStream<'e, Result<T, sqlx::Error>> {
@@ -139,7 +139,7 @@ pub(crate) fn steadily<'e, T: Send + 'e>(
 }
 
 /// What a server is accused of that does not answer.
-pub fn silent(limit: Duration) -> sqlx::Error {
+fn silent(limit: Duration) -> sqlx::Error {
     let text = format!("the server has not answered for {} s", limit.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, text).into()
 }
