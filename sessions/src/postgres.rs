@@ -15,21 +15,16 @@ pub mod settings;
 use std::str::FromStr;
 use std::time::Duration;
 
-use futures_util::stream::BoxStream;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use url::Url;
 
-pub use bounded::{in_time, Bounded};
-use bounded::steadily;
+pub use bounded::{in_time, PgSession};
 use replication::{Replication, ReplicationError};
 pub use settings::Work;
 
 /// How long connecting may take, with everything that belongs to it.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// An ordinary session.
-pub type PgSession = Bounded<PgConnection>;
 
 /// The URL cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +84,7 @@ impl Server {
             Ok(connection)
         };
         let connection = in_time(CONNECT_TIME_MAX, connecting).await?;
-        Ok(Bounded::new(connection, work.silence_max()))
+        Ok(PgSession::new(connection, work.silence_max()))
     }
 
     /// At most `connections` sessions, made when they are needed. Only the server limits a statement in them:
@@ -126,16 +121,6 @@ impl Server {
             }
         }
     }
-}
-
-/// Streams the output of a `COPY … TO STDOUT`, as long as it makes progress.
-pub async fn copy_out<'c>(
-    session: &'c mut PgSession,
-    sql: &str,
-) -> Result<BoxStream<'c, Result<bytes::Bytes, sqlx::Error>>, sqlx::Error> {
-    let (connection, limit) = session.parts();
-    let lines = in_time(limit, connection.copy_out_raw(sql)).await?;
-    Ok(steadily(limit, lines))
 }
 
 /// `name` as an SQL identifier.

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use millrace_events::{
     Lsn, Record, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableSchema, Value,
 };
-use millrace_sessions::postgres::{copy_out, point, qualified, quoted, PgSession};
+use millrace_sessions::postgres::{point, qualified, quoted, PgSession};
 use sqlx::Executor;
 
 use crate::append::Appender;
@@ -200,7 +200,7 @@ impl Copy<'_> {
             "COPY (SELECT {} FROM ONLY {table}) TO STDOUT",
             columns.join(", ")
         );
-        let mut lines = copy_out(reader, &sql).await?;
+        let mut lines = reader.copy_out(&sql).await?;
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(line) = lines.try_next().await? {
             let (row, row_bytes) = parse(schema, &line)?;
