@@ -12,7 +12,6 @@ use millrace_shop_generator::trade::Trader;
 use millrace_shop_generator::user_events::UserEvents;
 use millrace_shop_generator::{prepare, Progress};
 use millrace_users_data::{self as ingest, Rejected};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -166,7 +165,7 @@ async fn generate(
         settings.set("MILLRACE_SEED", seed.to_string());
     }
     let (schema, shop) = services::shop(&settings)?;
-    let pool = PgPool::connect(&endpoints.postgres).await?;
+    let pool = services::shop_pool(endpoints)?;
     let filled = prepare(
         &pool,
         &schema,
