@@ -19,6 +19,7 @@ pub use time::Time;
 pub use verdict::Verdict;
 pub use verify::{Verified, Verify};
 
+
 use serde::{Deserialize, Serialize};
 
 /// Number of this form of the status.
