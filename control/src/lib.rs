@@ -11,10 +11,12 @@
 mod answer;
 mod fault;
 mod readiness;
+mod running;
 mod server;
 pub mod time;
 
 pub use answer::{api, problem, Params};
 pub use fault::Fault;
 pub use readiness::NotReady;
+pub use running::Running;
 pub use server::{Error, Server};

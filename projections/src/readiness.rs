@@ -19,6 +19,7 @@ pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
         State::Loading => because("it loads the snapshot"),
         State::Building => because("it makes indexes and marts"),
         State::Swapping => because("it puts the new tables in place"),
+        State::WaitingForMysql => because("it waits for MySQL"),
         State::Stopped => because("it has stopped"),
     }
 }

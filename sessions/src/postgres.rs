@@ -178,7 +178,10 @@ mod tests {
     #[test]
     fn a_socket_folder_and_an_ipv6_address_are_places() {
         let place = |url| Server::parse(url).expect("valid").place();
-        assert_eq!(place("postgres://me@localhost/shop?host=/run/pg"), "/run/pg");
+        assert_eq!(
+            place("postgres://me@localhost/shop?host=/run/pg"),
+            "/run/pg"
+        );
         assert_eq!(place("postgres://me@[::1]:5433/shop"), "::1");
     }
 

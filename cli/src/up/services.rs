@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail, Context};
+use anyhow::{anyhow, bail};
 use millrace_postgres_cdc::{self as capture, Capture};
 use millrace_projections::engine;
 use millrace_shop_generator::trade::{self, Trader};

@@ -188,11 +188,7 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    async fn table(
-        &mut self,
-        reader: &mut PgSession,
-        schema: &TableSchema,
-    ) -> Result<(), Error> {
+    async fn table(&mut self, reader: &mut PgSession, schema: &TableSchema) -> Result<(), Error> {
         self.report(schema);
         let columns: Vec<_> = schema.columns.iter().map(|c| quoted(&c.name)).collect();
         let table = qualified(&schema.namespace, &schema.table);

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{NaiveDateTime, Utc};
-use rand::rngs::StdRng;
+use futures_util::future::BoxFuture;
 use millrace_sessions::postgres::{Server, UrlError, Work};
+use rand::rngs::StdRng;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, Instant};
@@ -229,7 +230,12 @@ impl Trader {
 
     /// Trades until `shutdown`, then ends within two seconds. Errors are counted and survived:
     /// a lost connection is made anew, with growing pauses of up to five seconds.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+        // Boxed here, so that it is compiled with this crate only (ADR 14).
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let connections = self.config.connections;
         let mut clerks = JoinSet::new();
         for number in 0..connections {

@@ -335,7 +335,12 @@ mod tests {
     #[tokio::test]
     async fn signs_of_life_and_the_end_are_told_from_data() {
         let alive = [&b"k"[..], &9u64.to_be_bytes(), &[0; 8], &[1]].concat();
-        let bytes = [frame(b'd', &alive), frame(b'N', b"notice"), frame(b'c', b"")].concat();
+        let bytes = [
+            frame(b'd', &alive),
+            frame(b'N', b"notice"),
+            frame(b'c', b""),
+        ]
+        .concat();
         let (events, error) = events(&bytes, 1000).await;
         let expected = Event::Alive {
             wal_end: Lsn(9),

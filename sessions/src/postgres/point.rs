@@ -124,7 +124,9 @@ const BLOCKER: &str = "
 async fn blocker(look: &mut PgSession, walsender: i32) -> Result<String, sqlx::Error> {
     let query = sqlx::query(BLOCKER).bind(walsender);
     let Some(row) = query.fetch_optional(look).await? else {
-        return Ok("pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into());
+        return Ok(
+            "pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into(),
+        );
     };
     let (pid, user, application): (i32, String, String) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);

@@ -26,8 +26,10 @@ async fn disturb(rig: &Rig) {
 }
 
 async fn insert(rig: &Rig, id: i32) {
-    rig.sql(&format!("INSERT INTO source.users VALUES ({id}, 'x', NULL)"))
-        .await;
+    rig.sql(&format!(
+        "INSERT INTO source.users VALUES ({id}, 'x', NULL)"
+    ))
+    .await;
 }
 
 /// One more row of which Postgres knows that the log has it.
@@ -72,7 +74,9 @@ async fn a_log_that_seems_empty_is_read_behind_a_record_of_our_own() {
     // The kept scan stands at the mark, Postgres further on.
     settled(&rig, &mut running, 1002).await;
     disturb(&rig).await;
-    running.until(|s| s.epoch.0 >= 3 && s.state == State::Streaming).await;
+    running
+        .until(|s| s.epoch.0 >= 3 && s.state == State::Streaming)
+        .await;
     running.reaches(rig.end().await).await;
     running.stop().await;
     server.remember();

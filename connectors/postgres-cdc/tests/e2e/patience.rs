@@ -11,8 +11,12 @@ use crate::writers::{SETUP, TABLES, USERS};
 async fn a_login_that_is_refused_is_tried_until_it_is_allowed_again() {
     let mut rig = Rig::new(SETUP, &TABLES).await;
     let role = format!("role_{}", rig.config.slot);
-    rig.sql(&format!("CREATE ROLE {role} SUPERUSER LOGIN")).await;
-    rig.config.postgres_url = rig.config.postgres_url.replace("postgres@", &format!("{role}@"));
+    rig.sql(&format!("CREATE ROLE {role} SUPERUSER LOGIN"))
+        .await;
+    rig.config.postgres_url = rig
+        .config
+        .postgres_url
+        .replace("postgres@", &format!("{role}@"));
     let mut running = rig.start();
     running.streaming().await;
     let before = Utc::now();
@@ -27,7 +31,9 @@ async fn a_login_that_is_refused_is_tried_until_it_is_allowed_again() {
     let waiting = running.until(refused).await;
     assert!(waiting.failing_since.unwrap() >= before);
     assert!(waiting.next_attempt_at.unwrap() > waiting.failing_since.unwrap());
-    let later = running.until(|s| s.sessions > waiting.sessions && refused(s)).await;
+    let later = running
+        .until(|s| s.sessions > waiting.sessions && refused(s))
+        .await;
     assert_eq!(later.failing_since, waiting.failing_since);
     rig.sql(&format!(
         "ALTER ROLE {role} LOGIN; INSERT INTO source.users VALUES (1001, 'x', NULL)"

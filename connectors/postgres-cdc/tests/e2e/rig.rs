@@ -59,7 +59,7 @@ impl Rig {
     /// The same behind a data plane that can forget.
     pub async fn forgetful(setup: &str, tables: &[&str]) -> (Rig, Forgetful) {
         let mut config = broker_config(None);
-        config.advertised_host = Some(FRONT.into());
+        config.advertised = Some((FRONT.into(), 0));
         let rig = Rig::with(config, None, setup, tables).await;
         let back = rig.broker.as_ref().unwrap().spu_addr();
         let front = SocketAddr::new(FRONT.parse().unwrap(), back.port());

@@ -51,7 +51,9 @@ async fn a_table_is_its_own_rows_and_not_those_of_its_children() {
     running.reaches(rig.end().await).await;
     running.stop().await;
     let users = &Model::read(&rig).await.tables["users"];
-    let own = rig.text("SELECT count(*)::text FROM ONLY source.users").await;
+    let own = rig
+        .text("SELECT count(*)::text FROM ONLY source.users")
+        .await;
     assert_eq!(users.len().to_string(), own);
     assert!(!users.contains_key(&vec![Value::Int(9001)]));
     assert!(!users.contains_key(&vec![Value::Int(9002)]));
@@ -109,7 +111,10 @@ async fn every_setting_of_a_session_has_a_verdict() {
         .iter()
         .filter(|name| !named.contains(name.as_str()))
         .collect();
-    assert!(missing.is_empty(), "docs/sessions.md says nothing of {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "docs/sessions.md says nothing of {missing:?}"
+    );
     let pinned = millrace_sessions::postgres::settings::SETTINGS;
     for setting in pinned {
         assert!(named.contains(setting.name), "{}", setting.name);
