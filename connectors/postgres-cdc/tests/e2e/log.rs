@@ -115,8 +115,8 @@ async fn a_log_set_back_behind_a_running_capture_is_noticed_by_its_next_record()
 async fn small_topic(rig: &Rig) {
     let mut spec = TopicSpec::new_computed(1, 1, None);
     spec.set_storage(TopicStorageConfig {
-        segment_size: Some(20_000),
-        max_partition_size: Some(200_000),
+        segment_size: Some(50_000),
+        max_partition_size: Some(150_000),
     });
     let admin = rig.fluvio().await.admin().await;
     let name = rig.config.topic_changes.clone();
@@ -145,7 +145,7 @@ async fn records_that_retention_removed_unread_are_lost_records() {
     let mut connection = rig.connect().await;
     let gone = async {
         while first_offset(&rig).await < 6 {
-            let fill = "UPDATE source.users SET note = repeat('n', 3000) WHERE user_id < 30";
+            let fill = "UPDATE source.users SET note = repeat('n', 3000) WHERE user_id < 10";
             connection.execute(fill).await.unwrap();
         }
     };
