@@ -20,7 +20,9 @@ use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
 use crate::terminal::table;
-use crate::{cluster, exposure, health, projection, rejected, services, status, up, verify, wait_for};
+use crate::{
+    cluster, exposure, health, projection, rejected, services, status, up, verify, wait_for,
+};
 
 /// A service that was asked to end may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(3);

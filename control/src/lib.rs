@@ -13,8 +13,10 @@ mod fault;
 mod readiness;
 mod server;
 pub mod time;
+mod words;
 
 pub use answer::{api, problem, Params};
 pub use fault::Fault;
 pub use readiness::NotReady;
 pub use server::{Error, Server};
+pub use words::in_words;

@@ -11,6 +11,7 @@
 mod apply;
 mod assemble;
 mod error;
+mod findings;
 pub mod fold;
 mod live;
 pub mod log;
@@ -35,6 +36,7 @@ use log::{FluvioLog, Log, LogError};
 use status::Shared;
 
 pub use error::Error;
+pub use findings::{Findings, Found, NotWritten};
 pub use log::SmartModule;
 pub use pause::PauseError;
 pub use status::{

@@ -93,6 +93,7 @@ impl Service {
             .map_err(Error::Server)?;
         position::prepare(&mut conn, &server).await?;
         self.shared.remember_pause(&mut conn).await?;
+        self.shared.remember_findings(&mut conn).await?;
         let position = self.stand(&mut conn, &server, run).await?;
         self.live(conn, &server, position, run).await
     }

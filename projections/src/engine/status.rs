@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
 use super::reader::AHEAD_RECORDS;
@@ -126,6 +127,8 @@ pub struct Status {
     pub snapshot: Option<SnapshotProgress>,
     /// Hold in force.
     pub hold: Option<HoldStatus>,
+    /// What is known from verifications; `None` until MySQL was asked.
+    pub verify: Option<Findings>,
     /// What is wrong with MySQL, or why it has stopped.
     pub error: Option<String>,
     /// What is wrong with the log.
@@ -211,6 +214,7 @@ pub(crate) struct Shared {
     /// Transactions read from the log and not committed in MySQL.
     pending: Mutex<InTransit>,
     pub(super) pause: Pause,
+    pub(super) findings: Keeper,
 }
 
 impl Handle {
@@ -349,7 +353,12 @@ impl Shared {
             hold_max: config.limits.hold,
             pending: Mutex::new(InTransit::new(pending_max)),
             pause: Pause::new(config.mysql_url.clone(), &config.limits),
+            findings: Keeper::default(),
         })
+    }
+
+    pub(super) fn known_findings(&self) -> Option<Findings> {
+        self.status.borrow().verify.clone()
     }
 
     /// Transactions on their way from the log to MySQL.

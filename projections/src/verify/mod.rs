@@ -14,6 +14,7 @@
 //! differences that are kept.
 
 mod fence;
+mod finding;
 mod key;
 mod marts;
 mod merge;
@@ -25,6 +26,7 @@ mod tables;
 
 use std::time::Duration;
 
+use millrace_control::in_words;
 use millrace_events::Lsn;
 use sqlx::{Connection, Executor, MySqlConnection};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::marts::Marts;
 use crate::replica::{self, Isolation};
 use fence::Fence;
+pub use finding::{Answer, Compared, Finding};
 use position::Position;
 use projector::{Held, Projector};
 pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
@@ -84,7 +87,7 @@ pub enum Error {
         blocker: String,
     },
     /// A question to Postgres failed.
-    #[error("[MR-V004] Postgres, {doing}: {source}")]
+    #[error("[MR-V004] Postgres, {doing}")]
     Postgres {
         /// What was asked.
         doing: &'static str,
@@ -92,10 +95,10 @@ pub enum Error {
         source: sqlx::Error,
     },
     /// The replication connection failed.
-    #[error("[MR-V004] Postgres, replication connection: {0}")]
+    #[error("[MR-V004] Postgres, replication connection")]
     Replication(#[from] pgwire_replication::PgWireError),
     /// A question to MySQL failed.
-    #[error("[MR-V005] MySQL, {doing}: {source}")]
+    #[error("[MR-V005] MySQL, {doing}")]
     MySql {
         /// What was asked.
         doing: &'static str,
@@ -103,7 +106,7 @@ pub enum Error {
         source: sqlx::Error,
     },
     /// No session with MySQL.
-    #[error("[MR-V005] {0}")]
+    #[error("[MR-V005] MySQL, connecting")]
     Connect(#[from] replica::ConnectError),
     /// The bookkeeping of the projector cannot be read.
     #[error("[MR-V006] the projector's bookkeeping: {0}")]
@@ -114,11 +117,28 @@ pub enum Error {
 }
 
 /// Compares Postgres with replica and marts. The projector is released in every case, also when
-/// `shutdown` is cancelled or the future is dropped.
+/// `shutdown` is cancelled or the future is dropped. The projector is told what was found, so that status, page and
+/// metrics know it whoever asked; not if only some tables were compared, as that says nothing of the others, and not
+/// if somebody asked to stop.
 pub async fn verify(config: &Config, shutdown: &CancellationToken) -> Result<Report, Error> {
-    tokio::select! {
+    let outcome = tokio::select! {
         report = run(config) => report,
-        () = shutdown.cancelled() => Err(Error::Interrupted),
+        () = shutdown.cancelled() => return Err(Error::Interrupted),
+    };
+    if config.tables.is_empty() {
+        tell(config, &Finding::of(&outcome)).await;
+    }
+    outcome
+}
+
+async fn tell(config: &Config, finding: &Finding) {
+    let told = async { Projector::new(config)?.found(finding).await };
+    if let Err(error) = told.await {
+        let error = in_words(&error);
+        tracing::warn!(
+            error,
+            "status, page and metrics do not know what verify found"
+        );
     }
 }
 
