@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use millrace_control::Server;
+use millrace_control::{in_words, Server};
 use millrace_dashboard as dashboard;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
@@ -91,8 +91,8 @@ pub fn mirror_projector(
         topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
         consumer: mirror::PROJECTOR,
     };
-    let position = move || i64::try_from(handle.status().offset?.0).ok();
-    mirror.run(position, shutdown)
+    let position = |status: &engine::Status| i64::try_from(status.offset?.0).ok();
+    mirror.run(handle.watch(), position, shutdown)
 }
 
 /// Ingest's position as a consumer offset.
@@ -107,8 +107,8 @@ pub fn mirror_ingest(
         topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
         consumer: mirror::INGEST,
     };
-    let position = move || Some(handle.status().next_offset? - 1);
-    mirror.run(position, shutdown)
+    let position = |status: &ingest::Status| Some(status.next_offset? - 1);
+    mirror.run(handle.watch(), position, shutdown)
 }
 
 /// The plan in the settings, or every column of the shop's tables and nothing else.
@@ -332,8 +332,8 @@ fn verify_button(config: verify::Config) -> dashboard::VerifyFn {
         let config = config.clone();
         Box::pin(async move {
             let report = verify::verify(&config, &CancellationToken::new()).await;
-            let report = report.map_err(|error| error.to_string())?;
-            serde_json::to_value(report).map_err(|error| error.to_string())
+            let report = report.map_err(|error| in_words(&error))?;
+            serde_json::to_value(report).map_err(|error| in_words(&error))
         })
     })
 }

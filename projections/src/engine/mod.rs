@@ -12,6 +12,7 @@
 mod apply;
 mod assemble;
 mod error;
+mod findings;
 pub mod fold;
 mod live;
 pub mod log;
@@ -38,11 +39,12 @@ use log::{FluvioLog, Log, LogError};
 use status::Shared;
 
 pub use error::Error;
+pub use findings::{Findings, Found, NotWritten};
 pub use log::SmartModule;
 pub use pause::PauseError;
 pub use status::{
-    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress, State,
-    Status, WaitError,
+    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress,
+    State, Status, WaitError,
 };
 
 /// How often the end of the log is asked for.

@@ -116,16 +116,13 @@ impl Service {
             .watched(self.shared.answers());
         position::prepare(&mut conn).await?;
         self.shared.remember_pause(&mut conn).await?;
+        self.shared.remember_findings(&mut conn).await?;
         let position = self.stand(&mut conn, run).await?;
         self.live(conn, position, run).await
     }
 
     /// Takes the position over, or makes the first one, and brings it to the live stage.
-    async fn stand(
-        &self,
-        conn: &mut Session,
-        run: &mut Run,
-    ) -> Result<Position, Error> {
+    async fn stand(&self, conn: &mut Session, run: &mut Run) -> Result<Position, Error> {
         let smartmodule = self.config.smartmodule.as_ref();
         let smartmodule = smartmodule.map(ToString::to_string).unwrap_or_default();
         let loader = Loader {
