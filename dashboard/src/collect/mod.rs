@@ -22,7 +22,7 @@ use self::fluvio::{Cluster, ClusterReading};
 use limit::answer;
 use postgres::Postgres;
 
-pub(crate) use mysql::{applied, options as mysql_options, MySql};
+pub(crate) use mysql::{applied, MySql};
 pub(crate) use postgres::connect as connect_postgres;
 pub(crate) use reading::{
     CaptureReading, IngestReading, Moment, Named, ProjectorReading, Readings, SourceReading,

@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod postgres;
+pub(crate) mod proxy;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -35,6 +36,7 @@ pub(crate) const NOBODY: u32 = 65534;
 /// A running server.
 pub(crate) struct Server {
     url: String,
+    port: u16,
     _watchdog: Child,
 }
 
@@ -69,6 +71,7 @@ impl Server {
         let watchdog = command.spawn().expect("sh starts");
         let server = Server {
             url: format!("mysql://root@127.0.0.1:{port}"),
+            port,
             _watchdog: watchdog,
         };
         server.wait(&folder).await;
@@ -96,6 +99,11 @@ impl Server {
         } else {
             options.database(database)
         }
+    }
+
+    /// Where it listens, on this machine.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// URL of a database on this server.
