@@ -577,7 +577,8 @@ async fn mart_columns_have_the_types_of_their_definitions() {
             format!(
                 "SELECT column_name, data_type, numeric_scale, collation_name \
                  FROM information_schema.columns \
-                 WHERE table_schema = DATABASE() AND table_name = '{table}' ORDER BY ordinal_position"
+                 WHERE table_schema = DATABASE() AND table_name = '{table}' AND extra NOT LIKE '%INVISIBLE%' \
+                 ORDER BY ordinal_position"
             )
         };
         let wanted = sqlx::raw_sql(&columns(format!("derived_{name}")))
@@ -729,28 +730,21 @@ impl Shop {
         self.counters_of("GLOBAL", "Innodb_buffer_pool_read_requests").await
     }
 
-    /// The server tidies up after a large transaction; what it reads for that is not ours.
-    async fn tidied_up(&mut self) {
-        let mut last = self.page_requests().await;
-        for _ in 0..300 {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            let now = self.page_requests().await;
-            if now - last < 20 {
-                return;
+    /// What a change of one order costs, in page requests. The least of many rounds: the server tidies up after large
+    /// transactions, and what it reads for that is counted as well.
+    async fn cost_of_one(&mut self) -> i64 {
+        const CHANGES: i64 = 10;
+        let mut least = i64::MAX;
+        for _ in 0..30 {
+            let before = self.page_requests().await;
+            for _ in 0..CHANGES {
+                self.raise(1).await;
             }
-            last = now;
+            let cost = (self.page_requests().await - before) / CHANGES;
+            least = least.min(cost);
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
-    }
-
-    /// What a change of one order costs, in page requests.
-    async fn cost_of_one(&mut self) -> f64 {
-        const TIMES: i64 = 20;
-        self.tidied_up().await;
-        let before = self.page_requests().await;
-        for _ in 0..TIMES {
-            self.raise(1).await;
-        }
-        (self.page_requests().await - before) as f64 / TIMES as f64
+        least
     }
 }
 
@@ -774,7 +768,7 @@ async fn a_change_costs_as_much_after_a_large_catch_up_as_before() {
     }
     let after = shop.cost_of_one().await;
     println!("page requests of one change: {before} before, {after} after {} rows", 5 * ORDERS);
-    assert!(after < 1.5 * before, "{before} before, {after} after");
+    assert!(2 * after < 3 * before, "{before} before, {after} after");
     shop.assert_exact("after a catch-up").await;
 }
 

@@ -115,11 +115,7 @@ impl Server {
     pub(crate) async fn database(&self) -> String {
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
-        let mut conn = self
-            .options("")
-            .connect()
-            .await
-            .expect("the server answers");
+        let mut conn = self.connect("").await;
         conn.execute(format!("CREATE DATABASE {name} CHARACTER SET utf8mb4").as_str())
             .await
             .expect("a new database");
