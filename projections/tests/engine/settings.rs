@@ -66,7 +66,7 @@ async fn no_global_setting_ends_the_projector_or_changes_what_it_writes() {
         let set = world.conn.execute(set.as_str()).await;
         set.unwrap_or_else(|error| panic!("{setting}: {error}"));
         world.end_connections().await;
-        let change = world.source.put("things", thing(n, setting));
+        let change = world.source.put("things", thing(n, &n.to_string()));
         world.source.commit(&[change], 10);
         for _ in 0..3 {
             world.source.random_transaction();

@@ -101,6 +101,7 @@ impl World {
         .await
         .expect("a process list");
         for id in others {
+            // It may be gone by itself meanwhile.
             let _ = self.conn.execute(format!("KILL {id}").as_str()).await;
         }
     }
