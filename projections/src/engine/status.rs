@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::log::Offset;
 use super::pause::Pause;
-use super::reader::AHEAD_RECORDS;
+use super::reader::{Patience, AHEAD_RECORDS};
 use super::Config;
 
 /// A statement that MySQL has not answered for longer is shown.
@@ -260,6 +260,8 @@ pub(crate) struct Shared {
     pub(super) pause: Pause,
     /// Whether MySQL owes an answer.
     answers: Answers,
+    /// How patiently the streams of the log are waited for.
+    pub(super) streams: Patience,
 }
 
 impl Handle {
@@ -402,6 +404,7 @@ impl Shared {
             pending: Mutex::new(InTransit::new(pending_max)),
             pause: Pause::new(config.mysql_url.clone(), &config.limits),
             answers: Answers::default(),
+            streams: Patience::new(config.limits.silence),
         })
     }
 

@@ -13,7 +13,7 @@ mod world;
 use std::time::Duration;
 
 use millrace_events::{Lsn, Op, Record, Row, SnapshotMark, Value};
-use millrace_projections::engine::{HoldError, SmartModule, State};
+use millrace_projections::engine::{HoldError, SmartModule, State, Status};
 use rand::RngExt;
 use sqlx::Executor;
 
@@ -318,6 +318,22 @@ async fn another_smartmodule_than_that_of_the_tables_is_refused() {
     assert_eq!(world.start().error().await.code(), "MR-P022");
     world.smartmodule = None;
     let running = world.start();
+    world.caught_up(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_begins_late_is_waited_for_longer_at_each_attempt() {
+    let mut world = filled().await;
+    world.limits.silence = Duration::from_millis(500);
+    // Beyond what the first attempts wait for.
+    world.source.log.begin_after(Duration::from_millis(1_800));
+    let running = world.start();
+    let said = |status: &Status| {
+        let error = status.log_error.as_ref();
+        error.is_some_and(|error| error.contains("did not begin within"))
+    };
+    running.until(said).await;
     world.caught_up(&running).await;
     running.stop().await;
 }
