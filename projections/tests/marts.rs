@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use millrace_events::Value;
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{write, Column, Kind, Table};
+use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use sqlx::mysql::MySqlRow;
-use millrace_sessions::mysql::Session;
 use sqlx::{Executor, Row};
 use support::Server;
 
@@ -90,7 +90,9 @@ impl Shop {
         };
         let keys: Vec<[Value; 1]> = keys.map(|key| [Value::Int(key)]).collect();
         let keys = keys.iter().map(<[Value; 1]>::as_slice);
-        write::fill_keys(&mut self.conn, &replica, keys).await.expect("keys");
+        write::fill_keys(&mut self.conn, &replica, keys)
+            .await
+            .expect("keys");
     }
 
     /// One table's turn in a transaction.
@@ -716,7 +718,10 @@ impl Shop {
     async fn raise(&mut self, orders: i64) {
         self.run("START TRANSACTION").await;
         self.touch("orders", 1..=orders).await;
-        self.marts.retract(&mut self.conn, "orders").await.expect("retract");
+        self.marts
+            .retract(&mut self.conn, "orders")
+            .await
+            .expect("retract");
         self.run(&format!(
             "UPDATE orders SET total_amount = total_amount + 1 WHERE order_id <= {orders}"
         ))
@@ -727,7 +732,8 @@ impl Shop {
 
     /// Pages that the server has asked its buffer pool for.
     async fn page_requests(&mut self) -> i64 {
-        self.counters_of("GLOBAL", "Innodb_buffer_pool_read_requests").await
+        self.counters_of("GLOBAL", "Innodb_buffer_pool_read_requests")
+            .await
     }
 
     /// What a change of one order costs, in page requests. The least of many rounds: the server tidies up after large
@@ -754,12 +760,16 @@ async fn a_change_costs_as_much_after_a_large_catch_up_as_before() {
     let server = Server::start_with(&[]).await;
     let mut shop = Shop::on(&server).await;
     for user in 1..=50 {
-        shop.run(&format!("INSERT INTO users VALUES ({user}, 'a', 'b', 'Gold')")).await;
+        shop.run(&format!(
+            "INSERT INTO users VALUES ({user}, 'a', 'b', 'Gold')"
+        ))
+        .await;
     }
     let orders: Vec<String> = (1..=ORDERS)
         .map(|order| format!("({order}, {}, 'new', 10.00, NULL)", order % 50 + 1))
         .collect();
-    shop.run(&format!("INSERT INTO orders VALUES {}", orders.join(","))).await;
+    shop.run(&format!("INSERT INTO orders VALUES {}", orders.join(",")))
+        .await;
     shop.marts.build(&mut shop.conn, "").await.expect("built");
     shop.raise(1).await;
     let before = shop.cost_of_one().await;
@@ -767,7 +777,10 @@ async fn a_change_costs_as_much_after_a_large_catch_up_as_before() {
         shop.raise(ORDERS).await;
     }
     let after = shop.cost_of_one().await;
-    println!("page requests of one change: {before} before, {after} after {} rows", 5 * ORDERS);
+    println!(
+        "page requests of one change: {before} before, {after} after {} rows",
+        5 * ORDERS
+    );
     assert!(2 * after < 3 * before, "{before} before, {after} after");
     shop.assert_exact("after a catch-up").await;
 }
@@ -782,13 +795,17 @@ async fn marts_of_an_earlier_version_get_their_primary_key() {
     .await;
     let names = shop.marts.names();
     for name in &names {
-        shop.run(&format!("ALTER TABLE {name} DROP PRIMARY KEY, DROP COLUMN millrace_key")).await;
+        shop.run(&format!(
+            "ALTER TABLE {name} DROP PRIMARY KEY, DROP COLUMN millrace_key"
+        ))
+        .await;
     }
     for _ in 0..2 {
         shop.marts.upgrade(&mut shop.conn).await.expect("upgraded");
     }
     shop.assert_exact("after the upgrade").await;
-    shop.transaction(&[write("orders", &[(1, &["1", "'paid'", "7.00", "NULL"])])]).await;
+    shop.transaction(&[write("orders", &[(1, &["1", "'paid'", "7.00", "NULL"])])])
+        .await;
     shop.assert_exact("after a change").await;
     let without: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.tables t WHERE table_schema = DATABASE() \

@@ -237,7 +237,9 @@ async fn no_anchor(
         Some(bounds) if bounds.end <= offset => {
             SessionError::Suspicious(Error::TopicRecreated { topic, next_offset })
         }
-        _ => SessionError::Fluvio(format!("topic {topic} did not bring record {offset} in time")),
+        _ => SessionError::Fluvio(format!(
+            "topic {topic} did not bring record {offset} in time"
+        )),
     })
 }
 

@@ -2,8 +2,8 @@
 
 use millrace_dashboard::status::{Answer, Status};
 use millrace_dashboard::Mart;
-use serde_json::{json, Value};
 use millrace_sessions::mysql::Session;
+use serde_json::{json, Value};
 use sqlx::Executor;
 
 use crate::rig::Rig;

@@ -40,8 +40,8 @@ pub use error::Error;
 pub use log::SmartModule;
 pub use pause::PauseError;
 pub use status::{
-    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress, State,
-    Status, WaitError,
+    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress,
+    State, Status, WaitError,
 };
 
 /// How often the end of the log is asked for.

@@ -1,9 +1,9 @@
 //! Rows as they come from either server, always as the text that it prints.
 
 use futures_util::{Stream, StreamExt};
+use millrace_sessions::mysql::Session;
 use sqlx::mysql::MySqlRow;
 use sqlx::postgres::{PgRow, PgValueFormat};
-use millrace_sessions::mysql::Session;
 use sqlx::{PgConnection, Row as _, ValueRef};
 
 use super::key::Key;

@@ -1,8 +1,8 @@
 //! A replica table against its source.
 
 use millrace_events::{Column as SourceColumn, TableSchema, Value as SourceValue};
-use serde_json::{Map, Value};
 use millrace_sessions::mysql::Session;
+use serde_json::{Map, Value};
 use sqlx::{PgConnection, Row as _};
 
 use super::key::Key;

@@ -17,7 +17,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 async fn behind_a_proxy(mut world: World) -> (World, Proxy) {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.port()).await;
-    world.url = world.url.replace(&format!(":{}", server.port()), &format!(":{}", proxy.port));
+    world.url = world
+        .url
+        .replace(&format!(":{}", server.port()), &format!(":{}", proxy.port));
     world.limits.statement = ANSWER_WITHIN;
     (world, proxy)
 }
@@ -65,7 +67,8 @@ async fn a_connection_that_vanishes_while_paused_or_held_is_noticed_and_replaced
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_vanishes_in_a_statement_or_commit_leaves_every_transaction_applied_once() {
+async fn a_connection_that_vanishes_in_a_statement_or_commit_leaves_every_transaction_applied_once()
+{
     for vanish in [
         Vanish::Before("INSERT INTO `things`"),
         Vanish::After("INSERT INTO `things`"),
@@ -122,7 +125,11 @@ async fn a_changed_password_is_waited_out() {
     let running = world.start();
     world.caught_up(&running).await;
     let set = |password: &str| format!("ALTER USER {user} IDENTIFIED BY '{password}'");
-    world.conn.execute(set("another").as_str()).await.expect("a new password");
+    world
+        .conn
+        .execute(set("another").as_str())
+        .await
+        .expect("a new password");
     world.end_connections().await;
     let denied = |status: &Status| {
         let away = status.away.as_ref();
@@ -132,6 +139,10 @@ async fn a_changed_password_is_waited_out() {
     let away = status.away.expect("it is away");
     assert!(away.next_try_at > away.since);
     assert_eq!(status.state, State::WaitingForMysql);
-    world.conn.execute(set("").as_str()).await.expect("the old password");
+    world
+        .conn
+        .execute(set("").as_str())
+        .await
+        .expect("the old password");
     goes_on(&mut world, running).await;
 }

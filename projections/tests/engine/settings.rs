@@ -84,19 +84,28 @@ async fn no_global_setting_ends_the_projector_or_changes_what_it_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_binary_log_of_statements_is_refused_with_the_remedy_and_a_read_only_server_is_waited_for() {
+async fn a_binary_log_of_statements_is_refused_with_the_remedy_and_a_read_only_server_is_waited_for(
+) {
     let (_server, mut world) = with_a_binary_log().await;
     world.user("plain").await;
     let running = world.start();
     world.caught_up(&running).await;
 
-    world.conn.execute("SET GLOBAL read_only = 1").await.expect("read only");
+    world
+        .conn
+        .execute("SET GLOBAL read_only = 1")
+        .await
+        .expect("read only");
     let change = world.source.put("things", thing(1, "read only"));
     world.source.commit(&[change], 10);
     let status = running.until(|status| status.away.is_some()).await;
     assert_eq!(status.state, State::WaitingForMysql);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    world.conn.execute("SET GLOBAL read_only = 0").await.expect("writable");
+    world
+        .conn
+        .execute("SET GLOBAL read_only = 0")
+        .await
+        .expect("writable");
     world.caught_up(&running).await;
 
     world
@@ -107,7 +116,10 @@ async fn a_binary_log_of_statements_is_refused_with_the_remedy_and_a_read_only_s
     world.end_connections().await;
     let error = running.error().await;
     assert_eq!(error.code(), "MR-P023");
-    assert!(error.to_string().contains("SET GLOBAL binlog_format"), "{error}");
+    assert!(
+        error.to_string().contains("SET GLOBAL binlog_format"),
+        "{error}"
+    );
     world
         .conn
         .execute("SET GLOBAL binlog_format = 'MIXED'")
@@ -136,7 +148,10 @@ async fn every_session_variable_of_the_server_is_explained() {
         }
     };
     let product = conn.server().product();
-    if !WRITTEN_FOR.iter().any(|version| product.starts_with(version)) {
+    if !WRITTEN_FOR
+        .iter()
+        .any(|version| product.starts_with(version))
+    {
         println!("{product} is not one of {WRITTEN_FOR:?}: not compared");
         return;
     }
@@ -144,6 +159,9 @@ async fn every_session_variable_of_the_server_is_explained() {
     assert!(rows.len() > 150, "{} variables", rows.len());
     for row in rows {
         let name: String = row.try_get_unchecked(0).expect("a name");
-        assert!(DOCUMENT.contains(&format!("`{name}`")), "{name} of {product}");
+        assert!(
+            DOCUMENT.contains(&format!("`{name}`")),
+            "{name} of {product}"
+        );
     }
 }

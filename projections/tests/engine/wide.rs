@@ -40,7 +40,9 @@ fn longest(kind: Kind, otherwise: usize) -> Value {
 
 async fn fill(conn: &mut Session, table: &Table, otherwise: usize) {
     let columns = table.columns.iter();
-    let row: Vec<Value> = columns.map(|column| longest(column.kind, otherwise)).collect();
+    let row: Vec<Value> = columns
+        .map(|column| longest(column.kind, otherwise))
+        .collect();
     write::upsert(conn, table, "", [row.as_slice()].into_iter())
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", table.name));
@@ -98,5 +100,8 @@ async fn one_short_text_more_on_the_page_is_refused_by_the_server() {
 async fn a_table_that_fits_nowhere_is_named_with_what_to_do() {
     let error = Table::of(&wide(198, "text", "bigint")).expect_err("too many columns");
     let text = error.to_string();
-    assert!(text.contains("wide_198") && text.contains("MILLRACE_COLUMNS"), "{text}");
+    assert!(
+        text.contains("wide_198") && text.contains("MILLRACE_COLUMNS"),
+        "{text}"
+    );
 }

@@ -79,7 +79,11 @@ impl State {
             return false;
         }
         let mut armed = self.armed.lock().expect("not poisoned");
-        let says = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        let says = |text: &str| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
         let (passes, vanishes) = match *armed {
             Some(Vanish::Before(text)) if says(text) => (false, true),
             Some(Vanish::After(text)) if says(text) => (true, true),
@@ -97,9 +101,13 @@ fn pass(client: TcpStream, server: TcpStream, number: u64, state: Arc<State>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let asking = state.clone();
-    tokio::spawn(copy(from_client, to_server, state.clone(), number, move |bytes| {
-        asking.passes(number, bytes)
-    }));
+    tokio::spawn(copy(
+        from_client,
+        to_server,
+        state.clone(),
+        number,
+        move |bytes| asking.passes(number, bytes),
+    ));
     let answering = state.clone();
     tokio::spawn(copy(from_server, to_client, state, number, move |_| {
         !answering.is_silent(number)
