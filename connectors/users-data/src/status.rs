@@ -84,6 +84,10 @@ impl Board {
         self.0.send_modify(change);
     }
 
+    pub(crate) fn end_offset(&self) -> Option<i64> {
+        self.0.borrow().end_offset
+    }
+
     pub(crate) fn events(&self) -> u64 {
         self.0.borrow().events
     }

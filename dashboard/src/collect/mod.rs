@@ -23,7 +23,7 @@ use self::fluvio::{Cluster, ClusterReading};
 use limit::answer;
 use postgres::Postgres;
 
-pub(crate) use mysql::{applied, options as mysql_options, MySql};
+pub(crate) use mysql::{applied, MySql};
 pub(crate) use postgres::connect as connect_postgres;
 pub(crate) use reading::{
     Answered, Button, CaptureReading, Compared, FindingsReading, FoundReading, IngestReading,

@@ -96,6 +96,9 @@ pub struct Limits {
     pub part_bytes: usize,
     /// MySQL answers a statement within so long, or the connection is replaced; work on whole tables may take longer.
     pub statement: Duration,
+    /// A stream of the log that has records to bring and brings none for so long is dead. Its first answer, which may
+    /// include the compilation of its module, gets twice as long at each attempt.
+    pub silence: Duration,
     /// No hold lasts longer: a verify that died does not stop the pipeline.
     pub hold: Duration,
     /// MySQL answers within so long whether a pause is written down; else that is found out later.
@@ -110,6 +113,7 @@ impl Default for Limits {
             bytes: 8 * 1024 * 1024,
             part_bytes: 8 * 1024 * 1024,
             statement: mysql::STATEMENT,
+            silence: Duration::from_secs(15),
             hold: Duration::from_secs(60),
             pause_answer: Duration::from_secs(15),
         }

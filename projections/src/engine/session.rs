@@ -86,7 +86,7 @@ impl Service {
         let away = Away {
             since: *run.failing_since.get_or_insert(now),
             next_try_at: now + pause,
-            reason: error.to_string(),
+            reason: error.reason(),
         };
         run.failures += 1;
         run.silences += u32::from(error.is_silence());

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
-use super::reader::AHEAD_RECORDS;
+use super::reader::{Patience, AHEAD_RECORDS};
 use super::Config;
 
 /// A statement that MySQL has not answered for longer is shown.
@@ -264,6 +264,8 @@ pub(crate) struct Shared {
     /// Whether MySQL owes an answer.
     answers: Answers,
     pub(super) findings: Keeper,
+    /// How patiently the streams of the log are waited for.
+    pub(super) streams: Patience,
 }
 
 impl Handle {
@@ -407,6 +409,7 @@ impl Shared {
             pause: Pause::new(config.mysql_url.clone(), &config.limits),
             answers: Answers::default(),
             findings: Keeper::default(),
+            streams: Patience::new(config.limits.silence),
         })
     }
 
