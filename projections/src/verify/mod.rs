@@ -164,13 +164,19 @@ async fn run(config: &Config) -> Result<Report, Error> {
         return Ok(Report::nothing_live(config));
     }
     let projector = Projector::new(config)?;
-    let mut round = Round::begin(config, &projector).await?;
+    let round = Round::begin(config, &projector).await?;
     let mut report = Report::new(round.lsn);
     check_position(&mut report, &round.position, round.log_end);
-    let (tables, absent) = tables::chosen(config, &round.position);
+    let (chosen, absent) = tables::chosen(config, &round.position);
     report.not_live.extend(absent);
-    let rewritten = round.tables(config, &tables, &mut report).await?;
-    round.marts(config, &mut report).await?;
+    let [mut mysql, mut other] = round.mysql;
+    let rewritten = compare(config, round.postgres, &mut mysql, &chosen, &mut report).await?;
+    for mart in config.marts.iter() {
+        match marts::compare(config, &mut mysql, &mut other, mart).await? {
+            Some(subject) => report.marts.push(subject),
+            None => report.not_live.push(mart.name.to_owned()),
+        }
+    }
     again(config, &projector, rewritten, &mut report).await?;
     Ok(report.finish())
 }
@@ -187,10 +193,11 @@ async fn again(
             return Ok(());
         }
         tracing::info!(tables = ?rewritten, "truncated or rewritten before their turn: they are compared at a point of their own");
-        let mut round = Round::begin(config, projector).await?;
-        let (tables, absent) = tables::named(&rewritten, &round.position);
+        let round = Round::begin(config, projector).await?;
+        let (named, absent) = tables::named(&rewritten, &round.position);
         report.not_live.extend(absent);
-        rewritten = round.tables(config, &tables, report).await?;
+        let [mut mysql, _] = round.mysql;
+        rewritten = compare(config, round.postgres, &mut mysql, &named, report).await?;
     }
     match rewritten.is_empty() {
         true => Ok(()),
@@ -224,35 +231,26 @@ impl Round {
             mysql: sessions.mysql,
         })
     }
+}
 
-    /// Compares tables, and returns those that cannot be read as of the consistent point any more.
-    async fn tables(
-        &mut self,
-        config: &Config,
-        tables: &[TableSchema],
-        report: &mut Report,
-    ) -> Result<Vec<String>, Error> {
-        let [mysql, _] = &mut self.mysql;
-        let mut rewritten = Vec::new();
-        for table in tables {
-            match tables::compare(config, &mut self.postgres, mysql, table).await? {
-                Some(subject) => report.tables.push(subject),
-                None => rewritten.push(table.table.clone()),
-            }
+/// Compares tables, and returns those that cannot be read as of the consistent point any more. The session with
+/// Postgres ends with that, and its locks on the tables.
+async fn compare(
+    config: &Config,
+    mut postgres: PgSession,
+    mysql: &mut Session,
+    tables: &[TableSchema],
+    report: &mut Report,
+) -> Result<Vec<String>, Error> {
+    let mut rewritten = Vec::new();
+    for table in tables {
+        match tables::compare(config, &mut postgres, mysql, table).await? {
+            Some(subject) => report.tables.push(subject),
+            None => rewritten.push(table.table.clone()),
         }
-        Ok(rewritten)
     }
-
-    async fn marts(&mut self, config: &Config, report: &mut Report) -> Result<(), Error> {
-        let [mysql, other] = &mut self.mysql;
-        for mart in config.marts.iter() {
-            match marts::compare(config, mysql, other, mart).await? {
-                Some(subject) => report.marts.push(subject),
-                None => report.not_live.push(mart.name.to_owned()),
-            }
-        }
-        Ok(())
-    }
+    let _ = postgres.close().await;
+    Ok(rewritten)
 }
 
 /// Two sessions that see MySQL at the same commit.
