@@ -6,13 +6,22 @@ use std::time::Duration;
 
 use clap::Parser;
 use millrace_cli::args::{Cli, Command, LogFormat};
+use millrace_cli::output;
 use tracing_subscriber::EnvFilter;
 
 /// What still runs on a thread of its own when everything has ended, a SmartModule for example.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// Last words are given up after this, where nobody reads them.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    output::adopt_panics();
+    let code = work(Cli::parse());
+    output::stderr().flush(READ_WITHIN);
+    code
+}
+
+fn work(cli: Cli) -> ExitCode {
     // Logs go where talk goes. The Fluvio client logs what it retries by itself: only its errors
     // matter. `up` tells what happens in lines of its own.
     let default = match cli.command {
@@ -23,19 +32,22 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(output::stderr().clone());
     match millrace_cli::log_format(&cli) {
         Ok(LogFormat::Human) => log.init(),
-        Ok(LogFormat::Json) => log.json().flatten_event(true).init(),
+        Ok(LogFormat::Json) => {
+            output::stderr().report_in_json();
+            log.json().flatten_event(true).init();
+        }
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            output::tell(format!("millrace: {error:#}"));
             return ExitCode::from(2);
         }
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("millrace: cannot start its threads: {error}");
+            output::tell(format!("millrace: cannot start its threads: {error}"));
             return ExitCode::from(2);
         }
     };
@@ -48,9 +60,9 @@ async fn run(cli: Cli) -> ExitCode {
     match millrace_cli::run(cli).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            output::tell(format!("millrace: {error:#}"));
             if let Some(code) = millrace_cli::code(&error) {
-                eprintln!("millrace: see {code} in docs/errors");
+                output::tell(format!("millrace: see {code} in docs/errors"));
             }
             ExitCode::from(2)
         }
