@@ -29,3 +29,4 @@ mod wait_for;
 pub use codes::code;
 pub use commands::run;
 pub use log::log_format;
+pub use up::shutdown_on_signal;

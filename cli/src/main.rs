@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 /// What still runs on a thread of its own when everything has ended, a SmartModule for example.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether results have been read.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Last words are given up after this, where nobody reads them.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,9 @@ fn work(cli: Cli) -> ExitCode {
 }
 
 async fn run(cli: Cli) -> ExitCode {
-    match millrace_cli::run(cli).await {
+    let outcome = millrace_cli::run(cli).await;
+    read_results().await;
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             output::tell(format!("millrace: {error:#}"));
@@ -66,5 +70,15 @@ async fn run(cli: Cli) -> ExitCode {
             }
             ExitCode::from(2)
         }
+    }
+}
+
+/// Results are waited for as long as somebody reads them, in a pager for example, but not against a signal.
+async fn read_results() {
+    let Ok(interrupted) = millrace_cli::shutdown_on_signal() else {
+        return;
+    };
+    while !output::stdout().flush(Duration::ZERO) && !interrupted.is_cancelled() {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

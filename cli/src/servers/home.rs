@@ -150,6 +150,9 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), Error> {
 /// [`Error::InUse`] while a live process holds it, [`Error::OthersLink`] for a link that is not ours,
 /// [`Error::Io`] when something cannot be removed.
 pub fn remove(data_dir: &Path) -> Result<(), Error> {
+    if fs::symlink_metadata(data_dir).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return Ok(());
+    }
     let Ok(target) = fs::read_link(data_dir) else {
         let _lock = lock(data_dir)?;
         return remove_dir(data_dir);
