@@ -58,6 +58,8 @@ pub enum Command {
     Init(Init),
     /// Show how far behind each service is
     Status(Status),
+    /// Ask whether a service lives, or is ready: the probe for containers
+    Health(Health),
     /// Compare Postgres, the replica and the marts at one point of the log, under live traffic
     Verify(Verify),
     /// Wait until MySQL has everything that Postgres has committed so far
@@ -181,6 +183,58 @@ pub struct Status {
     /// Print again every second until interrupted
     #[arg(long)]
     pub watch: bool,
+}
+
+/// `millrace health`
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Service to ask; without it, all of them
+    #[arg(value_enum)]
+    pub service: Option<Probed>,
+    /// Where
+    #[command(flatten)]
+    pub target: Target,
+    /// Ask whether it does its work now (a paused projector does), not only whether it lives
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// The services that can be asked, by the command that starts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Probed {
+    /// The embedded broker, or the cluster in its place
+    Broker,
+    /// Postgres to the change log
+    Capture,
+    /// Incoming users to Postgres
+    Ingest,
+    /// The change log to MySQL
+    Project,
+    /// The page
+    Dashboard,
+}
+
+impl Probed {
+    /// In the order of the data.
+    pub const ALL: [Probed; 5] = [
+        Probed::Broker,
+        Probed::Capture,
+        Probed::Ingest,
+        Probed::Project,
+        Probed::Dashboard,
+    ];
+
+    /// As on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Probed::Broker => "broker",
+            Probed::Capture => "capture",
+            Probed::Ingest => "ingest",
+            Probed::Project => "project",
+            Probed::Dashboard => "dashboard",
+        }
+    }
 }
 
 /// `millrace verify`

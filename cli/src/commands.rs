@@ -22,7 +22,7 @@ use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
 use crate::terminal::table;
 use crate::{
-    cluster, exposure, output, projection, rejected, services, status, up, verify, wait_for,
+    cluster, exposure, health, output, projection, rejected, services, status, up, verify, wait_for,
 };
 
 /// A service that was asked to end may take so long.
@@ -35,6 +35,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // Boxed, because futures nested so deep are too much for the compiler.
         Command::Up(args) => return Box::pin(up::run(args, settings)).await,
         Command::Status(args) => return status::run(args, &settings).await,
+        Command::Health(args) => return health::run(args, &settings).await,
         Command::WaitFor(args) => return wait_for::run(args, &settings).await,
         Command::Verify(args) => {
             return verify::run(args, &settings, &up::shutdown_on_signal()?).await
