@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use millrace_events::Lsn;
-use sqlx::Row;
+use sqlx::{Executor, Row};
 use tokio::time::timeout;
 
 use super::replication::{Answer, Replication, ReplicationError};
@@ -98,7 +98,8 @@ pub async fn pin_table(
         "LOCK TABLE ONLY {} IN ACCESS SHARE MODE",
         qualified(schema, table)
     );
-    sqlx::raw_sql(&lock).execute(&mut *session).await?;
+    // Not `raw_sql(…).execute(…)`, whose future is `Send` for one lifetime only: whoever spawns this could not.
+    session.execute(lock.as_str()).await?;
     let query = sqlx::query_scalar(SAME_FILE).bind(schema).bind(table);
     let same: Option<bool> = query.fetch_optional(session).await?;
     Ok(same.unwrap_or(false))
