@@ -5,6 +5,7 @@ use millrace_projections::engine;
 use tokio::task::JoinError;
 
 use super::supervise::End;
+use crate::servers;
 use crate::settings::{Settings, SETTINGS};
 use crate::terminal::printable;
 
@@ -42,13 +43,23 @@ impl Failure {
 
     fn from_error(error: &anyhow::Error, secrets: &Secrets) -> Failure {
         let code = crate::code(error);
-        let text = one_line(&format!("{error:#}"));
+        let text = one_line(&in_short(error));
         let text = code.map_or(text.as_str(), |code| without_code(&text, code));
         Failure {
             end: end(error, code),
             code,
             reason: secrets.hide(text),
         }
+    }
+}
+
+/// The end of a server's log says much, and its place is enough for a line.
+fn in_short(error: &anyhow::Error) -> String {
+    match error.downcast_ref() {
+        Some(servers::Error::Ended { status, log, .. }) => {
+            format!("it has ended ({status}); its log is {}", log.display())
+        }
+        _ => format!("{error:#}"),
     }
 }
 

@@ -315,13 +315,12 @@ impl Services {
     }
 
     /// Waits for `work`, but no longer than it can come to something: until a part is in trouble that `--once` does
-    /// not wait for, or until Ctrl-C.
+    /// not wait for.
     pub(crate) async fn meanwhile<T>(
-        &mut self,
+        &self,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         tokio::select! {
-            () = self.asked_to_end.cancelled() => bail!("interrupted before both sides were compared"),
             trouble = self.states.trouble() => Err(trouble),
             done = work => done,
         }
@@ -356,8 +355,8 @@ impl Services {
         }
     }
 
-    /// Shows the snapshot and the catching up, until it is done, until a part needs a person, or until Ctrl-C;
-    /// whether it is done. With `once` trouble is an error.
+    /// Shows the snapshot and the catching up, until it is done or a part needs a person; whether it is done. With
+    /// `once` trouble is an error.
     pub(crate) async fn wait_until_live(
         &mut self,
         terminal: &mut Terminal,
@@ -366,7 +365,6 @@ impl Services {
         let began = Instant::now();
         loop {
             tokio::select! {
-                () = self.asked_to_end.cancelled() => return Ok(false),
                 trouble = self.states.trouble() => match once {
                     true => return Err(trouble),
                     false => return Ok(false),
