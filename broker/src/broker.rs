@@ -310,7 +310,12 @@ pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
     } else {
         spu_addr.ip().to_string()
     };
-    let host = config.advertised_host.clone().unwrap_or(own);
+    let own = (own, spu_addr.port());
+    let (host, port) = match config.advertised.clone() {
+        Some((host, 0)) => (host, own.1),
+        Some(advertised) => advertised,
+        None => own.clone(),
+    };
     let encryption = match config.tls {
         Some(_) => EncryptionEnum::SSL,
         None => EncryptionEnum::PLAINTEXT,
@@ -323,19 +328,19 @@ pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
         id: SPU_ID,
         spu_type: SpuType::Custom,
         public_endpoint: IngressPort {
-            port: spu_addr.port(),
+            port,
             ingress,
             encryption,
         },
         private_endpoint: Endpoint {
             port: 0,
-            host: host.clone(),
+            host,
             ..Endpoint::default()
         },
         rack: None,
         public_endpoint_local: Some(Endpoint {
-            port: spu_addr.port(),
-            host,
+            port: own.1,
+            host: own.0,
             ..Endpoint::default()
         }),
     }

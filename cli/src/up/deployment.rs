@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Secrets;
 use super::parts::{States, Supervisor};
 use super::servers::{keep_broker, keep_server, BrokerOptions};
+use crate::address::HostPort;
 use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
     check_free, free_ports, Flavour, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
@@ -209,16 +210,18 @@ async fn start_broker(
     BrokerOptions::of(settings, data_dir)?.open().await
 }
 
-/// Opens the broker on its two addresses.
+/// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given.
 pub(crate) async fn open_broker(
     log_dir: PathBuf,
     sc_bind: SocketAddr,
     spu_bind: SocketAddr,
+    advertised: Option<&HostPort>,
     tls: Option<millrace_broker::Tls>,
 ) -> anyhow::Result<millrace_broker::Handle> {
     let config = millrace_broker::Config {
         sc_bind,
         spu_bind,
+        advertised: advertised.map(|address| (address.host.clone(), address.port)),
         tls,
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };

@@ -98,7 +98,6 @@ pub async fn pin_table(
         "LOCK TABLE ONLY {} IN ACCESS SHARE MODE",
         qualified(schema, table)
     );
-    // Not `raw_sql(…).execute(…)`, whose future is `Send` for one lifetime only: whoever spawns this could not.
     session.execute(lock.as_str()).await?;
     let query = sqlx::query_scalar(SAME_FILE).bind(schema).bind(table);
     let same: Option<bool> = query.fetch_optional(session).await?;
@@ -125,7 +124,9 @@ const BLOCKER: &str = "
 async fn blocker(look: &mut PgSession, walsender: i32) -> Result<String, sqlx::Error> {
     let query = sqlx::query(BLOCKER).bind(walsender);
     let Some(row) = query.fetch_optional(look).await? else {
-        return Ok("pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into());
+        return Ok(
+            "pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into(),
+        );
     };
     let (pid, user, application): (i32, String, String) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
