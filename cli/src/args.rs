@@ -71,6 +71,8 @@ pub enum Command {
     Projection(Projection),
     /// Look at rejected incoming users, send them again, or put them away
     Rejected(Rejected),
+    /// Remove the data directory of an `up` that does not run
+    Clean(Clean),
     /// List every setting with its value, its default and its meaning
     Config,
     /// Print the version
@@ -103,6 +105,14 @@ pub struct Up {
     /// Choose free ports once for this data directory and keep them
     #[arg(long)]
     pub free_ports: bool,
+}
+
+/// `millrace clean`
+#[derive(Debug, Args)]
+pub struct Clean {
+    /// The data directory. Only what millrace made in it is removed; anything else stays and is named
+    #[arg(long, value_name = "DIR", default_value = ".millrace")]
+    pub data_dir: PathBuf,
 }
 
 /// `millrace broker`

@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::{self, Cli, Command};
+use crate::data_dir::{self, Cleaned};
 use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
 use crate::smartmodules::{self, Lookup};
 use crate::terminal::table;
 use crate::{
-    cluster, exposure, health, projection, rejected, services, spu, status, up, verify, wait_for,
+    cluster, exposure, health, output, projection, rejected, services, spu, status, up, verify,
+    wait_for,
 };
 
 /// A service that was asked to end may take so long.
@@ -47,6 +49,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Projection(args) => return projection::run(args, &settings).await,
         Command::Rejected(args) => return rejected::run(args, &settings).await,
+        Command::Clean(args) => clean(args).await?,
         Command::Config => print!("{}", list(&settings)),
         Command::Version => println!("millrace {}", env!("CARGO_PKG_VERSION")),
         Command::Broker(args) => broker(args, &settings).await?,
@@ -75,7 +78,7 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
 
 fn warn_if_exposed(settings: &Settings, bind: Option<IpAddr>) {
     if let Some(warning) = exposure::warning(settings, bind) {
-        eprintln!("{warning}");
+        output::tell(warning);
     }
 }
 
@@ -186,6 +189,19 @@ async fn generate(
     Ok(())
 }
 
+async fn clean(args: &args::Clean) -> anyhow::Result<()> {
+    let dir = args.data_dir.display();
+    match data_dir::clean(&args.data_dir).await? {
+        Cleaned::Absent => output::tell(format!("nothing to remove: {dir} is not there")),
+        Cleaned::Removed => output::tell(format!("removed {dir}")),
+        Cleaned::Kept(names) => output::tell(format!(
+            "removed what millrace made in {dir}; what it did not make stays: {}",
+            names.join(", ")
+        )),
+    }
+    Ok(())
+}
+
 async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
     warn_if_exposed(settings, Some(args.bind));
@@ -201,7 +217,7 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     .await?;
     // Not through a client, which might have to show a certificate.
     smartmodules::register_in(&broker).await?;
-    eprintln!("clients connect to {}", broker.sc_addr());
+    output::tell(format!("clients connect to {}", broker.sc_addr()));
     shutdown.cancelled().await;
     broker.shutdown().await;
     Ok(())
@@ -214,7 +230,7 @@ async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Resul
     let bind = services::dashboard_address(settings).await?;
     let config = services::dashboard(settings, &endpoints, bind, args.state_dir.clone())?;
     let page = millrace_dashboard::Service::bind(config).await?;
-    eprintln!("the page is at http://{}", page.address());
+    output::tell(format!("the page is at http://{}", page.address()));
     Ok(page.run(shutdown).await?)
 }
 

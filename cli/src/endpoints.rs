@@ -184,7 +184,8 @@ fn url(scheme: &str, [user, password, host]: [&str; 3], port: u16, database: &st
     )
 }
 
-fn escape(text: &str) -> String {
+/// Percent-encoded, as a part of a URL.
+pub(crate) fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_broker::Broker;
+use tokio_util::sync::CancellationToken;
 
+use super::failure::Secrets;
+use super::parts::{States, Supervisor};
+use super::servers::{keep_broker, keep_server, BrokerOptions};
 use crate::address::HostPort;
 use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
@@ -37,20 +41,27 @@ const SERVICE_PORTS: [&str; 4] = [
     "DASHBOARD_PORT",
 ];
 
-/// About what stopping a database takes at worst, so that nothing waits for the broker alone.
-const BROKER_STOPS_WITHIN: Duration = Duration::from_secs(6);
+/// What the plans for stopping the databases add up to, and a little.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
 
-/// Running servers. Dropping it stops the databases hard, and they recover at the next start; call
+/// Servers that are kept running. Dropping it stops the databases hard, and they recover at the next start; call
 /// [`Deployment::stop`]. Only a kill of this process leaves them running, to be adopted.
 pub(crate) struct Deployment {
-    /// The source.
-    pub postgres: PrivatePostgres,
-    /// The target.
-    pub mysql: PrivateMySql,
-    /// The topics; `None` where a cluster was given.
-    pub broker: Option<millrace_broker::Handle>,
+    servers: Supervisor,
+    /// How every part is doing.
+    pub(super) states: States,
     /// Where everything is.
     pub endpoints: Endpoints,
+    /// What is told of the databases.
+    pub(super) databases: Databases,
+}
+
+/// The private databases, for people.
+pub(super) struct Databases {
+    pub(super) postgres_jdbc: String,
+    pub(super) mysql_jdbc: String,
+    /// `MySQL` or `MariaDB`.
+    pub(super) mysql_product: &'static str,
 }
 
 /// Puts the ports that were chosen for this data directory above those of the settings.
@@ -79,7 +90,7 @@ impl Deployment {
         }
         let broker = match cluster {
             Some(_) => None,
-            None => Some(start_broker(settings, data_dir.join("broker")).await?),
+            None => Some(start_broker(settings, data_dir).await?),
         };
         if let Some(broker) = &broker {
             terminal.step(format!("broker listens on {}", broker.sc_addr()));
@@ -92,26 +103,7 @@ impl Deployment {
             (Ok(postgres), Ok(mysql)) => (postgres, mysql),
             (postgres, mysql) => return Err(half_started(postgres, mysql).await),
         };
-        let adopted = |yes| {
-            if yes {
-                ", adopted from an earlier run"
-            } else {
-                ""
-            }
-        };
-        terminal.step(format!(
-            "Postgres {} listens on port {}{}",
-            postgres.binaries().version,
-            postgres.options().port,
-            adopted(postgres.was_adopted())
-        ));
-        terminal.step(format!(
-            "{} {} listens on port {}{}",
-            product(&mysql),
-            mysql.binary().version,
-            mysql.options().port,
-            adopted(mysql.was_adopted())
-        ));
+        tell(&postgres, &mysql, terminal);
         let mut endpoints = Endpoints::from_settings(settings)?;
         if let Some(cluster) = cluster {
             endpoints.fluvio = cluster.to_owned();
@@ -120,39 +112,57 @@ impl Deployment {
         endpoints.mysql = mysql.url();
         endpoints.pid = std::process::id();
         endpoints.control_token = control_token(settings, data_dir)?;
+        let databases = Databases {
+            postgres_jdbc: postgres.jdbc_url(),
+            mysql_jdbc: mysql.jdbc_url(),
+            mysql_product: product(&mysql),
+        };
+        let states = States::new(Secrets::of(settings, &[&endpoints.control_token]));
+        let mut servers = Supervisor::of_servers(&states, CancellationToken::new());
+        let options = postgres.options().clone();
+        keep_server(&mut servers, "Postgres", postgres, options);
+        let options = mysql.options().clone();
+        keep_server(&mut servers, databases.mysql_product, mysql, options);
+        if let Some(broker) = broker {
+            keep_broker(&mut servers, broker, BrokerOptions::of(settings, data_dir)?);
+        }
         Ok(Deployment {
-            postgres,
-            mysql,
-            broker,
+            servers,
+            states,
             endpoints,
+            databases,
         })
     }
 
-    /// Fails if a server has ended by itself, with the end of its log.
-    pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
-        self.postgres.check_alive()?;
-        self.mysql.check_alive()?;
-        Ok(())
-    }
-
-    /// Stops everything side by side, within seven seconds; the first error is told after all have been
+    /// Stops everything side by side, within eight seconds; the first error is told after all have been
     /// asked to stop.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let broker = async {
-            if let Some(broker) = self.broker {
-                // Acknowledged records are on disk: a broker that hangs may be left.
-                let _ = tokio::time::timeout(BROKER_STOPS_WITHIN, broker.shutdown()).await;
-            }
-        };
-        let (postgres, mysql, ()) = tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
-        postgres?;
-        mysql?;
-        Ok(())
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.servers.stop(STOP_WITHIN).await
     }
 }
 
+fn tell(postgres: &PrivatePostgres, mysql: &PrivateMySql, terminal: &mut Terminal) {
+    let adopted = |yes| match yes {
+        true => ", adopted from an earlier run",
+        false => "",
+    };
+    terminal.step(format!(
+        "Postgres {} listens on port {}{}",
+        postgres.binaries().version,
+        postgres.options().port,
+        adopted(postgres.was_adopted())
+    ));
+    terminal.step(format!(
+        "{} {} listens on port {}{}",
+        product(mysql),
+        mysql.binary().version,
+        mysql.options().port,
+        adopted(mysql.was_adopted())
+    ));
+}
+
 /// `MySQL` or `MariaDB`.
-pub(super) fn product(mysql: &PrivateMySql) -> &'static str {
+fn product(mysql: &PrivateMySql) -> &'static str {
     match mysql.binary().flavour {
         Flavour::MySql => "MySQL",
         Flavour::MariaDb => "MariaDB",
@@ -192,21 +202,12 @@ fn loopback_only(settings: &Settings) -> anyhow::Result<()> {
 
 async fn start_broker(
     settings: &Settings,
-    log_dir: PathBuf,
+    data_dir: &Path,
 ) -> anyhow::Result<millrace_broker::Handle> {
-    let at = |name| -> anyhow::Result<SocketAddr> {
-        let port = settings.port(name)?;
-        check_free(port, name)?;
-        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-    };
-    open_broker(
-        log_dir,
-        at("FLUVIO_PORT")?,
-        at("FLUVIO_SPU_PORT")?,
-        None,
-        None,
-    )
-    .await
+    for name in ["FLUVIO_PORT", "FLUVIO_SPU_PORT"] {
+        check_free(settings.port(name)?, name)?;
+    }
+    BrokerOptions::of(settings, data_dir)?.open().await
 }
 
 /// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given.
