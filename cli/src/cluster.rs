@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{bail, Context};
+use anyhow::{anyhow, bail, Context};
 use fluvio::config::FluvioClusterConfig;
 use fluvio::metadata::customspu::CustomSpuSpec;
 use fluvio::metadata::partition::PartitionSpec;
@@ -11,26 +11,44 @@ use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
 use fluvio::metadata::spu::SpuSpec;
 use fluvio::FluvioAdmin;
 use fluvio_controlplane_metadata::spu::{Endpoint, IngressAddr, IngressPort};
-use tokio::time::{sleep, Instant};
+use tokio::time::{sleep, timeout, Instant};
+
+use crate::address::HostPort;
 
 /// Name and WebAssembly of each SmartModule, from `smartmodules/`.
 pub static SMARTMODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/smartmodules.rs"));
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A controller that is there answers sooner.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Connects to the controller, trying again for a minute: compose starts everything at once.
+/// Connects to the controller, trying again for a minute: compose starts everything at once. Says so within
+/// seconds if nobody answers.
+///
+/// # Errors
+/// If there is no controller.
 pub async fn connect(endpoint: &str) -> anyhow::Result<FluvioAdmin> {
+    let config = FluvioClusterConfig::new(endpoint);
     let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let mut said = false;
     loop {
-        match FluvioAdmin::connect_with_config(&FluvioClusterConfig::new(endpoint)).await {
-            Ok(admin) => return Ok(admin),
-            Err(error) if Instant::now() >= deadline => {
-                return Err(error).with_context(|| {
-                    format!("no Fluvio controller at {endpoint}; check FLUVIO_HOST and FLUVIO_PORT")
-                });
-            }
-            Err(error) => tracing::debug!(%error, endpoint, "controller not there yet"),
+        let attempt = FluvioAdmin::connect_with_config(&config);
+        let error = match timeout(ATTEMPT_TIMEOUT, attempt).await {
+            Ok(Ok(admin)) => return Ok(admin),
+            Ok(Err(error)) => error,
+            Err(_) => anyhow!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()),
+        };
+        if Instant::now() >= deadline {
+            return Err(error).with_context(|| {
+                format!("no Fluvio controller at {endpoint}; check FLUVIO_HOST and FLUVIO_PORT")
+            });
+        }
+        if !std::mem::replace(&mut said, true) {
+            let wait = CONNECT_TIMEOUT.as_secs();
+            tracing::warn!(
+                "no Fluvio controller answers at {endpoint} ({error:#}); trying for {wait} s"
+            );
         }
         sleep(RETRY_PAUSE).await;
     }
@@ -54,10 +72,15 @@ pub async fn register_smartmodules(admin: &FluvioAdmin) -> anyhow::Result<()> {
 /// Waits until at least one streaming unit is online.
 pub async fn wait_for_spu(admin: &FluvioAdmin) -> anyhow::Result<()> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let mut said = false;
     while !any_spu_online(admin).await? {
+        if !std::mem::replace(&mut said, true) {
+            let wait = CONNECT_TIMEOUT.as_secs();
+            tracing::info!("the cluster has no streaming unit (SPU) online yet; waiting for {wait} s");
+        }
         if Instant::now() >= deadline {
             bail!(
-                "the cluster has no streaming unit online; register one with `millrace init --spu`"
+                "the cluster has no streaming unit (SPU) online; register one with `millrace init --spu`"
             );
         }
         sleep(RETRY_PAUSE).await;
@@ -105,31 +128,27 @@ pub async fn register_spu(admin: &FluvioAdmin, text: &str) -> anyhow::Result<()>
 fn parse_spu(text: &str) -> Option<CustomSpuSpec> {
     let mut fields = text.split(',');
     let id = fields.next()?.trim().parse().ok()?;
-    let (public_host, public_port) = host_and_port(fields.next()?)?;
-    let (private_host, private_port) = host_and_port(fields.next()?)?;
+    let public: HostPort = fields.next()?.parse().ok()?;
+    let private: HostPort = fields.next()?.parse().ok()?;
+    // Clients join host and port with a colon: an IPv6 address keeps its brackets.
     Some(CustomSpuSpec {
         id,
         public_endpoint: IngressPort {
-            port: public_port,
+            port: public.port,
             ingress: vec![IngressAddr {
-                hostname: Some(public_host),
+                hostname: Some(public.host.to_string()),
                 ip: None,
             }],
             ..Default::default()
         },
         private_endpoint: Endpoint {
-            port: private_port,
-            host: private_host,
+            port: private.port,
+            host: private.host.to_string(),
             ..Default::default()
         },
         rack: None,
         public_endpoint_local: None,
     })
-}
-
-fn host_and_port(text: &str) -> Option<(String, u16)> {
-    let (host, port) = text.trim().rsplit_once(':')?;
-    Some((host.to_owned(), port.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -141,6 +160,11 @@ mod tests {
         let spec = parse_spu("5001,spu:9010,spu:9011").unwrap();
         assert_eq!((spec.id, spec.public_endpoint.port), (5001, 9010));
         assert_eq!(spec.private_endpoint.host, "spu");
+        for text in ["1,::1:9010,[::1]:9011", "1,[::1]:9010,::1:9011"] {
+            let spec = parse_spu(text).unwrap();
+            assert_eq!(spec.public_endpoint.addr(), "[::1]:9010", "{text}");
+            assert_eq!(spec.private_endpoint.host, "[::1]", "{text}");
+        }
         for text in [
             "",
             "5001",

@@ -11,23 +11,25 @@ use millrace_shop_generator::trade::Trader;
 use millrace_shop_generator::user_events::UserEvents;
 use millrace_shop_generator::{prepare, Progress};
 use millrace_users_data::{self as ingest, Rejected};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
-use crate::settings::{Settings, SETTINGS};
-use crate::terminal::table;
-use crate::{cluster, exposure, projection, rejected, services, status, up, verify, wait_for};
+use crate::output::{print, say};
+use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
+use crate::settings::{Setting, Settings};
+use crate::{
+    cluster, config, exposure, projection, rejected, services, source, status, up, verify, wait_for,
+};
 
 /// A service that was asked to end may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs the command; errors are for people.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let settings = Settings::load(cli.env_file.as_deref())?;
+    let settings = Settings::of(&cli)?;
     match &cli.command {
         // Boxed, because futures nested so deep are too much for the compiler.
         Command::Up(args) => return Box::pin(up::run(args, settings)).await,
@@ -38,8 +40,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Projection(args) => return projection::run(args, &settings).await,
         Command::Rejected(args) => return rejected::run(args, &settings).await,
-        Command::Config => print!("{}", list(&settings)),
-        Command::Version => println!("millrace {}", env!("CARGO_PKG_VERSION")),
+        Command::Config => drop(print(&config::list(&settings))?),
+        Command::Version => drop(print(concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n"))?),
         Command::Broker(args) => broker(args, &settings).await?,
         Command::Dashboard(args) => dashboard(args, &settings).await?,
         Command::Init(args) => init(args, &settings).await?,
@@ -52,7 +54,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
-    let endpoints = Endpoints::from_settings(&settings)?;
+    let endpoints = match command {
+        Command::Generate(args) => Endpoints::find(&args.target, &settings)?,
+        _ => Endpoints::from_settings(&settings)?,
+    };
     warn_if_exposed(&settings, None);
     match command {
         Command::Capture => Box::pin(capture(&settings, &endpoints, shutdown)).await?,
@@ -66,7 +71,7 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
 
 fn warn_if_exposed(settings: &Settings, bind: Option<IpAddr>) {
     if let Some(warning) = exposure::warning(settings, bind) {
-        eprintln!("{warning}");
+        say(&warning);
     }
 }
 
@@ -154,10 +159,10 @@ async fn generate(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     if let Some(seed) = args.seed {
-        settings.set("MILLRACE_SEED", seed.to_string());
+        settings.set(MILLRACE_SEED, seed);
     }
-    let (schema, shop) = services::shop(&settings)?;
-    let pool = PgPool::connect(&endpoints.postgres).await?;
+    let (schema, shop) = services::shop(&settings);
+    let pool = source::connect(&endpoints.postgres, &shutdown).await?;
     let filled = prepare(
         &pool,
         &schema,
@@ -181,11 +186,11 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     let shutdown = up::shutdown_on_signal()?;
     warn_if_exposed(settings, Some(args.bind));
     std::fs::create_dir_all(&args.log_dir)?;
-    let at = |name| anyhow::Ok(SocketAddr::from((args.bind, settings.port(name)?)));
+    let at = |port: Setting<u16>| SocketAddr::from((args.bind, settings.get(port)));
     let broker = up::open_broker(
         args.log_dir.clone(),
-        at("FLUVIO_PORT")?,
-        at("FLUVIO_SPU_PORT")?,
+        at(FLUVIO_PORT),
+        at(FLUVIO_SPU_PORT),
         args.tls(),
     )
     .await?;
@@ -193,7 +198,7 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     for (name, wasm) in cluster::SMARTMODULES {
         broker.put_smart_module(name, wasm).await?;
     }
-    eprintln!("clients connect to {}", broker.sc_addr());
+    say(&format!("clients connect to {}", broker.sc_addr()));
     shutdown.cancelled().await;
     broker.shutdown().await;
     Ok(())
@@ -206,35 +211,18 @@ async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Resul
     let bind = services::dashboard_address(settings).await?;
     let config = services::dashboard(settings, &endpoints, bind, args.state_dir.clone())?;
     let page = millrace_dashboard::Service::bind(config).await?;
-    eprintln!("the page is at http://{}", page.address());
+    say(&format!("the page is at http://{}", page.address()));
     Ok(page.run(shutdown).await?)
 }
 
 async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {
-    let admin = cluster::connect(&Endpoints::from_settings(settings)?.fluvio).await?;
+    let endpoints = Endpoints::find(&args.target, settings)?;
+    let admin = cluster::connect(&endpoints.fluvio).await?;
     if let Some(spu) = &args.spu {
         cluster::register_spu(&admin, spu).await?;
     }
     cluster::wait_for_spu(&admin).await?;
     cluster::register_smartmodules(&admin).await
-}
-
-fn list(settings: &Settings) -> String {
-    let rows: Vec<Vec<String>> = SETTINGS
-        .iter()
-        .map(|setting| {
-            let value = settings.text(setting.name);
-            let shown = if setting.secret && !value.is_empty() {
-                "***"
-            } else {
-                value
-            };
-            [setting.name, shown, setting.help]
-                .map(str::to_owned)
-                .into()
-        })
-        .collect();
-    table(&["setting", "value", "meaning"], &rows)
 }
 
 #[cfg(test)]

@@ -4,20 +4,24 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod address;
 pub mod args;
 pub mod cluster;
 mod codes;
 mod commands;
+mod config;
 mod control;
 pub mod endpoints;
 mod exposure;
 mod log;
 pub mod mirror;
+mod output;
 mod projection;
 mod rejected;
 pub mod servers;
 pub mod services;
 pub mod settings;
+mod source;
 mod status;
 mod terminal;
 mod up;
@@ -26,4 +30,5 @@ mod wait_for;
 
 pub use codes::code;
 pub use commands::run;
-pub use log::log_format;
+pub use log::{log_format, log_in_colour};
+pub use output::say;

@@ -1,6 +1,5 @@
 //! The binary of millrace. Everything is in the library beside it.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,20 +21,20 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(millrace_cli::log_in_colour())
         .with_writer(std::io::stderr);
     match millrace_cli::log_format(&cli) {
         Ok(LogFormat::Human) => log.init(),
         Ok(LogFormat::Json) => log.json().flatten_event(true).init(),
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            millrace_cli::say(&format!("millrace: {error:#}"));
             return ExitCode::from(2);
         }
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("millrace: cannot start its threads: {error}");
+            millrace_cli::say(&format!("millrace: cannot start its threads: {error}"));
             return ExitCode::from(2);
         }
     };
@@ -48,9 +47,9 @@ async fn run(cli: Cli) -> ExitCode {
     match millrace_cli::run(cli).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            millrace_cli::say(&format!("millrace: {error:#}"));
             if let Some(code) = millrace_cli::code(&error) {
-                eprintln!("millrace: see {code} in docs/errors");
+                millrace_cli::say(&format!("millrace: see {code} in docs/errors"));
             }
             ExitCode::from(2)
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::args::{self, Asked, RejectedAction, RejectedState};
 use crate::control::Refused;
 use crate::endpoints::Endpoints;
+use crate::output;
 use crate::settings::Settings;
 use crate::terminal::{json, plain, printable, table};
 
@@ -14,12 +15,12 @@ use crate::terminal::{json, plain, printable, table};
 pub(crate) async fn run(args: &args::Rejected, settings: &Settings) -> anyhow::Result<ExitCode> {
     match answer(args, settings).await {
         Ok(text) => {
-            print!("{text}");
+            output::print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => match error.downcast_ref::<Refused>() {
             Some(refused) => {
-                eprintln!("millrace: {refused}");
+                output::say(&format!("millrace: {refused}"));
                 Ok(ExitCode::from(1))
             }
             None => Err(error),

@@ -44,6 +44,12 @@ impl Terminal {
         ));
     }
 
+    /// Prints lines that stay.
+    pub(crate) fn lines(&mut self, text: &str) {
+        self.close_bar();
+        self.write(text);
+    }
+
     /// Shows `done` of `total`, with the time that is left at the rate since `began`.
     pub(crate) fn bar(&mut self, label: &str, done: u64, total: u64, began: Instant) {
         let now = Instant::now();

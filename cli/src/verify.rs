@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args;
 use crate::endpoints::Endpoints;
+use crate::output;
 use crate::settings::Settings;
 
 /// Exit 0 equal, 1 different, 2 something is not live or no answer could be had.
@@ -20,11 +21,11 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
     let report = verify::verify(&crate::services::verify(settings, &endpoints)?, shutdown).await?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", text(&report));
-    }
+    let shown = match args.json {
+        true => serde_json::to_string_pretty(&report)? + "\n",
+        false => text(&report),
+    };
+    output::print(&shown)?;
     Ok(exit_code(&report))
 }
 

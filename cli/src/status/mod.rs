@@ -15,6 +15,7 @@ use tokio::time::{interval, Interval, MissedTickBehavior};
 
 use crate::args;
 use crate::endpoints::Endpoints;
+use crate::output::{self, Reader};
 use crate::services;
 use crate::settings::Settings;
 
@@ -27,12 +28,12 @@ pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Res
     let mut numbers = Numbers::find(settings, &endpoints).await?;
     loop {
         let status = numbers.next().await?;
-        if args.json {
-            println!("{}", serde_json::to_string(&status)?);
-        } else {
-            print!("{}", text::render(&status));
-        }
-        if !args.watch {
+        let shown = match args.json {
+            true => serde_json::to_string(&status)? + "\n",
+            false => text::render(&status),
+        };
+        let reader = output::print(&shown)?;
+        if !args.watch || reader == Reader::Gone {
             return Ok(exit_code(&status));
         }
     }
@@ -58,7 +59,7 @@ impl Numbers {
         match dashboard.status().await {
             Ok(_) => Ok(Numbers::Dashboard(dashboard)),
             Err(error) => {
-                eprintln!("collecting by itself: {error:#}");
+                output::say(&format!("no page answers, so this command asks the servers itself: {error:#}"));
                 let bind = "127.0.0.1:0".parse()?;
                 let config = services::dashboard(settings, endpoints, bind, None)?;
                 let mut collector = Box::new(Collector::new(&config));

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Resu
     if let Some(warning) = exposure::warning(&settings, None) {
         terminal.step(warning);
     }
-    let cluster = args.fluvio.as_deref();
+    let cluster = args.fluvio.as_ref();
     let start = Deployment::start(&settings, &args.data_dir, cluster, &mut terminal);
     let Some(started) = shutdown.run_until_cancelled(start).await else {
         terminal.step("stopped while starting; the next start begins again");
@@ -98,7 +98,7 @@ async fn serve(
         return interrupted(args);
     }
     terminal.step("caught up: the marts move with the shop");
-    eprint!("\n{}\n", summary::services(settings, deployment));
+    terminal.lines(&format!("\n{}\n", summary::services(args, settings, deployment)));
     if args.demo {
         services.start_trading(settings, &deployment.endpoints)?;
     }

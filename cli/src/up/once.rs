@@ -10,6 +10,8 @@ use sqlx::{Column, Connection, MySqlConnection, Row};
 
 use super::{Deployment, Services};
 use crate::endpoints::Endpoints;
+use crate::output;
+use crate::settings::table::MILLRACE_TRADE_SECONDS_ONCE;
 use crate::settings::Settings;
 use crate::terminal::{table, Terminal};
 use crate::wait_for;
@@ -32,7 +34,7 @@ pub(super) async fn run(
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = deployment.endpoints.clone();
-    let seconds = settings.number("MILLRACE_TRADE_SECONDS_ONCE")?;
+    let seconds = settings.get(MILLRACE_TRADE_SECONDS_ONCE).get().as_secs();
     let started = terminal.elapsed();
     trade(seconds, services, terminal).await?;
     services.stop_trading().await?;
@@ -49,14 +51,15 @@ pub(super) async fn run(
     let comparison = async { Ok(verify::verify(&config, &shutdown).await?) };
     let report = services.meanwhile(comparison).await?;
     let verified = began.elapsed();
-    print!("{}", crate::verify::text(&report));
-    print!("{}", marts(&endpoints.mysql).await?);
-    println!(
-        "\nlive after {:.1} s; caught up {:.2} s after the last transaction; verify took {:.2} s",
+    let times = format!(
+        "\nlive after {:.1} s; caught up {:.2} s after the last transaction; verify took {:.2} s\n",
         started.as_secs_f64(),
         caught_up.as_secs_f64(),
         verified.as_secs_f64()
     );
+    output::print(&crate::verify::text(&report))?;
+    output::print(&marts(&endpoints.mysql).await?)?;
+    output::print(&times)?;
     Ok(crate::verify::exit_code(&report))
 }
 

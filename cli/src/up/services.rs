@@ -294,7 +294,7 @@ pub(super) async fn prepare_shop(
     let pool = PgPool::connect(&endpoints.postgres)
         .await
         .context("connecting to Postgres")?;
-    let (schema, shop) = crate::services::shop(settings)?;
+    let (schema, shop) = crate::services::shop(settings);
     if !demo {
         create_schema(&pool, &schema).await?;
         return Ok(());
