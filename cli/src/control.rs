@@ -63,6 +63,14 @@ impl Service<'_> {
         self.ask(Method::POST, path).await
     }
 
+    /// Fails if it refuses the token, and says then where the token is found. Whatever else is wrong shows later.
+    pub(crate) async fn check_token(self) -> anyhow::Result<()> {
+        match self.request(Method::GET, "/status", GRACE).await {
+            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => self.refused(answer).await,
+            _ => Ok(()),
+        }
+    }
+
     async fn ask(self, method: Method, path: &str) -> anyhow::Result<Value> {
         let answer = self.request(method, path, ACTION).await?;
         if !answer.status().is_success() {

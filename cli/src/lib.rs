@@ -3,6 +3,8 @@
 //! A library so that the end-to-end tests use the same servers and settings; the binary is a shim.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+// They panic where nobody reads; `output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod address;
 pub mod args;

@@ -1,5 +1,7 @@
 //! The binary of millrace. Everything is in the library beside it.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 

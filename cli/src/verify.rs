@@ -20,6 +20,7 @@ pub(crate) async fn run(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
+    endpoints.projector().check_token().await?;
     let report = verify::verify(&crate::services::verify(settings, &endpoints)?, shutdown).await?;
     let shown = match args.json {
         true => serde_json::to_string_pretty(&report)? + "\n",

@@ -1,5 +1,6 @@
 //! One attempt: from connecting to the first failure.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,16 @@ use crate::dead_letter::DeadLetters;
 use crate::error::SessionError;
 use crate::position::{self, Position};
 use crate::reader::{self, Reader};
-use crate::status::{Board, State};
+use crate::status::Board;
 use crate::users::{self, Stored};
 use crate::{topic, Config, Error};
 
+/// A session works once it has stored what was there. That is known soon where there is nothing.
+const FIRST_PATIENCE: Duration = Duration::from_millis(300);
 /// How long to wait for an event before looking after the anchor.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Each statement and each request has a shorter limit at the server that answers; this is for one that is gone.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often the end of the topic is asked for.
 const END_PERIOD: Duration = Duration::from_secs(2);
 /// How often the anchor follows the position. Each time costs reading one record.
@@ -28,22 +33,29 @@ const ANCHOR_PERIOD: Duration = Duration::from_secs(60);
 
 /// Reads, stores and moves on until something fails. Dropping it is safe at any time.
 pub(crate) async fn run(config: &Config, board: &Board) -> Result<(), SessionError> {
-    let mut session = Session::open(config, board).await?;
-    board.update(|status| {
-        status.state = State::Running;
-        status.last_error = None;
-        status.next_offset = session.next_offset;
-    });
+    let mut session = in_time(Session::open(config, board)).await?;
+    board.update(|status| status.next_offset = session.next_offset);
+    let mut patience = FIRST_PATIENCE;
     loop {
         let (wait_max, events_max) = (config.batch_wait_max, config.batch_events_max);
-        let events = session.reader.batch(PATIENCE, wait_max, events_max).await?;
+        let events = session.reader.batch(patience, wait_max, events_max).await?;
         if !events.is_empty() {
-            session.store(&events).await?;
+            in_time(session.store(&events)).await?;
         }
+        board.works();
+        patience = PATIENCE;
         if session.is_anchor_due() {
-            session.drop_anchor().await?;
+            in_time(session.drop_anchor()).await?;
         }
     }
+}
+
+/// A server that vanished without a word must not hold ingest for ever.
+async fn in_time<T>(
+    step: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, SessionError> {
+    let done = timeout(STEP_TIMEOUT, step).await;
+    done.unwrap_or_else(|_| Err(SessionError::Silence(STEP_TIMEOUT.as_secs())))
 }
 
 struct Session<'a> {

@@ -1,8 +1,10 @@
 //! Ingest against a real Postgres and the embedded broker, with the real SmartModule.
 
+mod operator;
 mod postgres;
 mod rejected;
 mod shop;
+mod spelling;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
