@@ -17,7 +17,7 @@ pub mod endpoints;
 mod exposure;
 mod log;
 pub mod mirror;
-mod output;
+mod answer;
 mod projection;
 mod rejected;
 pub mod servers;
