@@ -67,6 +67,7 @@ pub struct Handle {
     data_dir: PathBuf,
     temporary: bool,
     stop: CancellationToken,
+    ended: CancellationToken,
     tasks: TaskTracker,
     appends: TaskTracker,
     catalog: Option<Arc<Catalog>>,
@@ -99,6 +100,7 @@ impl Broker {
             data_dir,
             temporary: sync == Sync::Never,
             stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
             tasks: TaskTracker::new(),
             appends,
             catalog: Some(parts.catalog.clone()),
@@ -176,6 +178,11 @@ impl Handle {
         put.map_err(|refusal| io::Error::other(refusal.to_string()))
     }
 
+    /// Waits until it no longer serves, although nobody has stopped it: a part of it broke down.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Stops serving, finishes what is being written, and releases the data directory.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
@@ -234,8 +241,13 @@ impl Handle {
         ));
     }
 
+    /// A listener, or what runs as long as they do.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        let ended = self.ended.clone().drop_guard();
+        self.tasks.spawn(async move {
+            let _ended = ended;
+            task.await;
+        });
     }
 }
 

@@ -134,9 +134,9 @@ impl Database<'_> {
     }
 }
 
-/// `url` escapes what would end the part, but leaves `%` and sub-delimiters, which readers of such URLs decode
+/// A part of a URL. `url` itself escapes what would end the part, but leaves `%` and sub-delimiters, which readers of such URLs decode
 /// differently.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {

@@ -1,7 +1,8 @@
-//! The one door to standard output and standard error.
+//! Results of commands on standard output, whole and in order, however long their reader takes.
 //!
 //! A reader that has gone (`status --watch | head`) is no error: the command ends quietly, with the exit code that
-//! it would have had. Rust's own macros panic there, so a lint keeps them out of this crate.
+//! it would have had. Rust's own macros panic there, so a lint keeps them out of this crate. Messages, and what is
+//! printed while services run in this process, go through `output`, which never waits.
 
 use std::io::{ErrorKind, Write};
 
@@ -22,12 +23,6 @@ pub(crate) enum Reader {
 /// If it cannot be written for another reason than a closed pipe, such as a full disk.
 pub(crate) fn print(text: &str) -> anyhow::Result<Reader> {
     write(&mut std::io::stdout().lock(), text)
-}
-
-/// Writes a message to standard error. If that cannot be done, nobody can be told.
-pub fn say(text: &str) {
-    let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "{text}");
 }
 
 fn write(stream: &mut impl Write, text: &str) -> anyhow::Result<Reader> {

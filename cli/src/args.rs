@@ -93,6 +93,8 @@ pub enum Command {
     Projection(Projection),
     /// Look at rejected incoming users, send them again, or discard them
     Rejected(Rejected),
+    /// Remove the data directory of an `up` that is not running
+    Clean(Clean),
     /// List every setting with its value, its default and where the value comes from
     Config,
     /// Print the version
@@ -125,6 +127,14 @@ pub struct Up {
     /// Use ports that are free on this machine; they are chosen once and kept in the data directory
     #[arg(long)]
     pub free_ports: bool,
+}
+
+/// `millrace clean`
+#[derive(Debug, Args)]
+pub struct Clean {
+    /// The data directory. Only what millrace made in it is removed; anything else stays and is named
+    #[arg(long, value_name = "DIR", default_value = ".millrace")]
+    pub data_dir: PathBuf,
 }
 
 /// `millrace broker`

@@ -16,14 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::{self, Cli, Command};
+use crate::data_dir::{self, Cleaned};
 use crate::endpoints::Endpoints;
-use crate::output::{print, say};
 use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
 use crate::settings::{Setting, Settings};
 use crate::{
-    cluster, config, exposure, projection, rejected, services, source, status, up, verify, wait_for,
+    answer, cluster, config, exposure, output, projection, rejected, services, source, status, up,
+    verify, wait_for,
 };
 
+const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");
 /// A service that was asked to end may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -40,8 +42,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Projection(args) => return projection::run(args, &settings).await,
         Command::Rejected(args) => return rejected::run(args, &settings).await,
-        Command::Config => drop(print(&config::list(&settings))?),
-        Command::Version => drop(print(concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n"))?),
+        Command::Clean(args) => clean(args).await?,
+        Command::Config => drop(answer::print(&config::list(&settings))?),
+        Command::Version => drop(answer::print(VERSION)?),
         Command::Broker(args) => broker(args, &settings).await?,
         Command::Dashboard(args) => dashboard(args, &settings).await?,
         Command::Init(args) => init(args, &settings).await?,
@@ -71,7 +74,7 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
 
 fn warn_if_exposed(settings: &Settings, bind: Option<IpAddr>) {
     if let Some(warning) = exposure::warning(settings, bind) {
-        say(&warning);
+        output::tell(warning);
     }
 }
 
@@ -182,6 +185,19 @@ async fn generate(
     Ok(())
 }
 
+async fn clean(args: &args::Clean) -> anyhow::Result<()> {
+    let dir = args.data_dir.display();
+    match data_dir::clean(&args.data_dir).await? {
+        Cleaned::Absent => output::tell(format!("nothing to remove: {dir} is not there")),
+        Cleaned::Removed => output::tell(format!("removed {dir}")),
+        Cleaned::Kept(names) => output::tell(format!(
+            "removed what millrace made in {dir}; what it did not make stays: {}",
+            names.join(", ")
+        )),
+    }
+    Ok(())
+}
+
 async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
     warn_if_exposed(settings, Some(args.bind));
@@ -198,7 +214,7 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     for (name, wasm) in cluster::SMARTMODULES {
         broker.put_smart_module(name, wasm).await?;
     }
-    say(&format!("clients connect to {}", broker.sc_addr()));
+    output::tell(format!("clients connect to {}", broker.sc_addr()));
     shutdown.cancelled().await;
     broker.shutdown().await;
     Ok(())
@@ -211,7 +227,7 @@ async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Resul
     let bind = services::dashboard_address(settings).await?;
     let config = services::dashboard(settings, &endpoints, bind, args.state_dir.clone())?;
     let page = millrace_dashboard::Service::bind(config).await?;
-    say(&format!("the page is at http://{}", page.address()));
+    output::tell(format!("the page is at http://{}", page.address()));
     Ok(page.run(shutdown).await?)
 }
 

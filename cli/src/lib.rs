@@ -7,17 +7,19 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod address;
+mod answer;
 pub mod args;
 pub mod cluster;
 mod codes;
 mod commands;
 mod config;
 mod control;
+pub mod data_dir;
 pub mod endpoints;
 mod exposure;
 mod log;
 pub mod mirror;
-mod answer;
+pub mod output;
 mod projection;
 mod rejected;
 pub mod servers;
@@ -33,4 +35,4 @@ mod wait_for;
 pub use codes::code;
 pub use commands::run;
 pub use log::{log_format, log_in_colour};
-pub use output::say;
+pub use up::shutdown_on_signal;

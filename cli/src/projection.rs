@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::answer;
 use crate::args::{self, Asked, ProjectionAction};
 use crate::endpoints::Endpoints;
-use crate::output;
 use crate::settings::Settings;
 use crate::terminal::{json, plain, table};
 
@@ -22,7 +22,7 @@ pub(crate) async fn run(args: &args::Projection, settings: &Settings) -> anyhow:
         ProjectionAction::Pause(_) => projector.post("/pause").await?,
         ProjectionAction::Resume(_) => projector.post("/resume").await?,
     };
-    output::print(&shown(asked, &status))?;
+    answer::print(&shown(asked, &status))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::answer;
 use crate::args::{self, Asked, RejectedAction, RejectedState};
 use crate::control::Refused;
 use crate::endpoints::Endpoints;
@@ -15,12 +16,12 @@ use crate::terminal::{json, plain, printable, table};
 pub(crate) async fn run(args: &args::Rejected, settings: &Settings) -> anyhow::Result<ExitCode> {
     match answer(args, settings).await {
         Ok(text) => {
-            output::print(&text)?;
+            answer::print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => match error.downcast_ref::<Refused>() {
             Some(refused) => {
-                output::say(&format!("millrace: {refused}"));
+                output::tell(format!("millrace: {refused}"));
                 Ok(ExitCode::from(1))
             }
             None => Err(error),

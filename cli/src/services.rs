@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use millrace_control::Server;
+use millrace_control::{Front, Server};
 use millrace_dashboard as dashboard;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
@@ -205,6 +205,20 @@ impl Control {
             server: Server::bind(address).await?,
             token: endpoints.control_token.clone(),
         })
+    }
+
+    /// The token that the API asks for.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Serves what a front shows until `shutdown`.
+    pub(crate) async fn front(
+        self,
+        front: Front,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        Ok(self.server.run(front.router(), shutdown).await?)
     }
 
     /// Serves the projector's API until `shutdown`.

@@ -8,9 +8,9 @@ use sqlx::mysql::MySqlRow;
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer;
 use crate::args;
 use crate::endpoints::Endpoints;
-use crate::output;
 use crate::settings::Settings;
 
 /// Exit 0 equal, 1 different, 2 something is not live or no answer could be had.
@@ -26,7 +26,7 @@ pub(crate) async fn run(
         true => serde_json::to_string_pretty(&report)? + "\n",
         false => text(&report),
     };
-    output::print(&shown)?;
+    answer::print(&shown)?;
     Ok(exit_code(&report))
 }
 

@@ -8,6 +8,7 @@ use millrace_events::Lsn;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout_at, Instant};
 
+use crate::answer;
 use crate::args;
 use crate::control;
 use crate::endpoints::Endpoints;
@@ -27,7 +28,7 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
         let attempt = attempt(args, settings, left);
         let failed = match timeout_at(deadline, attempt).await {
             Ok(Ok(lsn)) => {
-                output::print(&format!("{lsn}\n"))?;
+                answer::print(&format!("{lsn}\n"))?;
                 return Ok(ExitCode::SUCCESS);
             }
             Ok(Err(error)) => error,
@@ -35,7 +36,7 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
             Err(_) => reason.unwrap_or_else(|| anyhow::anyhow!("MySQL was not there in time")),
         };
         if Instant::now() + RETRY_PAUSE >= deadline {
-            output::say(&format!("gave up after {} s: {failed:#}", args.timeout));
+            output::tell(format!("gave up after {} s: {failed:#}", args.timeout));
             return Ok(ExitCode::from(1));
         }
         reason = Some(failed);

@@ -8,8 +8,10 @@
 //! - Times are RFC 3339 in UTC with microseconds, see [`time`].
 
 mod answer;
+mod front;
 mod server;
 pub mod time;
 
 pub use answer::{api, problem, Params};
+pub use front::{Down, Front};
 pub use server::{Error, Server};

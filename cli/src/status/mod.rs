@@ -13,9 +13,10 @@ use millrace_dashboard::status::{Status, Verdict};
 use millrace_dashboard::Collector;
 use tokio::time::{interval, Interval, MissedTickBehavior};
 
+use crate::answer::{self, Reader};
 use crate::args;
 use crate::endpoints::Endpoints;
-use crate::output::{self, Reader};
+use crate::output;
 use crate::services;
 use crate::settings::Settings;
 
@@ -32,7 +33,7 @@ pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Res
             true => serde_json::to_string(&status)? + "\n",
             false => text::render(&status),
         };
-        let reader = output::print(&shown)?;
+        let reader = answer::print(&shown)?;
         if !args.watch || reader == Reader::Gone {
             return Ok(exit_code(&status));
         }
@@ -59,7 +60,7 @@ impl Numbers {
         match dashboard.status().await {
             Ok(_) => Ok(Numbers::Dashboard(dashboard)),
             Err(error) => {
-                output::say(&format!("no page answers, so this command asks the servers itself: {error:#}"));
+                output::tell(format!("no page answers, so this command asks the servers itself: {error:#}"));
                 let bind = "127.0.0.1:0".parse()?;
                 let config = services::dashboard(settings, endpoints, bind, None)?;
                 let mut collector = Box::new(Collector::new(&config));

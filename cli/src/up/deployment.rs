@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_broker::Broker;
+use tokio_util::sync::CancellationToken;
 
+use super::failure::Secrets;
+use super::parts::{States, Supervisor};
+use super::servers::{keep_broker, keep_server, BrokerOptions};
 use crate::address::HostPort;
 use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
@@ -47,20 +51,27 @@ const SERVICE_PORTS: [Setting<u16>; 4] = [
 /// Where a private database listens if its host is given as `::1`; we ourselves use the first one.
 const BOTH_LOOPBACKS: &str = "127.0.0.1,::1";
 
-/// About what stopping a database takes at worst, so that nothing waits for the broker alone.
-const BROKER_STOPS_WITHIN: Duration = Duration::from_secs(6);
+/// What the plans for stopping the databases add up to, and a little.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
 
-/// Running servers. Dropping it stops the databases hard, and they recover at the next start; call
+/// Servers that are kept running. Dropping it stops the databases hard, and they recover at the next start; call
 /// [`Deployment::stop`]. Only a kill of this process leaves them running, to be adopted.
 pub(crate) struct Deployment {
-    /// The source.
-    pub postgres: PrivatePostgres,
-    /// The target.
-    pub mysql: PrivateMySql,
-    /// The topics; `None` where a cluster was given.
-    pub broker: Option<millrace_broker::Handle>,
+    servers: Supervisor,
+    /// How every part is doing.
+    pub(super) states: States,
     /// Where everything is.
     pub endpoints: Endpoints,
+    /// What is told of the databases.
+    pub(super) databases: Databases,
+}
+
+/// The private databases, for people.
+pub(super) struct Databases {
+    pub(super) postgres_jdbc: String,
+    pub(super) mysql_jdbc: String,
+    /// `MySQL` or `MariaDB`.
+    pub(super) mysql_product: &'static str,
 }
 
 /// Puts the ports that were chosen for this data directory above those of the settings.
@@ -89,7 +100,7 @@ impl Deployment {
         }
         let broker = match cluster {
             Some(_) => None,
-            None => Some(start_broker(settings, data_dir.join("broker")).await?),
+            None => Some(start_broker(settings, data_dir).await?),
         };
         if let Some(broker) = &broker {
             terminal.step(format!("broker listens on {}", broker.sc_addr()));
@@ -102,26 +113,7 @@ impl Deployment {
             (Ok(postgres), Ok(mysql)) => (postgres, mysql),
             (postgres, mysql) => return Err(half_started(postgres, mysql).await),
         };
-        let adopted = |yes| {
-            if yes {
-                ", adopted from an earlier run"
-            } else {
-                ""
-            }
-        };
-        terminal.step(format!(
-            "Postgres {} listens on port {}{}",
-            postgres.binaries().version,
-            postgres.options().port,
-            adopted(postgres.was_adopted())
-        ));
-        terminal.step(format!(
-            "{} {} listens on port {}{}",
-            product(&mysql),
-            mysql.binary().version,
-            mysql.options().port,
-            adopted(mysql.was_adopted())
-        ));
+        tell(&postgres, &mysql, terminal);
         let mut endpoints = Endpoints::from_settings(settings)?;
         if let Some(cluster) = cluster {
             endpoints.fluvio = cluster.to_string();
@@ -130,39 +122,57 @@ impl Deployment {
         endpoints.mysql = mysql.url();
         endpoints.pid = std::process::id();
         endpoints.control_token = control_token(settings, data_dir)?;
+        let databases = Databases {
+            postgres_jdbc: postgres.jdbc_url(),
+            mysql_jdbc: mysql.jdbc_url(),
+            mysql_product: product(&mysql),
+        };
+        let states = States::new(Secrets::of(settings, &[&endpoints.control_token]));
+        let mut servers = Supervisor::of_servers(&states, CancellationToken::new());
+        let options = postgres.options().clone();
+        keep_server(&mut servers, "Postgres", postgres, options);
+        let options = mysql.options().clone();
+        keep_server(&mut servers, databases.mysql_product, mysql, options);
+        if let Some(broker) = broker {
+            keep_broker(&mut servers, broker, BrokerOptions::of(settings, data_dir));
+        }
         Ok(Deployment {
-            postgres,
-            mysql,
-            broker,
+            servers,
+            states,
             endpoints,
+            databases,
         })
     }
 
-    /// Fails if a server has ended by itself, with the end of its log.
-    pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
-        self.postgres.check_alive()?;
-        self.mysql.check_alive()?;
-        Ok(())
-    }
-
-    /// Stops everything side by side, within seven seconds; the first error is told after all have been
+    /// Stops everything side by side, within eight seconds; the first error is told after all have been
     /// asked to stop.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let broker = async {
-            if let Some(broker) = self.broker {
-                // Acknowledged records are on disk: a broker that hangs may be left.
-                let _ = tokio::time::timeout(BROKER_STOPS_WITHIN, broker.shutdown()).await;
-            }
-        };
-        let (postgres, mysql, ()) = tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
-        postgres?;
-        mysql?;
-        Ok(())
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.servers.stop(STOP_WITHIN).await
     }
 }
 
+fn tell(postgres: &PrivatePostgres, mysql: &PrivateMySql, terminal: &mut Terminal) {
+    let adopted = |yes| match yes {
+        true => ", adopted from an earlier run",
+        false => "",
+    };
+    terminal.step(format!(
+        "Postgres {} listens on port {}{}",
+        postgres.binaries().version,
+        postgres.options().port,
+        adopted(postgres.was_adopted())
+    ));
+    terminal.step(format!(
+        "{} {} listens on port {}{}",
+        product(mysql),
+        mysql.binary().version,
+        mysql.options().port,
+        adopted(mysql.was_adopted())
+    ));
+}
+
 /// `MySQL` or `MariaDB`.
-pub(super) fn product(mysql: &PrivateMySql) -> &'static str {
+fn product(mysql: &PrivateMySql) -> &'static str {
     match mysql.binary().flavour {
         Flavour::MySql => "MySQL",
         Flavour::MariaDb => "MariaDB",
@@ -203,18 +213,12 @@ fn loopback_only(settings: &Settings) -> anyhow::Result<()> {
 
 async fn start_broker(
     settings: &Settings,
-    log_dir: PathBuf,
+    data_dir: &Path,
 ) -> anyhow::Result<millrace_broker::Handle> {
-    let address: IpAddr = match settings.get(FLUVIO_HOST).is_ipv6() {
-        true => Ipv6Addr::LOCALHOST.into(),
-        false => Ipv4Addr::LOCALHOST.into(),
-    };
-    let at = |setting: Setting<u16>| -> anyhow::Result<SocketAddr> {
-        let port = settings.get(setting);
-        check_free(port, setting.name())?;
-        Ok(SocketAddr::from((address, port)))
-    };
-    open_broker(log_dir, at(FLUVIO_PORT)?, at(FLUVIO_SPU_PORT)?, None).await
+    for setting in [FLUVIO_PORT, FLUVIO_SPU_PORT] {
+        check_free(settings.get(setting), setting.name())?;
+    }
+    BrokerOptions::of(settings, data_dir).open().await
 }
 
 /// Opens the broker on its two addresses.

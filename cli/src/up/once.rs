@@ -37,7 +37,7 @@ pub(super) async fn run(
     let seconds = settings.get(MILLRACE_TRADE_SECONDS_ONCE).get().as_secs();
     let started = terminal.elapsed();
     trade(seconds, services, terminal).await?;
-    services.stop_trading().await?;
+    services.stop_trading().await;
     terminal.step(traded(services)?);
 
     let began = Instant::now();
@@ -51,15 +51,18 @@ pub(super) async fn run(
     let comparison = async { Ok(verify::verify(&config, &shutdown).await?) };
     let report = services.meanwhile(comparison).await?;
     let verified = began.elapsed();
+    let marts = marts(&endpoints.mysql).await?;
     let times = format!(
         "\nlive after {:.1} s; caught up {:.2} s after the last transaction; verify took {:.2} s\n",
         started.as_secs_f64(),
         caught_up.as_secs_f64(),
         verified.as_secs_f64()
     );
-    output::print(&crate::verify::text(&report))?;
-    output::print(&marts(&endpoints.mysql).await?)?;
-    output::print(&times)?;
+    output::stdout().put(&(crate::verify::text(&report) + &marts + &times));
+    let down = services.down();
+    if !down.is_empty() {
+        bail!("both sides were compared, but not everything runs: {}", down.join("; "));
+    }
     Ok(crate::verify::exit_code(&report))
 }
 
@@ -82,9 +85,9 @@ async fn trade(
 
 /// What came of the trade. Nothing is a failure: two sides that did not move prove nothing by being equal.
 fn traded(services: &Services) -> anyhow::Result<String> {
-    let trader = services.trader.as_ref();
+    let trader = services.trader.get();
     let trade = trader.map(|trader| trader.status()).unwrap_or_default();
-    let users = services.user_events.as_ref();
+    let users = services.user_events.get();
     let arrived = users.map_or(0, |users| users.status().sent);
     if trade.transactions == 0 {
         let hint = "look at MILLRACE_TRADES_PER_SECOND and MILLRACE_TRADE_SECONDS_ONCE";

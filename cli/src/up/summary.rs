@@ -6,7 +6,6 @@ use std::time::Instant;
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::{MySqlPool, Row};
 
-use super::deployment::product;
 use super::{Deployment, Services};
 use crate::args;
 use crate::endpoints::Endpoints;
@@ -59,17 +58,17 @@ pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deploy
         ),
         row(
             "  JDBC",
-            deployment.postgres.jdbc_url(),
+            deployment.databases.postgres_jdbc.clone(),
             postgres.0,
             postgres.1,
         ),
         row(
-            &format!("{} (replica, marts)", product(&deployment.mysql)),
+            &format!("{} (replica, marts)", deployment.databases.mysql_product),
             without_login(&endpoints.mysql),
             mysql.0.clone(),
             mysql.1.clone(),
         ),
-        row("  JDBC", deployment.mysql.jdbc_url(), mysql.0, mysql.1),
+        row("  JDBC", deployment.databases.mysql_jdbc.clone(), mysql.0, mysql.1),
         row(
             "Fluvio (topics)",
             endpoints.fluvio.clone(),
@@ -136,7 +135,7 @@ impl Live {
         Ok(Live { target, last: None })
     }
 
-    /// One block of text: the line of [`lag`](Self::lag), then the marts.
+    /// One block of text: the lines of [`lag`](Self::lag), then the marts.
     pub(super) async fn draw(&self, lag: String) -> String {
         let mut text = lag;
         for (mart, label, query) in FIGURES {
@@ -156,13 +155,9 @@ impl Live {
         text
     }
 
-    /// The line about the services; empty before there is a projector.
+    /// The lines about the services; empty before there is a projector.
     pub(super) fn lag(&mut self, services: &Services) -> String {
-        let Some(status) = services
-            .projector
-            .as_ref()
-            .map(|projector| projector.status())
-        else {
+        let Some(status) = services.projector.get().map(|projector| projector.status()) else {
             return String::new();
         };
         let now = Instant::now();
@@ -173,9 +168,14 @@ impl Live {
         self.last = Some((now, status.transactions));
         let sent = services
             .user_events
-            .as_ref()
+            .get()
             .map_or(0, |users| users.status().sent);
-        format!(
+        let down: String = services
+            .down()
+            .iter()
+            .map(|line| format!("  {line}\n"))
+            .collect();
+        down + &format!(
             "  {} UTC  {:?}  lag {} records  at {}  {} transactions ({:.1}/s)  {sent} users arrived\n",
             chrono::Utc::now().format("%H:%M:%S"),
             status.state,
