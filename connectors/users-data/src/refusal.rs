@@ -15,7 +15,6 @@
 //! | 25006, 28…, 3D…, 3F…, 42…, 0A000, 53… | rights, missing objects, a server that takes no writes or is full | the operator's |
 //! | all others | connections, deadlocks, time limits, shutdown | nobody's; may pass by itself |
 
-use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::PgConnection;
 

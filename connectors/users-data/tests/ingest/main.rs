@@ -126,6 +126,21 @@ async fn a_repeated_event_leaves_the_row_alone() {
     ingest.stop().await;
 }
 
+/// Where the machine has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_on_an_ipv6_address_is_reached() {
+    let mut shop = Shop::open("ipv6").await;
+    if std::net::TcpListener::bind(("::1", 0)).is_err() {
+        return;
+    }
+    shop.config.postgres_url = shop.config.postgres_url.replace("127.0.0.1", "[::1]");
+    let last = shop.send([user("a@example.org", "A")]).await;
+    let ingest = shop.ingest();
+    ingest.reach(last).await;
+    assert_eq!(shop.users().await.len(), 1);
+    ingest.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_created_again_with_fewer_events_is_noticed() {
     let shop = Shop::open("fewer").await;
