@@ -85,6 +85,8 @@ pub enum Command {
     Init(Init),
     /// Show how far behind each part of the pipeline is
     Status(Status),
+    /// Check whether a service is alive or ready, as a probe for containers
+    Health(Health),
     /// Compare Postgres, the replica and the marts at one point of the log while changes go on
     Verify(Verify),
     /// Wait until MySQL has everything that Postgres has committed so far
@@ -232,6 +234,59 @@ Exit codes: 0 the marts are fresh, 1 they are not, 2 it is not known. `status | 
 Without --data-dir, the command talks to the `millrace up` that runs on .millrace in the working
 directory. If none runs there, or if a *_HOST setting names another machine, it uses the addresses in
 the settings.";
+
+/// `millrace health`
+#[derive(Debug, Args)]
+#[command(after_help = TARGET_HELP)]
+pub struct Health {
+    /// Service to ask; without it, all of them
+    #[arg(value_enum)]
+    pub service: Option<Probed>,
+    /// Which deployment
+    #[command(flatten)]
+    pub target: Target,
+    /// Ask whether it does its work now (a paused projector does), not only whether it is alive
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// The services that can be asked, by the command that starts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Probed {
+    /// The embedded broker, or the Fluvio cluster in its place
+    Broker,
+    /// Capture, from Postgres to the change log
+    Capture,
+    /// Ingest, from incoming users to Postgres
+    Ingest,
+    /// The projector, from the change log to MySQL
+    Project,
+    /// The page
+    Dashboard,
+}
+
+impl Probed {
+    /// In the order of the data.
+    pub const ALL: [Probed; 5] = [
+        Probed::Broker,
+        Probed::Capture,
+        Probed::Ingest,
+        Probed::Project,
+        Probed::Dashboard,
+    ];
+
+    /// As on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Probed::Broker => "broker",
+            Probed::Capture => "capture",
+            Probed::Ingest => "ingest",
+            Probed::Project => "project",
+            Probed::Dashboard => "dashboard",
+        }
+    }
+}
 
 /// `millrace verify`
 #[derive(Debug, Args)]

@@ -104,7 +104,8 @@ pub async fn end_offset(admin: &FluvioAdmin, topic: &str) -> anyhow::Result<i64>
     Ok(end)
 }
 
-async fn any_spu_online(admin: &FluvioAdmin) -> anyhow::Result<bool> {
+/// True if a streaming unit is there to keep records.
+pub(crate) async fn any_spu_online(admin: &FluvioAdmin) -> anyhow::Result<bool> {
     let spus = admin.all::<SpuSpec>().await?;
     Ok(spus.iter().any(|spu| spu.status.is_online()))
 }

@@ -21,8 +21,8 @@ use crate::endpoints::Endpoints;
 use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
 use crate::settings::{Setting, Settings};
 use crate::{
-    answer, cluster, config, exposure, output, projection, rejected, services, source, status, up,
-    verify, wait_for,
+    answer, cluster, config, exposure, health, output, projection, rejected, services, source,
+    status, up, verify, wait_for,
 };
 
 const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");
@@ -36,6 +36,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // Boxed, because futures nested so deep are too much for the compiler.
         Command::Up(args) => return Box::pin(up::run(args, settings)).await,
         Command::Status(args) => return status::run(args, &settings).await,
+        Command::Health(args) => return health::run(args, &settings).await,
         Command::WaitFor(args) => return wait_for::run(args, &settings).await,
         Command::Verify(args) => {
             return verify::run(args, &settings, &up::shutdown_on_signal()?).await

@@ -17,6 +17,7 @@ mod control;
 pub mod data_dir;
 pub mod endpoints;
 mod exposure;
+mod health;
 mod log;
 pub mod mirror;
 pub mod output;

@@ -76,6 +76,9 @@ async fn run(cli: Cli) -> ExitCode {
 
 /// Results are waited for as long as somebody reads them, in a pager for example, but not against a signal.
 async fn read_results() {
+    if output::stdout().flush(Duration::ZERO) {
+        return;
+    }
     let Ok(interrupted) = millrace_cli::shutdown_on_signal() else {
         return;
     };

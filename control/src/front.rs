@@ -2,21 +2,22 @@
 //!
 //! One listener serves for all starts. Each start shows its own API; while the service is down, the last one goes
 //! on answering what it can, with the truth put over it: `/status` says `failed` with reason and code, `/health`
-//! and `/ready` answer 503, and what only a running service can do is refused at once instead of timing out.
+//! and `/ready` answer 503, and what only a running service can do is refused at once instead of timing out. As
+//! everywhere, reasons take the token and codes do not.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::body::{to_bytes, Body};
 use axum::extract::{Request, State};
-use axum::http::{header, StatusCode};
+use axum::http::{header, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use tower::ServiceExt;
 
-use crate::answer::problem;
-use crate::time;
+use crate::answer::{not_ready, problem};
+use crate::{time, NotReady};
 
 /// No status is longer.
 const STATUS_BYTES_MAX: usize = 1 << 20;
@@ -39,10 +40,31 @@ impl std::fmt::Display for Down {
         if let Some(code) = &self.code {
             write!(f, "{code}: ")?;
         }
-        f.write_str(&self.reason)?;
+        write!(f, "{}; {}", self.reason, self.outlook())
+    }
+}
+
+impl Down {
+    fn outlook(&self) -> String {
         match self.next_try_at {
-            Some(at) => write!(f, "; next try at {} UTC", at.format("%H:%M:%S")),
-            None => f.write_str("; it is not tried again by itself"),
+            Some(at) => format!("next try at {} UTC", at.format("%H:%M:%S")),
+            None => "it is not tried again by itself".to_owned(),
+        }
+    }
+
+    /// For everybody.
+    fn in_short(&self) -> String {
+        match &self.code {
+            Some(code) => format!("failed ({code})"),
+            None => "failed".to_owned(),
+        }
+    }
+
+    fn not_ready(&self) -> NotReady {
+        NotReady {
+            reason: format!("failed; {}", self.outlook()),
+            code: self.code.clone(),
+            detail: Some(self.reason.clone()),
         }
     }
 }
@@ -97,16 +119,23 @@ async fn answer(State(front): State<Front>, request: Request) -> Response {
         return pass_on(front.api(), request).await;
     };
     let path = request.uri().path().to_owned();
-    if ["/health", "/ready"].contains(&path.as_str()) {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, &format!("failed: {down}"));
-    }
-    if front.0.needs_service.contains(&path.as_str()) {
-        return refuse(front.api(), request, &down).await;
-    }
-    let response = pass_on(front.api(), request).await;
-    match path == "/status" && response.status() == StatusCode::OK {
-        true => failed_status(response.into_body(), &down).await,
-        false => response,
+    let api = front.api();
+    match path.as_str() {
+        "/health" => problem(StatusCode::SERVICE_UNAVAILABLE, &down.in_short()),
+        "/ready" => match refused(api, &request).await {
+            None => not_ready(down.not_ready()),
+            Some(_) => not_ready(down.not_ready().without_detail()),
+        },
+        "/status" => match pass_on(api, request).await {
+            answer if answer.status() == StatusCode::OK => failed_status(answer, &down).await,
+            refusal => refusal,
+        },
+        other if front.0.needs_service.contains(&other) => {
+            let refused = refused(api, &request).await;
+            let failed = || problem(StatusCode::SERVICE_UNAVAILABLE, &format!("failed: {down}"));
+            refused.unwrap_or_else(failed)
+        }
+        _ => pass_on(api, request).await,
     }
 }
 
@@ -117,24 +146,22 @@ async fn pass_on(api: Router, request: Request) -> Response {
     }
 }
 
-/// Strangers learn nothing: the API itself refuses who has no token, at a path that does nothing.
-async fn refuse(api: Router, request: Request, down: &Down) -> Response {
+/// The refusal of who has no token, by the API itself: it is asked for a path that does nothing.
+async fn refused(api: Router, request: &Request) -> Option<Response> {
     let mut probe = Request::new(Body::empty());
-    *probe.uri_mut() = axum::http::Uri::from_static("/status");
+    *probe.uri_mut() = Uri::from_static("/status");
     if let Some(token) = request.headers().get(header::AUTHORIZATION) {
         let headers = probe.headers_mut();
         headers.insert(header::AUTHORIZATION, token.clone());
     }
-    let probed = pass_on(api, probe).await;
-    match probed.status() {
-        StatusCode::UNAUTHORIZED => probed,
-        _ => problem(StatusCode::SERVICE_UNAVAILABLE, &format!("failed: {down}")),
-    }
+    let answer = pass_on(api, probe).await;
+    (answer.status() == StatusCode::UNAUTHORIZED).then_some(answer)
 }
 
 /// The last status of the service, which knows where it stands, with what has become of it since.
-async fn failed_status(last: Body, down: &Down) -> Response {
-    let bytes = to_bytes(last, STATUS_BYTES_MAX).await.unwrap_or_default();
+async fn failed_status(last: Response, down: &Down) -> Response {
+    let body = last.into_body();
+    let bytes = to_bytes(body, STATUS_BYTES_MAX).await.unwrap_or_default();
     let mut status: Map<String, Value> = serde_json::from_slice(&bytes).unwrap_or_default();
     let errors: Vec<&str> = ["error", "last_error"]
         .into_iter()

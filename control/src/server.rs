@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("the control address {address} cannot be used: {source}")]
+    #[error("the control address {address} cannot be used")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -18,7 +18,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The listener broke.
-    #[error("the control API ended: {0}")]
+    #[error("the control API ended")]
     Serve(#[source] std::io::Error),
 }
 

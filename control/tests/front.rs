@@ -23,7 +23,7 @@ fn started(start: u64) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
         .route("/hold", post(|| async { "held" }));
-    api(routes, "secret", || Ok(()))
+    api(routes, "secret", || Ok(()), || Ok(()))
 }
 
 async fn serve() -> Served {
@@ -86,11 +86,12 @@ async fn a_service_that_is_down_still_answers_and_says_why() {
         "since": "2025-06-15T15:06:40.000000Z", "next_try_at": "2025-06-15T15:07:10.000000Z",
     });
     assert_eq!(body["failure"], failure);
-    for path in ["/health", "/ready"] {
-        let (status, body) = served.ask(Method::GET, path, "").await;
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
-        assert_eq!(body["error"], format!("failed: {text}"), "{path}");
-    }
+    let (status, body) = served.ask(Method::GET, "/ready", "secret").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let ready = json!({
+        "error": "failed; next try at 15:07:10 UTC", "code": "MR-P005", "detail": "column price",
+    });
+    assert_eq!(body, ready);
     served.shutdown.cancel();
 }
 
@@ -101,6 +102,12 @@ async fn only_owners_of_the_token_learn_what_is_refused() {
     for path in ["/status", "/hold", "/nothing"] {
         let (status, _) = served.ask(Method::POST, path, "guessed").await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    for (path, said) in [("/health", "failed (MR-P005)"), ("/ready", "failed; next try at 15:07:10 UTC")] {
+        let (status, body) = served.ask(Method::GET, path, "").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(body["error"], said, "{path}");
+        assert!(!body.to_string().contains("price"), "{body}");
     }
     let (status, body) = served.ask(Method::POST, "/hold", "secret").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

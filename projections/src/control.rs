@@ -3,6 +3,7 @@
 //! | request | does |
 //! |---|---|
 //! | `GET /health` | 200 while it works, 503 when it has stopped; needs no token |
+//! | `GET /ready` | 200 while tables and log are in order, paused or not; else 503 with reason and code; needs no token |
 //! | `GET /status` | the [`Status`](crate::engine::Status) as JSON |
 //! | `POST /pause` | stands still between two commits, over restarts too, until resumed; answers with the status |
 //! | `POST /resume` | goes on; answers with the status |
@@ -27,6 +28,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::engine::{self, Handle, HoldError, HoldId, PauseError};
+use crate::readiness;
 
 /// A caller waits no longer than this, whatever it asks for.
 const WAIT_SECONDS_MAX: u64 = 3_600;
@@ -44,10 +46,13 @@ pub fn api(handle: Handle, token: &str) -> Router {
         .route("/release", post(release))
         .route("/wait", get(wait))
         .with_state(handle.clone());
-    millrace_control::api(routes, token, move || match handle.status().state {
+    let watched = handle.clone();
+    let alive = move || match watched.status().state {
         engine::State::Stopped => Err("stopped".to_owned()),
         _ => Ok(()),
-    })
+    };
+    let ready = move || readiness::ready(&handle.status());
+    millrace_control::api(routes, token, alive, ready)
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,14 +11,15 @@ use axum::routing::post;
 use axum::{Json, Router};
 use millrace_events::{Column as SourceColumn, SchemaId, TableSchema, Value};
 use millrace_projections::marts::Marts;
-use millrace_projections::replica::{self, canonical, ddl, Isolation, Kind, Table};
+use millrace_projections::replica::{canonical, ddl, Kind, Table};
+use millrace_sessions::mysql::{connect, Purpose, Session};
 use millrace_projections::verify::{
     verify, Config, Difference, DifferenceKind, Error, Exit, Report,
 };
 use serde_json::json;
 use sqlx::mysql::MySqlRow;
 use sqlx::postgres::PgRow;
-use sqlx::{Connection, Executor, MySqlConnection, PgConnection, Row, ValueRef};
+use sqlx::{Connection, Executor, PgConnection, Row, ValueRef};
 use support::postgres::Postgres;
 use support::Server;
 use tokio_util::sync::CancellationToken;
@@ -97,7 +98,7 @@ type Shared = Arc<Mutex<Projector>>;
 /// Two databases that agree, and a projector at rest.
 struct Stage {
     postgres: PgConnection,
-    mysql: MySqlConnection,
+    mysql: Session,
     config: Config,
     projector: Shared,
 }
@@ -118,11 +119,10 @@ impl Stage {
                 .await
                 .expect("the shop");
         }
-        let (mut mysql, server) =
-            replica::connect(&servers.url(&database), Isolation::ReadCommitted)
-                .await
-                .expect("MySQL");
-        replicate(&mut postgres, &mut mysql, &server, tables).await;
+        let mut mysql = connect(&servers.url(&database), Purpose::Project)
+            .await
+            .expect("MySQL");
+        replicate(&mut postgres, &mut mysql, tables).await;
         marts.create(&mut mysql, "").await.expect("mart tables");
         marts.build(&mut mysql, "").await.expect("marts");
         let projector = Shared::default();
@@ -245,15 +245,14 @@ async fn release(
 /// Copies tables as the projector would write them.
 async fn replicate(
     postgres: &mut PgConnection,
-    mysql: &mut MySqlConnection,
-    server: &replica::Server,
+    mysql: &mut Session,
     tables: &[&str],
 ) {
     let mut schemas = Vec::new();
     for name in tables {
         let schema = schema_of(postgres, name, schemas.len()).await;
         let table = Table::of(&schema).expect("replicable");
-        ddl::recreate(mysql, server, &table, "")
+        ddl::recreate(mysql, &table, "")
             .await
             .expect("replica table");
         let rows = sqlx::raw_sql(&format!("SELECT * FROM {name}"))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use tokio::time::{sleep, timeout, Instant};
 
 use super::discover::{self, PostgresBinaries};
@@ -433,12 +433,12 @@ async fn create_database(options: &PostgresOptions) -> Result<(), Error> {
                 .await?;
         if !exists {
             let statement = format!("CREATE DATABASE {}", quoted(&options.db));
-            sqlx::raw_sql(&statement).execute(&mut server).await?;
+            server.execute(statement.as_str()).await?;
         }
         server.close().await?;
         let mut database = connect(options, &options.db).await?;
         let statement = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&options.schema));
-        sqlx::raw_sql(&statement).execute(&mut database).await?;
+        database.execute(statement.as_str()).await?;
         database.close().await
     };
     create.await.map_err(|source| Error::Sql {

@@ -1,7 +1,8 @@
 //! The status for people: one sentence, a row per projection, then each part of the pipeline.
 
+use millrace_control::Fault;
 use millrace_dashboard::status::{
-    Answer, Capture, Fault, Ingest, Latency, Projection, Source, Status, Topic, Verify,
+    Answer, Capture, Ingest, Latency, Projection, Source, Status, Topic, Verify,
 };
 
 use crate::terminal::{printable, table};

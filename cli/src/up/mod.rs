@@ -105,7 +105,7 @@ async fn serve(
     if args.once {
         return once::run(settings, deployment, services, terminal).await;
     }
-    Err(watch(settings, deployment, services, terminal).await?)
+    watch(settings, deployment, services, terminal).await
 }
 
 /// Shows lag and marts, and what becomes of the parts. Ends with the reason if nothing can run any more.
@@ -114,7 +114,7 @@ async fn watch(
     deployment: &Deployment,
     services: &mut Services,
     terminal: &mut Terminal,
-) -> anyhow::Result<anyhow::Error> {
+) -> anyhow::Result<ExitCode> {
     let period = if terminal.is_live() {
         SUMMARY_PERIOD
     } else {
@@ -125,15 +125,13 @@ async fn watch(
     let mut summary = summary::Live::new(settings, &deployment.endpoints)?;
     loop {
         tokio::select! {
-            lines = services.news() => lines.iter().for_each(|line| terminal.step(line)),
-            ended = services.nothing_can_run() => return Ok(ended),
+            news = services.news() => news?.iter().for_each(|line| terminal.step(line)),
             _ = tick.tick() => {}
         }
         let lag = summary.lag(services);
         // A target that does not answer must not hide what becomes of the parts.
         tokio::select! {
-            lines = services.news() => lines.iter().for_each(|line| terminal.step(line)),
-            ended = services.nothing_can_run() => return Ok(ended),
+            news = services.news() => news?.iter().for_each(|line| terminal.step(line)),
             text = summary.draw(lag) => terminal.block(&text),
         }
     }

@@ -29,7 +29,7 @@ const MARTS: [&str; 4] = [
 /// Success only if something was traded and everything is equal.
 pub(super) async fn run(
     settings: &Settings,
-    deployment: &mut Deployment,
+    deployment: &Deployment,
     services: &mut Services,
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail, Context};
+use anyhow::{bail, Context};
 use millrace_control::Front;
 use millrace_postgres_cdc::{self as capture, Capture};
 use millrace_projections::engine;
@@ -327,9 +327,13 @@ impl Services {
         }
     }
 
-    /// What a person should know: parts that went down, parts that came back. May be dropped at any instant.
-    pub(crate) async fn news(&mut self) -> Vec<String> {
-        self.news.next().await
+    /// Waits for what a person should know: parts that went down, parts that came back. The reason as an error if
+    /// nothing is left that can run. May be dropped at any instant.
+    pub(crate) async fn news(&mut self) -> anyhow::Result<Vec<String>> {
+        tokio::select! {
+            ended = self.states.nothing_can_run() => Err(ended),
+            lines = self.news.next() => Ok(lines),
+        }
     }
 
     /// One line for each part that is down.
@@ -337,11 +341,6 @@ impl Services {
         let down = self.states.all_down();
         let lines = down.iter().map(|(name, down)| format!("{name} is down: {down}"));
         lines.collect()
-    }
-
-    /// Returns when nothing is left that can run, with the reasons.
-    pub(crate) async fn nothing_can_run(&self) -> anyhow::Error {
-        self.states.nothing_can_run().await
     }
 
     /// Ends with Ctrl-C.

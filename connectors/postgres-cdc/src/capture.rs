@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::log_scan::LogScan;
 use crate::session::Session;
-use crate::source::{Source, EVENTS_MAX};
+use crate::receive::MESSAGES_MAX;
+use crate::source::Source;
 use crate::status::{Handle, Reporter, State};
 use crate::{preflight, Config, Error};
 
@@ -27,7 +28,7 @@ impl Capture {
         preflight::check_config(&config)?;
         let source = Source::new(&config)?;
         // Beside those that are sent, a few wait to be encoded.
-        let pending_max = config.in_flight_records_max + 2 * EVENTS_MAX;
+        let pending_max = config.in_flight_records_max + 2 * MESSAGES_MAX;
         let (reporter, handle) = Reporter::new(pending_max);
         Ok(Capture {
             config,
@@ -59,7 +60,7 @@ impl Capture {
         let mut delay = self.config.backoff_min;
         loop {
             let started = tokio::time::Instant::now();
-            self.reporter.update(|status| status.sessions += 1);
+            self.reporter.tries();
             let session = Session {
                 config: &self.config,
                 source: &self.source,
@@ -68,23 +69,24 @@ impl Capture {
             let Err(error) = session.run(&mut scan).await else {
                 continue;
             };
-            self.failed(&error);
             if !error.is_transient() {
+                self.reporter.ends(text(&error));
                 return error;
             }
             if started.elapsed() > HEALTHY_AFTER {
                 delay = self.config.backoff_min;
             }
-            tokio::time::sleep(delay.mul_f64(rand::random_range(0.5..1.0))).await;
+            let pause = delay.mul_f64(rand::random_range(0.5..1.0));
+            self.reporter.waits(text(&error), pause);
+            tokio::time::sleep(pause).await;
             delay = (delay * 2).min(self.config.backoff_max);
         }
     }
+}
 
-    fn failed(&self, error: &Error) {
-        let text = match error.code() {
-            Some(code) => format!("{code}: {error}"),
-            None => error.to_string(),
-        };
-        self.reporter.failed(text, !error.is_transient());
+fn text(error: &Error) -> String {
+    match error.code() {
+        Some(code) => format!("{code}: {error}"),
+        None => error.to_string(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
 use fluvio::{Fluvio, FluvioAdmin, FluvioClusterConfig};
 use tokio::time::{sleep, timeout, Instant};
@@ -60,6 +61,21 @@ impl Topics {
             return Ok(());
         }
         self.create(topic).await
+    }
+
+    /// The controller knows of a server that leads the topic's partition. (The answer of the server itself, which may
+    /// differ, is thrown away by the client.)
+    pub(crate) async fn check_online(&self, topic: &str) -> Result<(), Error> {
+        let name = format!("{topic}-0");
+        let partitions = request("listing partitions", self.admin.all::<PartitionSpec>()).await?;
+        match partitions.into_iter().find(|found| found.name == name) {
+            Some(found) if found.status.is_online() => Ok(()),
+            Some(found) => Err(Error::Fluvio(format!(
+                "partition {name} is {:?}",
+                found.status.resolution
+            ))),
+            None => Err(Error::Fluvio(format!("partition {name} is not there yet"))),
+        }
     }
 
     /// Creates a topic that must not exist.

@@ -24,6 +24,7 @@ mod error;
 mod original;
 mod position;
 mod reader;
+mod readiness;
 mod refusal;
 mod rejected;
 mod service;

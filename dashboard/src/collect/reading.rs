@@ -1,12 +1,13 @@
 //! What the sources answered in one tick. The control APIs may be of an older or newer version:
 //! fields that are missing are not known, fields that are new are passed over.
 
+use millrace_control::Fault;
 use millrace_events::Lsn;
 use serde::{Deserialize, Deserializer};
 
 use crate::heartbeat::Beats;
 use crate::status::{
-    Answer, CaptureSnapshot, Fault, Kind, Loading, Rejected, Slot, State, Target, Time, Topic,
+    Answer, CaptureSnapshot, Kind, Loading, Rejected, Slot, State, Target, Time, Topic,
     Verify,
 };
 

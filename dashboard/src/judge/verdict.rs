@@ -1,7 +1,9 @@
 //! The verdict on the projections, from how they behaved.
 
+use millrace_control::Fault;
+
 use crate::collect::{CaptureReading, ProjectorReading, SourceReading};
-use crate::status::{Answer, Fault, Lag, State, Target, Verdict};
+use crate::status::{Answer, Lag, State, Target, Verdict};
 
 use super::window::Window;
 
@@ -143,6 +145,7 @@ fn loading(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<Judgement>
         State::Loading => "loading the snapshot",
         State::Building => "building indexes and marts",
         State::Swapping => "swapping in the new tables",
+        State::WaitingForMysql => "waiting for MySQL",
     };
     Some(match fault(projector) {
         Some(fault) => Judgement::new(Verdict::FallingBehind, format!("{words}: {fault}")),

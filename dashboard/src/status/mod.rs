@@ -4,7 +4,6 @@
 //! Durations are whole milliseconds (`_ms`), rates are per second. `None` is not known, never 0.
 
 mod answer;
-mod fault;
 mod flow;
 mod projection;
 mod source;
@@ -13,13 +12,13 @@ mod verdict;
 mod verify;
 
 pub use answer::Answer;
-pub use fault::Fault;
 pub use flow::{Consumer, Hop, HopName, HopUnit, Ingest, Latency, Rejected, Topic, TopicKind};
 pub use projection::{Basis, Kind, Lag, Loading, Position, Projection, Rate, State, Target};
 pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
 pub use time::Time;
 pub use verdict::Verdict;
 pub use verify::{Verified, Verify};
+
 
 use serde::{Deserialize, Serialize};
 

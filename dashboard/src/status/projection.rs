@@ -1,9 +1,10 @@
 //! The replica and the marts.
 
+use millrace_control::Fault;
 use millrace_events::Lsn;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Time, Verdict};
+use super::{Time, Verdict};
 
 /// MySQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +76,8 @@ pub enum State {
     Swapping,
     /// The log is applied.
     Live,
+    /// MySQL does not answer, and is waited for.
+    WaitingForMysql,
     /// It has ended.
     Stopped,
     /// It does not say, or says something newer than this program.

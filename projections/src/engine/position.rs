@@ -5,11 +5,12 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Epoch, Lsn, SnapshotReader, TableSchema};
 use sqlx::mysql::MySqlRow;
-use sqlx::{Executor, MySqlConnection, Row};
+use millrace_sessions::mysql::Session;
+use sqlx::{Executor, Row};
 
 use super::error::Error;
 use super::log::Offset;
-use crate::replica::{ddl, texts, Server};
+use crate::replica::{ddl, texts};
 
 /// Names of the bookkeeping tables.
 const TABLES: [&str; 3] = ["millrace_position", "millrace_tables", "millrace_paused"];
@@ -84,7 +85,7 @@ impl Stage {
 }
 
 /// Creates the bookkeeping tables; refuses tables of those names that are not ours.
-pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Result<(), Error> {
+pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
     let foreign = sqlx::query(
         "SELECT table_name FROM information_schema.tables \
          WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?) AND table_comment <> ?",
@@ -100,7 +101,7 @@ pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Resu
     if !foreign.is_empty() {
         return Err(Error::ForeignTables(foreign));
     }
-    let collation = server.collation();
+    let collation = conn.server().collation();
     let tail = format!(
         "ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation} COMMENT='{FORMAT}'"
     );
@@ -124,7 +125,7 @@ pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Resu
 }
 
 /// Claims table names; refuses those that exist without a claim of ours.
-pub(crate) async fn claim(conn: &mut MySqlConnection, names: &[String]) -> Result<(), Error> {
+pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<(), Error> {
     let owned = sqlx::query("SELECT name FROM millrace_tables")
         .fetch_all(&mut *conn)
         .await
@@ -152,7 +153,7 @@ pub(crate) async fn claim(conn: &mut MySqlConnection, names: &[String]) -> Resul
 impl Position {
     /// Reads the row, and with `lock` keeps it until the transaction ends.
     pub(crate) async fn read(
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         lock: bool,
     ) -> Result<Option<Position>, Error> {
         let lock = if lock { "FOR UPDATE" } else { "" };
@@ -202,7 +203,7 @@ impl Position {
     }
 
     /// Writes the row of a projection that begins.
-    pub(crate) async fn insert(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+    pub(crate) async fn insert(&self, conn: &mut Session) -> Result<(), Error> {
         let tables = serde_json::to_string(&self.tables)
             .map_err(|error| Error::Bookkeeping(error.to_string()))?;
         sqlx::query(
@@ -228,7 +229,7 @@ impl Position {
     /// Takes the row over from whoever had it; their next commit fails.
     pub(crate) async fn take(
         &mut self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         owner: &str,
     ) -> Result<(), Error> {
         sqlx::query("UPDATE millrace_position SET owner = ? WHERE id = 1")
@@ -243,7 +244,7 @@ impl Position {
     /// Moves to the next stage. The compare-and-set fails if another projector has taken over.
     pub(crate) async fn enter(
         &mut self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         stage: Stage,
     ) -> Result<(), Error> {
         let done = sqlx::query(
@@ -263,7 +264,7 @@ impl Position {
     /// Records, in the transaction that loads it, how much of the snapshot is loaded.
     pub(crate) async fn load(
         &mut self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         next: Offset,
         loaded: SnapshotReader,
     ) -> Result<(), Error> {
@@ -289,7 +290,7 @@ impl Position {
     /// its own copy after COMMIT.
     pub(crate) async fn advance(
         &self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         to: &Advance,
     ) -> Result<(), Error> {
         let done = sqlx::query(
@@ -309,7 +310,7 @@ impl Position {
     }
 
     /// Locks the row for a transaction that is applied in several steps.
-    pub(crate) async fn lock(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+    pub(crate) async fn lock(&self, conn: &mut Session) -> Result<(), Error> {
         let found: Option<i32> = sqlx::query_scalar(
             "SELECT 1 FROM millrace_position \
              WHERE id = 1 AND owner = ? AND end_lsn = ? AND stage = 'live' FOR UPDATE",

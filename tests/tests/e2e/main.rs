@@ -10,3 +10,5 @@ mod mirror;
 mod oracle;
 mod page;
 mod stage;
+mod stalled;
+mod supervise;
