@@ -311,7 +311,8 @@ pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     };
-    let host = config.advertised_host.clone().unwrap_or(own);
+    let own = (own, spu_addr.port());
+    let (host, port) = config.advertised.clone().unwrap_or_else(|| own.clone());
     let encryption = match config.tls {
         Some(_) => EncryptionEnum::SSL,
         None => EncryptionEnum::PLAINTEXT,
@@ -324,19 +325,19 @@ pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
         id: SPU_ID,
         spu_type: SpuType::Custom,
         public_endpoint: IngressPort {
-            port: spu_addr.port(),
+            port,
             ingress,
             encryption,
         },
         private_endpoint: Endpoint {
             port: 0,
-            host: host.clone(),
+            host,
             ..Endpoint::default()
         },
         rack: None,
         public_endpoint_local: Some(Endpoint {
-            port: spu_addr.port(),
-            host,
+            port: own.1,
+            host: own.0,
             ..Endpoint::default()
         }),
     }

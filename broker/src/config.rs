@@ -23,9 +23,9 @@ pub struct Config {
     pub sc_bind: SocketAddr,
     /// Address of the data plane. Clients learn it from the controller. Port 0 picks a free one.
     pub spu_bind: SocketAddr,
-    /// Host name under which clients reach `spu_bind`; by default its own address, or
-    /// `127.0.0.1` if that is unspecified (`0.0.0.0`).
-    pub advertised_host: Option<String>,
+    /// Host and port at which clients reach `spu_bind` where something forwards to it; by default its own
+    /// address. Clients that ask for local addresses are told that one in any case, `127.0.0.1` for `0.0.0.0`.
+    pub advertised: Option<(String, u16)>,
     /// Encryption of both listeners; by default none.
     pub tls: Option<Tls>,
     /// Limits on everything that could grow.
@@ -52,7 +52,7 @@ impl Config {
             storage,
             sc_bind: any_port,
             spu_bind: any_port,
-            advertised_host: None,
+            advertised: None,
             tls: None,
             limits: Limits::default(),
         }

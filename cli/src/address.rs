@@ -81,7 +81,7 @@ impl From<IpAddr> for Host {
 pub struct HostPort {
     /// The host.
     pub host: Host,
-    /// The port.
+    /// The port, never 0.
     pub port: u16,
 }
 
@@ -92,7 +92,7 @@ impl std::str::FromStr for HostPort {
         let parts = text.trim().rsplit_once(':');
         let parsed = parts.and_then(|(host, port)| {
             let (host, port) = (Host::parse(host)?, port.parse().ok()?);
-            Some(HostPort { host, port })
+            (port != 0).then_some(HostPort { host, port })
         });
         parsed.ok_or_else(|| "expected HOST:PORT, such as 127.0.0.1:9003 or [::1]:9003".to_owned())
     }
@@ -177,7 +177,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<HostPort>().unwrap().to_string(), shown);
         }
-        for text in ["", "::1", "sc", "sc:x", "sc:70000", ":9003"] {
+        for text in ["", "::1", "sc", "sc:x", "sc:70000", "sc:0", ":9003"] {
             assert!(text.parse::<HostPort>().is_err(), "{text:?}");
         }
     }

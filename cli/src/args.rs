@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use millrace_events::Lsn;
 
 use crate::address::{Host, HostPort};
+use crate::spu::StreamingUnit;
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
 pub const DATA_DIR: &str = ".millrace";
@@ -148,6 +149,10 @@ pub struct Broker {
     /// Address on which the broker listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = ip_address)]
     pub bind: std::net::IpAddr,
+    /// Tell clients to read and write records at this address, for example that of a container whose ports
+    /// are published elsewhere [default: the address on which the broker listens]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<HostPort>,
     /// Accept TLS connections only, with this certificate (PEM) for the clients' domain and *.domain
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -207,9 +212,11 @@ pub struct Init {
     /// Which deployment
     #[command(flatten)]
     pub target: Target,
-    /// Register a streaming unit (SPU) as ID,PUBLIC_HOST:PORT,PRIVATE_HOST:PORT
-    #[arg(long, value_name = "SPU")]
-    pub spu: Option<String>,
+    /// Register a streaming unit (SPU): its id, its address for clients, its address for other units, and
+    /// optionally its address for clients in its own network, if that is another one. A unit that is
+    /// registered with other addresses is changed to these
+    #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]")]
+    pub spu: Option<StreamingUnit>,
 }
 
 /// `millrace status`

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use millrace_postgres_cdc::Capture;
 use millrace_projections::engine;
 use millrace_shop_generator::trade::Trader;
@@ -21,7 +22,7 @@ use crate::endpoints::Endpoints;
 use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
 use crate::settings::{Setting, Settings};
 use crate::{
-    answer, cluster, config, exposure, health, output, projection, rejected, services, source,
+    answer, cluster, config, exposure, health, output, projection, rejected, services, source, spu,
     status, up, verify, wait_for,
 };
 
@@ -30,7 +31,12 @@ const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs the command; errors are for people.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: Cli) -> LocalBoxFuture<'static, anyhow::Result<ExitCode>> {
+    // Boxed here, so that it is not compiled again with the binary (ADR 14).
+    Box::pin(dispatch(cli))
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let settings = Settings::of(&cli)?;
     match &cli.command {
         // Boxed, because futures nested so deep are too much for the compiler.
@@ -208,6 +214,7 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
         args.log_dir.clone(),
         at(FLUVIO_PORT),
         at(FLUVIO_SPU_PORT),
+        args.advertise.as_ref(),
         args.tls(),
     )
     .await?;
@@ -235,8 +242,8 @@ async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Resul
 async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {
     let endpoints = Endpoints::find(&args.target, settings)?;
     let admin = cluster::connect(&endpoints.fluvio).await?;
-    if let Some(spu) = &args.spu {
-        cluster::register_spu(&admin, spu).await?;
+    if let Some(unit) = &args.spu {
+        spu::register(&admin, unit).await?;
     }
     cluster::wait_for_spu(&admin).await?;
     cluster::register_smartmodules(&admin).await

@@ -88,6 +88,7 @@ impl Service<'_> {
         timeout: Duration,
     ) -> anyhow::Result<reqwest::Response> {
         reqwest::Client::builder()
+            .no_proxy()
             .connect_timeout(GRACE)
             .build()?
             .request(method, format!("{}{path}", self.url))

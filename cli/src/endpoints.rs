@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{http, Database, Host, HostPort};
 use crate::args::{Target, DATA_DIR};
 use crate::settings::table::{
-    DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, MILLRACE_CAPTURE_CONTROL_HOST,
+    DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_ADDRESS, MILLRACE_CAPTURE_CONTROL_HOST,
     MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_CONTROL_HOST, MILLRACE_CONTROL_PORT,
     MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_HOST, MILLRACE_INGEST_CONTROL_PORT, MYSQL_DB,
     MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER, POSTGRES_DB, POSTGRES_HOST,
@@ -159,11 +159,7 @@ impl Endpoints {
         Ok(Endpoints {
             postgres: postgres(settings)?,
             mysql: mysql(settings)?,
-            fluvio: HostPort {
-                host: settings.get(FLUVIO_HOST),
-                port: settings.get(FLUVIO_PORT),
-            }
-            .to_string(),
+            fluvio: fluvio(settings),
             control: PROJECTOR_CONTROL.url(settings),
             capture_control: CAPTURE_CONTROL.url(settings),
             ingest_control: INGEST_CONTROL.url(settings),
@@ -173,6 +169,15 @@ impl Endpoints {
             found: Found::Settings,
         })
     }
+}
+
+/// The cluster, as its clients want to be told.
+fn fluvio(settings: &Settings) -> String {
+    let controller = HostPort {
+        host: settings.get(FLUVIO_HOST),
+        port: settings.get(FLUVIO_PORT),
+    };
+    millrace_topic::endpoint(&controller.to_string(), settings.get(FLUVIO_SPU_ADDRESS))
 }
 
 fn postgres(settings: &Settings) -> anyhow::Result<String> {
@@ -270,6 +275,16 @@ mod tests {
             assert_eq!(found.capture_control, "http://[::1]:8082");
             assert_eq!(found.ingest_control, "http://[::1]:8083");
         }
+    }
+
+    #[test]
+    fn a_client_in_the_network_of_the_units_asks_for_their_local_addresses() {
+        let fluvio = |units: &str| {
+            let settings = settings(&[("FLUVIO_HOST", "sc"), ("FLUVIO_SPU_ADDRESS", units)]);
+            Endpoints::from_settings(&settings).unwrap().fluvio
+        };
+        assert_eq!(fluvio("public"), "sc:9003");
+        assert_eq!(fluvio("local"), "sc:9003?spu=local");
     }
 
     #[test]

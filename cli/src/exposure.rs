@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::address::Host;
 use crate::settings::table::{
     DASHBOARD_HOST, FLUVIO_HOST, MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CONTROL_HOST,
-    MILLRACE_INGEST_CONTROL_HOST, MYSQL_HOST, POSTGRES_HOST,
+    MILLRACE_INGEST_CONTROL_HOST, MILLRACE_PUBLISHED_ON, MYSQL_HOST, POSTGRES_HOST,
 };
 use crate::settings::{Setting, Settings};
 
@@ -27,9 +27,16 @@ pub(crate) fn hosts(settings: &Settings) -> Vec<Host> {
 
 /// What to say if anything listens, or is used, beyond this machine with a committed password. `bind` is
 /// an address from the command line.
+///
+/// In a container everything listens on its network, and what counts is where its ports are published.
+/// docker-compose.yml publishes them on MILLRACE_PUBLISHED_ON and hands the same value to the services.
 pub(crate) fn warning(settings: &Settings, bind: Option<IpAddr>) -> Option<String> {
-    let mut hosts = hosts(settings).into_iter().chain(bind.map(Host::from));
-    let reachable = hosts.any(|host| !host.is_loopback());
+    let mut hosts = match settings.get(MILLRACE_PUBLISHED_ON) {
+        Some(published) => vec![published],
+        None => hosts(settings).into_iter().chain(bind.map(Host::from)).collect(),
+    };
+    hosts.retain(|host| !host.is_loopback());
+    let reachable = !hosts.is_empty();
     let names = settings.default_passwords();
     (reachable && !names.is_empty()).then(|| {
         format!(
@@ -66,6 +73,21 @@ mod tests {
         assert!(!text.contains("MILLRACE_CONTROL_TOKEN"), "{text}");
         assert!(warning(&with(&[]), Some([0, 0, 0, 0].into())).is_some());
         assert!(warning(&with(&[("DASHBOARD_HOST", "::")]), None).is_some());
+    }
+
+    #[test]
+    fn in_a_container_it_counts_where_its_ports_are_published() {
+        let container = |published| {
+            let names = [
+                ("MYSQL_HOST", "mysql"),
+                ("MILLRACE_PUBLISHED_ON", published),
+            ];
+            warning(&with(&names), Some([0, 0, 0, 0].into()))
+        };
+        assert_eq!(container("127.0.0.1"), None);
+        assert!(container("0.0.0.0").is_some());
+        assert!(container("192.168.1.5").is_some());
+        assert!(container("").is_some());
     }
 
     #[test]

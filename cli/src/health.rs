@@ -1,15 +1,15 @@
-//! `millrace health`: the probe for containers. One line a service, within three seconds, exit 0 or 1.
+//! `millrace health`: the probe for containers. One line per service, within three seconds, exit 0 or 1.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use fluvio::config::FluvioClusterConfig;
 use fluvio::FluvioAdmin;
 use futures_util::future::join_all;
 use millrace_control::NotReady;
 use reqwest::StatusCode;
 
+use crate::answer;
 use crate::args::{self, Probed};
 use crate::cluster;
 use crate::endpoints::Endpoints;
@@ -29,18 +29,19 @@ pub(crate) async fn run(args: &args::Health, settings: &Settings) -> anyhow::Res
     let answers = asked
         .iter()
         .map(|service| ask(*service, args.ready, &endpoints));
-    let mut code = ExitCode::SUCCESS;
+    let (mut lines, mut code) = (String::new(), ExitCode::SUCCESS);
     for (service, answer) in asked.iter().zip(join_all(answers).await) {
         let said = match &answer {
             Ok(()) if args.ready => "ready".to_owned(),
             Ok(()) => "alive".to_owned(),
             Err(reason) => printable(&format!("{reason:#}")),
         };
-        println!("{}: {said}", service.name());
+        lines += &format!("{}: {said}\n", service.name());
         if answer.is_err() {
             code = ExitCode::from(1);
         }
     }
+    answer::print(&lines)?;
     Ok(code)
 }
 
@@ -83,7 +84,7 @@ async fn http(url: &str, ready: bool, endpoints: &Endpoints) -> anyhow::Result<(
 
 /// It lives if its controller speaks our protocol, and is ready if a streaming unit is there for the records.
 async fn broker(endpoint: &str, ready: bool) -> anyhow::Result<()> {
-    let admin = FluvioAdmin::connect_with_config(&FluvioClusterConfig::new(endpoint))
+    let admin = FluvioAdmin::connect_with_config(&millrace_topic::cluster(endpoint))
         .await
         .with_context(|| format!("nobody answers at {endpoint}"))?;
     if ready && !cluster::any_spu_online(&admin).await? {

@@ -27,13 +27,16 @@ pub mod servers;
 pub mod services;
 pub mod settings;
 mod source;
+mod spu;
 mod status;
 mod terminal;
 mod up;
 mod verify;
 mod wait_for;
 
+pub use address::HostPort;
 pub use codes::code;
 pub use commands::run;
 pub use log::{log_format, log_in_colour};
+pub use spu::StreamingUnit;
 pub use up::shutdown_on_signal;

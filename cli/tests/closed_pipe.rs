@@ -132,6 +132,8 @@ const USES: &[(&str, i32)] = &[
     ("rejected show 7", 0),
     ("rejected retry 7", 0),
     ("rejected discard 7", 0),
+    ("clean --data-dir /tmp/millrace-nothing-is-here", 0),
+    ("health", 1),
     ("config", 0),
     ("version", 0),
     ("up --data-dir /proc/none", 2),

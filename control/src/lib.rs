@@ -12,6 +12,7 @@ mod answer;
 mod fault;
 mod front;
 mod readiness;
+mod running;
 mod server;
 pub mod time;
 
@@ -19,4 +20,5 @@ pub use answer::{api, problem, Params};
 pub use fault::Fault;
 pub use front::{Down, Front};
 pub use readiness::NotReady;
+pub use running::Running;
 pub use server::{Error, Server};

@@ -5,11 +5,11 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_projections::marts::Marts;
+use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use sqlx::mysql::MySqlRow;
-use millrace_sessions::mysql::Session;
 use sqlx::{Executor, Row};
 use support::Server;
 

@@ -100,7 +100,10 @@ pub fn options(url: &str) -> Result<MySqlConnectOptions, sqlx::Error> {
         .disable_statement_logging();
     // The brackets of an IPv6 address belong to the URL, not to the address.
     let host = options.get_host();
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let bare = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     Ok(options.host(&bare))
 }
 

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use millrace_shop_generator::SchemaName;
+use millrace_topic::SpuAddress;
 
 use super::value::{
     Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PeriodMs, Seconds, Value,
@@ -113,6 +114,7 @@ settings! {
     FLUVIO_HOST: Host = "127.0.0.1", "host of the Fluvio controller or of the embedded broker";
     FLUVIO_PORT: u16 = "9003", "port of the Fluvio controller or of the embedded broker";
     FLUVIO_SPU_PORT: u16 = "9010", "second port of the embedded broker, from which clients read and to which they write records";
+    FLUVIO_SPU_ADDRESS: SpuAddress = "public", "which address of the streaming units (SPUs) to use: public, or local for services in the units' own network";
     DASHBOARD_HOST: Host = "127.0.0.1", "address on which the page listens";
     DASHBOARD_PORT: u16 = "8080", "port of the page";
     DASHBOARD_NAMES: Hosts = "", "host names, separated by commas, under which browsers may reach the page in addition to its address";
@@ -125,6 +127,7 @@ settings! {
     MILLRACE_CAPTURE_CONTROL_HOST: Option<Host> = "", "address of capture's control API; if empty, that of MILLRACE_CONTROL_HOST";
     MILLRACE_INGEST_CONTROL_PORT: u16 = "8083", "port of ingest's control API";
     MILLRACE_INGEST_CONTROL_HOST: Option<Host> = "", "address of ingest's control API; if empty, that of MILLRACE_CONTROL_HOST";
+    MILLRACE_PUBLISHED_ON: Option<Host> = "", "in containers: address of the machine on which their ports are published; if empty, there are no containers";
     MILLRACE_HEARTBEAT_PERIOD_MS: Milliseconds = "2000", "milliseconds between the heartbeats that the page sends through the pipeline to measure its delay; 0 turns them off";
     MILLRACE_TOPIC_CHANGES: Name = "shop-changes", "topic of the change log";
     MILLRACE_TOPIC_SNAPSHOT: Name = "shop-snapshot", "prefix of the snapshot topics; a number follows it";

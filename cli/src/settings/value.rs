@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millrace_shop_generator::SchemaName;
+use millrace_topic::SpuAddress;
 
 use crate::address::Host;
 use crate::args::LogFormat;
@@ -232,6 +233,16 @@ impl Value for SchemaName {
 
     fn parse(text: &str) -> Option<SchemaName> {
         text.parse().ok()
+    }
+}
+
+impl Value for SpuAddress {
+    fn expected() -> String {
+        "public or local".to_owned()
+    }
+
+    fn parse(text: &str) -> Option<SpuAddress> {
+        text.trim().parse().ok()
     }
 }
 

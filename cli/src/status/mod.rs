@@ -97,7 +97,7 @@ struct Dashboard {
 
 impl Dashboard {
     fn new(endpoints: &Endpoints) -> anyhow::Result<Dashboard> {
-        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build()?;
         Ok(Dashboard {
             http,
             url: format!("{}/api/status", endpoints.dashboard),

@@ -221,16 +221,18 @@ async fn start_broker(
     BrokerOptions::of(settings, data_dir).open().await
 }
 
-/// Opens the broker on its two addresses.
+/// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given.
 pub(crate) async fn open_broker(
     log_dir: PathBuf,
     sc_bind: SocketAddr,
     spu_bind: SocketAddr,
+    advertised: Option<&HostPort>,
     tls: Option<millrace_broker::Tls>,
 ) -> anyhow::Result<millrace_broker::Handle> {
     let config = millrace_broker::Config {
         sc_bind,
         spu_bind,
+        advertised: advertised.map(|address| (address.host.to_string(), address.port)),
         tls,
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };

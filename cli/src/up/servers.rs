@@ -110,7 +110,7 @@ impl BrokerOptions {
     }
 
     pub(super) async fn open(self) -> anyhow::Result<millrace_broker::Handle> {
-        open_broker(self.log_dir, self.sc, self.spu, None).await
+        open_broker(self.log_dir, self.sc, self.spu, None, None).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millrace_control::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::log_scan::LogScan;
@@ -46,7 +47,11 @@ impl Capture {
     /// Captures until `shutdown`, or until an error that trying again cannot help.
     ///
     /// It may be dropped at any instant: the next run continues from what the topic holds.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let result = tokio::select! {
             _ = shutdown.cancelled() => Ok(()),
             error = self.sessions() => Err(error),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
-use fluvio::{Fluvio, FluvioAdmin, FluvioClusterConfig};
+use fluvio::{Fluvio, FluvioAdmin};
 use tokio::time::{sleep, timeout, Instant};
 
 use crate::config::SEGMENT_BYTES;
@@ -27,7 +27,7 @@ pub(crate) struct Topics {
 
 impl Topics {
     pub(crate) async fn connect(config: &Config) -> Result<Self, Error> {
-        let cluster = FluvioClusterConfig::new(&config.fluvio_endpoint);
+        let cluster = millrace_topic::cluster(&config.fluvio_endpoint);
         let fluvio = request(
             "connecting to Fluvio",
             Fluvio::connect_with_config(&cluster),

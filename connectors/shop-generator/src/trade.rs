@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{NaiveDateTime, Utc};
+use futures_util::future::BoxFuture;
 use rand::rngs::StdRng;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
@@ -227,7 +228,12 @@ impl Trader {
 
     /// Trades until `shutdown`, then ends within two seconds. Errors are counted and survived:
     /// a lost connection is made anew, with growing pauses of up to five seconds.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+        // Boxed here, so that it is compiled with this crate only (ADR 14).
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let connections = self.config.connections;
         let mut clerks = JoinSet::new();
         for number in 0..connections {

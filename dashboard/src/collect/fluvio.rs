@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::smartmodule::SmartModuleSpec;
 use fluvio::metadata::topic::TopicSpec;
-use fluvio::{Fluvio, FluvioAdmin, FluvioClusterConfig};
+use fluvio::{Fluvio, FluvioAdmin};
 
 use crate::config::Topics;
 use crate::status::{Consumer, Time, Topic, TopicKind};
@@ -63,7 +63,7 @@ impl Cluster {
 
 impl Clients {
     async fn connect(endpoint: &str) -> Result<Clients, String> {
-        let data = Fluvio::connect_with_config(&FluvioClusterConfig::new(endpoint))
+        let data = Fluvio::connect_with_config(&millrace_topic::cluster(endpoint))
             .await
             .map_err(|error| format!("{error:#}"))?;
         let admin = data.admin().await;

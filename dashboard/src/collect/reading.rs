@@ -7,8 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::heartbeat::Beats;
 use crate::status::{
-    Answer, CaptureSnapshot, Kind, Loading, Rejected, Slot, State, Target, Time, Topic,
-    Verify,
+    Answer, CaptureSnapshot, Kind, Loading, Rejected, Slot, State, Target, Time, Topic, Verify,
 };
 
 /// A moment on both clocks.

@@ -3,8 +3,8 @@
 use fluvio::consumer::{ConsumerConfigExtBuilder, OffsetManagementStrategy, RetryMode};
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::{
-    Fluvio, FluvioClusterConfig, Offset, SmartModuleContextData, SmartModuleExtraParams,
-    SmartModuleInvocation, SmartModuleInvocationWasm, SmartModuleKind,
+    Fluvio, Offset, SmartModuleContextData, SmartModuleExtraParams, SmartModuleInvocation,
+    SmartModuleInvocationWasm, SmartModuleKind,
 };
 use futures_util::StreamExt;
 use tokio::time::timeout;
@@ -49,7 +49,7 @@ pub(super) struct Topic {
 pub(super) async fn open(endpoint: &str, name: &str) -> Result<Topic, Error> {
     let failed = |error| Error::Fluvio(format!("{error:#}"));
     let opening = async {
-        let client = Fluvio::connect_with_config(&FluvioClusterConfig::new(endpoint))
+        let client = Fluvio::connect_with_config(&millrace_topic::cluster(endpoint))
             .await
             .map_err(failed)?;
         let admin = client.admin().await;

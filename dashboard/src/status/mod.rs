@@ -19,7 +19,6 @@ pub use time::Time;
 pub use verdict::Verdict;
 pub use verify::{Verified, Verify};
 
-
 use serde::{Deserialize, Serialize};
 
 /// Number of this form of the status.

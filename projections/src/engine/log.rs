@@ -12,8 +12,8 @@ use fluvio::consumer::{ConsumerConfigExtBuilder, OffsetManagementStrategy, Retry
 use fluvio::dataplane::link::ErrorCode;
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::{
-    Fluvio, FluvioAdmin, FluvioClusterConfig, FluvioError, SmartModuleContextData,
-    SmartModuleExtraParams, SmartModuleInvocation, SmartModuleInvocationWasm, SmartModuleKind,
+    Fluvio, FluvioAdmin, FluvioError, SmartModuleContextData, SmartModuleExtraParams,
+    SmartModuleInvocation, SmartModuleInvocationWasm, SmartModuleKind,
 };
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
@@ -136,7 +136,7 @@ impl FluvioLog {
         if let Some(client) = &clients.data {
             return Ok(client.clone());
         }
-        let config = FluvioClusterConfig::new(self.endpoint.as_str());
+        let config = millrace_topic::cluster(&self.endpoint);
         let client = in_time(async {
             Fluvio::connect_with_config(&config)
                 .await
@@ -153,7 +153,7 @@ impl FluvioLog {
         if let Some(client) = &clients.admin {
             return Ok(client.clone());
         }
-        let config = FluvioClusterConfig::new(self.endpoint.as_str());
+        let config = millrace_topic::cluster(&self.endpoint);
         let client = in_time(async {
             FluvioAdmin::connect_with_config(&config)
                 .await

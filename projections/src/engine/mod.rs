@@ -27,6 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_control::Running;
 use millrace_events::Lsn;
 use millrace_sessions::mysql;
 use tokio::sync::{mpsc, oneshot};
@@ -40,8 +41,8 @@ pub use error::Error;
 pub use log::SmartModule;
 pub use pause::PauseError;
 pub use status::{
-    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress, State,
-    Status, WaitError,
+    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress,
+    State, Status, WaitError,
 };
 
 /// How often the end of the log is asked for.
@@ -151,7 +152,11 @@ impl Service {
 
     /// Runs until `shutdown`, or until it cannot go on. May be ended at any instant by dropping it:
     /// an open MySQL transaction is then rolled back.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let shared = self.shared.clone();
         let ended = tokio::select! {
             ended = self.project() => ended,

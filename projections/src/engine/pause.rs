@@ -104,10 +104,7 @@ impl Handle {
 
 impl Shared {
     /// Takes over what an earlier projector was told, or this one on another connection.
-    pub(super) async fn remember_pause(
-        self: &Arc<Self>,
-        conn: &mut Session,
-    ) -> Result<(), Error> {
+    pub(super) async fn remember_pause(self: &Arc<Self>, conn: &mut Session) -> Result<(), Error> {
         let _change = self.pause.change.lock().await;
         let writer = LOCK.seize(conn).await?;
         self.show_pause(read(conn).await?);

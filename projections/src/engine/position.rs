@@ -4,8 +4,8 @@
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Epoch, Lsn, SnapshotReader, TableSchema};
-use sqlx::mysql::MySqlRow;
 use millrace_sessions::mysql::Session;
+use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
 use super::error::Error;
@@ -152,10 +152,7 @@ pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<(), Er
 
 impl Position {
     /// Reads the row, and with `lock` keeps it until the transaction ends.
-    pub(crate) async fn read(
-        conn: &mut Session,
-        lock: bool,
-    ) -> Result<Option<Position>, Error> {
+    pub(crate) async fn read(conn: &mut Session, lock: bool) -> Result<Option<Position>, Error> {
         let lock = if lock { "FOR UPDATE" } else { "" };
         let sql = format!(
             "SELECT stage, owner, incarnation, log_offset, end_lsn, epoch, source_at, \
@@ -227,11 +224,7 @@ impl Position {
     }
 
     /// Takes the row over from whoever had it; their next commit fails.
-    pub(crate) async fn take(
-        &mut self,
-        conn: &mut Session,
-        owner: &str,
-    ) -> Result<(), Error> {
+    pub(crate) async fn take(&mut self, conn: &mut Session, owner: &str) -> Result<(), Error> {
         sqlx::query("UPDATE millrace_position SET owner = ? WHERE id = 1")
             .bind(owner)
             .execute(conn)
@@ -242,11 +235,7 @@ impl Position {
     }
 
     /// Moves to the next stage. The compare-and-set fails if another projector has taken over.
-    pub(crate) async fn enter(
-        &mut self,
-        conn: &mut Session,
-        stage: Stage,
-    ) -> Result<(), Error> {
+    pub(crate) async fn enter(&mut self, conn: &mut Session, stage: Stage) -> Result<(), Error> {
         let done = sqlx::query(
             "UPDATE millrace_position SET stage = ? WHERE id = 1 AND owner = ? AND stage = ?",
         )
@@ -288,11 +277,7 @@ impl Position {
 
     /// Moves the row, in the open transaction, if it still is where we left it. The caller updates
     /// its own copy after COMMIT.
-    pub(crate) async fn advance(
-        &self,
-        conn: &mut Session,
-        to: &Advance,
-    ) -> Result<(), Error> {
+    pub(crate) async fn advance(&self, conn: &mut Session, to: &Advance) -> Result<(), Error> {
         let done = sqlx::query(
             "UPDATE millrace_position SET log_offset = ?, end_lsn = ?, epoch = ?, source_at = ? \
              WHERE id = 1 AND owner = ? AND end_lsn = ? AND stage = 'live'",

@@ -121,11 +121,7 @@ impl Service {
     }
 
     /// Takes the position over, or makes the first one, and brings it to the live stage.
-    async fn stand(
-        &self,
-        conn: &mut Session,
-        run: &mut Run,
-    ) -> Result<Position, Error> {
+    async fn stand(&self, conn: &mut Session, run: &mut Run) -> Result<Position, Error> {
         let smartmodule = self.config.smartmodule.as_ref();
         let smartmodule = smartmodule.map(ToString::to_string).unwrap_or_default();
         let loader = Loader {

@@ -47,7 +47,9 @@ pub(super) fn fit(columns: &mut [Column]) -> Result<(), String> {
 
 /// Turns the widest text into a LONGTEXT; false if none would take less then.
 fn widen(columns: &mut [Column], bytes: fn(&Column) -> usize, then: usize) -> bool {
-    let texts = columns.iter_mut().filter(|c| is_short_text(c) && bytes(c) > then);
+    let texts = columns
+        .iter_mut()
+        .filter(|c| is_short_text(c) && bytes(c) > then);
     match texts.max_by_key(|column| bytes(column)) {
         Some(column) => {
             column.kind = Kind::LongText;
@@ -124,7 +126,9 @@ fn fixed_bytes(kind: Kind) -> usize {
         Kind::Int => 4,
         Kind::Time => 6,
         Kind::BigInt | Kind::Double | Kind::DateTime => 8,
-        Kind::Decimal { precision, scale } => decimal_bytes(precision - scale) + decimal_bytes(scale),
+        Kind::Decimal { precision, scale } => {
+            decimal_bytes(precision - scale) + decimal_bytes(scale)
+        }
         Kind::DecimalAny => decimal_bytes(35) + decimal_bytes(30),
         _ => 0,
     }
@@ -169,7 +173,11 @@ mod tests {
     fn the_widest_leave_first_and_keys_never_do() {
         let mut columns = table(
             Kind::VarChar(768),
-            &[(20, Kind::VarChar(63)), (20, Kind::Uuid), (5, Kind::VarChar(10))],
+            &[
+                (20, Kind::VarChar(63)),
+                (20, Kind::Uuid),
+                (5, Kind::VarChar(10)),
+            ],
         );
         fit(&mut columns).expect("it fits");
         assert_eq!(columns[0].kind, Kind::VarChar(768));
@@ -191,7 +199,10 @@ mod tests {
     fn what_cannot_fit_is_said() {
         let mut columns = table(Kind::BigInt, &[(198, Kind::LongText)]);
         let reason = fit(&mut columns).expect_err("too many columns");
-        assert!(reason.contains("8126") && reason.contains("MILLRACE_COLUMNS"), "{reason}");
+        assert!(
+            reason.contains("8126") && reason.contains("MILLRACE_COLUMNS"),
+            "{reason}"
+        );
     }
 
     #[test]

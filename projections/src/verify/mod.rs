@@ -27,6 +27,7 @@ mod tables;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use millrace_events::{Lsn, TableSchema};
 use millrace_sessions::mysql::{self, ConnectError, Purpose, Session};
 use millrace_sessions::postgres::replication::ReplicationError;
@@ -125,11 +126,17 @@ pub enum Error {
 
 /// Compares Postgres with replica and marts. The projector is released in every case, also when
 /// `shutdown` is cancelled or the future is dropped.
-pub async fn verify(config: &Config, shutdown: &CancellationToken) -> Result<Report, Error> {
-    tokio::select! {
-        report = run(config) => report,
-        () = shutdown.cancelled() => Err(Error::Interrupted),
-    }
+pub fn verify<'a>(
+    config: &'a Config,
+    shutdown: &'a CancellationToken,
+) -> BoxFuture<'a, Result<Report, Error>> {
+    // Boxed here, so that it is compiled with this crate only (ADR 14).
+    Box::pin(async {
+        tokio::select! {
+            report = run(config) => report,
+            () = shutdown.cancelled() => Err(Error::Interrupted),
+        }
+    })
 }
 
 async fn run(config: &Config) -> Result<Report, Error> {

@@ -10,9 +10,9 @@ use millrace_projections::engine::{
 };
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
+use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
 use rand::SeedableRng;
-use millrace_sessions::mysql::Session;
 use sqlx::{Executor, Row};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;

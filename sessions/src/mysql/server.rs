@@ -56,7 +56,10 @@ impl Server {
             Flavour::MySql => "MySQL",
             Flavour::MariaDb => "MariaDB",
         };
-        format!("{name} {}", self.version.split('-').next().unwrap_or_default())
+        format!(
+            "{name} {}",
+            self.version.split('-').next().unwrap_or_default()
+        )
     }
 
     /// True if it writes statements into its binary log: such a server takes no writes at READ COMMITTED.
