@@ -155,7 +155,11 @@ mod tests {
     fn both_spellings_of_an_ipv6_host_are_one_host() {
         for text in ["::1", "[::1]", " ::1 ", "0:0:0:0:0:0:0:1"] {
             let host = Host::parse(text).unwrap();
-            assert_eq!((host.bare(), host.to_string()), ("::1".into(), "[::1]".into()), "{text}");
+            assert_eq!(
+                (host.bare(), host.to_string()),
+                ("::1".into(), "[::1]".into()),
+                "{text}"
+            );
             assert!(host.is_loopback());
         }
         for text in ["db.example.org", "10.0.0.1", "my_db"] {
@@ -187,10 +191,20 @@ mod tests {
         let url = |host: &str, password: &str| {
             let host = Host::parse(host).unwrap();
             let (user, name) = ("u", "my db");
-            let database = Database { scheme: "mysql", host: &host, port: 3306, user, password, name };
+            let database = Database {
+                scheme: "mysql",
+                host: &host,
+                port: 3306,
+                user,
+                password,
+                name,
+            };
             database.url().unwrap()
         };
-        assert_eq!(url("127.0.0.1", "p@ss/w:rd%"), "mysql://u:p%40ss%2Fw%3Ard%25@127.0.0.1:3306/my%20db");
+        assert_eq!(
+            url("127.0.0.1", "p@ss/w:rd%"),
+            "mysql://u:p%40ss%2Fw%3Ard%25@127.0.0.1:3306/my%20db"
+        );
         assert_eq!(url("::1", "p"), "mysql://u:p@[::1]:3306/my%20db");
         assert_eq!(url("[::1]", "p"), "mysql://u:p@[::1]:3306/my%20db");
     }

@@ -26,7 +26,9 @@ pub(crate) fn print(text: &str) -> anyhow::Result<Reader> {
 }
 
 fn write(stream: &mut impl Write, text: &str) -> anyhow::Result<Reader> {
-    let written = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+    let written = stream
+        .write_all(text.as_bytes())
+        .and_then(|()| stream.flush());
     match written {
         Ok(()) => Ok(Reader::Listens),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
@@ -53,7 +55,10 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
         assert_eq!(write(&mut Vec::new(), "text").unwrap(), Reader::Listens);
-        assert_eq!(write(&mut Fails(ErrorKind::BrokenPipe), "text").unwrap(), Reader::Gone);
+        assert_eq!(
+            write(&mut Fails(ErrorKind::BrokenPipe), "text").unwrap(),
+            Reader::Gone
+        );
         let error = write(&mut Fails(ErrorKind::StorageFull), "text").unwrap_err();
         assert_eq!(error.to_string(), "cannot write to standard output");
     }

@@ -71,7 +71,9 @@ pub async fn wait_for_spu(admin: &FluvioAdmin) -> anyhow::Result<()> {
     while !any_spu_online(admin).await? {
         if !std::mem::replace(&mut said, true) {
             let wait = CONNECT_TIMEOUT.as_secs();
-            tracing::info!("the cluster has no streaming unit (SPU) online yet; waiting for {wait} s");
+            tracing::info!(
+                "the cluster has no streaming unit (SPU) online yet; waiting for {wait} s"
+            );
         }
         if Instant::now() >= deadline {
             bail!(

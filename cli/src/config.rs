@@ -41,9 +41,18 @@ mod tests {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();
             line.split_whitespace().take(4).map(str::to_owned).collect()
         };
-        assert_eq!(words("MYSQL_PORT"), ["MYSQL_PORT", "3307", "environment", "3306"]);
-        assert_eq!(words("MYSQL_PASSWORD"), ["MYSQL_PASSWORD", "***", "environment", "***"]);
-        assert_eq!(words("MILLRACE_SEED"), ["MILLRACE_SEED", "42", "default", "42"]);
+        assert_eq!(
+            words("MYSQL_PORT"),
+            ["MYSQL_PORT", "3307", "environment", "3306"]
+        );
+        assert_eq!(
+            words("MYSQL_PASSWORD"),
+            ["MYSQL_PASSWORD", "***", "environment", "***"]
+        );
+        assert_eq!(
+            words("MILLRACE_SEED"),
+            ["MILLRACE_SEED", "42", "default", "42"]
+        );
         assert!(!text.contains("hunter2"));
     }
 }

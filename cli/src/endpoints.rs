@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::address::{http, Database, Host, HostPort};
 use crate::args::{Target, DATA_DIR};
 use crate::settings::table::{
-    DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_ADDRESS, MILLRACE_CAPTURE_CONTROL_HOST,
-    MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_CONTROL_HOST, MILLRACE_CONTROL_PORT,
-    MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_HOST, MILLRACE_INGEST_CONTROL_PORT, MYSQL_DB,
-    MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER, POSTGRES_DB, POSTGRES_HOST,
-    POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_USER,
+    DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_ADDRESS,
+    MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_CONTROL_HOST,
+    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_HOST,
+    MILLRACE_INGEST_CONTROL_PORT, MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER,
+    POSTGRES_DB, POSTGRES_HOST, POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_USER,
 };
 use crate::settings::{Setting, Settings};
 
@@ -106,7 +106,9 @@ impl Endpoints {
     }
 
     fn find_from(default_dir: &Path, settings: &Settings) -> anyhow::Result<Endpoints> {
-        let may_be_here = crate::exposure::hosts(settings).iter().all(Host::is_loopback);
+        let may_be_here = crate::exposure::hosts(settings)
+            .iter()
+            .all(Host::is_loopback);
         if may_be_here && file(default_dir).exists() {
             let endpoints = Endpoints::read(default_dir)?;
             if is_alive(endpoints.pid) {
@@ -130,7 +132,8 @@ impl Endpoints {
             )
         })?;
         let read = serde_json::from_slice(&text);
-        let endpoints: Endpoints = read.with_context(|| format!("{} is damaged", path.display()))?;
+        let endpoints: Endpoints =
+            read.with_context(|| format!("{} is damaged", path.display()))?;
         Ok(Endpoints {
             found: Found::File(path),
             ..endpoints
@@ -237,7 +240,9 @@ mod tests {
     use crate::servers::ScratchDir;
 
     fn settings(pairs: &[(&str, &str)]) -> Settings {
-        let pairs = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
         Settings::resolve(None, pairs.collect()).unwrap()
     }
 
@@ -267,7 +272,10 @@ mod tests {
             ];
             let settings = settings(&names.map(|name| (name, host)));
             let found = Endpoints::from_settings(&settings).unwrap();
-            assert_eq!(found.postgres, "postgres://db_user:qwerty@[::1]:5432/postgres_db");
+            assert_eq!(
+                found.postgres,
+                "postgres://db_user:qwerty@[::1]:5432/postgres_db"
+            );
             assert_eq!(found.mysql, "mysql://db_user:qwerty@[::1]:3306/mysql_db");
             assert_eq!(found.fluvio, "[::1]:9003");
             assert_eq!(found.dashboard, "http://[::1]:8080");
@@ -307,7 +315,10 @@ mod tests {
         assert_eq!(found.found, Found::File(file(scratch.path())));
         assert_eq!(found.control_token, "made by up");
         // `up` runs on this machine only: whoever names another one does not mean it.
-        assert_eq!(find(&settings(&[("MYSQL_HOST", "db.example.org")])).found, Found::Settings);
+        assert_eq!(
+            find(&settings(&[("MYSQL_HOST", "db.example.org")])).found,
+            Found::Settings
+        );
         // No process has this number: it is above the limit of the kernel.
         endpoints.pid = u32::MAX;
         endpoints.write(scratch.path()).unwrap();

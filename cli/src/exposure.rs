@@ -22,7 +22,11 @@ const OPTIONAL_HOSTS: [Setting<Option<Host>>; 2] =
 /// Every host that the settings name.
 pub(crate) fn hosts(settings: &Settings) -> Vec<Host> {
     let optional = OPTIONAL_HOSTS.iter().filter_map(|host| settings.get(*host));
-    HOSTS.iter().map(|host| settings.get(*host)).chain(optional).collect()
+    HOSTS
+        .iter()
+        .map(|host| settings.get(*host))
+        .chain(optional)
+        .collect()
 }
 
 /// What to say if anything listens, or is used, beyond this machine with a committed password. `bind` is
@@ -33,7 +37,10 @@ pub(crate) fn hosts(settings: &Settings) -> Vec<Host> {
 pub(crate) fn warning(settings: &Settings, bind: Option<IpAddr>) -> Option<String> {
     let mut hosts = match settings.get(MILLRACE_PUBLISHED_ON) {
         Some(published) => vec![published],
-        None => hosts(settings).into_iter().chain(bind.map(Host::from)).collect(),
+        None => hosts(settings)
+            .into_iter()
+            .chain(bind.map(Host::from))
+            .collect(),
     };
     hosts.retain(|host| !host.is_loopback());
     let reachable = !hosts.is_empty();

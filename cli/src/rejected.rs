@@ -90,7 +90,9 @@ fn groups<'a>(records: &[&'a Value]) -> Vec<Vec<&'a Value>> {
     let mut groups: Vec<Vec<&Value>> = Vec::new();
     for record in records {
         let same = |group: &&mut Vec<&Value>| {
-            ["reason", "field", "valid"].iter().all(|field| group[0][*field] == record[*field])
+            ["reason", "field", "valid"]
+                .iter()
+                .all(|field| group[0][*field] == record[*field])
         };
         match groups.iter_mut().find(same) {
             Some(group) => group.push(record),
@@ -103,13 +105,19 @@ fn groups<'a>(records: &[&'a Value]) -> Vec<Vec<&'a Value>> {
 fn described(one: &Value, reasons: &Value) -> String {
     let reason = &one["reason"];
     let counted = reasons.as_array().into_iter().flatten();
-    let total = counted.filter(|count| &count["reason"] == reason).find_map(|count| count["records"].as_u64());
+    let total = counted
+        .filter(|count| &count["reason"] == reason)
+        .find_map(|count| count["records"].as_u64());
     let field = match &one["field"] {
         Value::Null => String::new(),
         field => format!(" in {}", plain(field)),
     };
     let total = total.map_or(String::new(), |total| format!(" ({total} of this reason)"));
-    format!("{}{field}{total}\nvalid would be: {}\n", plain(reason), plain(&one["valid"]))
+    format!(
+        "{}{field}{total}\nvalid would be: {}\n",
+        plain(reason),
+        plain(&one["valid"])
+    )
 }
 
 fn listed(group: &[&Value]) -> String {
@@ -120,14 +128,29 @@ fn listed(group: &[&Value]) -> String {
                 Value::Null => "possible",
                 _ => "no",
             };
-            let mut row = ["offset", "at", "state", "source_offset", "sqlstate", "constraint"]
-                .map(|field| plain(&one[field]))
-                .to_vec();
+            let mut row = [
+                "offset",
+                "at",
+                "state",
+                "source_offset",
+                "sqlstate",
+                "constraint",
+            ]
+            .map(|field| plain(&one[field]))
+            .to_vec();
             row.insert(3, retry.to_owned());
             row
         })
         .collect();
-    let header = ["offset", "rejected at", "state", "retry", "event", "SQLSTATE", "constraint"];
+    let header = [
+        "offset",
+        "rejected at",
+        "state",
+        "retry",
+        "event",
+        "SQLSTATE",
+        "constraint",
+    ];
     table(&header, &rows)
 }
 

@@ -30,14 +30,25 @@ fn broken() -> Stdio {
 /// Exit code and what could be read of standard error.
 fn run(mut command: Command, closed: Closed) -> (Option<i32>, String) {
     let is = |one: Closed| closed == one || closed == Closed::Both;
-    command.stdout(if is(Closed::Stdout) { broken() } else { Stdio::null() });
-    command.stderr(if is(Closed::Stderr) { broken() } else { Stdio::piped() });
+    command.stdout(if is(Closed::Stdout) {
+        broken()
+    } else {
+        Stdio::null()
+    });
+    command.stderr(if is(Closed::Stderr) {
+        broken()
+    } else {
+        Stdio::piped()
+    });
     let mut child = command.spawn().unwrap();
     let stderr = child.stderr.take().map(|stderr| {
         std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default())
     });
     let code = ended(&mut child);
-    (code, stderr.map_or(String::new(), |stderr| stderr.join().unwrap()))
+    (
+        code,
+        stderr.map_or(String::new(), |stderr| stderr.join().unwrap()),
+    )
 }
 
 fn ended(child: &mut Child) -> Option<i32> {
@@ -56,7 +67,12 @@ fn ended(child: &mut Child) -> Option<i32> {
 
 /// The code is the same whoever reads.
 fn assert_quiet(make: impl Fn() -> Command, expected: i32) {
-    for closed in [Closed::Neither, Closed::Stdout, Closed::Stderr, Closed::Both] {
+    for closed in [
+        Closed::Neither,
+        Closed::Stdout,
+        Closed::Stderr,
+        Closed::Both,
+    ] {
         let command = make();
         let shown = format!("{command:?} with {closed:?} closed");
         let (code, stderr) = run(command, closed);
@@ -106,10 +122,17 @@ fn services() -> u16 {
 
 fn answer(mut stream: TcpStream) {
     let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let _head = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).count();
+    let _head = lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .count();
     let body = r#"{"counts":{"open":0,"retried":0,"discarded":0},"records":[],"projections":[]}"#;
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
-    let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let _ = write!(
+        stream,
+        "{head}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
 }
 
 fn closed_port() -> String {
@@ -154,17 +177,31 @@ fn every_result() {
             for name in ["MILLRACE_CONTROL_PORT", "MILLRACE_INGEST_CONTROL_PORT"] {
                 run.env(name, &control);
             }
-            for name in ["POSTGRES_PORT", "MYSQL_PORT", "FLUVIO_PORT", "DASHBOARD_PORT"] {
+            for name in [
+                "POSTGRES_PORT",
+                "MYSQL_PORT",
+                "FLUVIO_PORT",
+                "DASHBOARD_PORT",
+            ] {
                 run.env(name, &closed);
             }
             run
         };
         assert_quiet(make, *code);
     }
-    let used = USES.iter().map(|(arguments, _)| arguments.split(" -").next().unwrap_or_default());
-    let used: BTreeSet<_> = used.map(|used| used.trim_end_matches(" 7")).chain(RUNNING.iter().copied()).collect();
+    let used = USES
+        .iter()
+        .map(|(arguments, _)| arguments.split(" -").next().unwrap_or_default());
+    let used: BTreeSet<_> = used
+        .map(|used| used.trim_end_matches(" 7"))
+        .chain(RUNNING.iter().copied())
+        .collect();
     let known: Vec<String> = leaves().iter().map(|command| command.join(" ")).collect();
-    assert_eq!(used, known.iter().map(String::as_str).collect(), "a command that is not tested");
+    assert_eq!(
+        used,
+        known.iter().map(String::as_str).collect(),
+        "a command that is not tested"
+    );
 }
 
 #[test]
@@ -172,7 +209,12 @@ fn a_watch_that_nobody_watches_ends_with_the_last_exit_code() {
     let closed = closed_port();
     let mut watch = millrace();
     watch.args(["status", "--watch"]);
-    for name in ["POSTGRES_PORT", "MYSQL_PORT", "FLUVIO_PORT", "DASHBOARD_PORT"] {
+    for name in [
+        "POSTGRES_PORT",
+        "MYSQL_PORT",
+        "FLUVIO_PORT",
+        "DASHBOARD_PORT",
+    ] {
         watch.env(name, &closed);
     }
     let (code, stderr) = run(watch, Closed::Stdout);

@@ -33,13 +33,20 @@ fn every_help_is_as_it_was_read_and_approved() {
             std::fs::write(&file, &help).unwrap();
         }
         let approved = std::fs::read_to_string(&file).unwrap_or_default();
-        assert_eq!(help, approved, "{command:?} --help; MILLRACE_BLESS=1 writes {}", file.display());
+        assert_eq!(
+            help,
+            approved,
+            "{command:?} --help; MILLRACE_BLESS=1 writes {}",
+            file.display()
+        );
     }
 }
 
 #[test]
 fn no_help_is_kept_of_a_command_that_is_gone() {
-    let kept = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let kept = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let known: BTreeSet<PathBuf> = commands().iter().map(|command| file(command)).collect();
     assert_eq!(kept.collect::<BTreeSet<_>>(), known);
 }

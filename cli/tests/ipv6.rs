@@ -32,7 +32,9 @@ async fn a_broker_on_an_ipv6_address_takes_and_gives_records() {
     cluster::wait_for_spu(&admin).await.unwrap();
     let topic = TopicSpec::new_computed(1, 1, None);
     admin.create("t".to_owned(), false, topic).await.unwrap();
-    let client = Fluvio::connect_with_config(&FluvioClusterConfig::new(&endpoint)).await.unwrap();
+    let client = Fluvio::connect_with_config(&FluvioClusterConfig::new(&endpoint))
+        .await
+        .unwrap();
     // The controller has told the client where records are: at the broker's second address.
     let producer = client.topic_producer("t").await.unwrap();
     producer.send(RecordKey::NULL, "over IPv6").await.unwrap();

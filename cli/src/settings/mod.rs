@@ -15,8 +15,8 @@ mod suggest;
 pub mod table;
 pub mod value;
 
-use table::{ELSEWHERE, MILLRACE_LOG_FORMAT};
 pub use table::{Described, Setting, SETTINGS};
+use table::{ELSEWHERE, MILLRACE_LOG_FORMAT};
 pub use value::Value;
 
 /// A setting that cannot be used.
@@ -125,8 +125,9 @@ impl Settings {
             None => None,
         };
         // A value that is not Unicode cannot be a value of ours; its name is another program's.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         Settings::resolve(file, environment.collect())
     }
 
@@ -243,7 +244,9 @@ fn read_file(path: &Path) -> Result<File, Error> {
     let pairs = dotenvy::from_path_iter(path).map_err(error)?;
     Ok(File {
         path: path.to_owned(),
-        pairs: pairs.map(|pair| pair.map_err(error)).collect::<Result<_, _>>()?,
+        pairs: pairs
+            .map(|pair| pair.map_err(error))
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -286,7 +289,10 @@ mod tests {
     }
 
     fn described(name: &str) -> &'static Described {
-        SETTINGS.iter().find(|setting| setting.name == name).unwrap()
+        SETTINGS
+            .iter()
+            .find(|setting| setting.name == name)
+            .unwrap()
     }
 
     #[test]
@@ -295,7 +301,11 @@ mod tests {
         for (settings, users, origin) in [
             (Settings::resolve(None, vec![]), 500, "default"),
             (Settings::resolve(file(name, "7"), vec![]), 7, ".env"),
-            (Settings::resolve(file(name, "7"), pair(name, "9")), 9, "environment"),
+            (
+                Settings::resolve(file(name, "7"), pair(name, "9")),
+                9,
+                "environment",
+            ),
         ] {
             let mut settings = settings.unwrap();
             assert_eq!(settings.get(MILLRACE_USERS), users);
@@ -311,7 +321,10 @@ mod tests {
         for (name, said) in [
             ("MILLRACE_USER", "did you mean MILLRACE_USERS?"),
             ("POSTGRES_PROT", "did you mean POSTGRES_PORT?"),
-            ("MILLRACE_SOMETHING_ELSE_ALTOGETHER", "`millrace config` lists all settings"),
+            (
+                "MILLRACE_SOMETHING_ELSE_ALTOGETHER",
+                "`millrace config` lists all settings",
+            ),
         ] {
             for error in [
                 Settings::resolve(file(name, "7"), vec![]).unwrap_err(),
@@ -320,8 +333,15 @@ mod tests {
                 assert!(error.to_string().contains(said), "{error}");
             }
         }
-        for name in ["SOMETHING_ELSE", "POSTGRES_INITDB_ARGS", "MILLRACE_TEST_SEED"] {
-            assert!(Settings::resolve(file(name, "7"), pair(name, "7")).is_ok(), "{name}");
+        for name in [
+            "SOMETHING_ELSE",
+            "POSTGRES_INITDB_ARGS",
+            "MILLRACE_TEST_SEED",
+        ] {
+            assert!(
+                Settings::resolve(file(name, "7"), pair(name, "7")).is_ok(),
+                "{name}"
+            );
         }
     }
 
@@ -336,7 +356,10 @@ mod tests {
                 Err(error) => {
                     typed += 1;
                     let error = error.to_string();
-                    assert!(error.contains(setting.name) && error.contains(setting.help), "{error}");
+                    assert!(
+                        error.contains(setting.name) && error.contains(setting.help),
+                        "{error}"
+                    );
                 }
             }
         }
@@ -394,7 +417,10 @@ mod tests {
         assert_eq!(listed.iter().map(|line| line.0).collect::<Vec<_>>(), table);
         for (setting, (name, value, meaning)) in SETTINGS.iter().zip(listed) {
             assert_eq!(value, setting.default, "{name}");
-            let help = meaning.strip_prefix("# ").unwrap_or_default().to_lowercase();
+            let help = meaning
+                .strip_prefix("# ")
+                .unwrap_or_default()
+                .to_lowercase();
             assert_eq!(help, setting.help.to_lowercase(), "{name}");
         }
     }

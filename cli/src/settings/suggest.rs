@@ -24,7 +24,9 @@ pub(super) fn of_ours(name: &str) -> Option<&'static str> {
 
 fn nearest(name: &str) -> Option<(usize, &'static str)> {
     let name = name.to_ascii_uppercase();
-    let distances = SETTINGS.iter().map(|setting| (distance(setting.name, &name), setting.name));
+    let distances = SETTINGS
+        .iter()
+        .map(|setting| (distance(setting.name, &name), setting.name));
     distances.min()
 }
 

@@ -171,7 +171,10 @@ pub struct PerSecond(pub f64);
 
 impl Value for PerSecond {
     fn expected() -> String {
-        format!("a number from 0 to {}", millrace_shop_generator::trade::RATE_MAX)
+        format!(
+            "a number from 0 to {}",
+            millrace_shop_generator::trade::RATE_MAX
+        )
     }
 
     fn parse(text: &str) -> Option<PerSecond> {

@@ -60,7 +60,9 @@ impl Numbers {
         match dashboard.status().await {
             Ok(_) => Ok(Numbers::Dashboard(dashboard)),
             Err(error) => {
-                output::tell(format!("no page answers, so this command asks the servers itself: {error:#}"));
+                output::tell(format!(
+                    "no page answers, so this command asks the servers itself: {error:#}"
+                ));
                 let bind = "127.0.0.1:0".parse()?;
                 let config = services::dashboard(settings, endpoints, bind, None)?;
                 let mut collector = Box::new(Collector::new(&config));
@@ -97,7 +99,10 @@ struct Dashboard {
 
 impl Dashboard {
     fn new(endpoints: &Endpoints) -> anyhow::Result<Dashboard> {
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build()?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(ANSWER_WITHIN)
+            .build()?;
         Ok(Dashboard {
             http,
             url: format!("{}/api/status", endpoints.dashboard),

@@ -10,7 +10,8 @@ use super::{Deployment, Services};
 use crate::args;
 use crate::endpoints::Endpoints;
 use crate::settings::table::{
-    DASHBOARD_PASSWORD, DASHBOARD_USER, MYSQL_PASSWORD, MYSQL_USER, POSTGRES_PASSWORD, POSTGRES_USER,
+    DASHBOARD_PASSWORD, DASHBOARD_USER, MYSQL_PASSWORD, MYSQL_USER, POSTGRES_PASSWORD,
+    POSTGRES_USER,
 };
 use crate::settings::Settings;
 use crate::terminal::table;
@@ -68,7 +69,12 @@ pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deploy
             mysql.0.clone(),
             mysql.1.clone(),
         ),
-        row("  JDBC", deployment.databases.mysql_jdbc.clone(), mysql.0, mysql.1),
+        row(
+            "  JDBC",
+            deployment.databases.mysql_jdbc.clone(),
+            mysql.0,
+            mysql.1,
+        ),
         row(
             "Fluvio (topics)",
             endpoints.fluvio.clone(),
@@ -79,7 +85,9 @@ pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deploy
             "page",
             endpoints.dashboard.clone(),
             settings.get(DASHBOARD_USER).map_or("-".into(), Into::into),
-            settings.get(DASHBOARD_PASSWORD).map_or("-".into(), Into::into),
+            settings
+                .get(DASHBOARD_PASSWORD)
+                .map_or("-".into(), Into::into),
         ),
         control("control: projector", &endpoints.control),
         control("control: capture", &endpoints.capture_control),
@@ -110,7 +118,9 @@ fn next_steps(program: &str, data_dir: &Path, page: &str) -> String {
 
 /// As this program was called, so that the line can be copied.
 fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "millrace".to_owned())
+    std::env::args()
+        .next()
+        .unwrap_or_else(|| "millrace".to_owned())
 }
 
 fn without_login(url: &str) -> String {
@@ -201,6 +211,9 @@ mod tests {
         assert!(lines[1].ends_with("./millrace verify"), "{steps}");
         assert!(lines[2].contains("Ctrl-C"), "{steps}");
         let elsewhere = next_steps("./millrace", Path::new("/tmp/d"), page);
-        assert!(elsewhere.contains("./millrace verify --data-dir /tmp/d\n"), "{elsewhere}");
+        assert!(
+            elsewhere.contains("./millrace verify --data-dir /tmp/d\n"),
+            "{elsewhere}"
+        );
     }
 }

@@ -12,7 +12,10 @@ pub fn millrace() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
     command
         .env_clear()
-        .envs(std::env::vars().filter(|(name, _)| ["PATH", "HOME", "TMPDIR"].contains(&name.as_str())))
+        .envs(
+            std::env::vars()
+                .filter(|(name, _)| ["PATH", "HOME", "TMPDIR"].contains(&name.as_str())),
+        )
         .current_dir(std::env::temp_dir())
         .stdin(Stdio::null());
     command
@@ -22,7 +25,10 @@ pub fn millrace() -> Command {
 pub fn commands() -> Vec<Vec<String>> {
     fn add(command: &clap::Command, path: &[String], all: &mut Vec<Vec<String>>) {
         all.push(path.to_vec());
-        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        for sub in command
+            .get_subcommands()
+            .filter(|sub| sub.get_name() != "help")
+        {
             let mut path = path.to_vec();
             path.push(sub.get_name().to_owned());
             add(sub, &path, all);
@@ -37,7 +43,8 @@ pub fn commands() -> Vec<Vec<String>> {
 pub fn leaves() -> Vec<Vec<String>> {
     let all = commands();
     let is_leaf = |command: &&Vec<String>| {
-        !all.iter().any(|other| other.len() > command.len() && other.starts_with(command))
+        !all.iter()
+            .any(|other| other.len() > command.len() && other.starts_with(command))
     };
     all.iter().filter(is_leaf).cloned().collect()
 }

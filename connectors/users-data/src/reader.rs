@@ -317,7 +317,10 @@ mod tests {
     #[tokio::test]
     async fn a_gap_ends_the_session_after_what_came_before_it() {
         let mut reader = reader(&[7, 9], Some(7));
-        assert_eq!(read(&mut reader).await.expect("the event before the gap"), [7]);
+        assert_eq!(
+            read(&mut reader).await.expect("the event before the gap"),
+            [7]
+        );
         let error = read(&mut reader).await.expect_err("gap");
         let SessionError::Suspicious(Error::EventsMissing {
             next_offset, found, ..
@@ -347,7 +350,10 @@ mod tests {
         assert_eq!(error.code(), "ingest-events-expired");
         assert!(error.to_string().contains("SET next_offset = 9"), "{error}");
         // A topic that was never read has no events to miss.
-        assert!(matches!(failure(code(), "t", None), SessionError::Fluvio(_)));
+        assert!(matches!(
+            failure(code(), "t", None),
+            SessionError::Fluvio(_)
+        ));
     }
 
     #[test]

@@ -45,7 +45,11 @@ pub(crate) async fn judge(
         return Ok(Fault::Other);
     };
     let fault = match error.code() {
-        "2200H" | "22003" => Fault::Table(refuses(schema, error, "a generated value does not fit any more")),
+        "2200H" | "22003" => Fault::Table(refuses(
+            schema,
+            error,
+            "a generated value does not fit any more",
+        )),
         "23502" => null(schema, error),
         "P0001" | "44000" => Fault::Event,
         code if code.starts_with("22") => Fault::Event,
@@ -75,14 +79,21 @@ async fn constraint(
         return Ok(Fault::Event);
     };
     let concerned = concerned_columns(connection, schema, error.schema(), table, name).await?;
-    if concerned.iter().any(|column| FIELDS.contains(&column.as_str())) {
+    if concerned
+        .iter()
+        .any(|column| FIELDS.contains(&column.as_str()))
+    {
         return Ok(Fault::Event);
     }
     if let ("23505", [column]) = (error.code(), concerned.as_slice()) {
         if let Some(sequence) = sequence_of(connection, schema, column).await? {
             let table = self::table(schema);
             let column = column.clone();
-            return Ok(Fault::Table(Error::SequenceBehind { table, column, sequence }));
+            return Ok(Fault::Table(Error::SequenceBehind {
+                table,
+                column,
+                sequence,
+            }));
         }
     }
     let said = format!("constraint {name} concerns no field of an event");

@@ -41,7 +41,10 @@ fn time_and_offset(text: &str) -> Option<(NaiveTime, TimeDelta)> {
 
 /// What the local time is ahead of UTC.
 fn offset(zone: &str) -> Option<TimeDelta> {
-    let zone = zone.strip_prefix(' ').filter(|zone| !zone.is_empty()).unwrap_or(zone);
+    let zone = zone
+        .strip_prefix(' ')
+        .filter(|zone| !zone.is_empty())
+        .unwrap_or(zone);
     if ["", "Z", "z"].contains(&zone) {
         return Some(TimeDelta::zero());
     }
@@ -68,9 +71,12 @@ fn offset(zone: &str) -> Option<TimeDelta> {
 /// and white space.
 fn split<'a>(text: &'a str, shape: &[u8]) -> Option<(&'a str, &'a str)> {
     let begin = text.get(..shape.len())?;
-    let fits = begin.bytes().zip(shape).all(|(byte, expected)| match expected {
-        b'0' => byte.is_ascii_digit(),
-        other => byte == *other,
-    });
+    let fits = begin
+        .bytes()
+        .zip(shape)
+        .all(|(byte, expected)| match expected {
+            b'0' => byte.is_ascii_digit(),
+            other => byte == *other,
+        });
     fits.then(|| (begin, &text[shape.len()..]))
 }

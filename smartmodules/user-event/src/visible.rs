@@ -31,12 +31,15 @@ pub(crate) fn is_visible(c: char) -> bool {
 }
 
 fn is_traceless(c: char) -> bool {
-    TRACELESS.iter().any(|(first, last)| (*first..=*last).contains(&c))
+    TRACELESS
+        .iter()
+        .any(|(first, last)| (*first..=*last).contains(&c))
 }
 
 /// The text without the white space around it. A zero-width space, a word joiner or a byte order mark there is an
 /// accident too; other characters without a trace may belong to the last letter of a name.
 pub(crate) fn trimmed(text: &str) -> &str {
-    let is_margin = |c: char| c.is_whitespace() || ['\u{200b}', '\u{2060}', '\u{feff}'].contains(&c);
+    let is_margin =
+        |c: char| c.is_whitespace() || ['\u{200b}', '\u{2060}', '\u{feff}'].contains(&c);
     text.trim_matches(is_margin)
 }

@@ -43,7 +43,9 @@ pub(crate) fn valid(reason: RejectReason, field: Option<&str>, bytes_max: usize)
 }
 
 fn too_long(field: Option<&str>) -> String {
-    let known = user_event::CHARS_MAX.iter().find(|(name, _)| Some(*name) == field);
+    let known = user_event::CHARS_MAX
+        .iter()
+        .find(|(name, _)| Some(*name) == field);
     match known {
         Some((name, max)) => format!("{name} of at most {max} characters"),
         None => "a shorter text".to_owned(),
@@ -57,17 +59,27 @@ mod tests {
     #[test]
     fn the_example_is_valid() {
         let event = user_event::validate(EXAMPLE.as_bytes(), user_event::BYTES_MAX_DEFAULT);
-        assert!(matches!(event, millrace_events::UserEvent::User { .. }), "{event:?}");
+        assert!(
+            matches!(event, millrace_events::UserEvent::User { .. }),
+            "{event:?}"
+        );
     }
 
     #[test]
     fn the_dates_that_are_called_valid_are() {
         let text = valid(RejectReason::BadDate, Some("registration_date"), 1);
-        for date in ["2026-01-02", "2026-01-02 03:04:05", "2026-01-02T03:04:05.000006+02:00"] {
+        for date in [
+            "2026-01-02",
+            "2026-01-02 03:04:05",
+            "2026-01-02T03:04:05.000006+02:00",
+        ] {
             assert!(text.contains(date), "{text}");
             let event = EXAMPLE.replace("2026-01-02 03:04:05", date);
             let event = user_event::validate(event.as_bytes(), user_event::BYTES_MAX_DEFAULT);
-            assert!(matches!(event, millrace_events::UserEvent::User { .. }), "{date}");
+            assert!(
+                matches!(event, millrace_events::UserEvent::User { .. }),
+                "{date}"
+            );
         }
     }
 

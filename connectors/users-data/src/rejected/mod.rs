@@ -190,7 +190,9 @@ async fn to_the_end(
 
 fn most_frequent_first(reasons: HashMap<RejectReason, usize>) -> Vec<ReasonCount> {
     let counts = reasons.into_iter();
-    let mut counts: Vec<_> = counts.map(|(reason, records)| ReasonCount { reason, records }).collect();
+    let mut counts: Vec<_> = counts
+        .map(|(reason, records)| ReasonCount { reason, records })
+        .collect();
     counts.sort_by_key(|count| (std::cmp::Reverse(count.records), count.reason as u8));
     counts
 }
@@ -323,7 +325,10 @@ impl Inner {
             (Some(event), None) => event,
             (_, reason) => {
                 let reason = reason.unwrap_or_default();
-                return Err(RejectedError::NoRetry { offset: record.offset, reason });
+                return Err(RejectedError::NoRetry {
+                    offset: record.offset,
+                    reason,
+                });
             }
         };
         let place = self.place(record.offset, digest);

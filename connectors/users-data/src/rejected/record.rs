@@ -155,7 +155,12 @@ impl RejectedRecord {
         RejectedRecord {
             offset,
             valid: advice::valid(reason, field.as_deref(), bytes_max),
-            no_retry: no_retry(&letter.original, letter.truncated, letter.lossy, made.as_ref()),
+            no_retry: no_retry(
+                &letter.original,
+                letter.truncated,
+                letter.lossy,
+                made.as_ref(),
+            ),
             transformed: made.and_then(|event| serde_json::to_string(&event).ok()),
             source_topic: letter.topic,
             source_partition: letter.partition,
@@ -184,7 +189,10 @@ fn bytes_max(config: &Config) -> usize {
 /// What SmartModule `user-event` makes of an event that is kept whole. The module's own function, called here and not
 /// in the broker: the broker runs it over records of a topic only, and the original may be gone from there by now.
 fn made_of(letter: &RejectedEvent, bytes_max: usize) -> Option<UserEvent> {
-    let original = letter.original.as_ref().filter(|_| !letter.truncated && !letter.lossy)?;
+    let original = letter
+        .original
+        .as_ref()
+        .filter(|_| !letter.truncated && !letter.lossy)?;
     Some(user_event::validate(original.as_bytes(), bytes_max))
 }
 

@@ -21,7 +21,10 @@ async fn told(ingest: &Ingest, code: &str) -> Status {
 }
 
 async fn execute(shop: &mut Shop, sql: &str) {
-    shop.postgres.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    shop.postgres
+        .execute(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,23 +36,39 @@ async fn a_sequence_behind_the_ids_is_waited_for_and_no_event_is_rejected() {
          SELECT n, 'Restored', 'User', 'restored' || n || '@example.org' FROM generate_series(1, 5000) n",
     )
     .await;
-    let last = shop.send((0..31).map(|n| user(&format!("new{n}@example.org"), "New"))).await;
+    let last = shop
+        .send((0..31).map(|n| user(&format!("new{n}@example.org"), "New")))
+        .await;
     let ingest = shop.ingest();
     let status = told(&ingest, "ingest-sequence-behind").await;
     let said = status.last_error.expect("an error");
-    let remedy = "SELECT setval('source.users_user_id_seq', (SELECT max(user_id) FROM \"source\".users))";
+    let remedy =
+        "SELECT setval('source.users_user_id_seq', (SELECT max(user_id) FROM \"source\".users))";
     assert!(said.contains(remedy), "{said}");
     assert_eq!((status.rejected, status.state), (0, State::Connecting));
     assert!(status.failing_since.is_some());
     // It stays so over attempts, and the time does not move.
-    let later = patient(ingest.handle.wait_for(|later| later.failures > status.failures + 2)).await;
-    assert_eq!(later.expect("it goes on").failing_since, status.failing_since);
+    let later = patient(
+        ingest
+            .handle
+            .wait_for(|later| later.failures > status.failures + 2),
+    )
+    .await;
+    assert_eq!(
+        later.expect("it goes on").failing_since,
+        status.failing_since
+    );
 
     execute(&mut shop, remedy).await;
     ingest.reach(last).await;
     assert_eq!(shop.users().await.len(), 5031);
     assert_eq!(shop.rejected().await.len(), 0);
-    let works = patient(ingest.handle.wait_for(|status| status.state == State::Running)).await;
+    let works = patient(
+        ingest
+            .handle
+            .wait_for(|status| status.state == State::Running),
+    )
+    .await;
     let works = works.expect("it works");
     assert_eq!((works.last_error, works.failing_since), (None, None));
     ingest.stop().await;
@@ -113,10 +132,24 @@ async fn a_table_that_takes_no_user_at_all_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn constraints_on_what_an_event_says_reject_it() {
     let mut shop = Shop::open("own_fault").await;
-    execute(&mut shop, "ALTER TABLE source.users ADD CONSTRAINT one_phone UNIQUE (phone)").await;
-    execute(&mut shop, "CREATE UNIQUE INDEX one_name ON source.users (upper(first_name))").await;
-    execute(&mut shop, "ALTER TABLE source.users ALTER COLUMN last_name TYPE varchar(9)").await;
-    let other_phone = |event: String, phone: &str| event.replace("\"phone\":\"1\"", &format!("\"phone\":\"{phone}\""));
+    execute(
+        &mut shop,
+        "ALTER TABLE source.users ADD CONSTRAINT one_phone UNIQUE (phone)",
+    )
+    .await;
+    execute(
+        &mut shop,
+        "CREATE UNIQUE INDEX one_name ON source.users (upper(first_name))",
+    )
+    .await;
+    execute(
+        &mut shop,
+        "ALTER TABLE source.users ALTER COLUMN last_name TYPE varchar(9)",
+    )
+    .await;
+    let other_phone = |event: String, phone: &str| {
+        event.replace("\"phone\":\"1\"", &format!("\"phone\":\"{phone}\""))
+    };
     let last = shop
         .send([
             user("a@example.org", "Ada"),
@@ -131,7 +164,13 @@ async fn constraints_on_what_an_event_says_reject_it() {
     let rejected = shop.rejected().await;
     let shown: Vec<_> = rejected
         .iter()
-        .map(|one| (one.offset, one.sqlstate.as_deref(), one.constraint.as_deref()))
+        .map(|one| {
+            (
+                one.offset,
+                one.sqlstate.as_deref(),
+                one.constraint.as_deref(),
+            )
+        })
         .collect();
     assert_eq!(
         shown,
@@ -141,7 +180,9 @@ async fn constraints_on_what_an_event_says_reject_it() {
             (3, Some("22001"), None),
         ]
     );
-    assert!(rejected.iter().all(|one| one.rejection.reason == RejectReason::RefusedByDatabase));
+    assert!(rejected
+        .iter()
+        .all(|one| one.rejection.reason == RejectReason::RefusedByDatabase));
     ingest.stop().await;
 }
 

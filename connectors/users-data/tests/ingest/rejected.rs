@@ -221,13 +221,23 @@ async fn what_would_be_rejected_again_is_not_sent_again_and_says_what_would_be_v
     ingest.reach(last).await;
     let rejected = open(&shop);
     let listed = page(&rejected, Filter::Open).await;
-    let reasons: Vec<_> = listed.reasons.iter().map(|one| (one.reason, one.records)).collect();
-    assert_eq!(reasons, [(RejectReason::BadDate, 2), (RejectReason::MalformedJson, 1)]);
+    let reasons: Vec<_> = listed
+        .reasons
+        .iter()
+        .map(|one| (one.reason, one.records))
+        .collect();
+    assert_eq!(
+        reasons,
+        [(RejectReason::BadDate, 2), (RejectReason::MalformedJson, 1)]
+    );
     assert!(listed.records[0].valid.contains("2026-01-02 03:04:05"));
     for record in &listed.records {
         assert!(record.no_retry.is_some(), "{record:?}");
         let refused = patient(rejected.retry(record.offset)).await;
-        assert!(matches!(refused, Err(RejectedError::NoRetry { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(RejectedError::NoRetry { .. })),
+            "{refused:?}"
+        );
     }
     assert_eq!(page(&rejected, Filter::Open).await.counts, counts(3, 0, 0));
     // The next event's offset says that nothing was sent.
@@ -311,7 +321,10 @@ async fn actions_do_not_stick_to_the_events_of_a_topic_created_again() {
         }
     };
     let listed = patient(noticed).await;
-    assert_eq!(listed.records[0].original.as_deref(), Some(eve(99).as_str()));
+    assert_eq!(
+        listed.records[0].original.as_deref(),
+        Some(eve(99).as_str())
+    );
     patient(rejected.retry(0))
         .await
         .expect("the old action is void");
