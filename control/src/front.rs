@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::body::{to_bytes, Body};
 use axum::extract::{Request, State};
-use axum::http::{header, StatusCode, Uri};
+use axum::http::{header, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
@@ -119,10 +119,11 @@ async fn answer(State(front): State<Front>, request: Request) -> Response {
         return pass_on(front.api(), request).await;
     };
     let path = request.uri().path().to_owned();
+    let token = request.headers().get(header::AUTHORIZATION).cloned();
     let api = front.api();
     match path.as_str() {
         "/health" => problem(StatusCode::SERVICE_UNAVAILABLE, &down.in_short()),
-        "/ready" => match refused(api, &request).await {
+        "/ready" => match refused(api, token).await {
             None => not_ready(down.not_ready()),
             Some(_) => not_ready(down.not_ready().without_detail()),
         },
@@ -131,7 +132,7 @@ async fn answer(State(front): State<Front>, request: Request) -> Response {
             refusal => refusal,
         },
         other if front.0.needs_service.contains(&other) => {
-            let refused = refused(api, &request).await;
+            let refused = refused(api, token).await;
             let failed = || problem(StatusCode::SERVICE_UNAVAILABLE, &format!("failed: {down}"));
             refused.unwrap_or_else(failed)
         }
@@ -147,12 +148,11 @@ async fn pass_on(api: Router, request: Request) -> Response {
 }
 
 /// The refusal of who has no token, by the API itself: it is asked for a path that does nothing.
-async fn refused(api: Router, request: &Request) -> Option<Response> {
+async fn refused(api: Router, token: Option<HeaderValue>) -> Option<Response> {
     let mut probe = Request::new(Body::empty());
     *probe.uri_mut() = Uri::from_static("/status");
-    if let Some(token) = request.headers().get(header::AUTHORIZATION) {
-        let headers = probe.headers_mut();
-        headers.insert(header::AUTHORIZATION, token.clone());
+    if let Some(token) = token {
+        probe.headers_mut().insert(header::AUTHORIZATION, token);
     }
     let answer = pass_on(api, probe).await;
     (answer.status() == StatusCode::UNAUTHORIZED).then_some(answer)
