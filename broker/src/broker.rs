@@ -312,7 +312,11 @@ pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
         IpAddr::V6(address) => format!("[{address}]"),
     };
     let own = (own, spu_addr.port());
-    let (host, port) = config.advertised.clone().unwrap_or_else(|| own.clone());
+    let (host, port) = match config.advertised.clone() {
+        Some((host, 0)) => (host, own.1),
+        Some(advertised) => advertised,
+        None => own.clone(),
+    };
     let encryption = match config.tls {
         Some(_) => EncryptionEnum::SSL,
         None => EncryptionEnum::PLAINTEXT,

@@ -24,7 +24,7 @@ pub struct Config {
     /// Address of the data plane. Clients learn it from the controller. Port 0 picks a free one.
     pub spu_bind: SocketAddr,
     /// Host and port at which clients reach `spu_bind` where something forwards to it; by default its own
-    /// address. Clients that ask for local addresses are told that one in any case, `127.0.0.1` for `0.0.0.0`.
+    /// address. Port 0 is the port of `spu_bind`. Clients that ask for local addresses are told that one in any case, `127.0.0.1` for `0.0.0.0`.
     pub advertised: Option<(String, u16)>,
     /// Encryption of both listeners; by default none.
     pub tls: Option<Tls>,

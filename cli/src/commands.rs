@@ -172,7 +172,8 @@ async fn generate(
         settings.set(MILLRACE_SEED, seed);
     }
     let (schema, shop) = services::shop(&settings);
-    let pool = source::connect(&endpoints.postgres, &shutdown).await?;
+    source::wait_for(endpoints, &shutdown).await?;
+    let pool = services::shop_pool(endpoints)?;
     let filled = prepare(
         &pool,
         &schema,

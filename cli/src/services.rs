@@ -13,9 +13,10 @@ use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
 use millrace_projections::marts::Marts;
 use millrace_projections::verify;
+use millrace_sessions::postgres;
 use millrace_shop_generator::{plan, shop, trade, user_events, SchemaName};
 use millrace_users_data as ingest;
-
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoints::{
@@ -32,6 +33,9 @@ use crate::settings::table::{
     MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
 };
 use crate::settings::Settings;
+
+/// Filling the shop uses one connection after the other.
+const SHOP_CONNECTIONS: u32 = 4;
 
 /// Capture of the shop's tables.
 pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<capture::Config> {
@@ -126,6 +130,12 @@ pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<inge
         smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
         ..ingest::Config::default()
     })
+}
+
+/// The connections over which the shop is made and filled, which takes long statements.
+pub fn shop_pool(endpoints: &Endpoints) -> anyhow::Result<PgPool> {
+    let server = postgres::Server::parse(&endpoints.postgres)?;
+    Ok(server.pool("millrace generate", postgres::Work::Copy, SHOP_CONNECTIONS))
 }
 
 /// The shop at its start.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context};
+use anyhow::bail;
 use millrace_control::Front;
 use millrace_postgres_cdc::{self as capture, Capture};
 use millrace_projections::engine;
@@ -13,7 +13,6 @@ use millrace_shop_generator::trade::{self, Trader};
 use millrace_shop_generator::user_events::{self, UserEvents};
 use millrace_shop_generator::{create_schema, prepare, Filled, Progress};
 use millrace_users_data as ingest;
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -434,9 +433,7 @@ pub(super) async fn prepare_shop(
     endpoints: &Endpoints,
     terminal: &mut Terminal,
 ) -> anyhow::Result<()> {
-    let pool = PgPool::connect(&endpoints.postgres)
-        .await
-        .context("connecting to Postgres")?;
+    let pool = crate::services::shop_pool(endpoints)?;
     let (schema, shop) = crate::services::shop(settings);
     if !demo {
         create_schema(&pool, &schema).await?;

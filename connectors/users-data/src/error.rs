@@ -117,8 +117,6 @@ pub(crate) enum SessionError {
     Postgres(sqlx::Error),
     #[error("Fluvio: {0}")]
     Fluvio(String),
-    #[error("neither Postgres nor Fluvio answered within {0} s")]
-    Silence(u64),
     #[error("the position in Postgres was moved by another ingest")]
     MovedElsewhere,
 }

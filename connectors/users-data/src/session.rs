@@ -1,17 +1,19 @@
 //! One attempt: from connecting to the first failure.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use fluvio::Fluvio;
+use millrace_sessions::postgres::Work;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::batch::{Batch, Event};
-use crate::bookkeeping::{self, POSTGRES_TIMEOUT};
+use crate::bookkeeping::{self, POSTGRES_TIME_MAX};
 use crate::dead_letter::DeadLetters;
 use crate::error::SessionError;
 use crate::position::{self, Position};
@@ -24,8 +26,6 @@ use crate::{topic, Config, Error};
 const FIRST_PATIENCE: Duration = Duration::from_millis(300);
 /// How long to wait for an event before looking after the anchor.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Each statement and each request has a shorter limit at the server that answers; this is for one that is gone.
-const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often the end of the topic is asked for.
 const END_PERIOD: Duration = Duration::from_secs(2);
 /// How often the anchor follows the position. Each time costs reading one record.
@@ -33,29 +33,21 @@ const ANCHOR_PERIOD: Duration = Duration::from_secs(60);
 
 /// Reads, stores and moves on until something fails. Dropping it is safe at any time.
 pub(crate) async fn run(config: &Config, board: &Board) -> Result<(), SessionError> {
-    let mut session = in_time(Session::open(config, board)).await?;
+    let mut session = answered(Session::open(config, board)).await?;
     board.update(|status| status.next_offset = session.next_offset);
     let mut patience = FIRST_PATIENCE;
     loop {
         let (wait_max, events_max) = (config.batch_wait_max, config.batch_events_max);
         let events = session.reader.batch(patience, wait_max, events_max).await?;
         if !events.is_empty() {
-            in_time(session.store(&events)).await?;
+            answered(session.store(&events)).await?;
         }
         board.works();
         patience = PATIENCE;
         if session.is_anchor_due() {
-            in_time(session.drop_anchor()).await?;
+            answered(session.drop_anchor()).await?;
         }
     }
-}
-
-/// A server that vanished without a word must not hold ingest for ever.
-async fn in_time<T>(
-    step: impl Future<Output = Result<T, SessionError>>,
-) -> Result<T, SessionError> {
-    let done = timeout(STEP_TIMEOUT, step).await;
-    done.unwrap_or_else(|_| Err(SessionError::Silence(STEP_TIMEOUT.as_secs())))
 }
 
 struct Session<'a> {
@@ -184,9 +176,17 @@ fn watch_end(fluvio: Arc<Fluvio>, topic: String, board: Board) -> AbortOnDropHan
 }
 
 async fn connect(config: &Config) -> Result<PgConnection, SessionError> {
-    let options = bookkeeping::options(config, "millrace ingest")?;
-    match timeout(POSTGRES_TIMEOUT, PgConnection::connect_with(&options)).await {
-        Ok(connection) => Ok(connection?),
-        Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
+    let server = bookkeeping::server(config)?;
+    let session = server.connect("millrace ingest", Work::Write).await?;
+    Ok(session.into_inner())
+}
+
+/// Whatever needs Postgres, within a limit: one that has vanished never answers.
+async fn answered<T>(
+    work: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, SessionError> {
+    match timeout(POSTGRES_TIME_MAX, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()),
     }
 }
