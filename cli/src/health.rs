@@ -104,7 +104,7 @@ mod tests {
 
     /// A projector at this address.
     fn endpoints(control: String) -> Endpoints {
-        let settings = Settings::resolve(Vec::new(), Vec::new()).unwrap();
+        let settings = Settings::default();
         Endpoints {
             control,
             ..Endpoints::from_settings(&settings).unwrap()

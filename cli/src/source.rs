@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, Context};
-use millrace_sessions::postgres::{outlook, Outlook, Server, Work};
+use millrace_sessions::postgres::errors::{outlook, Outlook};
+use millrace_sessions::postgres::{Server, Work};
 use tokio::time::{sleep, timeout, Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
