@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use millrace_cli::args::Cli;
 
 /// The binary, outside of any checkout, with none of our settings.
-pub fn millrace() -> Command {
+pub(crate) fn millrace() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
     command
         .env_clear()
@@ -22,7 +22,7 @@ pub fn millrace() -> Command {
 }
 
 /// Every command and command of a command, and the program itself, which has no name.
-pub fn commands() -> Vec<Vec<String>> {
+pub(crate) fn commands() -> Vec<Vec<String>> {
     fn add(command: &clap::Command, path: &[String], all: &mut Vec<Vec<String>>) {
         all.push(path.to_vec());
         for sub in command
@@ -40,7 +40,7 @@ pub fn commands() -> Vec<Vec<String>> {
 }
 
 /// Those that do something themselves.
-pub fn leaves() -> Vec<Vec<String>> {
+pub(crate) fn leaves() -> Vec<Vec<String>> {
     let all = commands();
     let is_leaf = |command: &&Vec<String>| {
         !all.iter()

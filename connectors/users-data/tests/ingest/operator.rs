@@ -100,7 +100,7 @@ async fn a_table_that_takes_no_user_at_all_is_waited_for() {
             "ingest-postgres-refuses",
         ),
         (
-            "CREATE TABLE audit (id int PRIMARY KEY); INSERT INTO audit VALUES (1); \
+            "CREATE TABLE public.audit (id int PRIMARY KEY); INSERT INTO public.audit VALUES (1); \
              CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
                  'BEGIN INSERT INTO public.audit VALUES (1); RETURN NULL; END'; \
              CREATE TRIGGER note AFTER INSERT ON source.users FOR EACH ROW EXECUTE FUNCTION note()",
