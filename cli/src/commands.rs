@@ -21,6 +21,7 @@ use crate::data_dir::{self, Cleaned};
 use crate::endpoints::Endpoints;
 use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
 use crate::settings::{Setting, Settings};
+use crate::smartmodules::{self, Lookup};
 use crate::{
     answer, cluster, config, exposure, health, output, projection, rejected, services, source, spu,
     status, up, verify, wait_for,
@@ -220,9 +221,7 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     )
     .await?;
     // Not through a client, which might have to show a certificate.
-    for (name, wasm) in cluster::SMARTMODULES {
-        broker.put_smart_module(name, wasm).await?;
-    }
+    smartmodules::register_in(&broker).await?;
     output::tell(format!("clients connect to {}", broker.sc_addr()));
     shutdown.cancelled().await;
     broker.shutdown().await;
@@ -247,7 +246,7 @@ async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {
         spu::register(&admin, unit).await?;
     }
     cluster::wait_for_spu(&admin).await?;
-    cluster::register_smartmodules(&admin).await
+    smartmodules::register(&admin, Lookup::Loose).await
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod rejected;
 pub mod servers;
 pub mod services;
 pub mod settings;
+pub mod smartmodules;
 mod source;
 mod spu;
 mod status;

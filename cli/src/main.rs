@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use millrace_cli::args::{Cli, Command, LogFormat};
 use millrace_cli::output;
+use millrace_control::in_words;
 use tracing_subscriber::EnvFilter;
 
 /// What still runs on a thread of its own when everything has ended, a SmartModule for example.
@@ -43,7 +44,7 @@ fn work(cli: Cli) -> ExitCode {
             log.json().flatten_event(true).init();
         }
         Err(error) => {
-            output::tell(format!("millrace: {error:#}"));
+            output::tell(format!("millrace: {}", in_words(&error)));
             return ExitCode::from(2);
         }
     }
@@ -65,7 +66,7 @@ async fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            output::tell(format!("millrace: {error:#}"));
+            output::tell(format!("millrace: {}", in_words(error.as_ref())));
             if let Some(code) = millrace_cli::code(&error) {
                 output::tell(format!("millrace: see {code} in docs/errors"));
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use millrace_control::{Front, Server};
+use millrace_control::{in_words, Front, Server};
 use millrace_dashboard as dashboard;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
@@ -33,6 +33,7 @@ use crate::settings::table::{
     MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
 };
 use crate::settings::Settings;
+use crate::smartmodules;
 
 /// Filling the shop uses one connection after the other.
 const SHOP_CONNECTIONS: u32 = 4;
@@ -61,7 +62,7 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
         fluvio: endpoints.fluvio.clone(),
         changes_topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
         smartmodule: Some(engine::SmartModule {
-            name: "columns".to_owned(),
+            name: smartmodules::full_name("columns")?,
             params: [(
                 "plan".to_owned(),
                 serde_json::to_string(&columns_plan(settings))?,
@@ -86,8 +87,8 @@ pub fn mirror_projector(
         topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
         consumer: mirror::PROJECTOR,
     };
-    let position = move || i64::try_from(handle.status().offset?.0).ok();
-    mirror.run(position, shutdown)
+    let position = |status: &engine::Status| i64::try_from(status.offset?.0).ok();
+    mirror.run(handle.watch(), position, shutdown)
 }
 
 /// Ingest's position as a consumer offset.
@@ -102,8 +103,8 @@ pub fn mirror_ingest(
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         consumer: mirror::INGEST,
     };
-    let position = move || Some(handle.status().next_offset? - 1);
-    mirror.run(position, shutdown)
+    let position = |status: &ingest::Status| Some(status.next_offset? - 1);
+    mirror.run(handle.watch(), position, shutdown)
 }
 
 /// The plan in the settings, or every column of the shop's tables and nothing else.
@@ -127,6 +128,7 @@ pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<inge
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         rejected_topic: settings.get(MILLRACE_TOPIC_REJECTED).into(),
         retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        smartmodule: smartmodules::full_name("user-event")?,
         smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
         ..ingest::Config::default()
     })
@@ -333,8 +335,8 @@ fn verify_button(config: verify::Config) -> dashboard::VerifyFn {
         let config = config.clone();
         Box::pin(async move {
             let report = verify::verify(&config, &CancellationToken::new()).await;
-            let report = report.map_err(|error| error.to_string())?;
-            serde_json::to_value(report).map_err(|error| error.to_string())
+            let report = report.map_err(|error| in_words(&error))?;
+            serde_json::to_value(report).map_err(|error| in_words(&error))
         })
     })
 }

@@ -15,6 +15,7 @@ mod readiness;
 mod running;
 mod server;
 pub mod time;
+mod words;
 
 pub use answer::{api, problem, Params};
 pub use fault::Fault;
@@ -22,3 +23,4 @@ pub use front::{Down, Front};
 pub use readiness::NotReady;
 pub use running::Running;
 pub use server::{Error, Server};
+pub use words::in_words;

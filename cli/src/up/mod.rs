@@ -24,6 +24,7 @@ use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::exposure;
 use crate::settings::Settings;
+use crate::smartmodules::{self, Lookup};
 use crate::terminal::Terminal;
 
 pub(crate) use deployment::{open_broker, Deployment};
@@ -89,7 +90,12 @@ async fn serve(
     let endpoints = &deployment.endpoints;
     let admin = cluster::connect(&endpoints.fluvio).await?;
     cluster::wait_for_spu(&admin).await?;
-    cluster::register_smartmodules(&admin).await?;
+    // The embedded broker finds a module by its whole name only; a cluster may find a stranger's.
+    let lookup = match args.fluvio {
+        None => Lookup::Exact,
+        Some(_) => Lookup::Loose,
+    };
+    smartmodules::register(&admin, lookup).await?;
     services::prepare_shop(args.demo, settings, endpoints, terminal).await?;
     services.start_pipeline().await?;
     services.start_dashboard(&args.data_dir).await?;

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SessionError;
+use crate::reader::FirstAnswer;
 use crate::status::{Board, Handle, State};
 use crate::{session, Config, Error};
 
@@ -57,8 +58,9 @@ impl Service {
 
     async fn sessions(&self) -> Error {
         let mut attempts = Attempts::default();
+        let mut first = FirstAnswer::default();
         loop {
-            let Err(error) = session::run(&self.config, &self.board).await else {
+            let Err(error) = session::run(&self.config, &self.board, &mut first).await else {
                 continue;
             };
             let worked = self.board.is_working();

@@ -59,6 +59,11 @@ impl Handle {
         self.0.borrow().clone()
     }
 
+    /// Follows the status.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.0.clone()
+    }
+
     /// Waits until the status fulfils a condition. Returns nothing if the service ends before.
     pub async fn wait_for(&self, condition: impl FnMut(&Status) -> bool) -> Option<Status> {
         let mut receiver = self.0.clone();
@@ -106,5 +111,9 @@ impl Board {
     /// True if something worked since the last failure.
     pub(crate) fn is_working(&self) -> bool {
         self.0.borrow().failing_since.is_none()
+    }
+
+    pub(crate) fn end_offset(&self) -> Option<i64> {
+        self.0.borrow().end_offset
     }
 }
