@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -312,10 +312,11 @@ fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Open
 }
 
 pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
-    let own = if spu_addr.ip().is_unspecified() {
-        "127.0.0.1".to_owned()
-    } else {
-        spu_addr.ip().to_string()
+    // Clients join host and port with a colon, so that an IPv6 address needs its brackets.
+    let own = match spu_addr.ip() {
+        address if address.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     };
     let own = (own, spu_addr.port());
     let (host, port) = match config.advertised.clone() {

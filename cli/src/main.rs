@@ -1,6 +1,7 @@
 //! The binary of millrace. Everything is in the library beside it.
 
-use std::io::IsTerminal;
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ fn work(cli: Cli) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(millrace_cli::log_in_colour())
         .with_writer(output::stderr().clone());
     match millrace_cli::log_format(&cli) {
         Ok(LogFormat::Human) => log.init(),
@@ -43,7 +44,7 @@ fn work(cli: Cli) -> ExitCode {
             log.json().flatten_event(true).init();
         }
         Err(error) => {
-            output::tell(format!("millrace: {}", in_words(error.as_ref())));
+            output::tell(format!("millrace: {}", in_words(&error)));
             return ExitCode::from(2);
         }
     }

@@ -18,28 +18,38 @@ use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
     check_free, free_ports, Flavour, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
 };
-use crate::settings::Settings;
+use crate::settings::table::{
+    DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_CAPTURE_CONTROL_PORT,
+    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_PORT,
+    MILLRACE_MYSQL_BIN, MILLRACE_POSTGRES_BIN, MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT,
+    MYSQL_USER, POSTGRES_DB, POSTGRES_HOST, POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_SCHEMA,
+    POSTGRES_USER,
+};
+use crate::settings::{Setting, Settings};
 use crate::terminal::Terminal;
 
 /// Settings that hold a port of the machine, in the order in which they are checked.
-const PORTS: [&str; 8] = [
-    "POSTGRES_PORT",
-    "MYSQL_PORT",
-    "FLUVIO_PORT",
-    "FLUVIO_SPU_PORT",
-    "MILLRACE_CONTROL_PORT",
-    "MILLRACE_CAPTURE_CONTROL_PORT",
-    "MILLRACE_INGEST_CONTROL_PORT",
-    "DASHBOARD_PORT",
+const PORTS: [Setting<u16>; 8] = [
+    POSTGRES_PORT,
+    MYSQL_PORT,
+    FLUVIO_PORT,
+    FLUVIO_SPU_PORT,
+    MILLRACE_CONTROL_PORT,
+    MILLRACE_CAPTURE_CONTROL_PORT,
+    MILLRACE_INGEST_CONTROL_PORT,
+    DASHBOARD_PORT,
 ];
 
 /// Those of them that services listen on; they are checked before anything is started.
-const SERVICE_PORTS: [&str; 4] = [
-    "MILLRACE_CONTROL_PORT",
-    "MILLRACE_CAPTURE_CONTROL_PORT",
-    "MILLRACE_INGEST_CONTROL_PORT",
-    "DASHBOARD_PORT",
+const SERVICE_PORTS: [Setting<u16>; 4] = [
+    MILLRACE_CONTROL_PORT,
+    MILLRACE_CAPTURE_CONTROL_PORT,
+    MILLRACE_INGEST_CONTROL_PORT,
+    DASHBOARD_PORT,
 ];
+
+/// Where a private database listens if its host is given as `::1`; we ourselves use the first one.
+const BOTH_LOOPBACKS: &str = "127.0.0.1,::1";
 
 /// What the plans for stopping the databases add up to, and a little.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -66,11 +76,11 @@ pub(super) struct Databases {
 
 /// Puts the ports that were chosen for this data directory above those of the settings.
 pub(super) fn choose_ports(settings: &mut Settings, data_dir: &Path) -> anyhow::Result<()> {
-    for (name, port) in free_ports(data_dir, &PORTS)? {
-        let Some(name) = PORTS.iter().find(|known| **known == name) else {
+    for (name, port) in free_ports(data_dir, &PORTS.map(Setting::name))? {
+        let Some(setting) = PORTS.iter().find(|known| known.name() == name) else {
             continue;
         };
-        settings.set(name, port.to_string());
+        settings.set(*setting, port);
     }
     Ok(())
 }
@@ -81,12 +91,12 @@ impl Deployment {
     pub(crate) async fn start(
         settings: &Settings,
         data_dir: &Path,
-        cluster: Option<&str>,
+        cluster: Option<&HostPort>,
         terminal: &mut Terminal,
     ) -> anyhow::Result<Deployment> {
         loopback_only(settings)?;
-        for name in SERVICE_PORTS {
-            check_free(settings.port(name)?, name)?;
+        for setting in SERVICE_PORTS {
+            check_free(settings.get(setting), setting.name())?;
         }
         let broker = match cluster {
             Some(_) => None,
@@ -106,7 +116,7 @@ impl Deployment {
         tell(&postgres, &mysql, terminal);
         let mut endpoints = Endpoints::from_settings(settings)?;
         if let Some(cluster) = cluster {
-            endpoints.fluvio = cluster.to_owned();
+            endpoints.fluvio = cluster.to_string();
         }
         endpoints.postgres = postgres.url();
         endpoints.mysql = mysql.url();
@@ -124,7 +134,7 @@ impl Deployment {
         let options = mysql.options().clone();
         keep_server(&mut servers, databases.mysql_product, mysql, options);
         if let Some(broker) = broker {
-            keep_broker(&mut servers, broker, BrokerOptions::of(settings, data_dir)?);
+            keep_broker(&mut servers, broker, BrokerOptions::of(settings, data_dir));
         }
         Ok(Deployment {
             servers,
@@ -188,12 +198,13 @@ async fn half_started(
 
 /// `up` starts private servers, and those are for this machine alone.
 fn loopback_only(settings: &Settings) -> anyhow::Result<()> {
-    for name in ["POSTGRES_HOST", "MYSQL_HOST", "FLUVIO_HOST"] {
-        let host = settings.text(name);
-        if !["127.0.0.1", "localhost"].contains(&host) {
+    for setting in [POSTGRES_HOST, MYSQL_HOST, FLUVIO_HOST] {
+        let host = settings.get(setting);
+        if !host.is_loopback() {
             bail!(
-                "{name} = {host}: `up` starts private servers on 127.0.0.1; to work with servers elsewhere, \
-                 run the services one by one (`millrace capture`, `project`, …)"
+                "{} = {host}: `up` starts private servers on this machine only; to work with servers elsewhere, run \
+                 the services one by one (`millrace capture`, `millrace project`, …)",
+                setting.name()
             );
         }
     }
@@ -204,10 +215,10 @@ async fn start_broker(
     settings: &Settings,
     data_dir: &Path,
 ) -> anyhow::Result<millrace_broker::Handle> {
-    for name in ["FLUVIO_PORT", "FLUVIO_SPU_PORT"] {
-        check_free(settings.port(name)?, name)?;
+    for setting in [FLUVIO_PORT, FLUVIO_SPU_PORT] {
+        check_free(settings.get(setting), setting.name())?;
     }
-    BrokerOptions::of(settings, data_dir)?.open().await
+    BrokerOptions::of(settings, data_dir).open().await
 }
 
 /// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given.
@@ -221,7 +232,7 @@ pub(crate) async fn open_broker(
     let config = millrace_broker::Config {
         sc_bind,
         spu_bind,
-        advertised: advertised.map(|address| (address.host.clone(), address.port)),
+        advertised: advertised.map(|address| (address.host.to_string(), address.port)),
         tls,
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };
@@ -233,39 +244,41 @@ pub(crate) async fn open_broker(
 fn postgres_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<PostgresOptions> {
     Ok(PostgresOptions {
         data_dir: data_dir.join("postgres"),
-        port: settings.port("POSTGRES_PORT")?,
-        db: settings.text("POSTGRES_DB").to_owned(),
-        user: settings.text("POSTGRES_USER").to_owned(),
-        password: settings.text("POSTGRES_PASSWORD").to_owned(),
-        schema: settings.text("POSTGRES_SCHEMA").to_owned(),
-        binaries: path(settings.text("MILLRACE_POSTGRES_BIN")),
-        settings: Vec::new(),
+        port: settings.get(POSTGRES_PORT),
+        db: settings.get(POSTGRES_DB).into(),
+        user: settings.get(POSTGRES_USER).into(),
+        password: settings.get(POSTGRES_PASSWORD).into(),
+        schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
+        binaries: settings.get(MILLRACE_POSTGRES_BIN),
+        settings: match settings.get(POSTGRES_HOST).is_ipv6() {
+            true => vec![("listen_addresses".to_owned(), BOTH_LOOPBACKS.to_owned())],
+            false => Vec::new(),
+        },
     })
 }
 
 fn mysql_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<MySqlOptions> {
     Ok(MySqlOptions {
         data_dir: data_dir.join("mysql"),
-        port: settings.port("MYSQL_PORT")?,
-        db: settings.text("MYSQL_DB").to_owned(),
-        user: settings.text("MYSQL_USER").to_owned(),
-        password: settings.text("MYSQL_PASSWORD").to_owned(),
+        port: settings.get(MYSQL_PORT),
+        db: settings.get(MYSQL_DB).into(),
+        user: settings.get(MYSQL_USER).into(),
+        password: settings.get(MYSQL_PASSWORD).into(),
         all_rights: false,
-        arguments: Vec::new(),
-        binary: path(settings.text("MILLRACE_MYSQL_BIN")),
+        arguments: match settings.get(MYSQL_HOST).is_ipv6() {
+            true => vec![format!("--bind-address={BOTH_LOOPBACKS}")],
+            false => Vec::new(),
+        },
+        binary: settings.get(MILLRACE_MYSQL_BIN),
     })
-}
-
-fn path(text: &str) -> Option<PathBuf> {
-    (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
 /// The token of the settings, or one made once for this data directory. It outlives `endpoints.json`,
 /// so that a tool that was given it goes on working after a restart.
 fn control_token(settings: &Settings, data_dir: &Path) -> anyhow::Result<String> {
-    let given = settings.text("MILLRACE_CONTROL_TOKEN");
+    let given = String::from(settings.get(MILLRACE_CONTROL_TOKEN));
     if !given.is_empty() {
-        return Ok(given.to_owned());
+        return Ok(given);
     }
     let path = data_dir.join("control-token");
     match std::fs::read_to_string(&path) {

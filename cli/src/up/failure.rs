@@ -111,11 +111,11 @@ impl Secrets {
     /// The passwords and tokens of the settings, and `further` ones.
     pub(super) fn of(settings: &Settings, further: &[&str]) -> Secrets {
         let secret = SETTINGS.iter().filter(|setting| setting.secret);
-        let values = secret.map(|setting| settings.text(setting.name));
+        let values = secret.map(|setting| settings.text(setting));
         let values = values.chain(further.iter().copied());
         let values = values.filter(|value| value.chars().count() >= SECRET_CHARS_MIN);
         let mut all: Vec<String> = values
-            .flat_map(|value| [value.to_owned(), crate::endpoints::escape(value)])
+            .flat_map(|value| [value.to_owned(), crate::address::escaped(value)])
             .collect();
         // The longest first: one may begin with another.
         all.sort_by_key(|value| std::cmp::Reverse(value.len()));
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn no_reason_holds_a_password_in_either_spelling() {
-        let mut settings = Settings::default();
-        settings.set("MYSQL_PASSWORD", "p@ss w/rd".to_owned());
+        let given = ("MYSQL_PASSWORD".to_owned(), "p@ss w/rd".to_owned());
+        let settings = Settings::resolve(None, vec![given]).unwrap();
         let secrets = Secrets::of(&settings, &["0123456789abcdef"]);
         let text = "mysql://u:p%40ss%20w%2Frd@h: no, p@ss w/rd, 0123456789abcdef";
         assert_eq!(secrets.hide(text), "mysql://u:***@h: no, ***, ***");

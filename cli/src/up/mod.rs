@@ -45,7 +45,7 @@ pub(crate) async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Resu
     if let Some(warning) = exposure::warning(&settings, None) {
         terminal.step(warning);
     }
-    let cluster = args.fluvio.as_deref();
+    let cluster = args.fluvio.as_ref();
     let start = Deployment::start(&settings, &args.data_dir, cluster, &mut terminal);
     let Some(started) = shutdown.run_until_cancelled(start).await else {
         terminal.step("stopped while starting; the next start begins again");
@@ -90,6 +90,7 @@ async fn serve(
     let endpoints = &deployment.endpoints;
     let admin = cluster::connect(&endpoints.fluvio).await?;
     cluster::wait_for_spu(&admin).await?;
+    // The embedded broker finds a module by its whole name only; a cluster may find a stranger's.
     let lookup = match args.fluvio {
         None => Lookup::Exact,
         Some(_) => Lookup::Loose,
@@ -102,7 +103,8 @@ async fn serve(
     if services.wait_until_live(terminal, args.once).await? {
         terminal.step("caught up: the marts move with the shop");
     }
-    terminal.text(&format!("\n{}\n", summary::services(settings, deployment)));
+    let table = summary::services(args, settings, deployment);
+    terminal.text(&format!("\n{table}\n"));
     if args.demo {
         services.start_trading()?;
     }

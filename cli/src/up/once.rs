@@ -12,6 +12,7 @@ use sqlx::{Column, Row};
 use super::{Deployment, Services};
 use crate::endpoints::Endpoints;
 use crate::output;
+use crate::settings::table::MILLRACE_TRADE_SECONDS_ONCE;
 use crate::settings::Settings;
 use crate::terminal::{table, Terminal};
 use crate::wait_for;
@@ -34,7 +35,7 @@ pub(super) async fn run(
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = deployment.endpoints.clone();
-    let seconds = settings.number("MILLRACE_TRADE_SECONDS_ONCE")?;
+    let seconds = settings.get(MILLRACE_TRADE_SECONDS_ONCE).get().as_secs();
     let started = terminal.elapsed();
     trade(seconds, services, terminal).await?;
     services.stop_trading().await;

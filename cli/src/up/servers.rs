@@ -2,14 +2,15 @@
 //! its data, so that the services find it where it was.
 
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::deployment::open_broker;
 use super::parts::Supervisor;
 use crate::servers::{Error, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres};
-use crate::settings::Settings;
+use crate::settings::table::{FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT};
+use crate::settings::{Setting, Settings};
 
 /// About what stopping a database takes at worst, so that nothing waits for the broker alone.
 const BROKER_STOPS_WITHIN: Duration = Duration::from_secs(6);
@@ -95,18 +96,17 @@ pub(super) struct BrokerOptions {
 }
 
 impl BrokerOptions {
-    pub(super) fn of(settings: &Settings, data_dir: &Path) -> anyhow::Result<BrokerOptions> {
-        let at = |name| {
-            anyhow::Ok(SocketAddr::from((
-                Ipv4Addr::LOCALHOST,
-                settings.port(name)?,
-            )))
+    pub(super) fn of(settings: &Settings, data_dir: &Path) -> BrokerOptions {
+        let address: IpAddr = match settings.get(FLUVIO_HOST).is_ipv6() {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => Ipv4Addr::LOCALHOST.into(),
         };
-        Ok(BrokerOptions {
+        let at = |port: Setting<u16>| SocketAddr::from((address, settings.get(port)));
+        BrokerOptions {
             log_dir: data_dir.join("broker"),
-            sc: at("FLUVIO_PORT")?,
-            spu: at("FLUVIO_SPU_PORT")?,
-        })
+            sc: at(FLUVIO_PORT),
+            spu: at(FLUVIO_SPU_PORT),
+        }
     }
 
     pub(super) async fn open(self) -> anyhow::Result<millrace_broker::Handle> {

@@ -468,7 +468,7 @@ pub(super) async fn prepare_shop(
     terminal: &mut Terminal,
 ) -> anyhow::Result<()> {
     let pool = crate::services::shop_pool(endpoints)?;
-    let (schema, shop) = crate::services::shop(settings)?;
+    let (schema, shop) = crate::services::shop(settings);
     if !demo {
         create_schema(&pool, &schema).await?;
         return Ok(());

@@ -1,12 +1,18 @@
 //! What a person sees of a running deployment: where everything is, how far behind, and the marts.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millrace_sessions::mysql;
 use sqlx::{MySqlPool, Row};
 
 use super::{Deployment, Services};
+use crate::args;
 use crate::endpoints::Endpoints;
+use crate::settings::table::{
+    DASHBOARD_PASSWORD, DASHBOARD_USER, MYSQL_PASSWORD, MYSQL_USER, POSTGRES_PASSWORD,
+    POSTGRES_USER,
+};
 use crate::settings::Settings;
 use crate::terminal::table;
 
@@ -25,14 +31,19 @@ const FIGURES: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// A table of every server with its address and login.
-pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
-    let text = |name| settings.text(name).to_owned();
+/// A table of every server with its address and login, and what to do next.
+pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deployment) -> String {
     let row = |service: &str, address: String, user: String, password: String| {
         vec![service.to_owned(), address, user, password]
     };
-    let postgres = (text("POSTGRES_USER"), text("POSTGRES_PASSWORD"));
-    let mysql = (text("MYSQL_USER"), text("MYSQL_PASSWORD"));
+    let postgres: (String, String) = (
+        settings.get(POSTGRES_USER).into(),
+        settings.get(POSTGRES_PASSWORD).into(),
+    );
+    let mysql: (String, String) = (
+        settings.get(MYSQL_USER).into(),
+        settings.get(MYSQL_PASSWORD).into(),
+    );
     let endpoints = &deployment.endpoints;
     let control = |service: &str, url: &str| {
         row(
@@ -76,8 +87,10 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
         row(
             "page",
             endpoints.dashboard.clone(),
-            text("DASHBOARD_USER"),
-            text("DASHBOARD_PASSWORD"),
+            settings.get(DASHBOARD_USER).map_or("-".into(), Into::into),
+            settings
+                .get(DASHBOARD_PASSWORD)
+                .map_or("-".into(), Into::into),
         ),
         control("control: projector", &endpoints.control),
         control("control: capture", &endpoints.capture_control),
@@ -87,7 +100,30 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
         "\nfluvio CLI:  fluvio profile add millrace {} local\n",
         endpoints.fluvio
     );
-    table(&["service", "address", "login", "password"], &rows) + &profile
+    table(&["service", "address", "login", "password"], &rows)
+        + &profile
+        + &next_steps(&program(), &args.data_dir, &endpoints.dashboard)
+}
+
+/// What a person who sees this for the first time can do now.
+fn next_steps(program: &str, data_dir: &Path, page: &str) -> String {
+    let data_dir = match data_dir == Path::new(args::DATA_DIR) {
+        true => String::new(),
+        false => format!(" --data-dir {}", data_dir.display()),
+    };
+    format!(
+        "\n\
+         Open this page:          {page}\n\
+         Try this elsewhere:      {program} verify{data_dir}\n\
+         Stop everything:         Ctrl-C; the next start resumes where this one stopped\n"
+    )
+}
+
+/// As this program was called, so that the line can be copied.
+fn program() -> String {
+    std::env::args()
+        .next()
+        .unwrap_or_else(|| "millrace".to_owned())
 }
 
 fn without_login(url: &str) -> String {
@@ -161,5 +197,26 @@ impl Live {
             status.transactions,
             rate.unwrap_or(0.0),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_steps_name_the_page_a_command_that_finds_this_deployment_and_the_way_out() {
+        let page = "http://127.0.0.1:8080";
+        let steps = next_steps("./millrace", Path::new(".millrace"), page);
+        let lines: Vec<&str> = steps.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].ends_with(page), "{steps}");
+        assert!(lines[1].ends_with("./millrace verify"), "{steps}");
+        assert!(lines[2].contains("Ctrl-C"), "{steps}");
+        let elsewhere = next_steps("./millrace", Path::new("/tmp/d"), page);
+        assert!(
+            elsewhere.contains("./millrace verify --data-dir /tmp/d\n"),
+            "{elsewhere}"
+        );
     }
 }
