@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{bail, Context};
 use fluvio::FluvioAdmin;
 use futures_util::future::join_all;
-use millrace_control::NotReady;
+use millrace_control::{in_words, NotReady};
 use reqwest::StatusCode;
 
 use crate::args::{self, Probed};
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &args::Health, settings: &Settings) -> anyhow::Res
         let said = match &answer {
             Ok(()) if args.ready => "ready".to_owned(),
             Ok(()) => "alive".to_owned(),
-            Err(reason) => printable(&format!("{reason:#}")),
+            Err(reason) => printable(&in_words(reason.as_ref())),
         };
         println!("{}: {said}", service.name());
         if answer.is_err() {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
+use millrace_control::in_words;
 use millrace_events::Lsn;
 use millrace_sessions::postgres::{Server, Work};
 use tokio::time::{sleep, timeout_at, Instant};
@@ -34,7 +35,8 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
             Err(_) => reason.unwrap_or_else(|| anyhow::anyhow!("MySQL was not there in time")),
         };
         if Instant::now() + RETRY_PAUSE >= deadline {
-            eprintln!("gave up after {} s: {failed:#}", args.timeout);
+            let failed = in_words(failed.as_ref());
+            eprintln!("gave up after {} s: {failed}", args.timeout);
             return Ok(ExitCode::from(1));
         }
         reason = Some(failed);

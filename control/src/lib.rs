@@ -14,9 +14,11 @@ mod readiness;
 mod running;
 mod server;
 pub mod time;
+mod words;
 
 pub use answer::{api, problem, Params};
 pub use fault::Fault;
 pub use readiness::NotReady;
 pub use running::Running;
 pub use server::{Error, Server};
+pub use words::in_words;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use millrace_events::Lsn;
 use millrace_projections::verify;
-use sqlx::{Column, Connection, MySqlConnection, Row};
+use millrace_sessions::mysql::{self, Purpose};
+use sqlx::{Column, Row};
 
 use super::{Deployment, Services};
 use crate::endpoints::Endpoints;
@@ -102,7 +103,7 @@ async fn catch_up(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
 }
 
 async fn marts(url: &str) -> anyhow::Result<String> {
-    let mut target = MySqlConnection::connect(url).await?;
+    let mut target = mysql::connect(url, Purpose::Look).await?;
     let mut text = String::new();
     for query in MARTS {
         let name = query.split(' ').nth(3).unwrap_or_default();
@@ -111,7 +112,7 @@ async fn marts(url: &str) -> anyhow::Result<String> {
             .await?;
         text += &format!("\n{name}\n{}", draw(&rows));
     }
-    target.close().await?;
+    target.close().await;
     Ok(text)
 }
 

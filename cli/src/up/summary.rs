@@ -1,8 +1,8 @@
 //! What a person sees of a running deployment: where everything is, how far behind, and the marts.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sqlx::mysql::MySqlPoolOptions;
+use millrace_sessions::mysql;
 use sqlx::{MySqlPool, Row};
 
 use super::deployment::product;
@@ -10,6 +10,9 @@ use super::{Deployment, Services};
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
 use crate::terminal::table;
+
+/// A summary waits no longer for a figure.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Marts with the figure that the summary shows of each.
 const FIGURES: [(&str, &str, &str); 4] = [
@@ -99,9 +102,7 @@ pub(super) struct Live {
 impl Live {
     /// Connects lazily: a summary must not stop anything.
     pub(super) fn new(_settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Live> {
-        let target = MySqlPoolOptions::new()
-            .max_connections(1)
-            .connect_lazy(&endpoints.mysql)?;
+        let target = mysql::pool(&endpoints.mysql, 1)?;
         Ok(Live { target, last: None })
     }
 
@@ -109,8 +110,9 @@ impl Live {
     pub(super) async fn draw(&self, lag: String) -> String {
         let mut text = lag;
         for (mart, label, query) in FIGURES {
-            let line = match sqlx::query(query).fetch_one(&self.target).await {
-                Ok(row) => {
+            let asked = sqlx::query(query).fetch_one(&self.target);
+            let line = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+                Ok(Ok(row)) => {
                     let rows: i64 = row.get(0);
                     let figure = row.try_get_unchecked::<Option<String>, _>(1).ok().flatten();
                     format!(
@@ -118,7 +120,8 @@ impl Live {
                         figure.as_deref().unwrap_or("-")
                     )
                 }
-                Err(error) => format!("not readable: {error}"),
+                Ok(Err(error)) => format!("not readable: {error}"),
+                Err(_) => "not readable: MySQL does not answer".to_owned(),
             };
             text += &format!("  {mart:<26}{line}\n");
         }

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SessionError;
+use crate::reader::FirstAnswer;
 use crate::status::{Board, Handle, State};
 use crate::{session, Config, Error};
 
@@ -56,9 +57,10 @@ impl Service {
 
     async fn sessions(&self) -> Error {
         let mut attempts = Attempts::default();
+        let mut first = FirstAnswer::default();
         loop {
             let events = self.board.events();
-            let Err(error) = session::run(&self.config, &self.board).await else {
+            let Err(error) = session::run(&self.config, &self.board, &mut first).await else {
                 continue;
             };
             let progress = self.board.events() > events;

@@ -17,7 +17,7 @@ use crate::bookkeeping::{self, POSTGRES_TIME_MAX};
 use crate::dead_letter::DeadLetters;
 use crate::error::SessionError;
 use crate::position::{self, Position};
-use crate::reader::{self, Reader};
+use crate::reader::{self, FirstAnswer, Reader};
 use crate::status::{Board, State};
 use crate::users::{self, Stored};
 use crate::{topic, Config, Error};
@@ -30,7 +30,11 @@ const END_PERIOD: Duration = Duration::from_secs(2);
 const ANCHOR_PERIOD: Duration = Duration::from_secs(60);
 
 /// Reads, stores and moves on until something fails. Dropping it is safe at any time.
-pub(crate) async fn run(config: &Config, board: &Board) -> Result<(), SessionError> {
+pub(crate) async fn run(
+    config: &Config,
+    board: &Board,
+    first: &mut FirstAnswer,
+) -> Result<(), SessionError> {
     let mut session = answered(Session::open(config, board)).await?;
     board.update(|status| {
         status.state = State::Running;
@@ -40,7 +44,11 @@ pub(crate) async fn run(config: &Config, board: &Board) -> Result<(), SessionErr
     loop {
         let (wait_max, events_max) = (config.batch_wait_max, config.batch_events_max);
         let events = session.reader.batch(PATIENCE, wait_max, events_max).await?;
-        if !events.is_empty() {
+        if events.is_empty() {
+            let end = board.end_offset();
+            session.reader.check_silence(end, first, Instant::now())?;
+        } else {
+            *first = FirstAnswer::default();
             answered(session.store(&events)).await?;
         }
         if session.is_anchor_due() {

@@ -48,6 +48,8 @@ pub struct Projection {
     pub snapshot: Option<Loading>,
     /// What is wrong.
     pub last_error: Option<Fault>,
+    /// Differences that the last verification found in its tables; not known before the first one.
+    pub differences: Option<u64>,
 }
 
 /// Kinds of projections.
