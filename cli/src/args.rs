@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use millrace_events::Lsn;
 
+use crate::address::HostPort;
+use crate::spu::StreamingUnit;
+
 /// Keeps a MySQL replica and analytic marts of a Postgres shop up to date, exactly once, through Fluvio.
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version, max_term_width = 100, after_help = AFTER_HELP)]
@@ -58,6 +61,8 @@ pub enum Command {
     Init(Init),
     /// Show how far behind each service is
     Status(Status),
+    /// Ask whether a service lives, or is ready: the probe for containers
+    Health(Health),
     /// Compare Postgres, the replica and the marts at one point of the log, under live traffic
     Verify(Verify),
     /// Wait until MySQL has everything that Postgres has committed so far
@@ -109,6 +114,10 @@ pub struct Broker {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub bind: std::net::IpAddr,
+    /// Tell clients that the streaming unit is here: the address that is forwarded to it, of a container for
+    /// example [default: the address to listen on]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<HostPort>,
     /// Speak TLS only, with this certificate (PEM) for the clients' domain and *.domain
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -154,9 +163,11 @@ pub struct Generate {
 /// `millrace init`
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Register a streaming unit: ID,PUBLIC_HOST:PORT,PRIVATE_HOST:PORT
-    #[arg(long, value_name = "SPU")]
-    pub spu: Option<String>,
+    /// Register a streaming unit: its id, its address for clients, its address for other units, and, if clients
+    /// in its own network reach it elsewhere, its address for those. One that is registered with other addresses
+    /// gets these
+    #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]")]
+    pub spu: Option<StreamingUnit>,
 }
 
 /// `millrace status`
@@ -171,6 +182,58 @@ pub struct Status {
     /// Print again every second until interrupted
     #[arg(long)]
     pub watch: bool,
+}
+
+/// `millrace health`
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Service to ask; without it, all of them
+    #[arg(value_enum)]
+    pub service: Option<Probed>,
+    /// Where
+    #[command(flatten)]
+    pub target: Target,
+    /// Ask whether it does its work now (a paused projector does), not only whether it lives
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// The services that can be asked, by the command that starts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Probed {
+    /// The embedded broker, or the cluster in its place
+    Broker,
+    /// Postgres to the change log
+    Capture,
+    /// Incoming users to Postgres
+    Ingest,
+    /// The change log to MySQL
+    Project,
+    /// The page
+    Dashboard,
+}
+
+impl Probed {
+    /// In the order of the data.
+    pub const ALL: [Probed; 5] = [
+        Probed::Broker,
+        Probed::Capture,
+        Probed::Ingest,
+        Probed::Project,
+        Probed::Dashboard,
+    ];
+
+    /// As on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Probed::Broker => "broker",
+            Probed::Capture => "capture",
+            Probed::Ingest => "ingest",
+            Probed::Project => "project",
+            Probed::Dashboard => "dashboard",
+        }
+    }
 }
 
 /// `millrace verify`

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use millrace_cli::args::{Cli, Command, LogFormat};
+use millrace_control::in_words;
 use tracing_subscriber::EnvFilter;
 
 /// What still runs on a thread of its own when everything has ended, a SmartModule for example.
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Ok(LogFormat::Human) => log.init(),
         Ok(LogFormat::Json) => log.json().flatten_event(true).init(),
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            eprintln!("millrace: {}", in_words(error.as_ref()));
             return ExitCode::from(2);
         }
     }
@@ -48,7 +49,7 @@ async fn run(cli: Cli) -> ExitCode {
     match millrace_cli::run(cli).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            eprintln!("millrace: {}", in_words(error.as_ref()));
             if let Some(code) = millrace_cli::code(&error) {
                 eprintln!("millrace: see {code} in docs/errors");
             }

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
+use millrace_control::in_words;
 use millrace_events::Lsn;
-use sqlx::{Connection, PgConnection};
+use millrace_sessions::postgres::{Server, Work};
 use tokio::time::{sleep, timeout_at, Instant};
 
 use crate::args;
@@ -34,7 +35,8 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
             Err(_) => reason.unwrap_or_else(|| anyhow::anyhow!("MySQL was not there in time")),
         };
         if Instant::now() + RETRY_PAUSE >= deadline {
-            eprintln!("gave up after {} s: {failed:#}", args.timeout);
+            let failed = in_words(failed.as_ref());
+            eprintln!("gave up after {} s: {failed}", args.timeout);
             return Ok(ExitCode::from(1));
         }
         reason = Some(failed);
@@ -55,7 +57,8 @@ async fn attempt(args: &args::WaitFor, settings: &Settings, left: Duration) -> a
 /// Writes a transactional message into the WAL. Everything committed before it has a smaller LSN, and
 /// its own commit carries the log past it on an idle source.
 pub(crate) async fn marker(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
-    let mut source = PgConnection::connect(&endpoints.postgres)
+    let mut source = Server::parse(&endpoints.postgres)?
+        .connect("millrace wait-for", Work::Ask)
         .await
         .context("Postgres does not answer")?;
     let lsn: String =

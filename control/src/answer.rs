@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Query, Request, State};
 use axum::http::request::Parts;
-use axum::http::{header, StatusCode};
+use axum::http::{header, HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -13,18 +13,30 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// The API of a service: its routes behind the token, and `/health` for everybody, which answers 200 while
-/// `working` is `Ok` and 503 with its reason otherwise.
+use crate::NotReady;
+
+/// The API of a service: its routes behind the token, and for everybody `/health`, which answers 200 while
+/// `alive` is `Ok`, and `/ready`, which answers 200 while `ready` is; both 503 with the reason otherwise. What
+/// `/ready` says of the error behind the reason, beside its code, takes the token.
 pub fn api(
     routes: Router,
     token: &str,
-    working: impl Fn() -> Result<(), String> + Clone + Send + Sync + 'static,
+    alive: impl Fn() -> Result<(), String> + Clone + Send + Sync + 'static,
+    ready: impl Fn() -> Result<(), NotReady> + Clone + Send + Sync + 'static,
 ) -> Router {
     let expected: Arc<[u8; 32]> = Arc::new(Sha256::digest(format!("Bearer {token}")).into());
     let health = move || async move {
-        match working() {
+        match alive() {
             Ok(()) => Json(json!({ "ok": true })).into_response(),
             Err(reason) => problem(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        }
+    };
+    let owner = expected.clone();
+    let ready = move |headers: HeaderMap| async move {
+        match ready() {
+            Ok(()) => Json(json!({ "ready": true })).into_response(),
+            Err(because) if has_token(&owner, &headers) => not_ready(because),
+            Err(because) => not_ready(because.without_detail()),
         }
     };
     let not_found = || async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") };
@@ -39,7 +51,14 @@ pub fn api(
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn_with_state(expected, authorize));
-    Router::new().route("/health", get(health)).merge(guarded)
+    Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .merge(guarded)
+}
+
+fn not_ready(because: NotReady) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(because)).into_response()
 }
 
 /// A refusal.
@@ -62,17 +81,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// Digests are compared, so that the time it takes says nothing about the token.
 async fn authorize(
     State(expected): State<Arc<[u8; 32]>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION);
-    let given: Option<[u8; 32]> = given.map(|value| Sha256::digest(value.as_bytes()).into());
-    if given == Some(*expected) {
-        next.run(request).await
-    } else {
-        problem(StatusCode::UNAUTHORIZED, "a valid bearer token is needed")
+    match has_token(&expected, request.headers()) {
+        true => next.run(request).await,
+        false => problem(StatusCode::UNAUTHORIZED, "a valid bearer token is needed"),
     }
+}
+
+/// Digests are compared, so that the time it takes says nothing about the token.
+fn has_token(expected: &[u8; 32], headers: &HeaderMap) -> bool {
+    let given = headers.get(header::AUTHORIZATION);
+    let given: Option<[u8; 32]> = given.map(|value| Sha256::digest(value.as_bytes()).into());
+    given == Some(*expected)
 }

@@ -6,11 +6,13 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::Running;
+
 /// Serving failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("the control address {address} cannot be used: {source}")]
+    #[error("the control address {address} cannot be used")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -18,7 +20,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The listener broke.
-    #[error("the control API ended: {0}")]
+    #[error("the control API ended")]
     Serve(#[source] std::io::Error),
 }
 
@@ -54,10 +56,12 @@ impl Server {
     }
 
     /// Serves until `shutdown`; requests that have begun are answered first.
-    pub async fn run(self, api: Router, shutdown: CancellationToken) -> Result<(), Error> {
-        axum::serve(self.listener, api)
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await
-            .map_err(Error::Serve)
+    pub fn run(self, api: Router, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(async {
+            axum::serve(self.listener, api)
+                .with_graceful_shutdown(shutdown.cancelled_owned())
+                .await
+                .map_err(Error::Serve)
+        })
     }
 }

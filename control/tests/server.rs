@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::routing::get;
 use axum::Router;
-use millrace_control::{api, Error, Params, Server};
+use millrace_control::{api, Error, NotReady, Params, Server};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -32,14 +32,21 @@ async fn serve() -> Api {
         .expect("a port");
     let url = format!("http://{}", server.address());
     let works = Arc::new(AtomicBool::new(true));
-    let working = works.clone();
-    let working = move || match working.load(Ordering::Relaxed) {
+    let (working, ready) = (works.clone(), works.clone());
+    let alive = move || match working.load(Ordering::Relaxed) {
         true => Ok(()),
         false => Err("broken".to_owned()),
     };
+    let ready = move || match ready.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err(NotReady::new(
+            "MySQL fails",
+            Some("[MR-P001] no route to db.example"),
+        )),
+    };
     let routes = Router::new().route("/double", get(double));
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(server.run(api(routes, "secret", working), shutdown.clone()));
+    let task = tokio::spawn(server.run(api(routes, "secret", alive, ready), shutdown.clone()));
     Api {
         url,
         works,
@@ -61,7 +68,7 @@ impl Api {
 }
 
 #[tokio::test]
-async fn only_health_is_for_strangers() {
+async fn only_health_and_readiness_are_for_strangers() {
     let api = serve().await;
     assert_eq!(api.get("/health", None).await.0, StatusCode::OK);
     for token in [None, Some("wrong"), Some("")] {
@@ -73,6 +80,25 @@ async fn only_health_is_for_strangers() {
     }
     let answer = api.get("/double?n=2", Some("secret")).await;
     assert_eq!(answer, (StatusCode::OK, "4".to_owned()));
+}
+
+#[tokio::test]
+async fn why_it_is_not_ready_is_told_to_strangers_by_code_and_to_owners_in_full() {
+    let api = serve().await;
+    let ready = api.get("/ready", None).await;
+    assert_eq!(ready, (StatusCode::OK, r#"{"ready":true}"#.to_owned()));
+    api.works.store(false, Ordering::Relaxed);
+    for (token, detail) in [
+        (None, None),
+        (Some("wrong"), None),
+        (Some("secret"), Some("no route to db.example")),
+    ] {
+        let (status, text) = api.get("/ready", token).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let because: NotReady = serde_json::from_str(&text).expect("a reason");
+        assert_eq!(because.code.as_deref(), Some("MR-P001"));
+        assert_eq!(because.detail.as_deref(), detail, "{token:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 // The counts and the list are read again from the server after every action.
 
 import { confirmed, run } from "./actions.js";
-import { attr, byId, el, keep, say, show } from "./dom.js";
+import { attr, byId, el, enable, keep, say, show } from "./dom.js";
 import { answered } from "./facts.js";
 import { ago, count, isKnown, moment } from "./format.js";
 import { inView } from "./inview.js";
@@ -128,8 +128,8 @@ function fill({ node, f, retry, discard }, record) {
   else unknown(f.transformed, "the SmartModule could not be asked");
   put(f.state, record.state, { max: 30 });
   put(f.why, hindrance(record) ?? (record.acted_at ? `since ${moment(record.acted_at)}` : ""));
-  retry.disabled = record.state !== "open" || hindrance(record) !== null;
-  discard.disabled = record.state !== "open";
+  enable(retry, record.state === "open" && hindrance(record) === null);
+  enable(discard, record.state === "open");
 }
 
 /// Which part of the event, or which rule of Postgres, refused it.

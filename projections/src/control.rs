@@ -3,12 +3,14 @@
 //! | request | does |
 //! |---|---|
 //! | `GET /health` | 200 while it works, 503 when it has stopped; needs no token |
+//! | `GET /ready` | 200 while tables and log are in order, paused or not; else 503 with reason and code; needs no token |
 //! | `GET /status` | the [`Status`](crate::engine::Status) as JSON |
 //! | `POST /pause` | stands still between two commits, over restarts too, until resumed; answers with the status |
 //! | `POST /resume` | goes on; answers with the status |
 //! | `POST /hold?timeout_s=` | stands still between two commits; answers with the hold's `id`. 409 while paused |
 //! | `POST /stop-before?id=&lsn=&timeout_s=` | applies exactly the commits before `lsn`, then stands still |
 //! | `POST /release?id=` | goes on; 409 if that hold was over. Without `id`, ends any |
+//! | `POST /verified` | keeps a [`Finding`] of `verify` (JSON) in status and MySQL; 503 if MySQL did not take it yet |
 //! | `GET /wait?lsn=&timeout_s=` | answers when everything up to `lsn` is applied; 504 if not in time |
 //!
 //! A hold ends by itself after the projector's limit, so that a caller that died does not stop the
@@ -21,12 +23,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use millrace_control::{problem, Params};
+use millrace_control::{in_words, problem, Params};
 use millrace_events::Lsn;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::engine::{self, Handle, HoldError, HoldId, PauseError};
+use crate::readiness;
+use crate::verify::Finding;
 
 /// A caller waits no longer than this, whatever it asks for.
 const WAIT_SECONDS_MAX: u64 = 3_600;
@@ -42,12 +46,16 @@ pub fn api(handle: Handle, token: &str) -> Router {
         .route("/hold", post(hold))
         .route("/stop-before", post(stop_before))
         .route("/release", post(release))
+        .route("/verified", post(verified))
         .route("/wait", get(wait))
         .with_state(handle.clone());
-    millrace_control::api(routes, token, move || match handle.status().state {
+    let watched = handle.clone();
+    let alive = move || match watched.status().state {
         engine::State::Stopped => Err("stopped".to_owned()),
         _ => Ok(()),
-    })
+    };
+    let ready = move || readiness::ready(&handle.status());
+    millrace_control::api(routes, token, alive, ready)
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,7 +96,7 @@ async fn resume(State(handle): State<Handle>) -> Response {
 fn after_pause(handle: &Handle, done: Result<(), PauseError>) -> Response {
     match done {
         Ok(()) => Json(handle.status()).into_response(),
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &in_words(&error)),
     }
 }
 
@@ -122,6 +130,13 @@ async fn release(State(handle): State<Handle>, Params(query): Params<Release>) -
     match released {
         Ok(()) => Json(handle.status()).into_response(),
         Err(error) => hold_problem(&error),
+    }
+}
+
+async fn verified(State(handle): State<Handle>, Json(finding): Json<Finding>) -> Response {
+    match handle.found(finding).await {
+        Ok(()) => Json(handle.status()).into_response(),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &in_words(&error)),
     }
 }
 

@@ -10,5 +10,6 @@
 pub mod control;
 pub mod engine;
 pub mod marts;
+mod readiness;
 pub mod replica;
 pub mod verify;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use millrace_control::in_words;
 use millrace_dashboard::status::{Status, Verdict};
 use millrace_dashboard::Collector;
 use tokio::time::{interval, Interval, MissedTickBehavior};
@@ -21,7 +22,8 @@ use crate::settings::Settings;
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// Prints once, or again and again with `--watch`. Exit 0 fresh, 1 not fresh, 2 unknown.
+/// Prints once, or again and again with `--watch`. Exit 0 fresh and not known to be different, 1 not fresh or
+/// different, 2 unknown.
 pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
     let mut numbers = Numbers::find(settings, &endpoints).await?;
@@ -58,7 +60,7 @@ impl Numbers {
         match dashboard.status().await {
             Ok(_) => Ok(Numbers::Dashboard(dashboard)),
             Err(error) => {
-                eprintln!("collecting by itself: {error:#}");
+                eprintln!("collecting by itself: {}", in_words(error.as_ref()));
                 let bind = "127.0.0.1:0".parse()?;
                 let config = services::dashboard(settings, endpoints, bind, None)?;
                 let mut collector = Box::new(Collector::new(&config));

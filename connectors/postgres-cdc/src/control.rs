@@ -3,6 +3,7 @@
 //! | request | does |
 //! |---|---|
 //! | `GET /health` | 200 while it works, 503 when it has stopped; needs no token |
+//! | `GET /ready` | 200 while it follows the stream; else 503 with reason and code; needs no token |
 //! | `GET /status` | what it is doing and how far the log is, as JSON; what is not known is null |
 
 use axum::extract::State as Given;
@@ -14,6 +15,7 @@ use millrace_control::time;
 use millrace_events::Lsn;
 use serde::Serialize;
 
+use crate::readiness;
 use crate::status::{Handle, State, Status};
 
 /// The API, to be served by [`millrace_control::Server`].
@@ -21,10 +23,13 @@ pub fn api(handle: Handle, token: &str) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
         .with_state(handle.clone());
-    millrace_control::api(routes, token, move || match handle.status().state {
+    let watched = handle.clone();
+    let alive = move || match watched.status().state {
         State::Stopped => Err("stopped".to_owned()),
         _ => Ok(()),
-    })
+    };
+    let ready = move || readiness::ready(&handle.status());
+    millrace_control::api(routes, token, alive, ready)
 }
 
 async fn status(Given(handle): Given<Handle>) -> Response {
@@ -41,6 +46,10 @@ struct Shown {
     transactions: u64,
     sessions: u64,
     last_error: Option<String>,
+    #[serde(serialize_with = "time::serialize_option")]
+    failing_since: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "time::serialize_option")]
+    next_attempt_at: Option<DateTime<Utc>>,
     snapshot: Option<SnapshotShown>,
     #[serde(serialize_with = "time::serialize_option")]
     oldest_pending_at: Option<DateTime<Utc>>,
@@ -61,6 +70,8 @@ fn known(lsn: Lsn) -> Option<Lsn> {
 impl From<Status> for Shown {
     fn from(status: Status) -> Shown {
         Shown {
+            failing_since: status.failing_since,
+            next_attempt_at: status.next_attempt_at,
             state: status.state.name(),
             epoch: Some(status.epoch.0).filter(|epoch| *epoch > 0),
             last_lsn: known(status.last_lsn),
@@ -93,7 +104,7 @@ mod tests {
             serde_json::json!({
                 "state": "preflight", "epoch": null, "last_lsn": null, "received_lsn": null,
                 "transactions": 0, "sessions": 0, "last_error": null, "snapshot": null,
-                "oldest_pending_at": null,
+                "failing_since": null, "next_attempt_at": null, "oldest_pending_at": null,
             })
         );
     }

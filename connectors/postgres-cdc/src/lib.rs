@@ -21,6 +21,8 @@ mod log_scan;
 pub mod pgoutput;
 mod preflight;
 mod publication;
+mod readiness;
+mod receive;
 mod relation;
 mod session;
 mod slot;

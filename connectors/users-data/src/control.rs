@@ -3,6 +3,7 @@
 //! | request | does |
 //! |---|---|
 //! | `GET /health` | 200 while it works, 503 when it has stopped; needs no token |
+//! | `GET /ready` | 200 while it reads its topic; else 503 with reason and code; needs no token |
 //! | `GET /status` | what it is doing and how far it is |
 //! | `GET /rejected?state=&limit=&before=` | rejected events, newest first: `open` (default), `retried`, `discarded`, `all` |
 //! | `GET /rejected/{offset}` | one of them; the offset is that in the topic of rejected events |
@@ -18,6 +19,7 @@ use chrono::{DateTime, Utc};
 use millrace_control::{problem, time, Params};
 use serde::{Deserialize, Serialize};
 
+use crate::readiness;
 use crate::rejected::{Filter, Rejected, RejectedError, RejectedRecord};
 use crate::status::{Handle, State, Status};
 
@@ -42,11 +44,14 @@ pub fn api(handle: Handle, rejected: Rejected, token: &str) -> Router {
             handle: handle.clone(),
             rejected,
         });
-    millrace_control::api(routes, token, move || match handle.status().state {
+    let watched = handle.clone();
+    let alive = move || match watched.status().state {
         State::Stopped => Err("stopped".to_owned()),
         State::Failed => Err("failed".to_owned()),
         State::Connecting | State::Running => Ok(()),
-    })
+    };
+    let ready = move || readiness::ready(&handle.status());
+    millrace_control::api(routes, token, alive, ready)
 }
 
 async fn status(Given(api): Given<Api>) -> Response {

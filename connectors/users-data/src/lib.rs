@@ -24,6 +24,7 @@ mod error;
 mod original;
 mod position;
 mod reader;
+mod readiness;
 mod rejected;
 mod service;
 mod session;

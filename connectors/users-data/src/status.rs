@@ -57,6 +57,11 @@ impl Handle {
         self.0.borrow().clone()
     }
 
+    /// Follows the status.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.0.clone()
+    }
+
     /// Waits until the status fulfils a condition. Returns nothing if the service ends before.
     pub async fn wait_for(&self, condition: impl FnMut(&Status) -> bool) -> Option<Status> {
         let mut receiver = self.0.clone();

@@ -9,6 +9,7 @@ mod services;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -25,7 +26,8 @@ use postgres::Postgres;
 pub(crate) use mysql::{applied, MySql};
 pub(crate) use postgres::connect as connect_postgres;
 pub(crate) use reading::{
-    CaptureReading, IngestReading, Moment, Named, ProjectorReading, Readings, SourceReading,
+    Answered, Button, CaptureReading, Compared, FindingsReading, FoundReading, IngestReading,
+    Moment, Named, ProjectorReading, Readings, SourceReading,
 };
 pub(crate) use services::{Services, Which};
 
@@ -92,7 +94,12 @@ impl Collector {
     }
 
     /// Asks all sources at once; takes no longer than the slowest is allowed to.
-    pub async fn tick(&mut self) -> Status {
+    pub fn tick(&mut self) -> BoxFuture<'_, Status> {
+        // Boxed here, so that it is compiled with this crate only (ADR 14).
+        Box::pin(self.ask_all())
+    }
+
+    async fn ask_all(&mut self) -> Status {
         let Parts {
             postgres,
             mysql,
@@ -126,7 +133,7 @@ impl Collector {
             ingest,
             rejected,
             beats: self.ledger.show(self.heartbeat_ms, moment.mono_ms),
-            verify: self.verifier.last(),
+            button: self.verifier.button(),
         };
         self.memory.status(&self.constants, &readings)
     }

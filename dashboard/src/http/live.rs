@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{header, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::{stream, StreamExt};
+use millrace_control::NotReady;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -62,6 +63,23 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
         }
         _ => not_yet().into_response(),
     }
+}
+
+/// `GET /ready`: the page does its work while it has a status to show. What that says of the pipeline is no reason to
+/// take the page away: it is needed most when a part fails.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    match newest(&app) {
+        Some(live) if live.made.elapsed() < STALE => {
+            axum::Json(serde_json::json!({ "ready": true })).into_response()
+        }
+        Some(_) => not_ready("it has no status of the last seconds"),
+        None => not_ready("it has not asked everybody once yet"),
+    }
+}
+
+fn not_ready(reason: &str) -> Response {
+    let because = NotReady::new(reason, None);
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(because)).into_response()
 }
 
 /// `GET /api/status`

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /`, `/assets/…` | the page |
-//! | `GET /health`, `/metrics` | without login |
+//! | `GET /health`, `/ready`, `/metrics` | without login |
 //! | `GET /api/session`, `POST /api/login`, `/api/logout` | the login |
 //! | `GET /api/status`, `/api/events`, `/api/history` | the status: now, as it comes, in the past |
 //! | `GET /api/marts…`, `/api/topics/{name}/records`, `/api/rejected…` | what is looked at on demand |
@@ -101,6 +101,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/", get(page::index))
         .route("/assets/{*path}", get(page::asset))
         .route("/health", get(live::health))
+        .route("/ready", get(live::ready))
         .route("/metrics", get(live::prometheus))
         .route("/api/session", get(access::session))
         .route("/api/login", post(access::log_in))

@@ -1,8 +1,9 @@
 //! What flows: topics, incoming users, the hops of the pipeline and the time they take.
 
+use millrace_control::Fault;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Time, Verdict};
+use super::{Time, Verdict};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,6 @@
 //! Durations are whole milliseconds (`_ms`), rates are per second. `None` is not known, never 0.
 
 mod answer;
-mod fault;
 mod flow;
 mod projection;
 mod source;
@@ -13,13 +12,12 @@ mod verdict;
 mod verify;
 
 pub use answer::Answer;
-pub use fault::Fault;
 pub use flow::{Consumer, Hop, HopName, HopUnit, Ingest, Latency, Rejected, Topic, TopicKind};
 pub use projection::{Basis, Kind, Lag, Loading, Position, Projection, Rate, State, Target};
 pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
 pub use time::Time;
 pub use verdict::Verdict;
-pub use verify::{Verified, Verify};
+pub use verify::{Unfinished, Verified, Verify};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +35,7 @@ pub struct Status {
     pub tick_ms: u64,
     /// Version of the program.
     pub millrace: String,
-    /// The worst of the projections' verdicts and the slot's.
+    /// The worst of all that is known: the projections' verdicts, capture and ingest, the last verification.
     pub verdict: Verdict,
     /// One sentence for people.
     pub headline: String,

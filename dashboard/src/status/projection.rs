@@ -1,9 +1,10 @@
 //! The replica and the marts.
 
+use millrace_control::Fault;
 use millrace_events::Lsn;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Time, Verdict};
+use super::{Time, Verdict};
 
 /// MySQL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,8 @@ pub struct Projection {
     pub snapshot: Option<Loading>,
     /// What is wrong.
     pub last_error: Option<Fault>,
+    /// Differences that the last verification found in its tables; not known before the first one.
+    pub differences: Option<u64>,
 }
 
 /// Kinds of projections.

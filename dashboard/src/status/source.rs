@@ -1,9 +1,10 @@
 //! Postgres and the service that reads it.
 
+use millrace_control::Fault;
 use millrace_events::Lsn;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Time};
+use super::Time;
 
 /// Postgres.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

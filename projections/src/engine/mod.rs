@@ -12,6 +12,7 @@
 mod apply;
 mod assemble;
 mod error;
+mod findings;
 pub mod fold;
 mod live;
 pub mod log;
@@ -27,6 +28,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_control::Running;
 use millrace_events::Lsn;
 use millrace_sessions::mysql;
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +39,7 @@ use log::{FluvioLog, Log, LogError};
 use status::Shared;
 
 pub use error::Error;
+pub use findings::{Findings, Found, NotWritten};
 pub use log::SmartModule;
 pub use pause::PauseError;
 pub use status::{
@@ -155,7 +158,11 @@ impl Service {
 
     /// Runs until `shutdown`, or until it cannot go on. May be ended at any instant by dropping it:
     /// an open MySQL transaction is then rolled back.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let shared = self.shared.clone();
         let ended = tokio::select! {
             ended = self.project() => ended,

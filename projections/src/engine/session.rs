@@ -116,6 +116,7 @@ impl Service {
             .watched(self.shared.answers());
         position::prepare(&mut conn).await?;
         self.shared.remember_pause(&mut conn).await?;
+        self.shared.remember_findings(&mut conn).await?;
         let position = self.stand(&mut conn, run).await?;
         self.live(conn, position, run).await
     }

@@ -2,9 +2,10 @@
 
 use futures_util::{Stream, StreamExt};
 use millrace_sessions::mysql::Session;
+use millrace_sessions::postgres::PgSession;
 use sqlx::mysql::MySqlRow;
 use sqlx::postgres::{PgRow, PgValueFormat};
-use sqlx::{PgConnection, Row as _, ValueRef};
+use sqlx::{Row as _, ValueRef};
 
 use super::key::Key;
 use super::merge::Row;
@@ -15,12 +16,12 @@ pub(super) type Texts = Vec<Option<String>>;
 
 /// Streams the rows of a query; `row` makes something of their texts.
 pub(super) fn from_postgres<'c>(
-    conn: &'c mut PgConnection,
+    session: &'c mut PgSession,
     sql: &'c str,
     row: impl Fn(Texts) -> Row + 'c,
 ) -> impl Stream<Item = Result<Row, Error>> + 'c {
     // The simple protocol prints every value as text.
-    sqlx::raw_sql(sql).fetch(conn).map(move |fetched| {
+    sqlx::raw_sql(sql).fetch(session).map(move |fetched| {
         let fetched = fetched.map_err(postgres("reading rows"))?;
         let texts = postgres_texts(&fetched).map_err(postgres("reading rows"))?;
         Ok(row(texts))

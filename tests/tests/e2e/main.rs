@@ -9,4 +9,6 @@ mod lag;
 mod mirror;
 mod oracle;
 mod page;
+mod page_keyboard;
 mod stage;
+mod verified;

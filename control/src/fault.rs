@@ -1,4 +1,4 @@
-//! A last error, with its code where it has one.
+//! An error as a service tells it, with its code where it has one.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
