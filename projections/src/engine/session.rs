@@ -94,7 +94,7 @@ impl Service {
         tracing::warn!(
             projection = PROJECTIONS,
             lsn,
-            %error,
+            error = %away.reason,
             since = %time::text(away.since),
             pause_ms = pause.as_millis(),
             "MySQL failed; connecting again, and going on at the position that it has"
