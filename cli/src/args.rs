@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use millrace_events::Lsn;
 
+use crate::address::HostPort;
+use crate::spu::StreamingUnit;
+
 /// Keeps a MySQL replica and analytic marts of a Postgres shop up to date, exactly once, through Fluvio.
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version, max_term_width = 100, after_help = AFTER_HELP)]
@@ -111,6 +114,10 @@ pub struct Broker {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub bind: std::net::IpAddr,
+    /// Tell clients that the streaming unit is here: the address that is forwarded to it, of a container for
+    /// example [default: the address to listen on]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<HostPort>,
     /// Speak TLS only, with this certificate (PEM) for the clients' domain and *.domain
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -156,9 +163,11 @@ pub struct Generate {
 /// `millrace init`
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Register a streaming unit: ID,PUBLIC_HOST:PORT,PRIVATE_HOST:PORT
-    #[arg(long, value_name = "SPU")]
-    pub spu: Option<String>,
+    /// Register a streaming unit: its id, its address for clients, its address for other units, and, if clients
+    /// in its own network reach it elsewhere, its address for those. One that is registered with other addresses
+    /// gets these
+    #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]")]
+    pub spu: Option<StreamingUnit>,
 }
 
 /// `millrace status`

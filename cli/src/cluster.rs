@@ -1,20 +1,13 @@
-//! What millrace needs of a Fluvio cluster, the embedded broker or a real one alike: a streaming unit,
-//! topics with explicit retention, and the SmartModules compiled into this binary.
+//! What millrace needs of a Fluvio cluster, the embedded broker or a real one alike: a streaming unit, and
+//! topics with explicit retention.
 
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use fluvio::config::FluvioClusterConfig;
-use fluvio::metadata::customspu::CustomSpuSpec;
 use fluvio::metadata::partition::PartitionSpec;
-use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
 use fluvio::metadata::spu::SpuSpec;
 use fluvio::FluvioAdmin;
-use fluvio_controlplane_metadata::spu::{Endpoint, IngressAddr, IngressPort};
 use tokio::time::{sleep, Instant};
-
-/// Name and WebAssembly of each SmartModule, from `smartmodules/`.
-pub static SMARTMODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/smartmodules.rs"));
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -23,7 +16,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 pub async fn connect(endpoint: &str) -> anyhow::Result<FluvioAdmin> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     loop {
-        match FluvioAdmin::connect_with_config(&FluvioClusterConfig::new(endpoint)).await {
+        match FluvioAdmin::connect_with_config(&millrace_topic::cluster(endpoint)).await {
             Ok(admin) => return Ok(admin),
             Err(error) if Instant::now() >= deadline => {
                 return Err(error).with_context(|| {
@@ -34,21 +27,6 @@ pub async fn connect(endpoint: &str) -> anyhow::Result<FluvioAdmin> {
         }
         sleep(RETRY_PAUSE).await;
     }
-}
-
-/// Registers every SmartModule; a module of the same name is replaced.
-pub async fn register_smartmodules(admin: &FluvioAdmin) -> anyhow::Result<()> {
-    for (name, wasm) in SMARTMODULES {
-        let spec = SmartModuleSpec {
-            wasm: SmartModuleWasm::from_raw_wasm_bytes(wasm)?,
-            ..Default::default()
-        };
-        admin
-            .create((*name).to_owned(), false, spec)
-            .await
-            .with_context(|| format!("the cluster refused SmartModule {name}"))?;
-    }
-    Ok(())
 }
 
 /// Waits until at least one streaming unit is online.
@@ -85,71 +63,4 @@ pub async fn end_offset(admin: &FluvioAdmin, topic: &str) -> anyhow::Result<i64>
 pub(crate) async fn any_spu_online(admin: &FluvioAdmin) -> anyhow::Result<bool> {
     let spus = admin.all::<SpuSpec>().await?;
     Ok(spus.iter().any(|spu| spu.status.is_online()))
-}
-
-/// Registers a custom streaming unit, `ID,PUBLIC_HOST:PORT,PRIVATE_HOST:PORT`; one that exists stays.
-pub async fn register_spu(admin: &FluvioAdmin, text: &str) -> anyhow::Result<()> {
-    let spec = parse_spu(text).with_context(|| {
-        format!("--spu {text:?}: expected ID,PUBLIC_HOST:PORT,PRIVATE_HOST:PORT")
-    })?;
-    let id = spec.id;
-    let known = admin.all::<SpuSpec>().await?;
-    if known.iter().any(|spu| spu.spec.id == id) {
-        return Ok(());
-    }
-    admin
-        .create(format!("custom-spu-{id}"), false, spec)
-        .await
-        .with_context(|| format!("the cluster refused streaming unit {id}"))
-}
-
-fn parse_spu(text: &str) -> Option<CustomSpuSpec> {
-    let mut fields = text.split(',');
-    let id = fields.next()?.trim().parse().ok()?;
-    let (public_host, public_port) = host_and_port(fields.next()?)?;
-    let (private_host, private_port) = host_and_port(fields.next()?)?;
-    Some(CustomSpuSpec {
-        id,
-        public_endpoint: IngressPort {
-            port: public_port,
-            ingress: vec![IngressAddr {
-                hostname: Some(public_host),
-                ip: None,
-            }],
-            ..Default::default()
-        },
-        private_endpoint: Endpoint {
-            port: private_port,
-            host: private_host,
-            ..Default::default()
-        },
-        rack: None,
-        public_endpoint_local: None,
-    })
-}
-
-fn host_and_port(text: &str) -> Option<(String, u16)> {
-    let (host, port) = text.trim().rsplit_once(':')?;
-    Some((host.to_owned(), port.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_streaming_unit_is_parsed_and_rubbish_is_not() {
-        let spec = parse_spu("5001,spu:9010,spu:9011").unwrap();
-        assert_eq!((spec.id, spec.public_endpoint.port), (5001, 9010));
-        assert_eq!(spec.private_endpoint.host, "spu");
-        for text in [
-            "",
-            "5001",
-            "x,spu:1,spu:2",
-            "1,spu,spu:2",
-            "1,spu:99999,spu:2",
-        ] {
-            assert!(parse_spu(text).is_none(), "{text}");
-        }
-    }
 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use millrace_postgres_cdc::Capture;
 use millrace_projections::engine;
 use millrace_shop_generator::trade::Trader;
 use millrace_shop_generator::user_events::UserEvents;
 use millrace_shop_generator::{prepare, Progress};
 use millrace_users_data::{self as ingest, Rejected};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,16 +19,22 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
+use crate::smartmodules::{self, Lookup};
 use crate::terminal::table;
 use crate::{
-    cluster, exposure, health, projection, rejected, services, status, up, verify, wait_for,
+    cluster, exposure, health, projection, rejected, services, spu, status, up, verify, wait_for,
 };
 
 /// A service that was asked to end may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs the command; errors are for people.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: Cli) -> LocalBoxFuture<'static, anyhow::Result<ExitCode>> {
+    // Boxed here, so that it is not compiled again with the binary (ADR 14).
+    Box::pin(dispatch(cli))
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(cli.env_file.as_deref())?;
     match &cli.command {
         // Boxed, because futures nested so deep are too much for the compiler.
@@ -160,7 +166,7 @@ async fn generate(
         settings.set("MILLRACE_SEED", seed.to_string());
     }
     let (schema, shop) = services::shop(&settings)?;
-    let pool = PgPool::connect(&endpoints.postgres).await?;
+    let pool = services::shop_pool(endpoints)?;
     let filled = prepare(
         &pool,
         &schema,
@@ -189,13 +195,12 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
         args.log_dir.clone(),
         at("FLUVIO_PORT")?,
         at("FLUVIO_SPU_PORT")?,
+        args.advertise.as_ref(),
         args.tls(),
     )
     .await?;
     // Not through a client, which might have to show a certificate.
-    for (name, wasm) in cluster::SMARTMODULES {
-        broker.put_smart_module(name, wasm).await?;
-    }
+    smartmodules::register_in(&broker).await?;
     eprintln!("clients connect to {}", broker.sc_addr());
     shutdown.cancelled().await;
     broker.shutdown().await;
@@ -215,11 +220,11 @@ async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Resul
 
 async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {
     let admin = cluster::connect(&Endpoints::from_settings(settings)?.fluvio).await?;
-    if let Some(spu) = &args.spu {
-        cluster::register_spu(&admin, spu).await?;
+    if let Some(unit) = &args.spu {
+        spu::register(&admin, unit).await?;
     }
     cluster::wait_for_spu(&admin).await?;
-    cluster::register_smartmodules(&admin).await
+    smartmodules::register(&admin, Lookup::Loose).await
 }
 
 fn list(settings: &Settings) -> String {

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
+use millrace_topic::SpuAddress;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Target;
@@ -132,7 +133,7 @@ impl Endpoints {
                 settings.port("MYSQL_PORT")?,
                 text("MYSQL_DB"),
             ),
-            fluvio: format!("{}:{}", text("FLUVIO_HOST"), settings.port("FLUVIO_PORT")?),
+            fluvio: fluvio(settings)?,
             control: PROJECTOR_CONTROL.url(settings)?,
             capture_control: CAPTURE_CONTROL.url(settings)?,
             ingest_control: INGEST_CONTROL.url(settings)?,
@@ -145,6 +146,14 @@ impl Endpoints {
             pid: 0,
         })
     }
+}
+
+/// The cluster, as its clients want to be told.
+fn fluvio(settings: &Settings) -> anyhow::Result<String> {
+    let host = settings.text("FLUVIO_HOST");
+    let controller = format!("{host}:{}", settings.port("FLUVIO_PORT")?);
+    let units: SpuAddress = settings.parse("FLUVIO_SPU_ADDRESS", "public or local")?;
+    Ok(millrace_topic::endpoint(&controller, units))
 }
 
 /// Writes a file that only its owner may read, atomically: a reader sees the old file or the new one.
@@ -208,6 +217,20 @@ mod tests {
         assert_eq!(endpoints.control, "http://project:8081");
         assert_eq!(endpoints.capture_control, "http://project:8082");
         assert_eq!(endpoints.ingest_control, "http://ingest:8083");
+    }
+
+    #[test]
+    fn a_client_in_the_network_of_the_units_asks_for_their_local_addresses() {
+        let fluvio = |units: &str| {
+            let pairs = [("FLUVIO_HOST", "sc"), ("FLUVIO_SPU_ADDRESS", units)];
+            let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let settings = Settings::resolve(pairs.to_vec(), Vec::new()).unwrap();
+            Endpoints::from_settings(&settings).map(|endpoints| endpoints.fluvio)
+        };
+        assert_eq!(fluvio("public").unwrap(), "sc:9003");
+        assert_eq!(fluvio("local").unwrap(), "sc:9003?spu=local");
+        let refused = fluvio("inner").unwrap_err().to_string();
+        assert!(refused.contains("is not public or local"), "{refused}");
     }
 
     #[test]

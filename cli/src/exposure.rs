@@ -16,9 +16,15 @@ const HOSTS: [&str; 7] = [
 
 /// What to say if anything listens, or is used, beyond this machine with a committed password. `bind` is
 /// an address from the command line.
+///
+/// In a container everything listens on its network, and what counts is where its ports are published.
+/// docker-compose.yml publishes them on MILLRACE_PUBLISHED_ON and hands the same value to the services.
 pub(crate) fn warning(settings: &Settings, bind: Option<IpAddr>) -> Option<String> {
     let bound = bind.is_some_and(|address| !address.is_loopback());
-    let reachable = bound || HOSTS.iter().any(|name| !is_loopback(settings.text(name)));
+    let reachable = match settings.text("MILLRACE_PUBLISHED_ON") {
+        "" => bound || HOSTS.iter().any(|name| !is_loopback(settings.text(name))),
+        published => !is_loopback(published),
+    };
     let names = settings.default_passwords();
     (reachable && !names.is_empty()).then(|| {
         format!(
@@ -59,6 +65,21 @@ mod tests {
         // Empty is no password that anybody could try.
         assert!(!text.contains("MILLRACE_CONTROL_TOKEN"), "{text}");
         assert!(warning(&with(&[]), Some([0, 0, 0, 0].into())).is_some());
+    }
+
+    #[test]
+    fn in_a_container_it_counts_where_its_ports_are_published() {
+        let container = |published| {
+            let names = [
+                ("MYSQL_HOST", "mysql"),
+                ("MILLRACE_PUBLISHED_ON", published),
+            ];
+            warning(&with(&names), Some([0, 0, 0, 0].into()))
+        };
+        assert_eq!(container("127.0.0.1"), None);
+        assert!(container("0.0.0.0").is_some());
+        assert!(container("192.168.1.5").is_some());
+        assert!(container("").is_some());
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use fluvio::config::FluvioClusterConfig;
 use fluvio::FluvioAdmin;
 use futures_util::future::join_all;
 use millrace_control::{in_words, NotReady};
@@ -83,7 +82,7 @@ async fn http(url: &str, ready: bool, endpoints: &Endpoints) -> anyhow::Result<(
 
 /// It lives if its controller speaks our protocol, and is ready if a streaming unit is there for the records.
 async fn broker(endpoint: &str, ready: bool) -> anyhow::Result<()> {
-    let admin = FluvioAdmin::connect_with_config(&FluvioClusterConfig::new(endpoint))
+    let admin = FluvioAdmin::connect_with_config(&millrace_topic::cluster(endpoint))
         .await
         .with_context(|| format!("nobody answers at {endpoint}"))?;
     if ready && !cluster::any_spu_online(&admin).await? {

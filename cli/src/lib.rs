@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod address;
 pub mod args;
 pub mod cluster;
 mod codes;
@@ -19,12 +20,16 @@ mod rejected;
 pub mod servers;
 pub mod services;
 pub mod settings;
+pub mod smartmodules;
+mod spu;
 mod status;
 mod terminal;
 mod up;
 mod verify;
 mod wait_for;
 
+pub use address::HostPort;
 pub use codes::code;
 pub use commands::run;
 pub use log::log_format;
+pub use spu::StreamingUnit;

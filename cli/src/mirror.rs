@@ -9,7 +9,7 @@ use anyhow::{ensure, Context as _};
 use fluvio::consumer::{
     ConsumerConfigExtBuilder, ConsumerStream as _, OffsetManagementStrategy, RetryMode,
 };
-use fluvio::{Fluvio, FluvioClusterConfig, Offset};
+use fluvio::{Fluvio, Offset};
 use futures_util::StreamExt as _;
 use millrace_control::in_words;
 use tokio::sync::watch;
@@ -100,8 +100,7 @@ impl Mirror {
 
     /// On a connection of its own: a server forgets the stream of a client only with its connection.
     async fn show(&self, offset: i64) -> anyhow::Result<()> {
-        let client =
-            Fluvio::connect_with_config(&FluvioClusterConfig::new(self.endpoint.as_str())).await?;
+        let client = Fluvio::connect_with_config(&millrace_topic::cluster(&self.endpoint)).await?;
         let config = ConsumerConfigExtBuilder::default()
             .topic(self.topic.as_str())
             .partition(0)

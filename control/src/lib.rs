@@ -11,6 +11,7 @@
 mod answer;
 mod fault;
 mod readiness;
+mod running;
 mod server;
 pub mod time;
 mod words;
@@ -18,5 +19,6 @@ mod words;
 pub use answer::{api, problem, Params};
 pub use fault::Fault;
 pub use readiness::NotReady;
+pub use running::Running;
 pub use server::{Error, Server};
 pub use words::in_words;

@@ -6,6 +6,8 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::Running;
+
 /// Serving failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,10 +56,12 @@ impl Server {
     }
 
     /// Serves until `shutdown`; requests that have begun are answered first.
-    pub async fn run(self, api: Router, shutdown: CancellationToken) -> Result<(), Error> {
-        axum::serve(self.listener, api)
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await
-            .map_err(Error::Serve)
+    pub fn run(self, api: Router, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(async {
+            axum::serve(self.listener, api)
+                .with_graceful_shutdown(shutdown.cancelled_owned())
+                .await
+                .map_err(Error::Serve)
+        })
     }
 }

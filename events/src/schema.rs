@@ -33,10 +33,16 @@ impl TableSchema {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// True when both define the same table in the same way, whatever their numbers.
+    /// True when both define the same table in the same way, whatever their numbers. Types are compared by OID and
+    /// modifier: how a type is printed depends on settings of the session that asked.
     pub fn same_shape(&self, other: &TableSchema) -> bool {
-        (&self.namespace, &self.table, &self.columns)
-            == (&other.namespace, &other.table, &other.columns)
+        (&self.namespace, &self.table) == (&other.namespace, &other.table)
+            && self.columns.len() == other.columns.len()
+            && self
+                .columns
+                .iter()
+                .zip(&other.columns)
+                .all(|(one, other)| one.same_shape(other))
     }
 }
 
@@ -60,6 +66,13 @@ pub struct Column {
     /// Part of the primary key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub key: bool,
+}
+
+impl Column {
+    fn same_shape(&self, other: &Column) -> bool {
+        (&self.name, self.oid, self.type_mod, self.key)
+            == (&other.name, other.oid, other.type_mod, other.key)
+    }
 }
 
 fn no_modifier() -> i32 {

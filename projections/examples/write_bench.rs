@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 use millrace_events::{Change, Column, Op, SchemaId, TableSchema, Value};
 use millrace_projections::engine::{Config, Hooks, Limits, Service};
 use millrace_projections::marts::Marts;
-use millrace_projections::replica::{connect, ddl, write, Isolation, Server, Table};
+use millrace_projections::replica::{ddl, write, Table};
+use millrace_sessions::mysql::{connect, Purpose, Session};
 use rand::SeedableRng;
-use sqlx::{Connection, Executor, MySqlConnection};
+use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
 const DATABASE: &str = "millrace_write_rate";
@@ -41,27 +42,22 @@ async fn main() -> Result<(), Failure> {
             .trim_end_matches('/')
             .to_owned(),
     };
-    let (mut conn, server) = connect(&url, Isolation::ReadCommitted).await?;
+    let mut conn = connect(&url, Purpose::Project).await?;
     conn.execute(format!("CREATE DATABASE {DATABASE}").as_str())
         .await?;
     conn.execute(format!("USE {DATABASE}").as_str()).await?;
     println!(
         "{}, {rows} rows of orders, {ROWS_PER_COMMIT} in a commit",
-        server.version
+        conn.server().version
     );
-    let measured = measure(&mut conn, &server, &format!("{url}/{DATABASE}"), rows).await;
+    let measured = measure(&mut conn, &format!("{url}/{DATABASE}"), rows).await;
     conn.execute(format!("DROP DATABASE {DATABASE}").as_str())
         .await?;
-    conn.close().await?;
+    conn.close().await;
     measured
 }
 
-async fn measure(
-    conn: &mut MySqlConnection,
-    server: &Server,
-    url: &str,
-    rows: i64,
-) -> Result<(), Failure> {
+async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure> {
     let table = Table::of(&orders())?;
     let rows: Vec<Vec<Value>> = (0..rows).map(order).collect();
     for (name, shape) in [
@@ -69,7 +65,7 @@ async fn measure(
         ("placeholders, 500 rows", 1),
         ("JSON_TABLE", 2),
     ] {
-        ddl::recreate(conn, server, &table, "").await?;
+        ddl::recreate(conn, &table, "").await?;
         // The second pass meets every row again.
         for pass in ["insert", "update"] {
             let start = Instant::now();
@@ -78,7 +74,7 @@ async fn measure(
                 match shape {
                     0 => {
                         let rows = chunk.iter().map(Vec::as_slice);
-                        write::upsert(conn, server, &table, "", rows).await?;
+                        write::upsert(conn, &table, "", rows).await?;
                     }
                     1 => placeholders(conn, chunk).await?,
                     _ => json_table(conn, chunk).await?,
@@ -112,7 +108,7 @@ fn report(what: &str, rows: usize, time: Duration) {
     println!("{what:38} {rate:9.0} rows/s  ({:.2} s)", time.as_secs_f64());
 }
 
-async fn placeholders(conn: &mut MySqlConnection, rows: &[Vec<Value>]) -> Result<(), Failure> {
+async fn placeholders(conn: &mut Session, rows: &[Vec<Value>]) -> Result<(), Failure> {
     for rows in rows.chunks(500) {
         let tuples = vec!["(?,?,?,?,?,?)"; rows.len()].join(",");
         let sql = format!("INSERT INTO orders VALUES {tuples} {TAIL}");
@@ -130,7 +126,7 @@ async fn placeholders(conn: &mut MySqlConnection, rows: &[Vec<Value>]) -> Result
     Ok(())
 }
 
-async fn json_table(conn: &mut MySqlConnection, rows: &[Vec<Value>]) -> Result<(), Failure> {
+async fn json_table(conn: &mut Session, rows: &[Vec<Value>]) -> Result<(), Failure> {
     let sql = format!(
         "INSERT INTO orders SELECT * FROM JSON_TABLE(?, '$[*]' COLUMNS (a BIGINT PATH '$[0]', \
          b BIGINT PATH '$[1]', c DATETIME(6) PATH '$[2]', d DECIMAL(12,2) PATH '$[3]', \

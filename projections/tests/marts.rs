@@ -5,12 +5,13 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_projections::marts::Marts;
+use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use sqlx::mysql::MySqlRow;
-use sqlx::{Connection, Executor, MySqlConnection, Row};
-use support::{collation, Server};
+use sqlx::{Executor, Row};
+use support::Server;
 
 /// Name, key, columns behind the key with their types.
 type TableDefinition = (
@@ -55,7 +56,7 @@ const TABLES: [TableDefinition; 5] = [
 
 /// A replica with live marts, written the way the projector writes.
 struct Shop {
-    conn: MySqlConnection,
+    conn: Session,
     marts: Marts,
 }
 
@@ -67,10 +68,6 @@ impl Shop {
         let marts = Marts::shop();
         create_replica(&mut conn, "").await;
         marts.create(&mut conn, "").await.expect("mart tables");
-        marts
-            .prepare_session(&mut conn)
-            .await
-            .expect("temporary tables");
         for (table, key, _) in TABLES {
             let sql = format!(
                 "CREATE TEMPORARY TABLE millrace_keys_{table} (`{key}` BIGINT PRIMARY KEY)"
@@ -205,8 +202,8 @@ fn truncate(table: &'static str) -> Turn {
     }
 }
 
-async fn create_replica(conn: &mut MySqlConnection, suffix: &str) {
-    let collation = collation(conn).await;
+async fn create_replica(conn: &mut Session, suffix: &str) {
+    let collation = conn.server().collation();
     for (table, key, columns) in TABLES {
         let columns: Vec<String> = columns
             .iter()
@@ -230,7 +227,7 @@ fn key_of(table: &str) -> &'static str {
 }
 
 /// All rows of a result as text, sorted.
-async fn rows(conn: &mut MySqlConnection, sql: &str) -> Vec<Vec<Option<String>>> {
+async fn rows(conn: &mut Session, sql: &str) -> Vec<Vec<Option<String>>> {
     let rows = sqlx::raw_sql(sql).fetch_all(conn).await.expect("rows");
     let mut rows: Vec<Vec<_>> = rows
         .iter()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{bail, Context};
 use millrace_broker::Broker;
 
+use crate::address::HostPort;
 use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
     check_free, free_ports, Flavour, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
@@ -198,19 +199,28 @@ async fn start_broker(
         check_free(port, name)?;
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     };
-    open_broker(log_dir, at("FLUVIO_PORT")?, at("FLUVIO_SPU_PORT")?, None).await
+    open_broker(
+        log_dir,
+        at("FLUVIO_PORT")?,
+        at("FLUVIO_SPU_PORT")?,
+        None,
+        None,
+    )
+    .await
 }
 
-/// Opens the broker on its two addresses.
+/// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given.
 pub(crate) async fn open_broker(
     log_dir: PathBuf,
     sc_bind: SocketAddr,
     spu_bind: SocketAddr,
+    advertised: Option<&HostPort>,
     tls: Option<millrace_broker::Tls>,
 ) -> anyhow::Result<millrace_broker::Handle> {
     let config = millrace_broker::Config {
         sc_bind,
         spu_bind,
+        advertised: advertised.map(|address| (address.host.clone(), address.port)),
         tls,
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };

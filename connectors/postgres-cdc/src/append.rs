@@ -160,8 +160,18 @@ struct Acknowledger {
 
 impl Acknowledger {
     async fn run(self, mut waiting: mpsc::Receiver<Pending>) -> Result<(), Error> {
+        let mut last = None;
         while let Some(pending) = waiting.recv().await {
             let offset = self.wait(pending.output).await?;
+            // The client reconnects by itself, perhaps to a server that has lost the end of the log.
+            if let Some(last) = last.filter(|last| offset <= *last) {
+                return Err(Error::LogShrank {
+                    topic: self.topic,
+                    offset,
+                    last,
+                });
+            }
+            last = Some(offset);
             self.report.send_modify(|a| {
                 a.records += 1;
                 a.transactions += u64::from(pending.transaction);

@@ -116,6 +116,15 @@ impl Assembler {
         self.prev
     }
 
+    /// What is known of the name of a relation.
+    pub(crate) fn table_name(&self, relation: u32) -> String {
+        match (self.tables.get(&relation), self.refused.get(&relation)) {
+            (Some(table), _) => table.qualified.clone(),
+            (None, Some(refusal)) => refusal.table.clone(),
+            (None, None) => format!("the table with oid {relation}"),
+        }
+    }
+
     /// A number for the next definition.
     pub(crate) fn next_schema(&self) -> SchemaId {
         SchemaId(self.last_schema.0 + 1)

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use millrace_control::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::log_scan::LogScan;
+use crate::receive::MESSAGES_MAX;
 use crate::session::Session;
-use crate::source::{Source, EVENTS_MAX};
+use crate::source::Source;
 use crate::status::{Handle, Reporter, State};
 use crate::{preflight, Config, Error};
 
@@ -27,7 +29,7 @@ impl Capture {
         preflight::check_config(&config)?;
         let source = Source::new(&config)?;
         // Beside those that are sent, a few wait to be encoded.
-        let pending_max = config.in_flight_records_max + 2 * EVENTS_MAX;
+        let pending_max = config.in_flight_records_max + 2 * MESSAGES_MAX;
         let (reporter, handle) = Reporter::new(pending_max);
         Ok(Capture {
             config,
@@ -45,7 +47,11 @@ impl Capture {
     /// Captures until `shutdown`, or until an error that trying again cannot help.
     ///
     /// It may be dropped at any instant: the next run continues from what the topic holds.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let result = tokio::select! {
             _ = shutdown.cancelled() => Ok(()),
             error = self.sessions() => Err(error),
@@ -59,7 +65,7 @@ impl Capture {
         let mut delay = self.config.backoff_min;
         loop {
             let started = tokio::time::Instant::now();
-            self.reporter.update(|status| status.sessions += 1);
+            self.reporter.tries();
             let session = Session {
                 config: &self.config,
                 source: &self.source,
@@ -68,23 +74,24 @@ impl Capture {
             let Err(error) = session.run(&mut scan).await else {
                 continue;
             };
-            self.failed(&error);
             if !error.is_transient() {
+                self.reporter.ends(text(&error));
                 return error;
             }
             if started.elapsed() > HEALTHY_AFTER {
                 delay = self.config.backoff_min;
             }
-            tokio::time::sleep(delay.mul_f64(rand::random_range(0.5..1.0))).await;
+            let pause = delay.mul_f64(rand::random_range(0.5..1.0));
+            self.reporter.waits(text(&error), pause);
+            tokio::time::sleep(pause).await;
             delay = (delay * 2).min(self.config.backoff_max);
         }
     }
+}
 
-    fn failed(&self, error: &Error) {
-        let text = match error.code() {
-            Some(code) => format!("{code}: {error}"),
-            None => error.to_string(),
-        };
-        self.reporter.failed(text, !error.is_transient());
+fn text(error: &Error) -> String {
+    match error.code() {
+        Some(code) => format!("{code}: {error}"),
+        None => error.to_string(),
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use millrace_events::{Column, SchemaId, TableSchema};
-use sqlx::{PgConnection, Row};
+use millrace_sessions::postgres::PgSession;
+use sqlx::Row;
 
 use crate::Error;
 
@@ -37,7 +38,7 @@ const TABLE: &str = "
      WHERE n.nspname = $1 AND c.relname = $2";
 
 pub(crate) async fn table(
-    connection: &mut PgConnection,
+    connection: &mut PgSession,
     schema: &str,
     name: &str,
 ) -> Result<Option<CatalogTable>, Error> {
@@ -68,7 +69,7 @@ const COLUMNS: &str = "
 /// The definition of a table: the columns that the stream carries too, stored generated ones being
 /// left out there.
 pub(crate) async fn schema(
-    connection: &mut PgConnection,
+    connection: &mut PgSession,
     types: &mut Types,
     id: SchemaId,
     namespace: &str,
@@ -97,7 +98,7 @@ pub(crate) async fn schema(
 
 /// The names of the primary key's columns.
 pub(crate) async fn key_columns(
-    connection: &mut PgConnection,
+    connection: &mut PgSession,
     oid: u32,
 ) -> Result<Vec<String>, Error> {
     let rows = sqlx::query(COLUMNS)
@@ -150,7 +151,7 @@ impl Types {
     /// reader can map.
     pub(crate) async fn resolve(
         &mut self,
-        connection: &mut PgConnection,
+        connection: &mut PgSession,
         oid: u32,
         type_mod: i32,
     ) -> Result<ResolvedType, Error> {

@@ -9,9 +9,11 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 12 << 20;
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
 /// Bytes that the value of one record may have: what remains, with room for headers.
 pub(crate) const RECORD_BYTES_MAX: usize = REQUEST_BYTES_MAX - BATCH_BYTES - (64 << 10);
-/// Bytes of a message of the replication stream. A row beyond [`RECORD_BYTES_MAX`] cannot be
-/// captured anyway, but up to here the error can name its table.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a message of the replication stream. It may hold a row twice, before and after the change, of which a
+/// record of at most [`RECORD_BYTES_MAX`] has the one whole and of the other what changed.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX + (1 << 20);
+/// Bytes of messages that were received and wait to be encoded.
+pub(crate) const RECEIVED_BYTES_MAX: usize = 32 << 20;
 /// Bytes of a segment of a topic: less than what one fetch of a reader may bring (32 MiB), because
 /// a real server cuts batches where a fetch ends.
 pub(crate) const SEGMENT_BYTES: u32 = 16_000_000;

@@ -46,6 +46,10 @@ struct Shown {
     transactions: u64,
     sessions: u64,
     last_error: Option<String>,
+    #[serde(serialize_with = "time::serialize_option")]
+    failing_since: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "time::serialize_option")]
+    next_attempt_at: Option<DateTime<Utc>>,
     snapshot: Option<SnapshotShown>,
     #[serde(serialize_with = "time::serialize_option")]
     oldest_pending_at: Option<DateTime<Utc>>,
@@ -66,6 +70,8 @@ fn known(lsn: Lsn) -> Option<Lsn> {
 impl From<Status> for Shown {
     fn from(status: Status) -> Shown {
         Shown {
+            failing_since: status.failing_since,
+            next_attempt_at: status.next_attempt_at,
             state: status.state.name(),
             epoch: Some(status.epoch.0).filter(|epoch| *epoch > 0),
             last_lsn: known(status.last_lsn),
@@ -98,7 +104,7 @@ mod tests {
             serde_json::json!({
                 "state": "preflight", "epoch": null, "last_lsn": null, "received_lsn": null,
                 "transactions": 0, "sessions": 0, "last_error": null, "snapshot": null,
-                "oldest_pending_at": null,
+                "failing_since": null, "next_attempt_at": null, "oldest_pending_at": null,
             })
         );
     }

@@ -2,11 +2,14 @@
 
 use millrace_events::Lsn;
 
+use millrace_sessions::postgres::errors::{self, Outlook};
+use millrace_sessions::postgres::replication::ReplicationError;
+
 use crate::cell::BadCell;
 use crate::pgoutput::DecodeError;
 
-/// Why a session ended. Those with a [`Error::code`] of their own need a person; the others are
-/// tried again with a growing delay.
+/// Why a session ended. What time can heal, or a person elsewhere, is tried again with a growing delay
+/// ([`Error::is_transient`]); for the others a person has to decide.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configuration cannot work.
@@ -19,6 +22,9 @@ pub enum Error {
         /// `server_version`.
         found: String,
     },
+    /// Not the primary.
+    #[error("this Postgres is a standby: capture waits until it is promoted; if it will not be, point capture at the primary")]
+    Standby,
     /// Logical decoding is off.
     #[error(
         "wal_level is {found:?}: set wal_level = logical in postgresql.conf and restart Postgres"
@@ -159,6 +165,26 @@ pub enum Error {
         /// Name of the slot.
         slot: String,
     },
+    /// Records that nobody has read yet have been removed by retention.
+    #[error("topic {topic:?} begins at offset {first}, but capture has read it up to {wanted} only: the log lost records (retention). Drop capture's slot, delete the topic and start capture again for a new snapshot; give topics a longer retention")]
+    LogEvicted {
+        /// Topic of the change log.
+        topic: String,
+        /// The next offset to read.
+        wanted: i64,
+        /// Its first offset.
+        first: i64,
+    },
+    /// The topic ends earlier than it did.
+    #[error("topic {topic:?} has become shorter: offset {offset} was given to a new record, although a record at {last} had been acknowledged; the log is read again")]
+    LogShrank {
+        /// Topic of the change log.
+        topic: String,
+        /// Where the new record stands.
+        offset: i64,
+        /// Where the last one stood.
+        last: i64,
+    },
     /// The topic holds something else.
     #[error("topic {topic:?} holds a record at offset {offset} that is not of the change log ({reason}): give capture a topic of its own")]
     LogForeign {
@@ -178,7 +204,7 @@ pub enum Error {
         found: String,
     },
     /// A topic cannot hold a log.
-    #[error("topic {topic:?} {difference}: delete it, or give capture another name")]
+    #[error("topic {topic:?} {difference}: give capture another topic, or delete this one if nothing else uses it")]
     TopicShape {
         /// Its name.
         topic: String,
@@ -292,7 +318,7 @@ pub enum Error {
     Postgres(#[from] sqlx::Error),
     /// Postgres, over the replication connection.
     #[error("Postgres replication: {0}")]
-    Replication(#[from] pgwire_replication::PgWireError),
+    Replication(#[from] ReplicationError),
     /// Fluvio.
     #[error("Fluvio: {0}")]
     Fluvio(String),
@@ -317,7 +343,7 @@ impl Error {
             Error::SlotWithoutLog { .. } => "capture-slot-without-log",
             Error::SlotMissing { .. } => "capture-slot-missing",
             Error::SlotLost { .. } => "capture-slot-lost",
-            Error::LogLostRecords { .. } => "capture-log-lost-records",
+            Error::LogLostRecords { .. } | Error::LogEvicted { .. } => "capture-log-lost-records",
             Error::LogAhead { .. } => "capture-log-ahead",
             Error::LogTrimmed { .. } => "capture-log-trimmed",
             Error::LogForeign { .. } => "capture-log-foreign",
@@ -329,8 +355,19 @@ impl Error {
             Error::Protocol(_) => "capture-protocol",
             Error::Locked { .. } => "capture-locked",
             Error::SlotBlocked { .. } => "capture-slot-blocked",
-            Error::Postgres(error) if refused(error) => "capture-postgres-refused",
-            Error::SlotBusy { .. }
+            Error::Standby => "capture-standby",
+            Error::Postgres(error) if errors::outlook(error) == Outlook::Refused => {
+                "capture-postgres-refused"
+            }
+            Error::Replication(ReplicationError::Auth(_)) => "capture-postgres-refused",
+            Error::Replication(ReplicationError::Server { sqlstate, .. })
+                if errors::of(sqlstate) == Outlook::Refused =>
+            {
+                "capture-postgres-refused"
+            }
+            Error::Replication(ReplicationError::TooLarge { .. }) => "capture-row-too-large",
+            Error::LogShrank { .. }
+            | Error::SlotBusy { .. }
             | Error::Rewritten { .. }
             | Error::Unacknowledged { .. }
             | Error::Read { .. }
@@ -342,10 +379,16 @@ impl Error {
         })
     }
 
-    /// True if trying again can help without a person.
+    /// True if trying again can help: what is in the way may pass, or a person may put it right without asking
+    /// capture.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Locked { .. } | Error::SlotBlocked { .. } => true,
+            Error::Locked { .. }
+            | Error::SlotBlocked { .. }
+            | Error::NoFreeSlot { .. }
+            | Error::Standby
+            | Error::Postgres(_) => true,
+            Error::Replication(error) => !matches!(error, ReplicationError::TooLarge { .. }),
             other => other.code().is_none(),
         }
     }
@@ -367,10 +410,4 @@ impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
         Error::Protocol(error.to_string())
     }
-}
-
-/// Wrong password, no such role, no such database, no permission: waiting does not help.
-fn refused(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("28P01" | "28000" | "3D000" | "42501"))
 }

@@ -22,6 +22,7 @@ pub mod pgoutput;
 mod preflight;
 mod publication;
 mod readiness;
+mod receive;
 mod relation;
 mod session;
 mod slot;

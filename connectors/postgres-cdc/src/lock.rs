@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::{Executor, PgConnection, Row};
+use millrace_sessions::postgres::PgSession;
+use sqlx::{Executor, Row};
 use tokio::time::{interval, sleep, timeout, Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,7 +23,7 @@ const HOLDER: &str = "
        AND objid = (hashtext($1)::int8 & 4294967295)::oid AND granted LIMIT 1";
 
 /// Takes the lock. A predecessor that was killed holds it until Postgres notices.
-pub(crate) async fn acquire(source: &Source, config: &Config) -> Result<PgConnection, Error> {
+pub(crate) async fn acquire(source: &Source, config: &Config) -> Result<PgSession, Error> {
     let mut connection = source.connect().await?;
     let deadline = Instant::now() + config.lock_timeout;
     loop {
@@ -43,7 +44,7 @@ pub(crate) async fn acquire(source: &Source, config: &Config) -> Result<PgConnec
     }
 }
 
-async fn holder(connection: &mut PgConnection, config: &Config) -> Result<String, Error> {
+async fn holder(connection: &mut PgSession, config: &Config) -> Result<String, Error> {
     let query = sqlx::query_scalar(HOLDER).bind(&config.slot);
     let pid: Option<i32> = query.fetch_optional(connection).await?;
     Ok(match pid {
@@ -54,7 +55,7 @@ async fn holder(connection: &mut PgConnection, config: &Config) -> Result<String
 
 /// Keeps the lock until dropped, and sends heartbeats if asked to. Ends only with an error: the
 /// lock is lost then.
-pub(crate) fn keep(connection: PgConnection, config: &Config) -> AbortOnDropHandle<Error> {
+pub(crate) fn keep(connection: PgSession, config: &Config) -> AbortOnDropHandle<Error> {
     let heartbeat = config.heartbeat_period;
     let prefix = config.message_prefix.clone();
     AbortOnDropHandle::new(tokio::spawn(async move {
@@ -66,7 +67,7 @@ pub(crate) fn keep(connection: PgConnection, config: &Config) -> AbortOnDropHand
 }
 
 async fn watch(
-    mut connection: PgConnection,
+    mut connection: PgSession,
     heartbeat: Option<Duration>,
     prefix: &str,
 ) -> Result<std::convert::Infallible, Error> {

@@ -1,9 +1,10 @@
 //! What must be true of the source before anything is created in it. Nothing is changed here.
 
-use sqlx::{PgConnection, Row};
+use millrace_sessions::postgres::{qualified, PgSession};
+use sqlx::Row;
 
 use crate::catalog::{self, CatalogTable};
-use crate::source::{qualified, Source};
+use crate::source::Source;
 use crate::{Config, Error};
 
 /// What the checks found out on their way.
@@ -58,7 +59,7 @@ pub(crate) fn check_config(config: &Config) -> Result<(), Error> {
 
 /// Checks server, role and tables.
 pub(crate) async fn check(
-    connection: &mut PgConnection,
+    connection: &mut PgSession,
     source: &Source,
     config: &Config,
 ) -> Result<Facts, Error> {
@@ -79,7 +80,7 @@ const SERVER: &str = "
            current_setting('wal_level'), current_setting('server_encoding'), pg_is_in_recovery(),
            (SELECT system_identifier::text FROM pg_control_system()), current_database()::text";
 
-async fn check_server(connection: &mut PgConnection) -> Result<Facts, Error> {
+async fn check_server(connection: &mut PgSession) -> Result<Facts, Error> {
     let row = sqlx::query(SERVER).fetch_one(connection).await?;
     if row.try_get::<i32, _>(0)? < 140_000 {
         return Err(Error::PostgresVersion {
@@ -87,9 +88,7 @@ async fn check_server(connection: &mut PgConnection) -> Result<Facts, Error> {
         });
     }
     if row.try_get::<bool, _>(4)? {
-        return Err(Error::Config(
-            "this Postgres is a standby: point capture at the primary".into(),
-        ));
+        return Err(Error::Standby);
     }
     let wal_level: String = row.try_get(2)?;
     if wal_level != "logical" {
@@ -105,7 +104,7 @@ async fn check_server(connection: &mut PgConnection) -> Result<Facts, Error> {
     })
 }
 
-async fn check_role(connection: &mut PgConnection, source: &Source) -> Result<(), Error> {
+async fn check_role(connection: &mut PgSession, source: &Source) -> Result<(), Error> {
     let sql = "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user";
     let row = sqlx::query(sql).fetch_one(connection).await?;
     if row.try_get(0)? {
@@ -181,7 +180,7 @@ fn unfit_kind(found: &CatalogTable) -> Option<(&'static str, &'static str)> {
 }
 
 /// A slot has to be created: is there room?
-pub(crate) async fn check_room_for_slot(connection: &mut PgConnection) -> Result<(), Error> {
+pub(crate) async fn check_room_for_slot(connection: &mut PgSession) -> Result<(), Error> {
     let sql =
         "SELECT count(*), current_setting('max_replication_slots')::int8 FROM pg_replication_slots";
     let row = sqlx::query(sql).fetch_one(connection).await?;

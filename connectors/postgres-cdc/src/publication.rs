@@ -1,12 +1,12 @@
 //! The publication: created for exactly the captured tables, or refused. Never altered.
 
-use sqlx::{Executor, PgConnection, Row};
+use millrace_sessions::postgres::{qualified, quoted, PgSession};
+use sqlx::{Executor, Row};
 
-use crate::source::{qualified, quoted};
 use crate::{Config, Error};
 
 /// Makes sure that the publication exists and publishes what it should.
-pub(crate) async fn ensure(connection: &mut PgConnection, config: &Config) -> Result<(), Error> {
+pub(crate) async fn ensure(connection: &mut PgSession, config: &Config) -> Result<(), Error> {
     if !exists(connection, config).await? {
         create(connection, config).await?;
     }
@@ -19,7 +19,7 @@ pub(crate) async fn ensure(connection: &mut PgConnection, config: &Config) -> Re
     }
 }
 
-async fn exists(connection: &mut PgConnection, config: &Config) -> Result<bool, Error> {
+async fn exists(connection: &mut PgSession, config: &Config) -> Result<bool, Error> {
     let sql = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)";
     let row = sqlx::query(sql)
         .bind(&config.publication)
@@ -30,11 +30,14 @@ async fn exists(connection: &mut PgConnection, config: &Config) -> Result<bool, 
 
 /// Partitioned tables are not captured, but their partitions may be. Via the root, a publication of
 /// the partitioned table cannot pass for one of its partitions, which would lose those detached.
+///
+/// `ONLY`, here, in the snapshot and in verify: a table is its own rows. Those of tables that inherit from it are
+/// theirs, whether they were attached before or after the publication was made.
 fn statement(config: &Config) -> String {
     let tables: Vec<_> = config
         .tables
         .iter()
-        .map(|table| qualified(&config.schema, table))
+        .map(|table| format!("ONLY {}", qualified(&config.schema, table)))
         .collect();
     format!(
         "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)",
@@ -43,7 +46,7 @@ fn statement(config: &Config) -> String {
     )
 }
 
-async fn create(connection: &mut PgConnection, config: &Config) -> Result<(), Error> {
+async fn create(connection: &mut PgSession, config: &Config) -> Result<(), Error> {
     let statement = statement(config);
     match connection.execute(statement.as_str()).await {
         Ok(_) => Ok(()),
@@ -71,10 +74,7 @@ const COLUMN_LISTS: &str = "
     SELECT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
                     WHERE p.pubname = $1 AND to_jsonb(r) ->> 'prattrs' IS NOT NULL)";
 
-async fn difference(
-    connection: &mut PgConnection,
-    config: &Config,
-) -> Result<Option<String>, Error> {
+async fn difference(connection: &mut PgSession, config: &Config) -> Result<Option<String>, Error> {
     let name = &config.publication;
     let shape = sqlx::query(SHAPE)
         .bind(name)

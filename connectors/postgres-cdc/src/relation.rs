@@ -1,7 +1,7 @@
 //! From a relation of the stream to a table definition.
 
 use millrace_events::{SchemaId, TableSchema};
-use sqlx::PgConnection;
+use millrace_sessions::postgres::PgSession;
 
 use crate::catalog::{key_columns, Types};
 use crate::pgoutput::Relation;
@@ -13,7 +13,7 @@ use crate::{Config, Error};
 /// stream where the replica identity is the primary key; `FULL` marks every column, so that there
 /// the catalog has to say which ones are the key.
 pub(crate) async fn resolve(
-    connection: &mut PgConnection,
+    connection: &mut PgSession,
     types: &mut Types,
     id: SchemaId,
     relation: &Relation,

@@ -7,13 +7,13 @@ use std::mem;
 
 use chrono::Utc;
 use millrace_events::{Epoch, Lsn, Record, SchemaId, SnapshotMark, Start};
-use pgwire_replication::ReplicationClient;
-use sqlx::PgConnection;
+use millrace_sessions::postgres::replication::{Feedback, Incoming, Wanted};
+use millrace_sessions::postgres::PgSession;
 
 use crate::append::Appender;
 use crate::assemble::{Assembler, Limits};
 use crate::catalog::Types;
-use crate::config::RECORD_BYTES_MAX;
+use crate::config::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::log_scan::LogScan;
 use crate::preflight::{self, Facts};
 use crate::slot::{self, Slot};
@@ -49,15 +49,11 @@ impl Session<'_> {
         publication::ensure(&mut catalog, self.config).await?;
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         let topics = Topics::connect(self.config).await?;
-        topics.ensure(&self.config.topic_changes).await?;
-        scan.scan_to_end(topics.fluvio(), &self.config.topic_changes)
-            .await?;
+        let mut log = self.log(&topics, &facts, scan).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
         self.judge(&facts, scan, slot.as_ref(), wal_end)?;
 
         let epoch = scan.chain.epoch().next();
-        let mut log =
-            Appender::new(topics.fluvio(), self.config, &self.config.topic_changes).await?;
         self.fence(epoch, &topics, scan, &mut log).await?;
         let last_schema = match scan.mark {
             Some(_) => SchemaId::default(),
@@ -83,12 +79,9 @@ impl Session<'_> {
                 "the log has no position after its mark".into(),
             ));
         };
-        let client = self.start(position).await?;
-        self.reporter.update(|status| {
-            status.state = State::Streaming;
-            status.last_lsn = position;
-        });
-        let stream = Stream {
+        let stream = self.start(position).await?;
+        self.reporter.streaming(position);
+        let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
             catalog,
@@ -96,10 +89,30 @@ impl Session<'_> {
             assembler: self.assembler(epoch, position, last_schema),
             appender: log,
         };
-        stream.run(client).await
+        streaming.run(stream).await
     }
 
-    /// Whether log and slot belong together; the position where the log ends, if it has one.
+    /// The log, read to its end. Nothing is written to one that is seen to be another database's.
+    async fn log(
+        &self,
+        topics: &Topics,
+        facts: &Facts,
+        scan: &mut LogScan,
+    ) -> Result<Appender, Error> {
+        let topic = &self.config.topic_changes;
+        topics.ensure(topic).await?;
+        topics.check_online(topic).await?;
+        scan.look(topics.fluvio(), topic).await?;
+        if let Some(mark) = &scan.mark {
+            check_origin(facts, mark)?;
+        }
+        let mut log = Appender::new(topics.fluvio(), self.config, topic).await?;
+        scan.to_end(topics.fluvio(), topic, &mut log).await?;
+        Ok(log)
+    }
+
+    /// Whether log and slot belong together; the position where the log ends, if it has one. `scan` has
+    /// read it to its end.
     fn judge(
         &self,
         facts: &Facts,
@@ -116,10 +129,13 @@ impl Session<'_> {
                     first,
                     slot: name(),
                 }),
-                (None, Some(_)) => Err(Error::SlotWithoutLog {
-                    slot: name(),
-                    topic: topic(),
-                }),
+                // No capture ever started here, so the slot cannot be one that it left behind.
+                (_, Some(_)) if scan.chain.epoch() == Epoch::default() => {
+                    Err(Error::SlotWithoutLog {
+                        slot: name(),
+                        topic: topic(),
+                    })
+                }
                 _ => Ok(None),
             };
         };
@@ -169,9 +185,8 @@ impl Session<'_> {
     ) -> Result<(), Error> {
         let at = Utc::now();
         let start = Record::Start(Start { epoch, at });
-        let offset = log.append_and_wait(start.encode()).await?;
         let topic = &self.config.topic_changes;
-        scan.through(topics.fluvio(), topic, offset).await?;
+        scan.append(topics.fluvio(), topic, log, start).await?;
         superseded(epoch, scan)?;
         self.reporter.update(|status| status.epoch = epoch);
         Ok(())
@@ -186,12 +201,16 @@ impl Session<'_> {
         Assembler::new(epoch, position, last_schema, limits, prefix)
     }
 
-    async fn start(&self, position: Lsn) -> Result<ReplicationClient, Error> {
-        let start = pgwire_replication::Lsn(position.0);
-        let config = self.source.replication().with_start_lsn(start);
-        let mut client = ReplicationClient::connect(config).await?;
-        client.wait_started().await?;
-        Ok(client)
+    async fn start(&self, position: Lsn) -> Result<(Incoming, Feedback), Error> {
+        let Config {
+            slot, publication, ..
+        } = self.config;
+        let wanted = Wanted {
+            message_prefix: self.config.message_prefix.clone(),
+            message_bytes_max: MESSAGE_BYTES_MAX,
+        };
+        let session = self.source.replication().await?;
+        Ok(session.start(slot, publication, position, wanted).await?)
     }
 }
 
@@ -207,7 +226,7 @@ impl First<'_> {
     /// the log has a start record and no mark, so nothing was ever streamed from it.
     async fn run(
         &self,
-        catalog: &mut PgConnection,
+        catalog: &mut PgSession,
         slot: Option<Slot>,
         scan: &mut LogScan,
         log: &mut Appender,
@@ -229,9 +248,9 @@ impl First<'_> {
             database: self.facts.database.clone(),
             at: Utc::now(),
         };
-        let offset = log.append_and_wait(Record::Snapshot(mark).encode()).await?;
         let fluvio = self.work.topics.fluvio();
-        scan.through(fluvio, &config.topic_changes, offset).await?;
+        scan.append(fluvio, &config.topic_changes, log, Record::Snapshot(mark))
+            .await?;
         superseded(self.epoch, scan)?;
         Ok(taken.last_schema)
     }

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use millrace_events::{
     Lsn, Record, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableSchema, Value,
 };
-use sqlx::postgres::PgConnection;
+use millrace_sessions::postgres::{point, qualified, quoted, PgSession};
 use sqlx::Executor;
 
 use crate::append::Appender;
@@ -13,7 +13,7 @@ use crate::assemble::Outgoing;
 use crate::catalog::{self, Types};
 use crate::cell::{copy_cells, value};
 use crate::config::RECORD_BYTES_MAX;
-use crate::source::{qualified, quoted, Source};
+use crate::source::Source;
 use crate::status::{Reporter, State};
 use crate::topics::Topics;
 use crate::{log_scan, slot, Config, Error};
@@ -62,54 +62,35 @@ impl Snapshot<'_> {
     /// is complete, and what happened before the lock is noticed by their files. Locking before the
     /// slot exists would block the source for good: the slot waits for transactions that wait for
     /// the lock, which Postgres cannot see.
-    pub(crate) async fn take(&self, connection: &mut PgConnection) -> Result<Taken, Error> {
-        let slot = slot::create(connection, self.source, self.config).await?;
-        let mut reader = self.source.connect().await?;
+    pub(crate) async fn take(&self, connection: &mut PgSession) -> Result<Taken, Error> {
+        let point = slot::create(connection, self.source, self.config).await?;
+        let mut reader = self.source.connect_to_copy().await?;
         reader
             .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             .await?;
-        let import = format!("SET TRANSACTION SNAPSHOT '{}'", slot.snapshot);
+        let import = format!("SET TRANSACTION SNAPSHOT '{}'", point.snapshot);
         reader.execute(import.as_str()).await?;
-        self.lock_tables(&mut reader).await?;
-        self.check_files(&mut reader).await?;
-        let taken = self.copy(&mut reader, slot.consistent).await?;
+        self.pin_tables(&mut reader).await?;
+        let taken = self.copy(&mut reader, point.lsn).await?;
         reader.execute("COMMIT").await?;
         Ok(taken)
     }
 
-    async fn lock_tables(&self, reader: &mut PgConnection) -> Result<(), Error> {
-        let tables = self.config.tables.iter();
-        let tables: Vec<_> = tables.map(|t| qualified(&self.config.schema, t)).collect();
+    async fn pin_tables(&self, reader: &mut PgSession) -> Result<(), Error> {
         let timeout = self.config.lock_timeout.as_millis();
         let limit = format!("SET LOCAL lock_timeout = {timeout}");
         reader.execute(limit.as_str()).await?;
-        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
-        reader.execute(lock.as_str()).await?;
+        for table in &self.config.tables {
+            if !point::pin_table(reader, &self.config.schema, table).await? {
+                return Err(Error::Rewritten {
+                    table: format!("{}.{table}", self.config.schema),
+                });
+            }
+        }
         Ok(())
     }
 
-    /// The catalog as the snapshot sees it names the file that held the table then;
-    /// `pg_relation_filenode` names the one of now. TRUNCATE and rewrites give a table a new file.
-    async fn check_files(&self, reader: &mut PgConnection) -> Result<(), Error> {
-        let rewritten: Option<String> = sqlx::query_scalar(
-            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
-             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1 AND c.relkind = 'r' \
-                 AND c.relname = ANY($2) \
-                 AND c.relfilenode <> 0 \
-                 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid) LIMIT 1",
-        )
-        .bind(&self.config.schema)
-        .bind(&self.config.tables)
-        .fetch_optional(reader)
-        .await?;
-        match rewritten {
-            Some(table) => Err(Error::Rewritten { table }),
-            None => Ok(()),
-        }
-    }
-
-    async fn copy(&self, reader: &mut PgConnection, lsn: Lsn) -> Result<Taken, Error> {
+    async fn copy(&self, reader: &mut PgSession, lsn: Lsn) -> Result<Taken, Error> {
         let (schemas, estimated_rows) = self.definitions(reader).await?;
         let prefix = &self.config.topic_snapshot_prefix;
         let last = self.topics.numbers(prefix).await?.into_iter().max();
@@ -149,7 +130,7 @@ impl Snapshot<'_> {
 
     async fn definitions(
         &self,
-        reader: &mut PgConnection,
+        reader: &mut PgSession,
     ) -> Result<(Vec<TableSchema>, Vec<u64>), Error> {
         let mut types = Types::default();
         let (mut schemas, mut rows) = (Vec::new(), Vec::new());
@@ -175,7 +156,7 @@ fn is_left_behind(first: Option<&Record>, left_behind: Option<Lsn>) -> bool {
 
 /// A table that was never analysed has no estimate; it is counted, which costs less than its copy.
 async fn estimate(
-    reader: &mut PgConnection,
+    reader: &mut PgSession,
     namespace: &str,
     name: &str,
     estimated: f64,
@@ -183,7 +164,7 @@ async fn estimate(
     if estimated > 0.0 {
         return Ok(estimated as u64);
     }
-    let sql = format!("SELECT count(*) FROM {}", qualified(namespace, name));
+    let sql = format!("SELECT count(*) FROM ONLY {}", qualified(namespace, name));
     let count: i64 = sqlx::query_scalar(&sql).fetch_one(reader).await?;
     Ok(count.unsigned_abs())
 }
@@ -207,19 +188,15 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    async fn table(
-        &mut self,
-        reader: &mut PgConnection,
-        schema: &TableSchema,
-    ) -> Result<(), Error> {
+    async fn table(&mut self, reader: &mut PgSession, schema: &TableSchema) -> Result<(), Error> {
         self.report(schema);
         let columns: Vec<_> = schema.columns.iter().map(|c| quoted(&c.name)).collect();
         let table = qualified(&schema.namespace, &schema.table);
         let sql = format!(
-            "COPY (SELECT {} FROM {table}) TO STDOUT",
+            "COPY (SELECT {} FROM ONLY {table}) TO STDOUT",
             columns.join(", ")
         );
-        let mut lines = reader.copy_out_raw(&sql).await?;
+        let mut lines = reader.copy_out(&sql).await?;
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(line) = lines.try_next().await? {
             let (row, row_bytes) = parse(schema, &line)?;

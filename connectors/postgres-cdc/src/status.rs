@@ -1,8 +1,9 @@
 //! What capture is doing, for those who watch it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use millrace_events::{Epoch, InTransit, Lsn};
 use tokio::sync::watch;
 
@@ -23,6 +24,10 @@ pub struct Status {
     pub sessions: u64,
     /// Why the last session ended, with its code if it has one.
     pub last_error: Option<String>,
+    /// Since when no session has worked; `None` while one does, or before the first has failed.
+    pub failing_since: Option<DateTime<Utc>>,
+    /// When the next session begins, while capture waits for it.
+    pub next_attempt_at: Option<DateTime<Utc>>,
     /// When the oldest transaction that was received and is not acknowledged by the topic was committed.
     pub oldest_pending_at: Option<DateTime<Utc>>,
 }
@@ -142,16 +147,42 @@ impl Reporter {
         self.update(|status| status.state = state);
     }
 
-    /// Waits before another attempt, or ends.
-    pub(crate) fn failed(&self, error: String, ends: bool) {
-        let lsn = self.status.borrow().last_lsn;
-        match ends {
-            true => tracing::error!(%lsn, error, "capture ends"),
-            false => tracing::warn!(%lsn, error, "capture starts over"),
-        }
+    /// A session follows the stream.
+    pub(crate) fn streaming(&self, position: Lsn) {
+        self.update(|status| {
+            status.state = State::Streaming;
+            status.last_lsn = position;
+            status.failing_since = None;
+        });
+    }
+
+    /// Ends.
+    pub(crate) fn ends(&self, error: String) {
+        tracing::error!(lsn = %self.status.borrow().last_lsn, error, "capture ends");
+        self.update(|status| status.last_error = Some(error));
+    }
+
+    /// Waits before another attempt.
+    pub(crate) fn waits(&self, error: String, pause: Duration) {
+        let now = Utc::now();
+        let since = self.status.borrow().failing_since.unwrap_or(now);
+        tracing::warn!(
+            lsn = %self.status.borrow().last_lsn, error, failing_since = %since,
+            retry_in_ms = pause.as_millis() as u64, "capture waits and starts over"
+        );
         self.update(|status| {
             status.state = State::Backoff;
             status.last_error = Some(error);
+            status.failing_since = Some(since);
+            status.next_attempt_at = TimeDelta::from_std(pause).ok().map(|pause| now + pause);
+        });
+    }
+
+    /// Another attempt begins.
+    pub(crate) fn tries(&self) {
+        self.update(|status| {
+            status.sessions += 1;
+            status.next_attempt_at = None;
         });
     }
 }

@@ -1,42 +1,45 @@
-//! Following the replication stream: socket → messages → records → topic, bounded at each step.
+//! Following the replication stream: messages → records → topic, bounded at each step.
 
+use bytes::Bytes;
 use chrono::Utc;
-use millrace_events::{Lsn, Xid};
-use pgwire_replication::{PgWireError, ReplicationClient, ReplicationEvent};
-use sqlx::PgConnection;
-use tokio::sync::{mpsc, watch};
+use millrace_events::Lsn;
+use millrace_sessions::postgres::replication::{Feedback, Incoming, Oversized, ReplicationError};
+use millrace_sessions::postgres::PgSession;
+use tokio::sync::watch;
 use tokio::time::{interval, MissedTickBehavior};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::append::{Acknowledged, Appender};
 use crate::assemble::{Assembler, Outgoing};
 use crate::catalog::Types;
-use crate::pgoutput::{self, Begin, Commit, Message, Relation};
-use crate::status::{Pending, Reporter};
+use crate::pgoutput::{self, Message, Relation};
+use crate::receive::{Received, Receiver};
+use crate::status::Reporter;
 use crate::{relation, Config, Error};
-
-/// Events between the task that reads the socket and the one that encodes. Few, because each may
-/// be a row of megabytes.
-const EVENTS_MAX: usize = 32;
 
 /// A session that streams. Ends with an error only.
 pub(crate) struct Stream<'a> {
     pub(crate) config: &'a Config,
     pub(crate) reporter: &'a Reporter,
-    pub(crate) catalog: PgConnection,
+    pub(crate) catalog: PgSession,
     pub(crate) types: Types,
     pub(crate) assembler: Assembler,
     pub(crate) appender: Appender,
 }
 
 impl Stream<'_> {
-    /// Follows `client`, which has started at the position of the assembler.
-    pub(crate) async fn run(mut self, client: ReplicationClient) -> Result<(), Error> {
+    /// Follows a stream that has started at the position of the assembler.
+    pub(crate) async fn run(mut self, stream: (Incoming, Feedback)) -> Result<(), Error> {
         let mut acknowledged = self.appender.acknowledged();
         let pending = self.reporter.pending.clone();
         // What an earlier session received is in the log by now, or comes again.
         pending.lock().arrived(self.assembler.position());
-        let mut events = Reader::start(client, acknowledged.clone(), pending);
+        let mut events = Receiver::start(
+            stream,
+            self.assembler.position(),
+            self.config,
+            acknowledged.clone(),
+            pending,
+        );
         let mut seen = Acknowledged::default();
         let ended = self.follow(&mut events, &mut acknowledged, &mut seen).await;
         // Until the next session nobody else says how far the log has come.
@@ -47,7 +50,7 @@ impl Stream<'_> {
 
     async fn follow(
         &mut self,
-        events: &mut Reader,
+        events: &mut Receiver,
         acknowledged: &mut watch::Receiver<Acknowledged>,
         seen: &mut Acknowledged,
     ) -> Result<(), Error> {
@@ -55,9 +58,10 @@ impl Stream<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                event = events.queue.recv() => match event {
-                    Some(event) => self.event(event).await?,
-                    None => return Err(self.explain(events.failure().await)),
+                event = events.next() => match event {
+                    Received::Data(data, _room) => self.data(data).await?,
+                    Received::Idle(lsn) => self.idle(lsn),
+                    Received::Failed(error) => return Err(self.explain(error)),
                 },
                 changed = acknowledged.changed() => {
                     if changed.is_err() {
@@ -72,41 +76,58 @@ impl Stream<'_> {
     }
 
     /// Changes are decoded with the catalog of their time. A publication that was dropped and made
-    /// anew does not exist there, and never will.
+    /// anew does not exist there, and never will. A row that is too large is one of a known table.
     fn explain(&self, error: Error) -> Error {
         match error {
-            Error::Replication(PgWireError::Server(text)) if text.contains("SQLSTATE 42704") => {
+            Error::Replication(ReplicationError::Server { sqlstate, message })
+                if sqlstate == "42704" && message.contains(&self.config.publication) =>
+            {
                 Error::PublicationDiffers {
                     publication: self.config.publication.clone(),
                     difference: format!(
-                        "did not exist at the position where the log ends ({text}); the log cannot continue: drop the slot, delete the topic and start over with a new snapshot"
+                        "did not exist at the position where the log ends ({message}); the log cannot continue: drop the slot, delete the topic and start over with a new snapshot"
                     ),
+                }
+            }
+            Error::Replication(ReplicationError::TooLarge { what: Oversized::Row(relation), bytes, limit }) => {
+                Error::RowTooLarge {
+                    table: self.assembler.table_name(relation),
+                    place: "the replication stream".into(),
+                    bytes,
+                    limit,
                 }
             }
             other => other,
         }
     }
 
-    async fn event(&mut self, event: ReplicationEvent) -> Result<(), Error> {
-        let Some(message) = self.message(event)? else {
-            return Ok(());
-        };
+    async fn data(&mut self, data: Bytes) -> Result<(), Error> {
+        let message = pgoutput::decode(data)?;
         if let Message::Relation(relation) = &message {
             return self.relation(relation).await;
         }
         let ended = match &message {
-            Message::Commit(commit) => Some(commit.commit_lsn),
+            Message::Commit(commit) => Some(*commit),
             _ => None,
         };
+        if let Some(commit) = ended {
+            self.received(commit.end_lsn);
+        }
         let mut out = Vec::new();
         self.assembler.take(message, &mut out)?;
         if let (Some(commit), true) = (ended, out.is_empty()) {
-            self.reporter.pending.lock().dropped(commit);
+            self.reporter.pending.lock().dropped(commit.commit_lsn);
         }
         for record in out {
             self.appender.append(record).await?;
         }
         Ok(())
+    }
+
+    /// The source has sent everything that committed before `lsn`.
+    fn idle(&mut self, lsn: Lsn) {
+        self.assembler.idle(lsn);
+        self.received(lsn);
     }
 
     async fn relation(&mut self, relation: &Relation) -> Result<(), Error> {
@@ -120,46 +141,6 @@ impl Stream<'_> {
         let schema = relation::resolve(&mut self.catalog, &mut self.types, id, relation).await?;
         self.assembler.define(relation.oid, schema);
         Ok(())
-    }
-
-    /// The crate decodes the boundaries of transactions and the messages of applications itself.
-    fn message(&mut self, event: ReplicationEvent) -> Result<Option<Message>, Error> {
-        Ok(Some(match event {
-            ReplicationEvent::XLogData { data, .. } => pgoutput::decode(data)?,
-            ReplicationEvent::Begin {
-                final_lsn,
-                xid,
-                commit_time_micros,
-            } => Message::Begin(Begin {
-                commit_lsn: Lsn(final_lsn.0),
-                at: pgoutput::timestamp(commit_time_micros)?,
-                xid: Xid(xid),
-            }),
-            ReplicationEvent::Commit { lsn, end_lsn, .. } => {
-                self.received(Lsn(end_lsn.0));
-                Message::Commit(Commit {
-                    commit_lsn: Lsn(lsn.0),
-                    end_lsn: Lsn(end_lsn.0),
-                })
-            }
-            ReplicationEvent::Message {
-                transactional,
-                lsn,
-                prefix,
-                content,
-            } => Message::Logical {
-                transactional,
-                lsn: Lsn(lsn.0),
-                prefix,
-                content,
-            },
-            ReplicationEvent::KeepAlive { wal_end, .. } => {
-                self.assembler.idle(Lsn(wal_end.0));
-                self.received(Lsn(wal_end.0));
-                return Ok(None);
-            }
-            ReplicationEvent::StoppedAt { .. } => return Ok(None),
-        }))
     }
 
     async fn progress(&mut self) -> Result<(), Error> {
@@ -184,108 +165,4 @@ impl Stream<'_> {
         });
         *seen = now;
     }
-}
-
-/// Reads the socket and tells Postgres what is durable, whatever the encoder waits for.
-struct Reader {
-    queue: mpsc::Receiver<ReplicationEvent>,
-    task: AbortOnDropHandle<Error>,
-}
-
-impl Reader {
-    fn start(
-        client: ReplicationClient,
-        acknowledged: watch::Receiver<Acknowledged>,
-        pending: Pending,
-    ) -> Self {
-        let (sender, queue) = mpsc::channel(EVENTS_MAX);
-        let task = tokio::spawn(read(client, acknowledged, pending, sender));
-        Reader {
-            queue,
-            task: AbortOnDropHandle::new(task),
-        }
-    }
-
-    async fn failure(&mut self) -> Error {
-        match (&mut self.task).await {
-            Ok(error) => error,
-            Err(error) => Error::Protocol(error.to_string()),
-        }
-    }
-}
-
-async fn read(
-    mut client: ReplicationClient,
-    mut acknowledged: watch::Receiver<Acknowledged>,
-    pending: Pending,
-    sender: mpsc::Sender<ReplicationEvent>,
-) -> Error {
-    loop {
-        let event = tokio::select! {
-            event = next(&mut client, &sender) => event,
-            changed = acknowledged.changed() => {
-                if changed.is_err() {
-                    return ended();
-                }
-                // Nothing but this raises what Postgres is told: the crate itself repeats the last
-                // value, in its answers to keepalives too.
-                let lsn = acknowledged.borrow_and_update().lsn;
-                client.update_applied_lsn(pgwire_replication::Lsn(lsn.0));
-                pending.lock().arrived(lsn);
-                continue;
-            }
-        };
-        match event {
-            Ok((permit, Some(event))) => {
-                note(&pending, &event);
-                permit.send(event);
-            }
-            Ok((_, None)) => return ended(),
-            Err(error) => return failed(error),
-        }
-    }
-}
-
-/// A transaction is pending from the moment its first message is here.
-fn note(pending: &Pending, event: &ReplicationEvent) {
-    let ReplicationEvent::Begin {
-        final_lsn,
-        commit_time_micros,
-        ..
-    } = event
-    else {
-        return;
-    };
-    // A time that is none ends the session when the message is decoded.
-    if let Ok(at) = pgoutput::timestamp(*commit_time_micros) {
-        pending.lock().sent(Lsn(final_lsn.0), at);
-    }
-}
-
-async fn next<'a>(
-    client: &mut ReplicationClient,
-    sender: &'a mpsc::Sender<ReplicationEvent>,
-) -> Result<(mpsc::Permit<'a, ReplicationEvent>, Option<ReplicationEvent>), PgWireError> {
-    let closed = |_| PgWireError::Internal("the encoder has ended".into());
-    let permit = sender.reserve().await.map_err(closed)?;
-    Ok((permit, client.recv().await?))
-}
-
-fn failed(error: PgWireError) -> Error {
-    match error {
-        PgWireError::MessageTooLarge {
-            payload_bytes,
-            limit_bytes,
-        } => Error::RowTooLarge {
-            table: "an unknown table".into(),
-            place: "the replication stream".into(),
-            bytes: payload_bytes,
-            limit: limit_bytes,
-        },
-        other => other.into(),
-    }
-}
-
-fn ended() -> Error {
-    PgWireError::Internal("the replication stream has ended".into()).into()
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
-use fluvio::{Fluvio, FluvioAdmin, FluvioClusterConfig};
+use fluvio::{Fluvio, FluvioAdmin};
 use tokio::time::{sleep, timeout, Instant};
 
 use crate::config::SEGMENT_BYTES;
@@ -26,7 +27,7 @@ pub(crate) struct Topics {
 
 impl Topics {
     pub(crate) async fn connect(config: &Config) -> Result<Self, Error> {
-        let cluster = FluvioClusterConfig::new(&config.fluvio_endpoint);
+        let cluster = millrace_topic::cluster(&config.fluvio_endpoint);
         let fluvio = request(
             "connecting to Fluvio",
             Fluvio::connect_with_config(&cluster),
@@ -60,6 +61,21 @@ impl Topics {
             return Ok(());
         }
         self.create(topic).await
+    }
+
+    /// The controller knows of a server that leads the topic's partition. (The answer of the server itself, which may
+    /// differ, is thrown away by the client.)
+    pub(crate) async fn check_online(&self, topic: &str) -> Result<(), Error> {
+        let name = format!("{topic}-0");
+        let partitions = request("listing partitions", self.admin.all::<PartitionSpec>()).await?;
+        match partitions.into_iter().find(|found| found.name == name) {
+            Some(found) if found.status.is_online() => Ok(()),
+            Some(found) => Err(Error::Fluvio(format!(
+                "partition {name} is {:?}",
+                found.status.resolution
+            ))),
+            None => Err(Error::Fluvio(format!("partition {name} is not there yet"))),
+        }
     }
 
     /// Creates a topic that must not exist.

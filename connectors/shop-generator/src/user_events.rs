@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
-use fluvio::{Fluvio, FluvioClusterConfig, RecordKey, TopicProducerPool};
+use fluvio::{Fluvio, RecordKey, TopicProducerPool};
+use futures_util::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::RngExt;
 use serde::Serialize;
@@ -241,7 +242,12 @@ impl UserEvents {
     ///
     /// An event counts as sent when Fluvio has acknowledged it. After an error its fate is unknown:
     /// it is sent again over a new connection, so it may be in the topic twice, never not at all.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+        // Boxed here, so that it is compiled with this crate only (ADR 14).
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let grace = async {
             shutdown.cancelled().await;
             tokio::time::sleep(CLOSING_TIME).await;
@@ -295,7 +301,7 @@ impl UserEvents {
     }
 
     async fn connect(&self) -> Result<(Fluvio, TopicProducerPool), Failure> {
-        let cluster = FluvioClusterConfig::new(&self.config.endpoint);
+        let cluster = millrace_topic::cluster(&self.config.endpoint);
         let fluvio = Fluvio::connect_with_config(&cluster)
             .await
             .map_err(|error| Failure::Connect(error.into()))?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millrace_control::Running;
 use rand::RngExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,11 @@ impl Service {
     /// Runs until `shutdown`, or until an error that needs a person. Failures of Postgres and
     /// Fluvio, also at the start, are waited out. Stops at once: what was not committed is read
     /// again at the next start.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let result = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             error = self.sessions() => Err(error),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
-use fluvio::{Fluvio, FluvioClusterConfig};
+use fluvio::Fluvio;
 use tokio::time::timeout;
 
 use crate::error::SessionError;
@@ -34,7 +34,7 @@ pub(crate) async fn answer<T>(
 
 /// A connection of its own: after a restart of the controller an old client learns nothing new.
 pub(crate) async fn connect(endpoint: &str) -> Result<Fluvio, SessionError> {
-    let config = FluvioClusterConfig::new(endpoint);
+    let config = millrace_topic::cluster(endpoint);
     answer(
         &format!("connecting to {endpoint}"),
         Fluvio::connect_with_config(&config),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::smartmodule::SmartModuleSpec;
 use fluvio::metadata::topic::TopicSpec;
-use fluvio::{Fluvio, FluvioAdmin, FluvioClusterConfig};
+use fluvio::{Fluvio, FluvioAdmin};
 use millrace_control::in_words;
 
 use crate::config::Topics;
@@ -63,7 +63,7 @@ impl Cluster {
 
 impl Clients {
     async fn connect(endpoint: &str) -> Result<Clients, String> {
-        let data = Fluvio::connect_with_config(&FluvioClusterConfig::new(endpoint))
+        let data = Fluvio::connect_with_config(&millrace_topic::cluster(endpoint))
             .await
             .map_err(|error| in_words(error.as_ref()))?;
         let admin = data.admin().await;
@@ -124,7 +124,10 @@ impl Clients {
             .list_with_params::<SmartModuleSpec, String>(Vec::new(), true)
             .await
             .map_err(|error| in_words(error.as_ref()))?;
-        self.smartmodules = modules.into_iter().map(|module| module.name).collect();
+        self.smartmodules = modules
+            .iter()
+            .map(|module| module.spec.fqdn(&module.name).into_owned())
+            .collect();
         self.smartmodules.sort();
         Ok(())
     }

@@ -9,6 +9,7 @@ mod services;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -93,7 +94,12 @@ impl Collector {
     }
 
     /// Asks all sources at once; takes no longer than the slowest is allowed to.
-    pub async fn tick(&mut self) -> Status {
+    pub fn tick(&mut self) -> BoxFuture<'_, Status> {
+        // Boxed here, so that it is compiled with this crate only (ADR 14).
+        Box::pin(self.ask_all())
+    }
+
+    async fn ask_all(&mut self) -> Status {
         let Parts {
             postgres,
             mysql,

@@ -153,6 +153,7 @@ fn loading(facts: &Facts<'_>, projector: &ProjectorReading) -> Option<Judgement>
         State::Loading => "loading the snapshot",
         State::Building => "building indexes and marts",
         State::Swapping => "swapping in the new tables",
+        State::WaitingForMysql => "waiting for MySQL",
     };
     Some(match fault(projector) {
         Some(fault) => Judgement::new(Verdict::FallingBehind, format!("{words}: {fault}")),

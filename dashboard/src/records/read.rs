@@ -6,8 +6,8 @@ use std::time::Duration;
 use fluvio::consumer::{ConsumerConfigExtBuilder, OffsetManagementStrategy, RetryMode};
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::{
-    Fluvio, FluvioClusterConfig, Offset, SmartModuleContextData, SmartModuleExtraParams,
-    SmartModuleInvocation, SmartModuleInvocationWasm, SmartModuleKind,
+    Fluvio, Offset, SmartModuleContextData, SmartModuleExtraParams, SmartModuleInvocation,
+    SmartModuleInvocationWasm, SmartModuleKind,
 };
 use futures_util::StreamExt;
 use millrace_control::in_words;
@@ -52,7 +52,7 @@ pub(super) struct Topic {
 /// Connects and finds the topic.
 pub(super) async fn open(endpoint: &str, name: &str) -> Result<Topic, Error> {
     let opening = async {
-        let client = Fluvio::connect_with_config(&FluvioClusterConfig::new(endpoint))
+        let client = Fluvio::connect_with_config(&millrace_topic::cluster(endpoint))
             .await
             .map_err(|error| Error::Fluvio(in_words(error.as_ref())))?;
         let admin = client.admin().await;

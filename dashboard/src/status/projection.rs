@@ -78,6 +78,8 @@ pub enum State {
     Swapping,
     /// The log is applied.
     Live,
+    /// MySQL does not answer, and is waited for.
+    WaitingForMysql,
     /// It has ended.
     Stopped,
     /// It does not say, or says something newer than this program.

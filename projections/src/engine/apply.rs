@@ -1,17 +1,17 @@
 //! Writing a batch into the open MySQL transaction: marts −, replica, marts +, table by table.
 
 use millrace_events::{Lsn, Value};
-use sqlx::{Executor, MySqlConnection, Row};
+use millrace_sessions::mysql::Session;
+use sqlx::{Executor, Row};
 
 use super::assemble::Tables;
 use super::error::Error;
 use super::fold::{Batch, Net, TableBatch};
 use crate::marts::Marts;
-use crate::replica::{ddl, from_server, quoted, write, Column, Kind, Server, Table};
+use crate::replica::{from_server, quoted, write, Column, Kind, Table};
 
 /// What every step of applying needs to know.
 pub(crate) struct Applier<'a> {
-    pub(crate) server: &'a Server,
     pub(crate) marts: &'a Marts,
 }
 
@@ -20,24 +20,10 @@ pub(crate) struct Applier<'a> {
 struct NoBase(String);
 
 impl Applier<'_> {
-    /// Prepares a connection: its temporary tables.
-    pub(crate) async fn prepare(
-        &self,
-        conn: &mut MySqlConnection,
-        tables: &Tables,
-    ) -> Result<(), Error> {
-        for (_, table) in tables.values() {
-            ddl::create_key_table(conn, self.server, table)
-                .await
-                .map_err(Error::sql("a temporary table"))?;
-        }
-        Ok(self.marts.prepare_session(conn).await?)
-    }
-
     /// Applies a batch that ends at `lsn`. Completes its partial rows in place, so that a repetition finds them whole.
     pub(crate) async fn apply(
         &self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         tables: &Tables,
         batch: &mut Batch,
         lsn: Lsn,
@@ -54,28 +40,29 @@ impl Applier<'_> {
 
     async fn apply_table(
         &self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         table: &Table,
         changes: &TableBatch,
     ) -> Result<(), Error> {
         if changes.truncate {
             self.marts.truncate(conn, &table.name).await?;
-            conn.execute(format!("DELETE FROM {}", quoted(&table.name)).as_str())
+            conn.on_a_table()
+                .execute(format!("DELETE FROM {}", quoted(&table.name)).as_str())
                 .await
-                .map_err(Error::sql("the emptying of a table"))?;
+                .map_err(Error::of_table("the emptying of", &table.name))?;
         }
         if changes.rows.is_empty() {
             return Ok(());
         }
         if !self.marts.tables().is_empty() {
             let keys = changes.rows.keys().map(Vec::as_slice);
-            write::fill_keys(conn, self.server, table, keys).await?;
+            write::fill_keys(conn, table, keys).await?;
         }
         self.marts.retract(conn, &table.name).await?;
         if !changes.truncate {
             write::delete(conn, table, changes.deletes()).await?;
         }
-        write::upsert(conn, self.server, table, "", changes.upserts()).await?;
+        write::upsert(conn, table, "", changes.upserts()).await?;
         self.marts.add(conn, &table.name).await?;
         Ok(())
     }
@@ -83,7 +70,7 @@ impl Applier<'_> {
 
 /// Fills the gaps of partial rows (unchanged TOAST values) from the replica as it stands.
 async fn complete(
-    conn: &mut MySqlConnection,
+    conn: &mut Session,
     table: &Table,
     changes: &mut TableBatch,
     lsn: Lsn,
@@ -110,7 +97,7 @@ async fn complete(
 }
 
 async fn fetch(
-    conn: &mut MySqlConnection,
+    conn: &mut Session,
     table: &Table,
     columns: &[usize],
     key: &[Value],

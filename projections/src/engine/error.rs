@@ -1,12 +1,15 @@
 //! Why a projector stops, each with the code under which `docs/errors` explains it.
 
+use std::borrow::Cow;
+
 use millrace_events::{DecodeError, Lsn};
+use millrace_sessions::mysql::{self, ConnectError};
 
 use super::fold::FoldError;
 use super::log::Offset;
 use crate::marts;
 use crate::replica::write::WriteError;
-use crate::replica::{ConnectError, TableError};
+use crate::replica::TableError;
 
 /// A projector cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -14,14 +17,6 @@ pub enum Error {
     /// The server is no supported MySQL or MariaDB, or the URL is none.
     #[error("[MR-P001] {0}")]
     Server(#[source] ConnectError),
-    /// MySQL was away for longer than the limit.
-    #[error("[MR-P002] MySQL stayed unusable for {seconds} s: {source}")]
-    Unreachable {
-        /// How long it was tried.
-        seconds: u64,
-        /// The last failure.
-        source: Box<Error>,
-    },
     /// Tables of our names exist that we did not create. Nothing was touched.
     #[error("[MR-P003] the MySQL database has tables that millrace did not create: {}; \
              drop or rename them, or give millrace a database of its own", .0.join(", "))]
@@ -117,8 +112,8 @@ pub enum Error {
     /// The server refuses a statement, and would again.
     #[error("[MR-P016] MySQL refused {what}: {source}")]
     Sql {
-        /// What was being done.
-        what: &'static str,
+        /// What was being done, the table included.
+        what: Cow<'static, str>,
         /// Its answer.
         source: sqlx::Error,
     },
@@ -134,6 +129,12 @@ pub enum Error {
     /// The bookkeeping tables are not in the form that this version writes.
     #[error("[MR-P019] the bookkeeping tables of millrace cannot be read: {0}")]
     Bookkeeping(String),
+    /// The server's binary log takes no row changes.
+    #[error("[MR-P023] {0}")]
+    StatementBinlog(#[source] ConnectError),
+    /// The server has not ended our last session yet.
+    #[error("MySQL is still ending the last session of this projector (connection {0})")]
+    StillHeld(u64),
     /// The records would come through another SmartModule than those that made the tables.
     #[error("[MR-P022] the replica was built through SmartModule \"{stored}\", but \"{configured}\" is configured; \
              a new snapshot is needed for that")]
@@ -150,7 +151,6 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::Server(_) => "MR-P001",
-            Error::Unreachable { .. } => "MR-P002",
             Error::ForeignTables(_) => "MR-P003",
             Error::Table(_) => "MR-P004",
             Error::Value(_) => "MR-P005",
@@ -169,33 +169,52 @@ impl Error {
             Error::NoTopic { .. } => "MR-P018",
             Error::Bookkeeping(_) => "MR-P019",
             Error::SmartModule { .. } => "MR-P022",
+            Error::StatementBinlog(_) => "MR-P023",
+            // It passes; shown is that MySQL is waited for.
+            Error::StillHeld(_) => "MR-P002",
         }
     }
 
     /// True if a new connection may do what this one could not.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Error::Server(ConnectError::Sql(source)) => may_pass(source),
-            Error::Server(ConnectError::Timeout) => true,
-            Error::Sql { source, .. } => may_pass(source),
-            Error::Mart(marts::Error::Mart { source, .. } | marts::Error::Sql(source)) => {
-                may_pass(source)
-            }
-            _ => false,
+            Error::Server(error) => error.may_pass(),
+            Error::StillHeld(_) => true,
+            _ => self.of_mysql().is_some_and(mysql::may_pass),
         }
+    }
+
+    /// True if MySQL did not answer a statement within the time limit.
+    pub(crate) fn is_silence(&self) -> bool {
+        self.of_mysql().is_some_and(mysql::is_silence)
     }
 
     /// True if the server has rolled back for a reason that a repetition may not meet.
     pub(crate) fn is_lock_conflict(&self) -> bool {
-        let source = match self {
-            Error::Sql { source, .. } => source,
-            Error::Mart(marts::Error::Mart { source, .. } | marts::Error::Sql(source)) => source,
-            _ => return false,
-        };
-        matches!(server_code(source), Some(1205 | 1213))
+        self.of_mysql().is_some_and(mysql::is_lock_conflict)
+    }
+
+    /// What MySQL, or the connection to it, had to say.
+    fn of_mysql(&self) -> Option<&sqlx::Error> {
+        match self {
+            Error::Sql { source, .. } => Some(source),
+            Error::Mart(marts::Error::Mart { source, .. } | marts::Error::Sql(source)) => {
+                Some(source)
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn sql(what: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
+        move |source| Error::Sql {
+            what: what.into(),
+            source,
+        }
+    }
+
+    /// The same for a statement about one table.
+    pub(crate) fn of_table(what: &str, table: &str) -> impl FnOnce(sqlx::Error) -> Error {
+        let what = format!("{what} table {table}").into();
         move |source| Error::Sql { what, source }
     }
 
@@ -203,6 +222,15 @@ impl Error {
         move |error| Error::Contradiction {
             lsn,
             reason: error.to_string(),
+        }
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::StatementBinlog => Error::StatementBinlog(error),
+            error => Error::Server(error),
         }
     }
 }
@@ -217,34 +245,11 @@ impl From<WriteError> for Error {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Sql(source) => Error::Sql {
-                what: "rows",
+                what: "rows".into(),
                 source,
             },
             WriteError::Value { .. } => Error::Value(error),
             WriteError::Packet { .. } => Error::Packet(error),
         }
-    }
-}
-
-fn server_code(error: &sqlx::Error) -> Option<u16> {
-    error
-        .as_database_error()?
-        .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
-        .map(sqlx::mysql::MySqlDatabaseError::number)
-}
-
-/// Server errors that pass by themselves, and everything that is about the connection.
-fn may_pass(error: &sqlx::Error) -> bool {
-    match server_code(error) {
-        // Too many connections, shutting down, out of disk for now, disk full, killed, lock wait,
-        // deadlock, read-only for a failover, statement timed out, new connections refused.
-        Some(code) => matches!(
-            code,
-            1021 | 1040 | 1053 | 1114 | 1152 | 1205 | 1213 | 1290 | 1317 | 1836 | 1927 | 3024
-        ),
-        None => matches!(
-            error,
-            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut
-        ),
     }
 }

@@ -10,14 +10,14 @@ use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
 use millrace_control::time;
 use millrace_events::Lsn;
 use serde::{Deserialize, Serialize};
+use millrace_sessions::mysql::{connect, Purpose, Session};
 use sqlx::mysql::MySqlRow;
-use sqlx::{Connection, Executor, MySqlConnection, Row};
+use sqlx::{Executor, Row};
 use tokio::sync::Mutex;
 
 use super::error::Error;
 use super::position;
 use super::status::{Handle, Shared};
-use crate::replica::{connect, Isolation};
 use crate::verify::{Answer, Compared, Finding};
 
 /// What is known from verifications.
@@ -90,7 +90,7 @@ impl Shared {
     /// Takes over what earlier projectors were told, or writes down what this one could not.
     pub(super) async fn remember_findings(
         self: &Arc<Self>,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
     ) -> Result<(), Error> {
         let _change = self.findings.change.lock().await;
         let known = self.known_findings();
@@ -133,20 +133,17 @@ impl Shared {
 
 /// On a connection of its own: that of the projector may be in the middle of a transaction.
 async fn write_alone(url: &str, findings: &Findings) -> Result<(), Error> {
-    let (mut conn, server) = connect(url, Isolation::ReadCommitted)
-        .await
-        .map_err(Error::Server)?;
-    position::prepare(&mut conn, &server).await?;
+    let mut conn = connect(url, Purpose::Project).await?;
+    position::prepare(&mut conn).await?;
     write(&mut conn, findings).await
 }
 
 /// Row 1 holds the last answer, row 2 what came after it and gave none.
-async fn write(conn: &mut MySqlConnection, findings: &Findings) -> Result<(), Error> {
+async fn write(conn: &mut Session, findings: &Findings) -> Result<(), Error> {
     let failed = || Error::sql("what verify found");
-    let mut rows = conn.begin().await.map_err(failed())?;
-    rows.execute("DELETE FROM millrace_verified")
-        .await
-        .map_err(failed())?;
+    for statement in ["BEGIN", "DELETE FROM millrace_verified"] {
+        conn.execute(statement).await.map_err(failed())?;
+    }
     for (id, found) in [(1_u8, &findings.answered), (2, &findings.unfinished)] {
         let Some(found) = found else { continue };
         let detail = Detail::of(&found.finding);
@@ -162,15 +159,16 @@ async fn write(conn: &mut MySqlConnection, findings: &Findings) -> Result<(), Er
         .bind(found.finding.lsn.map(|lsn| lsn.0))
         .bind(word(found.finding.answer))
         .bind(detail)
-        .execute(&mut *rows)
+        .execute(&mut *conn)
         .await
         .map_err(failed())?;
     }
-    rows.commit().await.map_err(failed())
+    let committed = conn.execute("COMMIT").await;
+    committed.map(|_| ()).map_err(failed())
 }
 
 /// A row that cannot be read, of another version perhaps, is no reason to stop: it is not known then.
-async fn read(conn: &mut MySqlConnection) -> Result<Findings, Error> {
+async fn read(conn: &mut Session) -> Result<Findings, Error> {
     let rows =
         sqlx::query("SELECT id, at, incarnation, lsn, answer, detail FROM millrace_verified")
             .fetch_all(conn)

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_events::{Lsn, Record};
-use sqlx::{Executor, MySqlConnection};
+use millrace_sessions::mysql::{self, Session};
+use sqlx::Executor;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -19,14 +20,14 @@ use super::{Hooks, Limits};
 
 /// A transaction that meets locks is repeated so many times before the connection is made anew.
 const CONFLICT_ATTEMPTS: u32 = 5;
-/// The connection of a paused projector is used this often.
-const PAUSE_PROBE: Duration = Duration::from_secs(10);
+/// Pauses between them grow up to this.
+const CONFLICT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// When nothing but the source's LSN moves, the position follows after this time.
 const PROGRESS_DELAY: Duration = Duration::from_millis(250);
 
 /// A projection in its live stage, on one connection.
 pub(crate) struct Live<'a> {
-    pub(crate) conn: MySqlConnection,
+    pub(crate) conn: Session,
     pub(crate) applier: Applier<'a>,
     pub(crate) position: Position,
     pub(crate) reader: Reader,
@@ -91,7 +92,14 @@ impl Live<'_> {
             item = self.reader.next() => item.map(Some),
             _ = self.orders.changed() => Ok(None),
             () = deadline => Ok(None),
+            () = tokio::time::sleep(mysql::PING_EVERY) => self.ping().await.map(|()| None),
         }
+    }
+
+    /// Nothing else tells that the connection of an idle projector is dead.
+    async fn ping(&mut self) -> Result<(), Error> {
+        let answered = self.conn.ping().await;
+        answered.map_err(Error::sql("a sign of life"))
     }
 
     async fn commit_if_due(&mut self) -> Result<(), Error> {
@@ -182,7 +190,7 @@ impl Live<'_> {
                     let lsn = advance.end_lsn;
                     tracing::info!(projection = PROJECTIONS, %lsn, %error, "a batch met locks; repeating it");
                     self.execute("ROLLBACK", "a rollback").await?;
-                    tokio::time::sleep(backoff(conflicts)).await;
+                    tokio::time::sleep(backoff(conflicts, CONFLICT_PAUSE_MAX)).await;
                     conflicts += 1;
                 }
                 Err(error) => return Err(error),
@@ -212,7 +220,12 @@ impl Live<'_> {
         self.applier
             .apply(&mut self.conn, tables, batch, lsn)
             .await?;
-        self.execute("COMMIT", "a commit").await
+        // What was applied in parts may be any size, and so may be what the server still has to do for it.
+        let committed = match self.assembler.in_parts() {
+            true => self.conn.on_a_table().execute("COMMIT").await,
+            false => self.conn.execute("COMMIT").await,
+        };
+        committed.map(|_| ()).map_err(Error::sql("a commit"))
     }
 
     fn publish(&self, changes: u64, transactions: u64, retries: u64) {
@@ -255,13 +268,11 @@ impl Live<'_> {
     async fn stand_for(&mut self, hold: &Hold) -> Result<(), Error> {
         self.commit().await?;
         self.shared.reached(hold);
-        tokio::select! {
-            _ = self.orders.changed() => {}
-            () = tokio::time::sleep_until(hold.deadline) => {
-                if self.shared.end_hold(hold.id) {
-                    self.shared.tell("a hold was beyond its time limit; going on");
-                }
-            }
+        let told = tokio::time::timeout_at(hold.deadline, self.orders.changed());
+        let told = self.conn.meanwhile(told).await;
+        if told.map_err(Error::sql("a sign of life"))?.is_err() && self.shared.end_hold(hold.id) {
+            self.shared
+                .tell("a hold was beyond its time limit; going on");
         }
         Ok(())
     }
@@ -271,12 +282,9 @@ impl Live<'_> {
     async fn stand_paused(&mut self) -> Result<(), Error> {
         self.commit().await?;
         self.shared.pause.standing(true);
-        let resumed = tokio::select! {
-            _ = self.orders.changed() => Ok(()),
-            () = tokio::time::sleep(PAUSE_PROBE) => self.execute("DO 1", "a sign of life").await,
-        };
+        let resumed = self.conn.meanwhile(self.orders.changed()).await;
         self.shared.pause.standing(false);
-        resumed
+        resumed.map(|_| ()).map_err(Error::sql("a sign of life"))
     }
 
     fn is_due(&self, hold: &Hold) -> bool {

@@ -12,8 +12,8 @@ use fluvio::consumer::{ConsumerConfigExtBuilder, OffsetManagementStrategy, Retry
 use fluvio::dataplane::link::ErrorCode;
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::{
-    Fluvio, FluvioAdmin, FluvioClusterConfig, FluvioError, SmartModuleContextData,
-    SmartModuleExtraParams, SmartModuleInvocation, SmartModuleInvocationWasm, SmartModuleKind,
+    Fluvio, FluvioAdmin, FluvioError, SmartModuleContextData, SmartModuleExtraParams,
+    SmartModuleInvocation, SmartModuleInvocationWasm, SmartModuleKind,
 };
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
@@ -97,10 +97,11 @@ pub struct SmartModule {
     pub params: BTreeMap<String, String>,
 }
 
-/// Name and parameters, as the position row keeps them.
+/// Bare name and parameters, as the position row keeps them: a version leaves out what another does.
 impl fmt::Display for SmartModule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.name)?;
+        let name = self.name.rsplit('/').next().unwrap_or_default();
+        write!(f, "{}", name.split('@').next().unwrap_or_default())?;
         for (name, value) in &self.params {
             write!(f, " {name}={value}")?;
         }
@@ -136,7 +137,7 @@ impl FluvioLog {
         if let Some(client) = &clients.data {
             return Ok(client.clone());
         }
-        let config = FluvioClusterConfig::new(self.endpoint.as_str());
+        let config = millrace_topic::cluster(&self.endpoint);
         let client = in_time(async {
             Fluvio::connect_with_config(&config)
                 .await
@@ -153,7 +154,7 @@ impl FluvioLog {
         if let Some(client) = &clients.admin {
             return Ok(client.clone());
         }
-        let config = FluvioClusterConfig::new(self.endpoint.as_str());
+        let config = millrace_topic::cluster(&self.endpoint);
         let client = in_time(async {
             FluvioAdmin::connect_with_config(&config)
                 .await

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Any trouble with MySQL ends the session: the next one kills the old connection, reads the position
-//! and goes on from there. So there is one way to recover, whatever happened, COMMIT included.
+//! and goes on from there. So there is one way to recover, whatever happened, COMMIT included. A server that
+//! does not answer within a statement's time limit is such trouble; one that is away is waited for without end.
 
 mod apply;
 mod assemble;
@@ -27,7 +28,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_control::Running;
 use millrace_events::Lsn;
+use millrace_sessions::mysql;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -40,8 +43,8 @@ pub use findings::{Findings, Found, NotWritten};
 pub use log::SmartModule;
 pub use pause::PauseError;
 pub use status::{
-    Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress, State,
-    Status, WaitError,
+    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress,
+    State, Status, WaitError,
 };
 
 /// How often the end of the log is asked for.
@@ -91,8 +94,8 @@ pub struct Limits {
     /// JSON bytes of one source transaction that are kept in memory. Beyond, its parts are applied
     /// as they come and committed with the last one.
     pub part_bytes: usize,
-    /// MySQL may be away for so long before the projector gives up.
-    pub outage: Duration,
+    /// MySQL answers a statement within so long, or the connection is replaced; work on whole tables may take longer.
+    pub statement: Duration,
     /// No hold lasts longer: a verify that died does not stop the pipeline.
     pub hold: Duration,
     /// MySQL answers within so long whether a pause is written down; else that is found out later.
@@ -106,7 +109,7 @@ impl Default for Limits {
             changes: 20_000,
             bytes: 8 * 1024 * 1024,
             part_bytes: 8 * 1024 * 1024,
-            outage: Duration::from_secs(600),
+            statement: mysql::STATEMENT,
             hold: Duration::from_secs(60),
             pause_answer: Duration::from_secs(15),
         }
@@ -151,7 +154,11 @@ impl Service {
 
     /// Runs until `shutdown`, or until it cannot go on. May be ended at any instant by dropping it:
     /// an open MySQL transaction is then rolled back.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self, shutdown: CancellationToken) -> Running<Error> {
+        Box::pin(self.run_until(shutdown))
+    }
+
+    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let shared = self.shared.clone();
         let ended = tokio::select! {
             ended = self.project() => ended,

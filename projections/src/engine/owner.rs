@@ -3,7 +3,8 @@
 //! The position row's `owner` guards every statement that moves it. DDL moves no row, so that a
 //! session also holds a named lock of the server, which ends with its connection.
 
-use sqlx::{Executor, MySqlConnection};
+use millrace_sessions::mysql::Session;
+use sqlx::Executor;
 
 use super::error::Error;
 use super::position::Position;
@@ -20,6 +21,8 @@ pub(crate) struct Owner {
     pub(crate) token: String,
     /// The row carries our token, unless somebody has taken it.
     taken: bool,
+    /// Our last connection, which the server may not know to be dead.
+    connection: Option<u64>,
 }
 
 impl Owner {
@@ -27,33 +30,39 @@ impl Owner {
         Owner {
             token: format!("{:032x}", rand::random::<u128>()),
             taken: false,
+            connection: None,
         }
     }
 
     /// Makes this connection the only one that works here, and returns the position as it then is:
     /// what a predecessor was committing is committed or rolled back.
-    pub(crate) async fn take(
-        &mut self,
-        conn: &mut MySqlConnection,
-    ) -> Result<Option<Position>, Error> {
+    pub(crate) async fn take(&mut self, conn: &mut Session) -> Result<Option<Position>, Error> {
         if let Some(position) = Position::read(conn, false).await? {
             self.check(&position)?;
             return self.take_over(conn).await.map(Some);
         }
-        // Nothing to take over: somebody else may be waiting for a snapshot already.
-        if !PROJECTOR.get(conn).await? {
+        // Nothing to take over yet. A newer start may be waiting for a snapshot already: then this one leaves.
+        let holder = PROJECTOR.holder(conn).await?;
+        if self.taken && holder.is_some() && holder != self.connection {
             return Err(Error::Superseded);
         }
+        self.seize(conn).await?;
         match Position::read(conn, false).await? {
             Some(_) => self.take_over(conn).await.map(Some),
-            None => {
-                self.taken = true;
-                Ok(None)
-            }
+            None => Ok(None),
         }
     }
 
-    async fn take_over(&mut self, conn: &mut MySqlConnection) -> Result<Position, Error> {
+    async fn seize(&mut self, conn: &mut Session) -> Result<(), Error> {
+        if let Some(holder) = PROJECTOR.seize(conn).await? {
+            return Err(Error::StillHeld(holder));
+        }
+        self.taken = true;
+        self.connection = Some(conn.server().connection);
+        Ok(())
+    }
+
+    async fn take_over(&mut self, conn: &mut Session) -> Result<Position, Error> {
         // A dead session may hold the row's lock or be in the middle of its COMMIT.
         PROJECTOR.end_holder(conn).await?;
         run(conn, "BEGIN").await?;
@@ -64,10 +73,9 @@ impl Owner {
         position.take(conn, &self.token).await?;
         run(conn, "COMMIT").await?;
         self.taken = true;
-        match PROJECTOR.seize(conn).await? {
-            true => Ok(position),
-            false => Err(Error::Superseded),
-        }
+        // Ours by the row. What the last session was doing may take the server long to undo.
+        self.seize(conn).await?;
+        Ok(position)
     }
 
     fn check(&self, position: &Position) -> Result<(), Error> {
@@ -88,7 +96,7 @@ impl Lock {
         format!("CONCAT('{}', LEFT(SHA2(DATABASE(), 256), 32))", self.0)
     }
 
-    async fn get(&self, conn: &mut MySqlConnection) -> Result<bool, Error> {
+    async fn get(&self, conn: &mut Session) -> Result<bool, Error> {
         let sql = format!(
             "SELECT CAST(GET_LOCK({}, {LOCK_SECONDS}) AS SIGNED)",
             self.name()
@@ -100,17 +108,20 @@ impl Lock {
         Ok(got == Some(1))
     }
 
-    /// Kills the connection that holds it, if it is another one.
-    async fn end_holder(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
-        let sql = format!(
-            "SELECT CAST(IS_USED_LOCK({}) AS UNSIGNED), CAST(CONNECTION_ID() AS UNSIGNED)",
-            self.name()
-        );
-        let (holder, own): (Option<u64>, u64) = sqlx::query_as(&sql)
+    /// The connection that holds it, if it is another one.
+    async fn holder(&self, conn: &mut Session) -> Result<Option<u64>, Error> {
+        let sql = format!("SELECT CAST(IS_USED_LOCK({}) AS UNSIGNED)", self.name());
+        let holder: Option<u64> = sqlx::query_scalar(&sql)
             .fetch_one(&mut *conn)
             .await
             .map_err(Error::sql("a named lock"))?;
-        let Some(holder) = holder.filter(|holder| *holder != own) else {
+        let own = conn.server().connection;
+        Ok(holder.filter(|holder| *holder != own))
+    }
+
+    /// Kills the connection that holds it, if it is another one.
+    async fn end_holder(&self, conn: &mut Session) -> Result<(), Error> {
+        let Some(holder) = self.holder(conn).await? else {
             return Ok(());
         };
         // It fails when the connection is gone already, which is as good.
@@ -123,25 +134,27 @@ impl Lock {
         Ok(())
     }
 
-    /// Takes it from whoever holds it. What that connection has not done by then it never does.
-    pub(super) async fn seize(&self, conn: &mut MySqlConnection) -> Result<bool, Error> {
+    /// Takes it from whoever holds it. What that connection has not done by then it never does. Returns the connection
+    /// that keeps it, if the server has not ended that in time.
+    pub(super) async fn seize(&self, conn: &mut Session) -> Result<Option<u64>, Error> {
         for _ in 0..LOCK_ATTEMPTS {
             self.end_holder(conn).await?;
             if self.get(conn).await? {
-                return Ok(true);
+                return Ok(None);
             }
         }
-        Ok(false)
+        // One that left in this instant is none to wait for by name; the next attempt finds out.
+        Ok(Some(self.holder(conn).await?.unwrap_or_default()))
     }
 
     /// Gives it back.
-    pub(super) async fn release(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+    pub(super) async fn release(&self, conn: &mut Session) -> Result<(), Error> {
         let sql = format!("DO RELEASE_LOCK({})", self.name());
         run(conn, &sql).await
     }
 }
 
-async fn run(conn: &mut MySqlConnection, sql: &str) -> Result<(), Error> {
+async fn run(conn: &mut Session, sql: &str) -> Result<(), Error> {
     let done = conn.execute(sql).await;
     done.map(|_| ())
         .map_err(Error::sql("the ownership of the position"))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
-use sqlx::MySqlConnection;
+use millrace_sessions::mysql::{connect, Purpose, Session};
 use tokio::sync::{watch, Mutex};
 
 use super::error::Error;
@@ -15,13 +15,14 @@ use super::owner::Lock;
 use super::position;
 use super::status::{Handle, Shared, State};
 use super::Limits;
-use crate::replica::{connect, Isolation};
 
 /// Held while the row is written and read.
 const LOCK: Lock = Lock("millrace.pause.");
 /// An attempt to learn what became of a write that was not answered, and the time between two of them.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
+/// For so long that is tried. Later it is found out when the projector connects again.
+const SETTLE_FOR: Duration = Duration::from_secs(600);
 /// A pause is in force once it is written. An answer waits so long for the commit that is being made.
 const STANDSTILL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -49,8 +50,6 @@ pub(super) struct Pause {
     change: Mutex<()>,
     /// Somebody is finding out what became of a write.
     settling: AtomicBool,
-    /// For so long that is tried: afterwards the projector has given up MySQL too.
-    settle_for: Duration,
     standing: watch::Sender<bool>,
 }
 
@@ -70,7 +69,6 @@ impl Pause {
             answer_within: limits.pause_answer,
             change: Mutex::new(()),
             settling: AtomicBool::new(false),
-            settle_for: limits.outage,
             standing: watch::Sender::new(false),
         }
     }
@@ -111,17 +109,14 @@ impl Handle {
 
 impl Shared {
     /// Takes over what an earlier projector was told, or this one on another connection.
-    pub(super) async fn remember_pause(
-        self: &Arc<Self>,
-        conn: &mut MySqlConnection,
-    ) -> Result<(), Error> {
+    pub(super) async fn remember_pause(self: &Arc<Self>, conn: &mut Session) -> Result<(), Error> {
         let _change = self.pause.change.lock().await;
-        let alone = LOCK.seize(conn).await?;
+        let writer = LOCK.seize(conn).await?;
         self.show_pause(read(conn).await?);
-        match alone {
-            true => LOCK.release(conn).await,
+        match writer {
+            None => LOCK.release(conn).await,
             // Somebody writes it who cannot be ended: no reason to stop.
-            false => {
+            Some(_) => {
                 self.settle();
                 Ok(())
             }
@@ -160,7 +155,7 @@ impl Shared {
                     tokio::time::sleep(SETTLE_EVERY).await;
                 }
             };
-            let _ = tokio::time::timeout(shared.pause.settle_for, attempts).await;
+            let _ = tokio::time::timeout(SETTLE_FOR, attempts).await;
             shared.pause.settling.store(false, Ordering::SeqCst);
         });
     }
@@ -191,10 +186,8 @@ async fn to_the_end(
 /// A connection of its own: that of the projector may be in the middle of a transaction. `sent` from when
 /// the statement is sent, unless the server has refused it.
 async fn write(url: &str, pause: bool, sent: &mut bool) -> Result<Option<DateTime<Utc>>, Error> {
-    let (mut conn, server) = connect(url, Isolation::ReadCommitted)
-        .await
-        .map_err(Error::Server)?;
-    position::prepare(&mut conn, &server).await?;
+    let mut conn = connect(url, Purpose::Project).await?;
+    position::prepare(&mut conn).await?;
     seize(&mut conn).await?;
     let now = Utc::now().trunc_subsecs(6).naive_utc();
     let query = match pause {
@@ -214,23 +207,21 @@ async fn write(url: &str, pause: bool, sent: &mut bool) -> Result<Option<DateTim
 
 /// The row as it stays: nobody is writing it any more.
 async fn read_alone(url: &str) -> Result<Option<DateTime<Utc>>, Error> {
-    let (mut conn, _) = connect(url, Isolation::ReadCommitted)
-        .await
-        .map_err(Error::Server)?;
+    let mut conn = connect(url, Purpose::Project).await?;
     seize(&mut conn).await?;
     read(&mut conn).await
 }
 
-async fn seize(conn: &mut MySqlConnection) -> Result<(), Error> {
+async fn seize(conn: &mut Session) -> Result<(), Error> {
     match LOCK.seize(conn).await? {
-        true => Ok(()),
-        false => Err(Error::Bookkeeping(
+        None => Ok(()),
+        Some(_) => Err(Error::Bookkeeping(
             "the pause is being written by somebody else".into(),
         )),
     }
 }
 
-async fn read(conn: &mut MySqlConnection) -> Result<Option<DateTime<Utc>>, Error> {
+async fn read(conn: &mut Session) -> Result<Option<DateTime<Utc>>, Error> {
     let since: Option<NaiveDateTime> =
         sqlx::query_scalar("SELECT since FROM millrace_paused WHERE id = 1")
             .fetch_optional(conn)

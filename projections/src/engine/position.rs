@@ -4,12 +4,13 @@
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Epoch, Lsn, SnapshotReader, TableSchema};
+use millrace_sessions::mysql::Session;
 use sqlx::mysql::MySqlRow;
-use sqlx::{Executor, MySqlConnection, Row};
+use sqlx::{Executor, Row};
 
 use super::error::Error;
 use super::log::Offset;
-use crate::replica::{ddl, texts, Server};
+use crate::replica::{ddl, texts};
 
 /// Names of the bookkeeping tables.
 const TABLES: [&str; 4] = [
@@ -89,7 +90,7 @@ impl Stage {
 }
 
 /// Creates the bookkeeping tables; refuses tables of those names that are not ours.
-pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Result<(), Error> {
+pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
     let foreign = sqlx::query(
         "SELECT table_name FROM information_schema.tables \
          WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?, ?) AND table_comment <> ?",
@@ -106,7 +107,7 @@ pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Resu
     if !foreign.is_empty() {
         return Err(Error::ForeignTables(foreign));
     }
-    let collation = server.collation();
+    let collation = conn.server().collation();
     let tail = format!(
         "ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation} COMMENT='{FORMAT}'"
     );
@@ -133,7 +134,7 @@ pub(crate) async fn prepare(conn: &mut MySqlConnection, server: &Server) -> Resu
 }
 
 /// Claims table names; refuses those that exist without a claim of ours.
-pub(crate) async fn claim(conn: &mut MySqlConnection, names: &[String]) -> Result<(), Error> {
+pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<(), Error> {
     let owned = sqlx::query("SELECT name FROM millrace_tables")
         .fetch_all(&mut *conn)
         .await
@@ -160,10 +161,7 @@ pub(crate) async fn claim(conn: &mut MySqlConnection, names: &[String]) -> Resul
 
 impl Position {
     /// Reads the row, and with `lock` keeps it until the transaction ends.
-    pub(crate) async fn read(
-        conn: &mut MySqlConnection,
-        lock: bool,
-    ) -> Result<Option<Position>, Error> {
+    pub(crate) async fn read(conn: &mut Session, lock: bool) -> Result<Option<Position>, Error> {
         let lock = if lock { "FOR UPDATE" } else { "" };
         let sql = format!(
             "SELECT stage, owner, incarnation, log_offset, end_lsn, epoch, source_at, \
@@ -211,7 +209,7 @@ impl Position {
     }
 
     /// Writes the row of a projection that begins.
-    pub(crate) async fn insert(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+    pub(crate) async fn insert(&self, conn: &mut Session) -> Result<(), Error> {
         let tables = serde_json::to_string(&self.tables)
             .map_err(|error| Error::Bookkeeping(error.to_string()))?;
         sqlx::query(
@@ -235,11 +233,7 @@ impl Position {
     }
 
     /// Takes the row over from whoever had it; their next commit fails.
-    pub(crate) async fn take(
-        &mut self,
-        conn: &mut MySqlConnection,
-        owner: &str,
-    ) -> Result<(), Error> {
+    pub(crate) async fn take(&mut self, conn: &mut Session, owner: &str) -> Result<(), Error> {
         sqlx::query("UPDATE millrace_position SET owner = ? WHERE id = 1")
             .bind(owner)
             .execute(conn)
@@ -250,11 +244,7 @@ impl Position {
     }
 
     /// Moves to the next stage. The compare-and-set fails if another projector has taken over.
-    pub(crate) async fn enter(
-        &mut self,
-        conn: &mut MySqlConnection,
-        stage: Stage,
-    ) -> Result<(), Error> {
+    pub(crate) async fn enter(&mut self, conn: &mut Session, stage: Stage) -> Result<(), Error> {
         let done = sqlx::query(
             "UPDATE millrace_position SET stage = ? WHERE id = 1 AND owner = ? AND stage = ?",
         )
@@ -272,7 +262,7 @@ impl Position {
     /// Records, in the transaction that loads it, how much of the snapshot is loaded.
     pub(crate) async fn load(
         &mut self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         next: Offset,
         loaded: SnapshotReader,
     ) -> Result<(), Error> {
@@ -296,11 +286,7 @@ impl Position {
 
     /// Moves the row, in the open transaction, if it still is where we left it. The caller updates
     /// its own copy after COMMIT.
-    pub(crate) async fn advance(
-        &self,
-        conn: &mut MySqlConnection,
-        to: &Advance,
-    ) -> Result<(), Error> {
+    pub(crate) async fn advance(&self, conn: &mut Session, to: &Advance) -> Result<(), Error> {
         let done = sqlx::query(
             "UPDATE millrace_position SET log_offset = ?, end_lsn = ?, epoch = ?, source_at = ? \
              WHERE id = 1 AND owner = ? AND end_lsn = ? AND stage = 'live'",
@@ -318,7 +304,7 @@ impl Position {
     }
 
     /// Locks the row for a transaction that is applied in several steps.
-    pub(crate) async fn lock(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+    pub(crate) async fn lock(&self, conn: &mut Session) -> Result<(), Error> {
         let found: Option<i32> = sqlx::query_scalar(
             "SELECT 1 FROM millrace_position \
              WHERE id = 1 AND owner = ? AND end_lsn = ? AND stage = 'live' FOR UPDATE",

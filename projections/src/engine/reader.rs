@@ -18,12 +18,20 @@ const AHEAD_KIB: u32 = 16 * 1024;
 pub(crate) const AHEAD_RECORDS: usize = 16_384;
 /// After this much silence it is asked whether there really is nothing more.
 const SILENCE: Duration = Duration::from_secs(15);
+/// The first answer of a stream includes the compilation of its SmartModule, which a broker may do for each stream. It is
+/// waited for twice as long at each attempt, up to this.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(240);
 /// Pauses between attempts grow up to this.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A topic that a replica was built from may be unknown for a while after a restart of the broker.
 const TOPIC_ATTEMPTS: u32 = 60;
 /// A gap that a new connection does not close so many times is one in the topic.
 const GAP_ATTEMPTS: u32 = 5;
+/// The same for records that retention has removed.
+const EVICTED_ATTEMPTS: u32 = 3;
+/// The same for a topic that ends before the wanted record, over half a minute: a server that has just started may say
+/// so before it knows better.
+const BEYOND_ATTEMPTS: u32 = 12;
 
 /// A decoded record and its place.
 #[derive(Debug)]
@@ -88,6 +96,8 @@ impl Reader {
             wanted: from,
             failures: 0,
             gaps: 0,
+            losses: 0,
+            unanswered: 0,
             room: Arc::new(Semaphore::new(AHEAD_KIB as usize)),
             sender,
         };
@@ -119,6 +129,10 @@ struct Source {
     wanted: Offset,
     failures: u32,
     gaps: u32,
+    /// How often in a row the server said that the wanted record is gone.
+    losses: u32,
+    /// How often in a row a stream gave no first answer in time.
+    unanswered: u32,
     room: Arc<Semaphore>,
     sender: mpsc::Sender<Result<Item, Error>>,
 }
@@ -156,14 +170,15 @@ impl Source {
     }
 
     async fn forward(&mut self, mut stream: RecordStream) -> Ended {
+        let mut patience = first_answer_within(self.unanswered);
+        let mut answered = false;
         loop {
-            let next = match tokio::time::timeout(SILENCE, stream.next()).await {
+            let next = match tokio::time::timeout(patience, stream.next()).await {
                 Ok(next) => next,
-                Err(_) if self.behind().await => {
-                    return Ended::Failed(LogError::Other("the stream fell silent".into()))
-                }
+                Err(_) if self.behind().await => return self.silent(patience, answered),
                 Err(_) => continue,
             };
+            (patience, answered) = (SILENCE, true);
             let raw = match next {
                 Some(Ok(raw)) => raw,
                 Some(Err(error)) => return Ended::Failed(error),
@@ -209,7 +224,22 @@ impl Source {
         }
         self.failures = 0;
         self.gaps = 0;
+        self.losses = 0;
+        self.unanswered = 0;
         Ok(())
+    }
+
+    /// A stream that never began may be waiting for its module, and is given longer next time.
+    fn silent(&mut self, waited: Duration, answered: bool) -> Ended {
+        if answered {
+            return Ended::Failed(LogError::Other("the stream fell silent".into()));
+        }
+        self.unanswered += 1;
+        Ended::Failed(LogError::Other(format!(
+            "the stream did not begin within {} s (the broker may be compiling the SmartModule); the next attempt waits {} s",
+            waited.as_secs(),
+            first_answer_within(self.unanswered).as_secs()
+        )))
     }
 
     fn gap(&mut self, found: Offset) -> Ended {
@@ -232,9 +262,17 @@ impl Source {
         }
     }
 
-    fn judge(&self, error: LogError) -> Ended {
+    /// What would cost a new snapshot is believed only when fresh connections have said it several times.
+    fn judge(&mut self, error: LogError) -> Ended {
+        self.losses = match error {
+            LogError::Evicted { .. } | LogError::Beyond => self.losses + 1,
+            _ => 0,
+        };
         match error {
-            LogError::Evicted { .. } | LogError::Beyond => {
+            LogError::Evicted { .. } if self.losses >= EVICTED_ATTEMPTS => {
+                Ended::Fatal(self.evicted(error.to_string()))
+            }
+            LogError::Beyond if self.losses >= BEYOND_ATTEMPTS => {
                 Ended::Fatal(self.evicted(error.to_string()))
             }
             LogError::NoTopic if self.expected && self.failures >= TOPIC_ATTEMPTS => {
@@ -265,16 +303,21 @@ impl Source {
         self.log.reset().await;
         let pause = match error {
             // Capture creates the topic when it has something to say; be there soon after.
-            LogError::NoTopic => backoff(self.failures.min(2)),
-            _ => backoff(self.failures),
+            LogError::NoTopic => backoff(self.failures.min(2), BACKOFF_MAX),
+            _ => backoff(self.failures, BACKOFF_MAX),
         };
         self.failures += 1;
         tokio::time::sleep(pause).await;
     }
 }
 
+fn first_answer_within(unanswered: u32) -> Duration {
+    let grown = SILENCE.saturating_mul(2_u32.saturating_pow(unanswered));
+    grown.min(FIRST_ANSWER_MAX)
+}
+
 /// 50 ms, doubled with every failure up to the limit, and up to a half of it more at random.
-pub(crate) fn backoff(failures: u32) -> Duration {
-    let base = Duration::from_millis(50 << failures.min(7)).min(BACKOFF_MAX);
+pub(crate) fn backoff(failures: u32, max: Duration) -> Duration {
+    let base = Duration::from_millis(50 << failures.min(12)).min(max);
     base + base.mul_f64(rand::random::<f64>() / 2.0)
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use millrace_control::time;
 use millrace_events::{Chain, Lsn, Record, Verdict};
-use sqlx::MySqlConnection;
+use millrace_sessions::mysql::{connect, Purpose, Session};
 use tokio::time::Instant;
 
 use super::apply::Applier;
@@ -14,15 +16,19 @@ use super::log::Offset;
 use super::owner::Owner;
 use super::position::{self, Position, Stage};
 use super::reader::{backoff, Reader};
-use super::snapshot::{derive, Loader};
-use super::status::{State, PROJECTIONS};
+use super::snapshot::{derive, looked_after, Loader};
+use super::status::{Away, State, PROJECTIONS};
 use super::Service;
-use crate::replica::{connect, Isolation, Server};
 
-/// The record at the stored offset must come within this time if the topic has it.
-const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so much silence it is asked whether the topic has the record at the stored offset.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
+/// So often in a row the topic must be known to end before it: a server that has just started may say so before it
+/// knows better, and what is believed costs a new snapshot.
+const END_ATTEMPTS: u32 = 4;
 /// A session that lasted so long was no failure, even if the source was idle.
 const STABLE: Duration = Duration::from_secs(60);
+/// Pauses between attempts to reach MySQL grow up to this: who mends it does not want to wait long.
+const AWAY_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// The snapshot mark stands among the first records of a log.
 const MARK_WITHIN_RECORDS: u32 = 1_000;
 
@@ -31,9 +37,11 @@ struct Run {
     owner: Owner,
     /// The log has been compared with the row.
     compared: bool,
-    /// Since when MySQL has been failing.
-    failing_since: Option<Instant>,
+    /// Since when MySQL has been failing, and how often it has since.
+    failing_since: Option<DateTime<Utc>>,
     failures: u32,
+    /// How often MySQL did not answer in time since the last commit: each time it is given twice as long.
+    silences: u32,
 }
 
 impl Service {
@@ -44,6 +52,7 @@ impl Service {
             compared: false,
             failing_since: None,
             failures: 0,
+            silences: 0,
         };
         loop {
             let (batches, started) = (self.shared_batches(), Instant::now());
@@ -53,12 +62,16 @@ impl Service {
             if !error.is_transient() {
                 return Err(error);
             }
-            let stable = started.elapsed() > STABLE && !error.is_lock_conflict();
-            if stable || self.shared_batches() != batches {
+            let advanced = self.shared_batches() != batches;
+            let stable = !error.is_lock_conflict() && !error.is_silence();
+            if advanced || (stable && started.elapsed() > STABLE) {
                 run.failing_since = None;
                 run.failures = 0;
             }
-            self.after_failure(&mut run, error).await?;
+            if advanced {
+                run.silences = 0;
+            }
+            self.after_failure(&mut run, error).await;
         }
     }
 
@@ -66,49 +79,53 @@ impl Service {
         self.handle().status().batches
     }
 
-    async fn after_failure(&self, run: &mut Run, error: Error) -> Result<(), Error> {
-        let since = *run.failing_since.get_or_insert_with(Instant::now);
-        let outage = self.config.limits.outage;
-        if since.elapsed() > outage {
-            return Err(Error::Unreachable {
-                seconds: outage.as_secs(),
-                source: Box::new(error),
-            });
-        }
+    /// Waits for MySQL, however long it is away: nothing is lost meanwhile, the log keeps what comes.
+    async fn after_failure(&self, run: &mut Run, error: Error) {
+        let pause = backoff(run.failures, AWAY_PAUSE_MAX);
+        let now = Utc::now();
+        let away = Away {
+            since: *run.failing_since.get_or_insert(now),
+            next_try_at: now + pause,
+            reason: error.to_string(),
+        };
+        run.failures += 1;
+        run.silences += u32::from(error.is_silence());
         let lsn = self.handle().status().end_lsn.map(tracing::field::display);
-        tracing::warn!(projection = PROJECTIONS, lsn, %error, "MySQL failed; connecting again");
+        tracing::warn!(
+            projection = PROJECTIONS,
+            lsn,
+            %error,
+            since = %time::text(away.since),
+            pause_ms = pause.as_millis(),
+            "MySQL failed; connecting again, and going on at the position that it has"
+        );
         self.shared.update(|status| {
             status.retries += 1;
-            status.error = Some(error.to_string());
+            status.state = State::WaitingForMysql;
+            status.error = Some(away.to_string());
+            status.away = Some(away);
         });
-        tokio::time::sleep(backoff(run.failures)).await;
-        run.failures += 1;
-        Ok(())
+        tokio::time::sleep(pause).await;
     }
 
     async fn session(&self, run: &mut Run) -> Result<(), Error> {
-        let url = &self.config.mysql_url;
-        let (mut conn, server) = connect(url, Isolation::ReadCommitted)
-            .await
-            .map_err(Error::Server)?;
-        position::prepare(&mut conn, &server).await?;
+        let conn = connect(&self.config.mysql_url, Purpose::Project).await?;
+        let mut conn = conn
+            .answering_within(self.config.limits.statement)
+            .patient(run.silences)
+            .watched(self.shared.answers());
+        position::prepare(&mut conn).await?;
         self.shared.remember_pause(&mut conn).await?;
         self.shared.remember_findings(&mut conn).await?;
-        let position = self.stand(&mut conn, &server, run).await?;
-        self.live(conn, &server, position, run).await
+        let position = self.stand(&mut conn, run).await?;
+        self.live(conn, position, run).await
     }
 
     /// Takes the position over, or makes the first one, and brings it to the live stage.
-    async fn stand(
-        &self,
-        conn: &mut MySqlConnection,
-        server: &Server,
-        run: &mut Run,
-    ) -> Result<Position, Error> {
+    async fn stand(&self, conn: &mut Session, run: &mut Run) -> Result<Position, Error> {
         let smartmodule = self.config.smartmodule.as_ref();
         let smartmodule = smartmodule.map(ToString::to_string).unwrap_or_default();
         let loader = Loader {
-            server,
             marts: &self.config.marts,
             log: &self.log,
             shared: &self.shared,
@@ -139,13 +156,12 @@ impl Service {
 
     async fn live(
         &self,
-        mut conn: MySqlConnection,
-        server: &Server,
+        mut conn: Session,
         position: Position,
         run: &mut Run,
     ) -> Result<(), Error> {
         if !run.compared {
-            self.compare_incarnation(&position).await?;
+            looked_after(&mut conn, self.compare_incarnation(&position)).await?;
         }
         self.shared.pending().arrived(position.end_lsn);
         let mut reader = Reader::start_to_apply(
@@ -154,17 +170,18 @@ impl Service {
             self.config.changes_topic.clone(),
             position.offset,
         );
-        self.compare_record(&mut reader, &position).await?;
+        looked_after(&mut conn, self.compare_record(&mut reader, &position)).await?;
         run.compared = true;
         let tables = derive(&position.tables)?;
         let applier = Applier {
-            server,
             marts: &self.config.marts,
         };
-        applier.prepare(&mut conn, &tables).await?;
+        applier.marts.upgrade(&mut conn).await?;
         let next = position.offset.next();
         self.shared.update(|status| {
             status.state = State::Live;
+            status.error = None;
+            status.away = None;
             status.end_lsn = Some(position.end_lsn);
             status.offset = Some(position.offset);
             status.next_offset = Some(next);
@@ -199,13 +216,14 @@ impl Service {
     async fn compare_incarnation(&self, position: &Position) -> Result<(), Error> {
         let mut reader = self.read_from_start();
         let mut chain = Chain::unanchored();
+        let mut too_short = 0;
         for _ in 0..MARK_WITHIN_RECORDS {
             let item = match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {
                 Ok(Ok(item)) => item,
                 Ok(Err(Error::Evicted { .. })) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
-                    self.compare_end(position).await?;
+                    self.compare_end(position, &mut too_short).await?;
                     continue;
                 }
             };
@@ -229,14 +247,12 @@ impl Service {
 
     /// Rule 5: the record at the stored offset carries the stored `end_lsn`.
     async fn compare_record(&self, reader: &mut Reader, position: &Position) -> Result<(), Error> {
+        let mut too_short = 0;
         let item = loop {
             match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {
                 Ok(Ok(item)) => break item,
-                Ok(Err(Error::Evicted { reason, .. })) => {
-                    return Err(self.misplaced(position, format!("no record there ({reason})")))
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(_) => self.compare_end(position).await?,
+                Ok(Err(error)) => return Err(self.of_the_end(error, position).await),
+                Err(_) => self.compare_end(position, &mut too_short).await?,
             }
         };
         match end_lsn_of(&item.record, position) {
@@ -246,13 +262,28 @@ impl Service {
         }
     }
 
-    /// Fails if the topic is known to end before the position.
-    async fn compare_end(&self, position: &Position) -> Result<(), Error> {
-        match self.log.end(&self.config.changes_topic).await {
-            Ok(end) if end <= position.offset => {
-                Err(self.misplaced(position, format!("only {end} records")))
+    /// Fails if the topic is known to end before the position, however often it is asked.
+    async fn compare_end(&self, position: &Position, too_short: &mut u32) -> Result<(), Error> {
+        let end = self.log.end(&self.config.changes_topic).await;
+        let Some(end) = end.ok().filter(|end| *end <= position.offset) else {
+            *too_short = 0;
+            return Ok(());
+        };
+        *too_short += 1;
+        match *too_short >= END_ATTEMPTS {
+            true => Err(self.misplaced(position, format!("only {end} records"))),
+            false => Ok(()),
+        }
+    }
+
+    /// A record that cannot be read was either removed by retention, or the topic is another one and too short.
+    async fn of_the_end(&self, error: Error, position: &Position) -> Error {
+        let end = self.log.end(&self.config.changes_topic).await;
+        match (&error, end) {
+            (Error::Evicted { reason, .. }, Ok(end)) if end <= position.offset => {
+                self.misplaced(position, format!("no record there ({reason})"))
             }
-            _ => Ok(()),
+            _ => error,
         }
     }
 

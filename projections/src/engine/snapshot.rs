@@ -3,6 +3,7 @@
 //! Every step is idempotent: a projector that is killed at any instant begins the step again that
 //! the position row names, and a chunk commits together with the row that counts it.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use millrace_events::{
     Chain, Record, SnapshotBegin, SnapshotEnd, SnapshotMark, SnapshotReader, SnapshotRows,
     SnapshotVerdict, Value, Verdict,
 };
-use sqlx::{Executor, MySqlConnection};
+use millrace_sessions::mysql::Session;
+use sqlx::Executor;
 
 use super::assemble::Tables;
 use super::error::Error;
@@ -19,7 +21,8 @@ use super::position::{self, Position, Stage};
 use super::reader::{Item, Reader};
 use super::status::{Shared, SnapshotProgress, State};
 use crate::marts::Marts;
-use crate::replica::{ddl, quoted, write, Server, Table, RETIRED, SHADOW};
+use crate::replica::names::{suffixed, RETIRED, SHADOW};
+use crate::replica::{ddl, quoted, write, Table};
 
 /// Chunks are committed together up to this many bytes of JSON.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -28,7 +31,6 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What loading needs.
 pub(crate) struct Loader<'a> {
-    pub(crate) server: &'a Server,
     pub(crate) marts: &'a Marts,
     pub(crate) log: &'a Arc<dyn Log>,
     pub(crate) shared: &'a Arc<Shared>,
@@ -40,13 +42,13 @@ impl Loader<'_> {
     /// Waits for the log's snapshot mark and claims the tables for it.
     pub(crate) async fn begin(
         &self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         changes_topic: &str,
         owner: &str,
     ) -> Result<Position, Error> {
         self.shared.enter(State::WaitingForSnapshot);
-        let (offset, mark) = self.find_mark(changes_topic).await?;
-        let begin = self.read_begin(&mark).await?;
+        let (offset, mark) = looked_after(conn, self.find_mark(changes_topic)).await?;
+        let begin = looked_after(conn, self.read_begin(&mark)).await?;
         let tables = derive(&begin.schemas)?;
         position::claim(conn, &physical_names(&tables, self.marts)).await?;
         let position = Position {
@@ -70,7 +72,7 @@ impl Loader<'_> {
     /// Takes a projection from whatever stage it is in to the live one.
     pub(crate) async fn finish(
         &self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         position: &mut Position,
     ) -> Result<(), Error> {
         let tables = derive(&position.tables)?;
@@ -152,7 +154,7 @@ impl Loader<'_> {
 
     async fn load(
         &self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         position: &mut Position,
         tables: &Tables,
     ) -> Result<(), Error> {
@@ -163,9 +165,8 @@ impl Loader<'_> {
         let mut reader = self.read(&position.snapshot_topic.clone(), next, true);
         let mut chunks = Chunks::new(position);
         loop {
-            let item = self
-                .next(&mut reader, &position.snapshot_topic, chunks.next)
-                .await?;
+            let next = self.next(&mut reader, &position.snapshot_topic, chunks.next);
+            let item = looked_after(conn, next).await?;
             let next = item.offset.next();
             match item.record {
                 Record::SnapshotRows(rows) => {
@@ -186,14 +187,14 @@ impl Loader<'_> {
 
     async fn create_shadows(
         &self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         position: &mut Position,
         tables: &Tables,
     ) -> Result<Offset, Error> {
         for (_, table) in tables.values() {
-            ddl::recreate(conn, self.server, table, SHADOW)
+            ddl::recreate(conn, table, SHADOW)
                 .await
-                .map_err(Error::sql("a shadow table"))?;
+                .map_err(Error::of_table("the creation of", &table.name))?;
         }
         let first = Offset(1);
         position
@@ -204,7 +205,7 @@ impl Loader<'_> {
 
     async fn commit(
         &self,
-        conn: &mut MySqlConnection,
+        conn: &mut Session,
         position: &mut Position,
         tables: &Tables,
         chunks: &mut Chunks,
@@ -222,7 +223,7 @@ impl Loader<'_> {
             };
             let values = whole_rows(position, table, rows)?;
             let values = values.iter().map(Vec::as_slice);
-            write::upsert(conn, self.server, table, SHADOW, values).await?;
+            write::upsert(conn, table, SHADOW, values).await?;
         }
         position.load(conn, chunks.next, chunks.read).await?;
         run(conn, "COMMIT").await?;
@@ -247,11 +248,11 @@ impl Loader<'_> {
         }
     }
 
-    async fn build(&self, conn: &mut MySqlConnection, tables: &Tables) -> Result<(), Error> {
+    async fn build(&self, conn: &mut Session, tables: &Tables) -> Result<(), Error> {
         for (name, (_, table)) in tables {
             ddl::add_indexes(conn, table, SHADOW, &self.marts.indexes_for(name))
                 .await
-                .map_err(Error::sql("an index"))?;
+                .map_err(Error::of_table("an index of", name))?;
         }
         self.marts.create(conn, SHADOW).await?;
         run(conn, "BEGIN").await?;
@@ -346,8 +347,7 @@ fn physical_roots(tables: &Tables, marts: &Marts) -> Vec<String> {
 }
 
 fn physical_names(tables: &Tables, marts: &Marts) -> Vec<String> {
-    let with_suffixes =
-        |name: String| ["", SHADOW, RETIRED].map(|suffix| format!("{name}{suffix}"));
+    let with_suffixes = |name: String| ["", SHADOW, RETIRED].map(|suffix| suffixed(&name, suffix));
     physical_roots(tables, marts)
         .into_iter()
         .flat_map(with_suffixes)
@@ -356,20 +356,19 @@ fn physical_names(tables: &Tables, marts: &Marts) -> Vec<String> {
 
 /// Puts all shadow tables in the place of the live ones at once. One RENAME is atomic for readers
 /// and for crashes, so either all shadows are there afterwards or none.
-async fn swap(conn: &mut MySqlConnection, names: &[String]) -> Result<(), Error> {
-    let suffixed = |suffix: &str| -> Vec<String> {
-        names.iter().map(|name| format!("{name}{suffix}")).collect()
-    };
+async fn swap(conn: &mut Session, names: &[String]) -> Result<(), Error> {
+    let all =
+        |suffix: &str| -> Vec<String> { names.iter().map(|name| suffixed(name, suffix)).collect() };
     let look = Error::sql("a look at the existing tables");
-    let shadows = ddl::existing(conn, &suffixed(SHADOW)).await.map_err(look)?;
+    let shadows = ddl::existing(conn, &all(SHADOW)).await.map_err(look)?;
     if !shadows.is_empty() {
-        drop_all(conn, &suffixed(RETIRED)).await?;
+        drop_all(conn, &all(RETIRED)).await?;
         let look = Error::sql("a look at the existing tables");
         let live = ddl::existing(conn, names).await.map_err(look)?;
         let mut renames = Vec::new();
         for name in names {
             let [live_name, shadow, retired] =
-                ["", SHADOW, RETIRED].map(|suffix| quoted(&format!("{name}{suffix}")));
+                ["", SHADOW, RETIRED].map(|suffix| quoted(&suffixed(name, suffix)));
             if live.contains(name) {
                 renames.push(format!("{live_name} TO {retired}"));
             }
@@ -377,20 +376,30 @@ async fn swap(conn: &mut MySqlConnection, names: &[String]) -> Result<(), Error>
         }
         run(conn, &format!("RENAME TABLE {}", renames.join(", "))).await?;
     }
-    drop_all(conn, &suffixed(RETIRED)).await
+    drop_all(conn, &all(RETIRED)).await
 }
 
-async fn drop_all(conn: &mut MySqlConnection, names: &[String]) -> Result<(), Error> {
+async fn drop_all(conn: &mut Session, names: &[String]) -> Result<(), Error> {
     for name in names {
         ddl::drop_table(conn, name)
             .await
-            .map_err(Error::sql("the removal of a table"))?;
+            .map_err(Error::of_table("the removal of", name))?;
     }
     Ok(())
 }
 
-async fn run(conn: &mut MySqlConnection, sql: &str) -> Result<(), Error> {
-    conn.execute(sql)
+/// Awaits the log, and looks after the connection to MySQL meanwhile.
+pub(super) async fn looked_after<T>(
+    conn: &mut Session,
+    log: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let waited = conn.meanwhile(log).await;
+    waited.map_err(Error::sql("a sign of life"))?
+}
+
+async fn run(conn: &mut Session, sql: &str) -> Result<(), Error> {
+    conn.on_a_table()
+        .execute(sql)
         .await
         .map(|_| ())
         .map_err(Error::sql("a step of the snapshot"))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use millrace_control::time;
 use millrace_events::{InTransit, Lsn};
+use millrace_sessions::mysql::Answers;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,6 +16,9 @@ use super::log::Offset;
 use super::pause::Pause;
 use super::reader::AHEAD_RECORDS;
 use super::Config;
+
+/// A statement that MySQL has not answered for longer is shown.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// What the log calls the tables that move together.
 pub(crate) const PROJECTIONS: &str = "replica and marts";
@@ -36,6 +40,8 @@ pub enum State {
     Swapping,
     /// The log is applied as it comes.
     Live,
+    /// MySQL is away, lets nobody in, or owes an answer for longer than usual. It is waited for.
+    WaitingForMysql,
     /// It has ended.
     Stopped,
 }
@@ -47,6 +53,31 @@ pub struct SnapshotProgress {
     pub rows: u64,
     /// Rows that capture expected.
     pub rows_estimated: u64,
+}
+
+/// MySQL is away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Away {
+    /// When it first failed.
+    #[serde(serialize_with = "time::serialize")]
+    pub since: DateTime<Utc>,
+    /// When it is tried again.
+    #[serde(serialize_with = "time::serialize")]
+    pub next_try_at: DateTime<Utc>,
+    /// The last failure.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Away {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "[MR-P002] MySQL has been away since {}, next try at {}: {}",
+            time::text(self.since),
+            time::text(self.next_try_at),
+            self.reason
+        )
+    }
 }
 
 /// A hold in force.
@@ -131,8 +162,24 @@ pub struct Status {
     pub verify: Option<Findings>,
     /// What is wrong with MySQL, or why it has stopped.
     pub error: Option<String>,
+    /// While MySQL is waited for.
+    pub away: Option<Away>,
     /// What is wrong with the log.
     pub log_error: Option<String>,
+}
+
+impl Status {
+    /// An answer that does not come is no sign of life: what applies the log is shown as waiting. Indexes and marts take
+    /// their time.
+    fn show_silence(&mut self, owed: Duration) {
+        if self.state == State::Live {
+            self.state = State::WaitingForMysql;
+        }
+        if self.error.is_none() && self.state == State::WaitingForMysql {
+            let seconds = owed.as_secs();
+            self.error = Some(format!("MySQL has not answered for {seconds} s"));
+        }
+    }
 }
 
 /// Names a hold, so that nobody ends another one's.
@@ -215,6 +262,8 @@ pub(crate) struct Shared {
     pending: Mutex<InTransit>,
     pub(super) pause: Pause,
     pub(super) findings: Keeper,
+    /// Whether MySQL owes an answer.
+    answers: Answers,
 }
 
 impl Handle {
@@ -224,6 +273,9 @@ impl Handle {
         let pending = self.0.pending();
         status.oldest_pending_at = pending.oldest_at();
         status.pending_transactions = pending.len();
+        if let Some(owed) = self.0.answers.owed_for().filter(|owed| *owed > SILENT) {
+            status.show_silence(owed);
+        }
         status
     }
 
@@ -354,11 +406,17 @@ impl Shared {
             pending: Mutex::new(InTransit::new(pending_max)),
             pause: Pause::new(config.mysql_url.clone(), &config.limits),
             findings: Keeper::default(),
+            answers: Answers::default(),
         })
     }
 
     pub(super) fn known_findings(&self) -> Option<Findings> {
         self.status.borrow().verify.clone()
+    }
+
+    /// Told by the session whether MySQL owes an answer.
+    pub(super) fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// Transactions on their way from the log to MySQL.
@@ -387,7 +445,11 @@ impl Shared {
     }
 
     pub(crate) fn enter(&self, state: State) {
-        self.update(|status| status.state = state);
+        self.update(|status| {
+            status.state = state;
+            status.error = None;
+            status.away = None;
+        });
         self.tell("entered another state");
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use sqlx::{MySqlConnection, Row};
+use millrace_sessions::mysql::Session;
+use sqlx::Row;
 
 use super::Error;
 
@@ -43,7 +44,7 @@ pub(super) struct ReplicaTable {
 
 impl ReplicaTable {
     /// Reads the definition of a table of the current database.
-    pub(super) async fn read(conn: &mut MySqlConnection, name: String) -> Result<Self, Error> {
+    pub(super) async fn read(conn: &mut Session, name: String) -> Result<Self, Error> {
         let rows = sqlx::query(
             "SELECT CAST(column_name AS CHAR), CAST(column_type AS CHAR), CAST(data_type AS CHAR), \
              CAST(character_set_name AS CHAR), CAST(collation_name AS CHAR), \
@@ -59,6 +60,10 @@ impl ReplicaTable {
             columns.insert(text(&row, 0)?.unwrap_or_default(), replica_column(&row)?);
         }
         Ok(ReplicaTable { name, columns })
+    }
+
+    pub(super) fn has(&self, column: &str) -> bool {
+        self.columns.contains_key(column)
     }
 
     pub(super) fn column(&self, name: &str) -> Result<&ReplicaColumn, Error> {

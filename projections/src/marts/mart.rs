@@ -1,6 +1,8 @@
 //! The description of a mart, from which its maintenance is generated.
 
-/// Digest of the group columns, in both levels.
+use crate::replica::names::derived;
+
+/// Digest of the group columns: in both levels, and as the invisible primary key of the visible table.
 pub(crate) const KEY: &str = "millrace_key";
 /// Column of the inner level that holds the fact's join value.
 pub(crate) const JOIN: &str = "millrace_join";
@@ -121,12 +123,12 @@ impl Mart {
 
     /// Name of the table of the inner level.
     pub(crate) fn subtotals(&self) -> String {
-        format!("millrace_{}_subtotals", self.name)
+        derived("millrace_", self.name, "_subtotals")
     }
 
     /// Name of the table of the outer level.
     pub(crate) fn groups(&self) -> String {
-        format!("millrace_{}_groups", self.name)
+        derived("millrace_", self.name, "_groups")
     }
 }
 

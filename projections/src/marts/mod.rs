@@ -13,12 +13,15 @@ mod mart;
 mod shop;
 mod statements;
 
-use sqlx::MySqlConnection;
+use millrace_sessions::mysql::Session;
+use sqlx::{Executor, Row};
 
+use crate::replica::names::{suffixed, RETIRED, SHADOW};
+use crate::replica::temporary;
 use columns::ReplicaTable;
 pub(crate) use mart::{Column, Mart, KEY};
-use statements::{delta, layout, Level, Statements};
 pub(crate) use statements::{digest, recomputed_groups, recomputed_subtotals};
+use statements::{layout, Level, Statements};
 
 /// A mart could not be created or kept.
 #[derive(Debug, thiserror::Error)]
@@ -115,51 +118,51 @@ impl Marts {
     /// Creates empty mart and state tables beside the replica tables of the same suffix, whose column
     /// types they take. With a suffix, what is left of an earlier attempt is dropped first; without,
     /// existing tables stay. Commits implicitly, as every DDL does.
-    pub async fn create(&self, conn: &mut MySqlConnection, suffix: &str) -> Result<(), Error> {
+    pub async fn create(&self, conn: &mut Session, suffix: &str) -> Result<(), Error> {
         for (mart, _) in &self.kept {
             for (table, body) in tables_of(conn, mart, suffix).await? {
                 if !suffix.is_empty() {
-                    run(conn, mart, &format!("DROP TABLE IF EXISTS `{table}`")).await?;
+                    let drop = format!("DROP TABLE IF EXISTS `{table}`");
+                    run_on_a_table(conn, mart, &drop).await?;
                 }
-                run(
-                    conn,
-                    mart,
-                    &format!("CREATE TABLE IF NOT EXISTS `{table}` ({body}) ENGINE=InnoDB"),
-                )
-                .await?;
+                let create = format!("CREATE TABLE IF NOT EXISTS `{table}` ({body}) ENGINE=InnoDB");
+                run_on_a_table(conn, mart, &create).await?;
             }
         }
         Ok(())
     }
 
     /// Fills the tables that [`Marts::create`] made from the replica tables of the same suffix.
-    pub async fn build(&self, conn: &mut MySqlConnection, suffix: &str) -> Result<(), Error> {
+    pub async fn build(&self, conn: &mut Session, suffix: &str) -> Result<(), Error> {
         for (mart, _) in &self.kept {
             for statement in statements::build(mart, suffix) {
-                run(conn, mart, &statement).await?;
+                run_on_a_table(conn, mart, &statement).await?;
             }
         }
         Ok(())
     }
 
-    /// Creates the temporary tables that the other methods need, once per connection and after every
-    /// swap of the live tables. The live tables exist. Does not commit.
-    pub async fn prepare_session(&self, conn: &mut MySqlConnection) -> Result<(), Error> {
+    /// Gives visible tables that an earlier version made their primary key: made anew beside the old one, from the
+    /// groups, and put in its place by one RENAME. May be repeated. Commits implicitly.
+    pub async fn upgrade(&self, conn: &mut Session) -> Result<(), Error> {
         for (mart, _) in &self.kept {
-            for table in [mart.subtotals(), mart.groups()] {
-                let delta = delta(&table);
-                run(
-                    conn,
-                    mart,
-                    &format!("DROP TEMPORARY TABLE IF EXISTS `{delta}`"),
-                )
-                .await?;
-                run(
-                    conn,
-                    mart,
-                    &format!("CREATE TEMPORARY TABLE `{delta}` LIKE `{table}`"),
-                )
-                .await?;
+            let visible = ReplicaTable::read(conn, mart.name.to_owned()).await?;
+            if visible.has(KEY) {
+                continue;
+            }
+            let [shadow, retired] = [SHADOW, RETIRED].map(|suffix| suffixed(mart.name, suffix));
+            let [_, _, (_, body)] = tables_of(conn, mart, "").await?;
+            for statement in [
+                format!("DROP TABLE IF EXISTS `{shadow}`, `{retired}`"),
+                format!("CREATE TABLE `{shadow}` ({body}) ENGINE=InnoDB"),
+                statements::build_visible(mart, SHADOW, &mart.groups()),
+                format!(
+                    "RENAME TABLE `{0}` TO `{retired}`, `{shadow}` TO `{0}`",
+                    mart.name
+                ),
+                format!("DROP TABLE `{retired}`"),
+            ] {
+                run_on_a_table(conn, mart, &statement).await?;
             }
         }
         Ok(())
@@ -167,10 +170,10 @@ impl Marts {
 
     /// Takes the rows whose keys stand in `millrace_keys_<table>` out, as they are before `table` is
     /// written. [`Marts::add`] must follow in the same transaction before any other table's turn.
-    pub async fn retract(&self, conn: &mut MySqlConnection, table: &str) -> Result<(), Error> {
+    pub async fn retract(&self, conn: &mut Session, table: &str) -> Result<(), Error> {
         for (mart, statements) in &self.kept {
             if let Some(level) = level_of(mart, statements, table) {
-                run(conn, mart, &level.clear).await?;
+                anew(conn, mart, level).await?;
                 run(conn, mart, &level.retract).await?;
             }
         }
@@ -179,7 +182,7 @@ impl Marts {
 
     /// Puts the rows whose keys stand in `millrace_keys_<table>` in, as they are after `table` was
     /// written, and brings the visible tables up to date.
-    pub async fn add(&self, conn: &mut MySqlConnection, table: &str) -> Result<(), Error> {
+    pub async fn add(&self, conn: &mut Session, table: &str) -> Result<(), Error> {
         for (mart, statements) in &self.kept {
             let Some(level) = level_of(mart, statements, table) else {
                 continue;
@@ -189,7 +192,7 @@ impl Marts {
             }
             if mart.fact.table == table {
                 merge(conn, mart, level).await?;
-                run(conn, mart, &statements.groups.clear).await?;
+                anew(conn, mart, &statements.groups).await?;
                 run(conn, mart, &statements.carry).await?;
             }
             show(conn, mart, statements).await?;
@@ -198,7 +201,7 @@ impl Marts {
     }
 
     /// Empties what all rows of `table` stand behind, before they are deleted.
-    pub async fn truncate(&self, conn: &mut MySqlConnection, table: &str) -> Result<(), Error> {
+    pub async fn truncate(&self, conn: &mut Session, table: &str) -> Result<(), Error> {
         for (mart, _) in &self.kept {
             let mut empty = Vec::new();
             if mart.fact.table == table {
@@ -208,7 +211,7 @@ impl Marts {
                 empty.extend([mart.groups(), mart.name.to_owned()]);
             }
             for state in empty {
-                run(conn, mart, &format!("DELETE FROM `{state}`")).await?;
+                run_on_a_table(conn, mart, &format!("DELETE FROM `{state}`")).await?;
             }
         }
         Ok(())
@@ -231,56 +234,61 @@ fn level_of<'a>(mart: &Mart, statements: &'a Statements, table: &str) -> Option<
     }
 }
 
+/// Makes the delta of a level anew, empty.
+async fn anew(conn: &mut Session, mart: &Mart, level: &Level) -> Result<(), Error> {
+    let (name, definition) = &level.delta;
+    temporary::anew(conn, name, definition)
+        .await
+        .map_err(of(mart))
+}
+
 /// Completes a delta; false if the batch changes nothing that the mart shows.
-async fn collect(conn: &mut MySqlConnection, mart: &Mart, level: &Level) -> Result<bool, Error> {
+async fn collect(conn: &mut Session, mart: &Mart, level: &Level) -> Result<bool, Error> {
     run(conn, mart, &level.add).await?;
     run(conn, mart, &level.cancel).await?;
-    let any: i64 = sqlx::query_scalar(&level.any)
-        .fetch_one(conn)
-        .await
-        .map_err(|source| Error::Mart {
-            mart: mart.name,
-            source,
-        })?;
+    let row = conn.fetch_one(level.any.as_str()).await.map_err(of(mart))?;
+    let any: i64 = row.try_get(0).map_err(of(mart))?;
     Ok(any != 0)
 }
 
 /// Applies a complete delta to its level.
-async fn merge(conn: &mut MySqlConnection, mart: &Mart, level: &Level) -> Result<(), Error> {
+async fn merge(conn: &mut Session, mart: &Mart, level: &Level) -> Result<(), Error> {
     run(conn, mart, &level.merge).await?;
     run(conn, mart, &level.vanish).await
 }
 
 /// Applies the outer delta and rewrites the visible rows of its groups.
-async fn show(
-    conn: &mut MySqlConnection,
-    mart: &Mart,
-    statements: &Statements,
-) -> Result<(), Error> {
+async fn show(conn: &mut Session, mart: &Mart, statements: &Statements) -> Result<(), Error> {
     merge(conn, mart, &statements.groups).await?;
     run(conn, mart, &statements.hide).await?;
     run(conn, mart, &statements.show).await
 }
 
-async fn run(conn: &mut MySqlConnection, mart: &Mart, statement: &str) -> Result<(), Error> {
-    sqlx::query(statement)
-        .execute(conn)
-        .await
-        .map(|_| ())
-        .map_err(|source| Error::Mart {
-            mart: mart.name,
-            source,
-        })
+/// As text: the server would have to prepare a statement again whenever a temporary table was made anew.
+async fn run(conn: &mut Session, mart: &Mart, statement: &str) -> Result<(), Error> {
+    let done = conn.execute(statement).await;
+    done.map(|_| ()).map_err(of(mart))
+}
+
+/// The same for a statement that works on a whole table.
+async fn run_on_a_table(conn: &mut Session, mart: &Mart, statement: &str) -> Result<(), Error> {
+    let done = conn.on_a_table().execute(statement).await;
+    done.map(|_| ()).map_err(of(mart))
+}
+
+fn of(mart: &Mart) -> impl FnOnce(sqlx::Error) -> Error {
+    let mart = mart.name;
+    move |source| Error::Mart { mart, source }
 }
 
 /// Names and bodies of a mart's three tables.
 async fn tables_of(
-    conn: &mut MySqlConnection,
+    conn: &mut Session,
     mart: &Mart,
     suffix: &str,
 ) -> Result<[(String, String); 3], Error> {
-    let fact = ReplicaTable::read(conn, format!("{}{suffix}", mart.fact.table)).await?;
-    let dimension = ReplicaTable::read(conn, format!("{}{suffix}", mart.dimension.table)).await?;
+    let fact = ReplicaTable::read(conn, suffixed(mart.fact.table, suffix)).await?;
+    let dimension = ReplicaTable::read(conn, suffixed(mart.dimension.table, suffix)).await?;
     let (precision, scale) = fact.exact(mart.fact.value)?;
     let replica = |column: &Column| match column {
         Column::Dimension(name) => dimension.column(name),
@@ -304,22 +312,25 @@ async fn tables_of(
             fact_group.push(define(name, &definition));
         }
     }
-    visible.push(format!("KEY ({})", index_of(mart, replica)?));
+    let index = index_of(mart, replica)?;
     let join = fact.column(mart.fact.join)?.definition();
     Ok([
         (
-            format!("{}{suffix}", mart.subtotals()),
+            suffixed(&mart.subtotals(), suffix),
             layout::subtotals(join, &fact_group, scale),
         ),
         (
-            format!("{}{suffix}", mart.groups()),
+            suffixed(&mart.groups(), suffix),
             layout::groups(&group, scale),
         ),
-        (format!("{}{suffix}", mart.name), visible.join(", ")),
+        (
+            suffixed(mart.name, suffix),
+            layout::visible(&visible, &index),
+        ),
     ])
 }
 
-/// The index by which visible rows are found again: the dimension's key says enough where it is shown.
+/// The index by which people find visible rows: the dimension's key says enough where it is shown.
 fn index_of<'a>(
     mart: &Mart,
     replica: impl Fn(&Column) -> Result<&'a columns::ReplicaColumn, Error>,

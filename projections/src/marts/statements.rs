@@ -11,6 +11,7 @@
 //! statistics for delta tables and would scan the large side.
 
 use super::mart::{Column, Mart, FIGURES, JOIN, KEY};
+use crate::replica::names::{derived, key_table, suffixed};
 
 /// Sign under which rows enter a delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,8 @@ impl Sign {
 /// The statements that move one level by its delta.
 #[derive(Clone, Debug)]
 pub(super) struct Level {
-    /// Empties the delta.
-    pub(super) clear: String,
+    /// Name of the delta, and how it is made anew.
+    pub(super) delta: (String, String),
     /// Collects from touched rows, with either sign.
     pub(super) retract: String,
     pub(super) add: String,
@@ -75,33 +76,32 @@ impl Statements {
 
 /// Name of the temporary twin of a state table.
 pub(super) fn delta(table: &str) -> String {
-    format!("{table}_delta")
+    derived("", table, "_delta")
 }
 
 /// The statements that fill all three tables from the replica, tables with `suffix` on both sides.
 pub(super) fn build(mart: &Mart, suffix: &str) -> [String; 3] {
-    let (s, g, v) = (mart.subtotals(), mart.groups(), mart.name);
+    let of = |name: &str| suffixed(name, suffix);
+    let (s, g) = (of(&mart.subtotals()), of(&mart.groups()));
     let subtotals = format!(
-        "INSERT INTO `{s}{suffix}` {}",
-        subtotals_of(
-            mart,
-            &format!("`{}{suffix}` f", mart.fact.table),
-            Sign::Plus
-        )
+        "INSERT INTO `{s}` {}",
+        subtotals_of(mart, &format!("`{}` f", of(mart.fact.table)), Sign::Plus)
     );
     let from = format!(
-        "`{s}{suffix}` s STRAIGHT_JOIN `{}{suffix}` d ON d.`{}` = s.`{JOIN}`",
-        mart.dimension.table, mart.dimension.key
+        "`{s}` s STRAIGHT_JOIN `{}` d ON d.`{}` = s.`{JOIN}`",
+        of(mart.dimension.table),
+        mart.dimension.key
     );
-    let groups = format!(
-        "INSERT INTO `{g}{suffix}` {}",
-        groups_of(mart, &from, Sign::Plus)
-    );
-    let visible = format!(
-        "INSERT INTO `{v}{suffix}` SELECT {} FROM `{g}{suffix}` g",
-        visible_columns(mart)
-    );
-    [subtotals, groups, visible]
+    let groups = format!("INSERT INTO `{g}` {}", groups_of(mart, &from, Sign::Plus));
+    [subtotals, groups, build_visible(mart, suffix, &g)]
+}
+
+/// Fills the visible table of that suffix from a table of groups.
+pub(super) fn build_visible(mart: &Mart, suffix: &str, groups: &str) -> String {
+    format!(
+        "{} FROM `{groups}` g",
+        insert_visible(mart, &suffixed(mart.name, suffix))
+    )
 }
 
 /// What the inner level should hold, recomputed from the replica.
@@ -134,7 +134,8 @@ fn subtotals(mart: &Mart) -> Level {
         .map(|key| format!("f.`{key}` = k.`{key}`"))
         .collect();
     let from = format!(
-        "`millrace_keys_{table}` k STRAIGHT_JOIN `{table}` f ON {}",
+        "`{}` k STRAIGHT_JOIN `{table}` f ON {}",
+        key_table(fact.table),
         on.join(" AND "),
         table = fact.table,
     );
@@ -147,8 +148,9 @@ fn subtotals(mart: &Mart) -> Level {
 fn groups(mart: &Mart) -> Level {
     let dimension = &mart.dimension;
     let from = format!(
-        "`millrace_keys_{table}` k STRAIGHT_JOIN `{table}` d ON d.`{key}` = k.`{key}` \
+        "`{}` k STRAIGHT_JOIN `{table}` d ON d.`{key}` = k.`{key}` \
          STRAIGHT_JOIN `{}` s ON s.`{JOIN}` = d.`{key}`",
+        key_table(dimension.table),
         mart.subtotals(),
         table = dimension.table,
         key = dimension.key,
@@ -165,7 +167,7 @@ fn level(table: &str, key: &[&str], select: impl Fn(Sign) -> String) -> Level {
     let on = on.join(" AND ");
     let [n, nn, sum] = FIGURES;
     Level {
-        clear: format!("DELETE FROM `{delta}`"),
+        delta: (delta.clone(), format!("LIKE `{table}`")),
         retract: format!("INSERT INTO `{delta}` {}", select(Sign::Minus)),
         add: format!(
             "INSERT INTO `{delta}` {}{}",
@@ -199,25 +201,33 @@ fn carry(mart: &Mart) -> String {
 }
 
 fn hide(mart: &Mart) -> String {
-    let same: Vec<String> = mart
-        .group()
-        .map(|column| format!("v.`{0}` <=> d.`{0}`", column.name()))
-        .collect();
     format!(
-        "DELETE v FROM `{}` d STRAIGHT_JOIN `{}` v ON {}",
+        "DELETE v FROM `{}` d STRAIGHT_JOIN `{}` v ON v.`{KEY}` = d.`{KEY}`",
         delta(&mart.groups()),
         mart.name,
-        same.join(" AND "),
     )
 }
 
 fn show(mart: &Mart) -> String {
     format!(
-        "INSERT INTO `{}` SELECT {} FROM `{}` d STRAIGHT_JOIN `{}` g ON g.`{KEY}` = d.`{KEY}`",
-        mart.name,
-        visible_columns(mart),
+        "{} FROM `{}` d STRAIGHT_JOIN `{}` g ON g.`{KEY}` = d.`{KEY}`",
+        insert_visible(mart, mart.name),
         delta(&mart.groups()),
         mart.groups(),
+    )
+}
+
+/// Writes visible rows out of rows `g` of the outer level. What is invisible has to be named.
+fn insert_visible(mart: &Mart, table: &str) -> String {
+    let names: Vec<String> = mart
+        .columns
+        .iter()
+        .map(|c| format!(", `{}`", c.name()))
+        .collect();
+    format!(
+        "INSERT INTO `{table}` (`{KEY}`{}) SELECT g.`{KEY}`, {}",
+        names.concat(),
+        visible_columns(mart),
     )
 }
 
@@ -339,6 +349,15 @@ pub(super) mod layout {
             "`{JOIN}` {join} NOT NULL, `{KEY}` BINARY(32) NOT NULL, {group}{}, \
              PRIMARY KEY (`{JOIN}`, `{KEY}`)",
             figures(scale)
+        )
+    }
+
+    /// Visible table: every table has a primary key, which some servers demand, and no reader of the mart sees this one.
+    /// MariaDB wants a default for what is invisible; no row has it.
+    pub(in crate::marts) fn visible(columns: &[String], index: &str) -> String {
+        format!(
+            "`{KEY}` BINARY(32) NOT NULL DEFAULT '' INVISIBLE, {}, PRIMARY KEY (`{KEY}`), KEY ({index})",
+            columns.join(", ")
         )
     }
 

@@ -2,71 +2,58 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{Executor, MySqlConnection};
+use millrace_sessions::mysql::{Server, Session};
+use sqlx::Executor;
 
-use super::{quoted, texts, Column, Kind, Server, Table};
+use super::names::{derived, key_table, suffixed};
+use super::{quoted, temporary, texts, Column, Kind, Table};
 
 /// Characters of a long text that an index covers.
 const INDEX_PREFIX_CHARS: u32 = 191;
 
 /// Creates an empty replica table, in place of one of that name.
-pub async fn recreate(
-    conn: &mut MySqlConnection,
-    server: &Server,
-    table: &Table,
-    suffix: &str,
-) -> sqlx::Result<()> {
-    let name = format!("{}{suffix}", table.name);
+pub async fn recreate(conn: &mut Session, table: &Table, suffix: &str) -> sqlx::Result<()> {
+    let name = suffixed(&table.name, suffix);
     drop_table(conn, &name).await?;
-    conn.execute(create_statement(server, table, &name).as_str())
-        .await?;
+    let sql = create_statement(conn.server(), table, &name);
+    conn.on_a_table().execute(sql.as_str()).await?;
     Ok(())
 }
 
 /// Drops a table of ours.
-pub async fn drop_table(conn: &mut MySqlConnection, name: &str) -> sqlx::Result<()> {
+pub async fn drop_table(conn: &mut Session, name: &str) -> sqlx::Result<()> {
     let name = quoted(name);
-    conn.execute(format!("DROP TABLE IF EXISTS {name}").as_str())
+    conn.on_a_table()
+        .execute(format!("DROP TABLE IF EXISTS {name}").as_str())
         .await?;
     Ok(())
 }
 
-/// Creates the temporary table that holds the keys of the rows a batch touches.
-pub async fn create_key_table(
-    conn: &mut MySqlConnection,
-    server: &Server,
-    table: &Table,
-) -> sqlx::Result<()> {
-    let name = quoted(&key_table(&table.name));
+/// Makes the temporary table for the keys of the rows that a batch touches in `table`, empty.
+pub async fn new_key_table(conn: &mut Session, table: &Table) -> sqlx::Result<()> {
     let columns: Vec<String> = table.key_columns().map(key_definition).collect();
-    let sql = format!(
-        "CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({}, PRIMARY KEY ({})) ENGINE=InnoDB {}",
+    let definition = format!(
+        "({}, PRIMARY KEY ({})) ENGINE=InnoDB {}",
         columns.join(", "),
         key_list(table),
-        charset(server),
+        charset(conn.server()),
     );
-    conn.execute(sql.as_str()).await?;
-    Ok(())
-}
-
-/// Name of the temporary table with the keys that a batch touches in `table`.
-pub fn key_table(table: &str) -> String {
-    format!("millrace_keys_{table}")
+    temporary::anew(conn, &key_table(&table.name), &definition).await
 }
 
 /// Adds plain indexes on `columns`, skipping those that a killed attempt left behind.
 pub async fn add_indexes(
-    conn: &mut MySqlConnection,
+    conn: &mut Session,
     table: &Table,
     suffix: &str,
     columns: &[String],
 ) -> sqlx::Result<()> {
-    let physical = format!("{}{suffix}", table.name);
+    let physical = suffixed(&table.name, suffix);
     for column in columns {
         let Some(position) = table.position(column) else {
             continue;
         };
-        let index = format!("millrace_{column}");
+        let index = derived("millrace_", column, "");
         if has_index(conn, &physical, &index).await? {
             continue;
         }
@@ -76,23 +63,20 @@ pub async fn add_indexes(
             quoted(&physical),
             indexed(&table.columns[position]),
         );
-        conn.execute(sql.as_str()).await?;
+        conn.on_a_table().execute(sql.as_str()).await?;
     }
     Ok(())
 }
 
 /// Those of `names` that exist as tables or views.
-pub async fn existing(
-    conn: &mut MySqlConnection,
-    names: &[String],
-) -> sqlx::Result<BTreeSet<String>> {
+pub async fn existing(conn: &mut Session, names: &[String]) -> sqlx::Result<BTreeSet<String>> {
     let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()";
     let rows = sqlx::query(sql).fetch_all(conn).await?;
     let all: BTreeSet<String> = texts(&rows)?.into_iter().collect();
     Ok(names.iter().filter(|n| all.contains(*n)).cloned().collect())
 }
 
-async fn has_index(conn: &mut MySqlConnection, table: &str, index: &str) -> sqlx::Result<bool> {
+async fn has_index(conn: &mut Session, table: &str, index: &str) -> sqlx::Result<bool> {
     let found: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.statistics \
          WHERE table_schema = DATABASE() AND table_name = ? AND index_name = ?",

@@ -2,17 +2,14 @@
 
 use millrace_events::TableSchema;
 
-use super::{quoted, RETIRED, SHADOW};
+use super::names::{NAME_CHARS_MAX, RETIRED, SHADOW};
+use super::{quoted, row};
 
-/// MySQL: no name is longer.
-const NAME_CHARS_MAX: usize = 64;
 /// InnoDB: no index entry is longer (3072 bytes of utf8mb4).
 const KEY_CHARS_MAX: u32 = 768;
 const KEY_BYTES_MAX: usize = 3072;
 /// InnoDB: columns of a table.
 const COLUMNS_MAX: usize = 1017;
-/// MySQL counts VARCHAR columns into a row of at most 65,535 bytes; the rest stays free for others.
-const VARCHAR_ROW_BYTES_MAX: usize = 48_000;
 
 /// How a column is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +102,12 @@ impl Table {
                 kind: kind_of(&column.type_name, column.key),
             })
             .collect();
-        widen_to_fit(&mut columns);
         let key: Vec<usize> = (0..columns.len()).filter(|&i| columns[i].key).collect();
         if key.is_empty() {
             return Err(fail("it has no primary key".into()));
         }
         narrow_key(&mut columns, &key);
+        row::fit(&mut columns).map_err(fail)?;
         Ok(Table {
             name: schema.table.clone(),
             columns,
@@ -172,12 +169,20 @@ impl Column {
 }
 
 fn check_names(schema: &TableSchema) -> Result<(), String> {
-    let longest = NAME_CHARS_MAX - SHADOW.len().max(RETIRED.len());
-    if schema.table.chars().count() > longest {
-        return Err(format!("its name is longer than {longest} characters"));
+    if schema.table.chars().count() > NAME_CHARS_MAX {
+        return Err(format!(
+            "its name is longer than {NAME_CHARS_MAX} characters"
+        ));
     }
-    if schema.table.to_lowercase().starts_with("millrace_") {
+    let name = schema.table.to_lowercase();
+    if name.starts_with("millrace_") {
         return Err("names that begin with millrace_ are reserved".into());
+    }
+    if let Some(end) = [SHADOW, RETIRED].iter().find(|end| name.ends_with(*end)) {
+        return Err(format!("names that end with {end} are reserved"));
+    }
+    if name.ends_with(' ') {
+        return Err("its name ends with a blank, which MySQL does not allow".into());
     }
     if schema.columns.len() > COLUMNS_MAX {
         return Err(format!("it has more than {COLUMNS_MAX} columns"));
@@ -186,6 +191,12 @@ fn check_names(schema: &TableSchema) -> Result<(), String> {
     for column in &schema.columns {
         if column.name.chars().count() > NAME_CHARS_MAX {
             return Err(format!("column {} has too long a name", column.name));
+        }
+        if column.name.ends_with(' ') {
+            return Err(format!(
+                "the name of column {:?} ends with a blank, which MySQL does not allow",
+                column.name
+            ));
         }
         if !seen.insert(column.name.to_lowercase()) {
             return Err(format!(
@@ -266,30 +277,6 @@ fn split_modifiers(type_name: &str) -> (String, Vec<i64>) {
     match modifiers {
         Ok(modifiers) => (format!("{before}{after}"), modifiers),
         Err(_) => (type_name.to_owned(), Vec::new()),
-    }
-}
-
-/// VARCHARs beyond what a row may hold become LONGTEXT, the widest first.
-fn widen_to_fit(columns: &mut [Column]) {
-    fn row_bytes(columns: &[Column]) -> usize {
-        let width = |c: &Column| match c.kind {
-            Kind::VarChar(n) | Kind::BlankPadded(n) => 4 * n as usize + 2,
-            _ => 0,
-        };
-        columns.iter().filter(|c| !c.key).map(width).sum()
-    }
-    while row_bytes(columns) > VARCHAR_ROW_BYTES_MAX {
-        let widest = columns
-            .iter_mut()
-            .filter(|c| !c.key && c.is_text())
-            .max_by_key(|c| match c.kind {
-                Kind::VarChar(n) | Kind::BlankPadded(n) => n,
-                _ => 0,
-            });
-        match widest {
-            Some(column) => column.kind = Kind::LongText,
-            None => return,
-        }
     }
 }
 
@@ -400,6 +387,36 @@ mod tests {
             })
             .sum();
         assert!(bytes <= 3072, "{bytes}");
+    }
+
+    #[test]
+    fn more_short_texts_than_fit_on_a_page_become_long_ones() {
+        let names: Vec<String> = (0..45).map(|n| format!("extra_{n}")).collect();
+        let mut columns = vec![("id", "bigint", true)];
+        columns.extend(
+            names
+                .iter()
+                .map(|name| (name.as_str(), "character varying(50)", false)),
+        );
+        let table = Table::of(&schema(&columns)).expect("replicable");
+        assert!(table.columns.iter().any(|c| c.kind == Kind::LongText));
+        assert!(table.columns.iter().any(|c| c.kind == Kind::VarChar(50)));
+    }
+
+    #[test]
+    fn names_that_would_meet_ours_or_mysql_refuses_are_named() {
+        for (table, column, reason) in [
+            ("orders__shadow", "a", "__shadow"),
+            ("orders__RETIRED", "a", "__retired"),
+            ("Millrace_x", "a", "millrace_"),
+            ("orders", "a ", "blank"),
+            ("orders ", "a", "blank"),
+        ] {
+            let mut schema = schema(&[("id", "integer", true), (column, "text", false)]);
+            schema.table = table.into();
+            let error = Table::of(&schema).expect_err(table);
+            assert!(error.to_string().contains(reason), "{error}");
+        }
     }
 
     #[test]

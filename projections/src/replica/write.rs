@@ -7,10 +7,11 @@
 use std::fmt::Write as _;
 
 use millrace_events::Value;
-use sqlx::{Executor, MySqlConnection};
+use millrace_sessions::mysql::Session;
+use sqlx::Executor;
 
-use super::ddl::key_table;
-use super::{canonical, quoted, Column, Kind, Server, Table};
+use super::names::{key_table, suffixed};
+use super::{canonical, ddl, quoted, Column, Kind, Table};
 
 /// A statement is sent when its text grows beyond this.
 const STATEMENT_BYTES: usize = 512 * 1024;
@@ -51,21 +52,20 @@ pub enum WriteError {
 
 /// Inserts rows, replacing those with the same key. `rows` hold a value per column of `table`.
 pub async fn upsert<'a>(
-    conn: &mut MySqlConnection,
-    server: &Server,
+    conn: &mut Session,
     table: &Table,
     suffix: &str,
     rows: impl Iterator<Item = &'a [Value]>,
 ) -> Result<(), WriteError> {
     let all: Vec<usize> = (0..table.columns.len()).collect();
-    let head = insert_head(table, &format!("{}{suffix}", table.name), &all);
+    let head = insert_head(table, &suffixed(&table.name, suffix), &all);
     let tail = update_tail(table);
-    insert(conn, server, table, (&head, &tail), &all, rows).await
+    insert(conn, table, (&head, &tail), &all, rows).await
 }
 
 /// Deletes the rows of these keys, whether they exist or not.
 pub async fn delete<'a>(
-    conn: &mut MySqlConnection,
+    conn: &mut Session,
     table: &Table,
     keys: impl Iterator<Item = &'a [Value]>,
 ) -> Result<(), WriteError> {
@@ -95,18 +95,15 @@ pub async fn delete<'a>(
     Ok(())
 }
 
-/// Replaces the content of the temporary key table of `table`.
+/// Puts keys into the temporary key table of `table`, and nothing else.
 pub async fn fill_keys<'a>(
-    conn: &mut MySqlConnection,
-    server: &Server,
+    conn: &mut Session,
     table: &Table,
     keys: impl Iterator<Item = &'a [Value]>,
 ) -> Result<(), WriteError> {
-    let name = key_table(&table.name);
-    conn.execute(format!("DELETE FROM {}", quoted(&name)).as_str())
-        .await?;
-    let head = insert_head(table, &name, &table.key);
-    insert(conn, server, table, (&head, ""), &table.key, keys).await
+    ddl::new_key_table(conn, table).await?;
+    let head = insert_head(table, &key_table(&table.name), &table.key);
+    insert(conn, table, (&head, ""), &table.key, keys).await
 }
 
 /// A comparison of the key columns with `key`, for a WHERE clause.
@@ -138,27 +135,27 @@ pub fn describe_key(table: &Table, key: &[Value]) -> String {
 }
 
 async fn insert<'a>(
-    conn: &mut MySqlConnection,
-    server: &Server,
+    conn: &mut Session,
     table: &Table,
     (head, tail): (&str, &str),
     columns: &[usize],
     rows: impl Iterator<Item = &'a [Value]>,
 ) -> Result<(), WriteError> {
+    let packet_bytes_max = conn.server().packet_bytes_max;
     let mut sql = String::with_capacity(STATEMENT_BYTES + STATEMENT_BYTES / 8);
     for row in rows {
         let start = sql.len();
         sql.push_str(if start == 0 { head } else { "," });
         let key = || key_within(table, columns, row);
         tuple(&mut sql, table, columns, row, &key)?;
-        if sql.len() + tail.len() > server.packet_bytes_max.min(STATEMENT_BYTES) {
-            if start > 0 && sql.len() + tail.len() > server.packet_bytes_max {
+        if sql.len() + tail.len() > packet_bytes_max.min(STATEMENT_BYTES) {
+            if start > 0 && sql.len() + tail.len() > packet_bytes_max {
                 let last = sql.split_off(start);
-                send(conn, server, table, &mut sql, tail, &key).await?;
+                send(conn, table, &mut sql, tail, &key).await?;
                 sql.push_str(head);
                 sql.push_str(&last[1..]);
             }
-            send(conn, server, table, &mut sql, tail, &key).await?;
+            send(conn, table, &mut sql, tail, &key).await?;
         }
     }
     if !sql.is_empty() {
@@ -169,21 +166,21 @@ async fn insert<'a>(
 }
 
 async fn send(
-    conn: &mut MySqlConnection,
-    server: &Server,
+    conn: &mut Session,
     table: &Table,
     sql: &mut String,
     tail: &str,
     key: &impl Fn() -> Vec<Value>,
 ) -> Result<(), WriteError> {
     sql.push_str(tail);
+    let bytes_max = conn.server().packet_bytes_max;
     // One byte of the packet is the command.
-    if sql.len() + 1 > server.packet_bytes_max {
+    if sql.len() + 1 > bytes_max {
         return Err(WriteError::Packet {
             table: table.name.clone(),
             key: describe_key(table, &key()),
             bytes: sql.len() + 1,
-            bytes_max: server.packet_bytes_max,
+            bytes_max,
         });
     }
     conn.execute(sql.as_str()).await?;

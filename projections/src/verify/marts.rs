@@ -1,6 +1,6 @@
 //! A mart against its SQL, and its state against what it stands for.
 
-use sqlx::MySqlConnection;
+use millrace_sessions::mysql::Session;
 
 use super::merge::{merge, Shape};
 use super::position::exist;
@@ -21,8 +21,8 @@ struct Pair {
 /// the same commit.
 pub(super) async fn compare(
     config: &Config,
-    conn: &mut MySqlConnection,
-    other: &mut MySqlConnection,
+    conn: &mut Session,
+    other: &mut Session,
     mart: &Mart,
 ) -> Result<Option<Subject>, Error> {
     let (subtotals_table, groups_table) = (mart.subtotals(), mart.groups());

@@ -9,6 +9,8 @@
 //! 4. Consistent snapshots of MySQL are opened, and the projector goes on.
 //! 5. Every row and column is compared at leisure: both sides stream in the order of the key.
 //!    Marts are compared with their SQL over the replica, and their state with what it stands for.
+//! 6. A table that was truncated or rewritten between F and its turn cannot be read as of F any more: TRUNCATE and
+//!    rewrites are not MVCC-safe. It is recognised by its file, and compared at a consistent point of its own.
 //!
 //! Neither database is written to, but for the message. Memory is bounded by a few rows and by the
 //! differences that are kept.
@@ -26,18 +28,24 @@ mod tables;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use millrace_control::in_words;
-use millrace_events::Lsn;
-use sqlx::{Connection, Executor, MySqlConnection};
+use millrace_events::{Lsn, TableSchema};
+use millrace_sessions::mysql::{self, ConnectError, Purpose, Session};
+use millrace_sessions::postgres::replication::ReplicationError;
+use millrace_sessions::postgres::PgSession;
+use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
-use crate::replica::{self, Isolation};
 use fence::Fence;
 pub use finding::{Answer, Compared, Finding};
 use position::Position;
 use projector::{Held, Projector};
 pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
+
+/// Consistent points that one run may take for tables that are truncated or rewritten meanwhile.
+const ROUNDS_MAX: usize = 5;
 
 /// What to compare, and how long to wait.
 #[derive(Clone, Debug)]
@@ -96,7 +104,7 @@ pub enum Error {
     },
     /// The replication connection failed.
     #[error("[MR-V004] Postgres, replication connection")]
-    Replication(#[from] pgwire_replication::PgWireError),
+    Replication(#[from] ReplicationError),
     /// A question to MySQL failed.
     #[error("[MR-V005] MySQL, {doing}")]
     MySql {
@@ -107,10 +115,13 @@ pub enum Error {
     },
     /// No session with MySQL.
     #[error("[MR-V005] MySQL, connecting")]
-    Connect(#[from] replica::ConnectError),
+    Connect(#[from] ConnectError),
     /// The bookkeeping of the projector cannot be read.
     #[error("[MR-V006] the projector's bookkeeping: {0}")]
     Bookkeeping(String),
+    /// Tables change their files faster than they can be compared.
+    #[error("[MR-V008] {} was truncated or rewritten each time before its turn came, {ROUNDS_MAX} times: run verify again when that is over", .0.join(", "))]
+    Rewritten(Vec<String>),
     /// Somebody asked to stop.
     #[error("[MR-V007] verify was interrupted")]
     Interrupted,
@@ -120,15 +131,21 @@ pub enum Error {
 /// `shutdown` is cancelled or the future is dropped. The projector is told what was found, so that status, page and
 /// metrics know it whoever asked; not if only some tables were compared, as that says nothing of the others, and not
 /// if somebody asked to stop.
-pub async fn verify(config: &Config, shutdown: &CancellationToken) -> Result<Report, Error> {
-    let outcome = tokio::select! {
-        report = run(config) => report,
-        () = shutdown.cancelled() => return Err(Error::Interrupted),
-    };
-    if config.tables.is_empty() {
-        tell(config, &Finding::of(&outcome)).await;
-    }
-    outcome
+pub fn verify<'a>(
+    config: &'a Config,
+    shutdown: &'a CancellationToken,
+) -> BoxFuture<'a, Result<Report, Error>> {
+    // Boxed here, so that it is compiled with this crate only (ADR 14).
+    Box::pin(async {
+        let outcome = tokio::select! {
+            report = run(config) => report,
+            () = shutdown.cancelled() => return Err(Error::Interrupted),
+        };
+        if config.tables.is_empty() {
+            tell(config, &Finding::of(&outcome)).await;
+        }
+        outcome
+    })
 }
 
 async fn tell(config: &Config, finding: &Finding) {
@@ -147,36 +164,100 @@ async fn run(config: &Config) -> Result<Report, Error> {
         return Ok(Report::nothing_live(config));
     }
     let projector = Projector::new(config)?;
-    let held = projector.hold(config.hold_timeout).await?;
-    let frozen = freeze(config, &held).await;
-    let released = held.release().await;
-    let (mut fence, sessions) = frozen?;
-    // A hold that ended by itself before the snapshots were open proves nothing.
-    released?;
-    let position = sessions.position;
-    let mut report = Report::new(fence.lsn());
-    check_position(&mut report, &position, fence.log_end().await?);
-    let (tables, absent) = tables::chosen(config, &position);
+    let mut round = Round::begin(config, &projector).await?;
+    let mut report = Report::new(round.lsn);
+    check_position(&mut report, &round.position, round.log_end);
+    let (tables, absent) = tables::chosen(config, &round.position);
     report.not_live.extend(absent);
-    let mut postgres = fence.into_session();
-    let [mut mysql, mut other] = sessions.mysql;
-    for table in &tables {
-        let subject = tables::compare(config, &mut postgres, &mut mysql, table).await?;
-        report.tables.push(subject);
-    }
-    let _ = postgres.close().await;
-    for mart in config.marts.iter() {
-        match marts::compare(config, &mut mysql, &mut other, mart).await? {
-            Some(subject) => report.marts.push(subject),
-            None => report.not_live.push(mart.name.to_owned()),
-        }
-    }
+    let rewritten = round.tables(config, &tables, &mut report).await?;
+    round.marts(config, &mut report).await?;
+    again(config, &projector, rewritten, &mut report).await?;
     Ok(report.finish())
+}
+
+/// Compares tables that changed their files at further consistent points.
+async fn again(
+    config: &Config,
+    projector: &Projector,
+    mut rewritten: Vec<String>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    for _ in 1..ROUNDS_MAX {
+        if rewritten.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(tables = ?rewritten, "truncated or rewritten before their turn: they are compared at a point of their own");
+        let mut round = Round::begin(config, projector).await?;
+        let (tables, absent) = tables::named(&rewritten, &round.position);
+        report.not_live.extend(absent);
+        rewritten = round.tables(config, &tables, report).await?;
+    }
+    match rewritten.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Rewritten(rewritten)),
+    }
+}
+
+/// Both databases as of one consistent point.
+struct Round {
+    lsn: Lsn,
+    log_end: Lsn,
+    position: Position,
+    postgres: PgSession,
+    mysql: [Session; 2],
+}
+
+impl Round {
+    /// Steps 1 to 4.
+    async fn begin(config: &Config, projector: &Projector) -> Result<Round, Error> {
+        let held = projector.hold(config.hold_timeout).await?;
+        let frozen = freeze(config, &held).await;
+        let released = held.release().await;
+        let (mut fence, sessions) = frozen?;
+        // A hold that ended by itself before the snapshots were open proves nothing.
+        released?;
+        Ok(Round {
+            lsn: fence.lsn(),
+            log_end: fence.log_end().await?,
+            position: sessions.position,
+            postgres: fence.into_session(),
+            mysql: sessions.mysql,
+        })
+    }
+
+    /// Compares tables, and returns those that cannot be read as of the consistent point any more.
+    async fn tables(
+        &mut self,
+        config: &Config,
+        tables: &[TableSchema],
+        report: &mut Report,
+    ) -> Result<Vec<String>, Error> {
+        let [mysql, _] = &mut self.mysql;
+        let mut rewritten = Vec::new();
+        for table in tables {
+            match tables::compare(config, &mut self.postgres, mysql, table).await? {
+                Some(subject) => report.tables.push(subject),
+                None => rewritten.push(table.table.clone()),
+            }
+        }
+        Ok(rewritten)
+    }
+
+    async fn marts(&mut self, config: &Config, report: &mut Report) -> Result<(), Error> {
+        let [mysql, other] = &mut self.mysql;
+        for mart in config.marts.iter() {
+            match marts::compare(config, mysql, other, mart).await? {
+                Some(subject) => report.marts.push(subject),
+                None => report.not_live.push(mart.name.to_owned()),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Two sessions that see MySQL at the same commit.
 struct Sessions {
-    mysql: [MySqlConnection; 2],
+    mysql: [Session; 2],
     position: Position,
 }
 
@@ -196,22 +277,17 @@ async fn freeze(config: &Config, held: &Held) -> Result<(Fence, Sessions), Error
 
 /// True if the projector's tables are in place.
 async fn is_live(config: &Config) -> Result<bool, Error> {
-    let (mut conn, _) = replica::connect(&config.mysql_url, Isolation::ReadCommitted).await?;
+    let mut conn = mysql::connect(&config.mysql_url, Purpose::Compare).await?;
     let position = Position::read(&mut conn).await?;
     Ok(position.is_some_and(|position| position.live))
 }
 
-/// A read-only session that sees one state. A slow reader on the other side must not end it.
-async fn snapshot(config: &Config) -> Result<MySqlConnection, Error> {
-    let (mut conn, _) = replica::connect(&config.mysql_url, Isolation::RepeatableRead).await?;
-    for statement in [
-        "SET SESSION net_write_timeout = 28800, net_read_timeout = 28800, wait_timeout = 28800",
-        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-    ] {
-        conn.execute(statement)
-            .await
-            .map_err(mysql("opening a consistent snapshot"))?;
-    }
+/// A read-only session that sees one state.
+async fn snapshot(config: &Config) -> Result<Session, Error> {
+    let mut conn = mysql::connect(&config.mysql_url, Purpose::Compare).await?;
+    conn.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        .await
+        .map_err(mysql("opening a consistent snapshot"))?;
     Ok(conn)
 }
 

@@ -1,7 +1,8 @@
 //! The projector's own record of where it stands.
 
 use millrace_events::{Lsn, TableSchema};
-use sqlx::{MySqlConnection, Row};
+use millrace_sessions::mysql::Session;
+use sqlx::Row;
 
 use super::{mysql, Error};
 
@@ -19,7 +20,7 @@ pub(super) struct Position {
 
 impl Position {
     /// Reads the row; `None` if no projector was ever here.
-    pub(super) async fn read(conn: &mut MySqlConnection) -> Result<Option<Position>, Error> {
+    pub(super) async fn read(conn: &mut Session) -> Result<Option<Position>, Error> {
         if !exist(conn, &[TABLE]).await? {
             return Ok(None);
         }
@@ -43,7 +44,7 @@ impl Position {
 }
 
 /// True if all these tables exist.
-pub(super) async fn exist(conn: &mut MySqlConnection, tables: &[&str]) -> Result<bool, Error> {
+pub(super) async fn exist(conn: &mut Session, tables: &[&str]) -> Result<bool, Error> {
     let mut found = 0;
     for table in tables {
         let count: i64 = sqlx::query_scalar(

@@ -1,9 +1,11 @@
 //! Rows as they come from either server, always as the text that it prints.
 
 use futures_util::{Stream, StreamExt};
+use millrace_sessions::mysql::Session;
+use millrace_sessions::postgres::PgSession;
 use sqlx::mysql::MySqlRow;
 use sqlx::postgres::{PgRow, PgValueFormat};
-use sqlx::{MySqlConnection, PgConnection, Row as _, ValueRef};
+use sqlx::{Row as _, ValueRef};
 
 use super::key::Key;
 use super::merge::Row;
@@ -14,12 +16,12 @@ pub(super) type Texts = Vec<Option<String>>;
 
 /// Streams the rows of a query; `row` makes something of their texts.
 pub(super) fn from_postgres<'c>(
-    conn: &'c mut PgConnection,
+    session: &'c mut PgSession,
     sql: &'c str,
     row: impl Fn(Texts) -> Row + 'c,
 ) -> impl Stream<Item = Result<Row, Error>> + 'c {
     // The simple protocol prints every value as text.
-    sqlx::raw_sql(sql).fetch(conn).map(move |fetched| {
+    sqlx::raw_sql(sql).fetch(session).map(move |fetched| {
         let fetched = fetched.map_err(postgres("reading rows"))?;
         let texts = postgres_texts(&fetched).map_err(postgres("reading rows"))?;
         Ok(row(texts))
@@ -28,7 +30,7 @@ pub(super) fn from_postgres<'c>(
 
 /// Streams the rows of a query; `row` makes something of their texts.
 pub(super) fn from_mysql<'c>(
-    conn: &'c mut MySqlConnection,
+    conn: &'c mut Session,
     sql: &'c str,
     row: impl Fn(Texts) -> Row + 'c,
 ) -> impl Stream<Item = Result<Row, Error>> + 'c {
@@ -41,7 +43,7 @@ pub(super) fn from_mysql<'c>(
 
 /// The same for a query whose first column is the bytes by which it is ordered.
 pub(super) fn from_mysql_by_digest<'c>(
-    conn: &'c mut MySqlConnection,
+    conn: &'c mut Session,
     sql: &'c str,
 ) -> impl Stream<Item = Result<Row, Error>> + 'c {
     sqlx::raw_sql(sql).fetch(conn).map(move |fetched| {

@@ -1,8 +1,10 @@
 //! A replica table against its source.
 
 use millrace_events::{Column as SourceColumn, TableSchema, Value as SourceValue};
+use millrace_sessions::mysql::Session;
+use millrace_sessions::postgres::{point, qualified, quoted as name, PgSession};
 use serde_json::{Map, Value};
-use sqlx::{MySqlConnection, PgConnection, Row as _};
+use sqlx::Row as _;
 
 use super::key::Key;
 use super::merge::{merge, Row, Shape};
@@ -12,13 +14,24 @@ use super::sides::{from_mysql, from_postgres, Texts};
 use super::{mysql, postgres, Config, Error};
 use crate::replica::{canonical, from_server, quoted, Column, Kind, Table};
 
+/// OIDs of built-in types, which are the same in every Postgres.
+const BOOL: u32 = 16;
+const INT8: u32 = 20;
+const INT2: u32 = 21;
+const INT4: u32 = 23;
+
 /// The tables to compare, and the names of those that the projector does not have.
 pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<TableSchema>, Vec<String>) {
-    if config.tables.is_empty() {
-        return (position.tables.clone(), Vec::new());
+    match config.tables.is_empty() {
+        true => (position.tables.clone(), Vec::new()),
+        false => named(&config.tables, position),
     }
+}
+
+/// The tables of these names, and the names of those that the projector does not have.
+pub(super) fn named(names: &[String], position: &Position) -> (Vec<TableSchema>, Vec<String>) {
     let (mut tables, mut absent) = (Vec::new(), Vec::new());
-    for name in &config.tables {
+    for name in names {
         match position.tables.iter().find(|schema| schema.table == *name) {
             Some(schema) => tables.push(schema.clone()),
             None => absent.push(name.clone()),
@@ -27,19 +40,24 @@ pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<TableSchema>,
     (tables, absent)
 }
 
-/// Compares every row and column. `postgres_conn` sees the consistent point, `mysql_conn` the same.
+/// Compares every row and column. `postgres_conn` sees the consistent point, `mysql_conn` the same. `None` if the
+/// table's rows of that point are gone from Postgres.
 pub(super) async fn compare(
     config: &Config,
-    postgres_conn: &mut PgConnection,
-    mysql_conn: &mut MySqlConnection,
+    postgres_conn: &mut PgSession,
+    mysql_conn: &mut Session,
     schema: &TableSchema,
-) -> Result<Subject, Error> {
+) -> Result<Option<Subject>, Error> {
     let table = Table::of(schema).map_err(|error| Error::Bookkeeping(error.to_string()))?;
+    let pinned = point::pin_table(postgres_conn, &config.schema, &table.name).await;
+    if !pinned.map_err(postgres("locking a table against TRUNCATE"))? {
+        return Ok(None);
+    }
     let mut tally = Tally::new(&table.name, config.differences_max);
     let definition = Definition::read(config, postgres_conn, mysql_conn, &table).await?;
     if let Some(difference) = definition.difference(config, &table) {
         tally.add(difference);
-        return Ok(tally.finish(0));
+        return Ok(Some(tally.finish(0)));
     }
     let shape = Shape {
         table: table.name.clone(),
@@ -61,7 +79,7 @@ pub(super) async fn compare(
         from_mysql(mysql_conn, &replica, |texts| replica_row(&table, texts)),
     )
     .await?;
-    Ok(tally.finish(rows))
+    Ok(Some(tally.finish(rows)))
 }
 
 /// The columns that exist on either side, in order.
@@ -73,8 +91,8 @@ struct Definition {
 impl Definition {
     async fn read(
         config: &Config,
-        postgres_conn: &mut PgConnection,
-        mysql_conn: &mut MySqlConnection,
+        postgres_conn: &mut PgSession,
+        mysql_conn: &mut Session,
         table: &Table,
     ) -> Result<Definition, Error> {
         // Stored generated columns are not in the log.
@@ -133,7 +151,6 @@ impl Definition {
 }
 
 fn source_query(namespace: &str, table: &Table) -> String {
-    let name = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let columns: Vec<String> = table
         .columns
         .iter()
@@ -149,10 +166,9 @@ fn source_query(namespace: &str, table: &Table) -> String {
         })
         .collect();
     format!(
-        "SELECT {} FROM {}.{} ORDER BY {}",
+        "SELECT {} FROM ONLY {} ORDER BY {}",
         columns.join(", "),
-        name(namespace),
-        name(&table.name),
+        qualified(namespace, &table.name),
         order.join(", "),
     )
 }
@@ -198,9 +214,9 @@ fn value_of(source: &SourceColumn, text: Option<String>) -> SourceValue {
     let Some(text) = text else {
         return SourceValue::Null;
     };
-    match source.type_name.as_str() {
-        "boolean" => SourceValue::Bool(text == "t"),
-        "smallint" | "integer" | "bigint" => match text.parse() {
+    match source.oid {
+        BOOL => SourceValue::Bool(text == "t"),
+        INT2 | INT4 | INT8 => match text.parse() {
             Ok(number) => SourceValue::Int(number),
             Err(_) => SourceValue::Text(text),
         },

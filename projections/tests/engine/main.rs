@@ -270,7 +270,12 @@ async fn a_log_that_does_not_fit_the_replica_is_refused() {
     assert_eq!(world.start().error().await.code(), "MR-P007");
 
     log.evict(end + 1);
-    assert_eq!(world.start().error().await.code(), "MR-P007");
+    let evicted = world.start();
+    let handle = evicted.handle.clone();
+    assert_eq!(evicted.error().await.code(), "MR-P009");
+    let status = handle.status();
+    assert_eq!(status.state, State::Stopped);
+    assert!(status.error.is_some_and(|error| error.contains("MR-P009")));
     log.evict(0);
     log.truncate(CHANGES, 0);
     log.truncate(SNAPSHOT, 0);

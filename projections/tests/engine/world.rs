@@ -10,9 +10,10 @@ use millrace_projections::engine::{
 };
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
+use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
 use rand::SeedableRng;
-use sqlx::{Executor, MySqlConnection, Row};
+use sqlx::{Executor, Row};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct World {
     pub(crate) source: Source,
     pub(crate) url: String,
-    pub(crate) conn: MySqlConnection,
+    pub(crate) conn: Session,
     pub(crate) limits: Limits,
     pub(crate) hooks: Hooks,
     pub(crate) smartmodule: Option<SmartModule>,
@@ -60,10 +61,7 @@ impl World {
             source: Source::new(MemoryLog::new(), rng),
             url: server.url(&database),
             conn: server.connect(&database).await,
-            limits: Limits {
-                outage: Duration::from_secs(30),
-                ..Limits::default()
-            },
+            limits: Limits::default(),
             hooks: Hooks::default(),
             smartmodule: None,
         }
@@ -190,7 +188,7 @@ fn key(table: &Table, row: &[Option<String>]) -> Vec<Option<String>> {
 type Texts = Vec<Option<String>>;
 
 pub(crate) async fn read(
-    conn: &mut MySqlConnection,
+    conn: &mut Session,
     schema: &TableSchema,
     suffix: &str,
 ) -> BTreeMap<Texts, Texts> {

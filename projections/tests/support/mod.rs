@@ -15,8 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
-use sqlx::{ConnectOptions, Connection, Executor};
+use millrace_sessions::mysql::{connect, Purpose, Session};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{ConnectOptions, Executor};
 use tokio::sync::OnceCell;
 
 /// Ends the server when our end of its standard input closes, which every death of ours brings about.
@@ -30,11 +31,6 @@ kill "$server"; wait "$server"; rm -rf "$folder"
 
 /// User and group that servers run as where the tests run as root.
 pub(crate) const NOBODY: u32 = 65534;
-
-/// Pinned on every connection, as the projector pins them.
-const SESSION: &str =
-    "SET sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO', \
-     time_zone = '+00:00', div_precision_increment = 4";
 
 /// A running server.
 pub(crate) struct Server {
@@ -52,6 +48,11 @@ impl Server {
     }
 
     async fn start() -> Server {
+        Server::start_with(&[]).await
+    }
+
+    /// A server of its own, with further arguments: for a test that changes what holds for all sessions.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Server {
         let folder = folder_for("mysql");
         install(&folder);
         let port = free_port();
@@ -62,6 +63,7 @@ impl Server {
             .arg(mysqld().unwrap_or_else(|| program("mariadbd")));
         command
             .args(server_arguments(&folder, port))
+            .args(arguments)
             .stdin(Stdio::piped())
             .process_group(0);
         let watchdog = command.spawn().expect("sh starts");
@@ -116,29 +118,11 @@ impl Server {
         name
     }
 
-    /// A connection to a database, with the session settings of the projector.
-    pub(crate) async fn connect(&self, database: &str) -> MySqlConnection {
-        let mut conn = MySqlConnection::connect_with(&self.options(database))
+    /// A session as the projector has it.
+    pub(crate) async fn connect(&self, database: &str) -> Session {
+        connect(&self.url(database), Purpose::Project)
             .await
-            .expect("the server answers");
-        conn.execute(SESSION).await.expect("session settings");
-        conn.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            .await
-            .expect("isolation level");
-        conn
-    }
-}
-
-/// The byte-exact collation without padding of the server's flavour.
-pub(crate) async fn collation(conn: &mut MySqlConnection) -> &'static str {
-    let version: String = sqlx::query_scalar("SELECT VERSION()")
-        .fetch_one(conn)
-        .await
-        .expect("a version");
-    if version.to_lowercase().contains("mariadb") {
-        "utf8mb4_nopad_bin"
-    } else {
-        "utf8mb4_0900_bin"
+            .expect("the server answers")
     }
 }
 

@@ -1,0 +1,196 @@
+//! Receiving the replication stream: one task reads the socket, another tells Postgres what is durable, whatever the
+//! encoder waits for.
+//!
+//! What was received and not yet encoded takes at most [`RECEIVED_BYTES_MAX`], and one message more that is being read.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millrace_events::Lsn;
+use millrace_sessions::postgres::replication::{Event, Feedback, Incoming, ReplicationError};
+use tokio::sync::{mpsc, watch, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::{interval, Instant, MissedTickBehavior};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::append::Acknowledged;
+use crate::config::RECEIVED_BYTES_MAX;
+use crate::pgoutput::{self, Message};
+use crate::status::Pending;
+use crate::{Config, Error};
+
+/// Messages that wait for the encoder: enough that neither task waits for the other at small rows.
+pub(crate) const MESSAGES_MAX: usize = 256;
+/// Bytes that a message takes beside its content.
+const MESSAGE_OVERHEAD_BYTES: usize = 64;
+
+/// What the stream has brought.
+pub(crate) enum Received {
+    /// A message of the output plugin, and the room that it takes until it is encoded.
+    Data(Bytes, OwnedSemaphorePermit),
+    /// Everything that committed before this has been sent.
+    Idle(Lsn),
+    /// Nothing more will come.
+    Failed(Error),
+}
+
+/// The stream, received ahead. Dropping it ends the connection.
+pub(crate) struct Receiver {
+    queue: mpsc::Receiver<Received>,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+impl Receiver {
+    pub(crate) fn start(
+        (incoming, feedback): (Incoming, Feedback),
+        position: Lsn,
+        config: &Config,
+        acknowledged: watch::Receiver<Acknowledged>,
+        pending: Pending,
+    ) -> Self {
+        let (sender, queue) = mpsc::channel(MESSAGES_MAX);
+        let asked = Arc::new(Notify::new());
+        let reader = Reader {
+            incoming,
+            sender: sender.clone(),
+            room: Arc::new(Semaphore::new(RECEIVED_BYTES_MAX)),
+            pending: pending.clone(),
+            asked: asked.clone(),
+        };
+        let teller = Teller {
+            feedback,
+            position,
+            acknowledged,
+            pending,
+            asked,
+            pinged: Instant::now(),
+        };
+        let period = config.feedback_period;
+        let reading = report(sender.clone(), reader.run());
+        let telling = report(sender, teller.run(period));
+        Receiver {
+            queue,
+            _tasks: [reading, telling].map(AbortOnDropHandle::new),
+        }
+    }
+
+    /// What comes next. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Received {
+        let received = self.queue.recv().await;
+        received.unwrap_or_else(|| Received::Failed(ReplicationError::Ended.into()))
+    }
+}
+
+/// Runs a task whose end is the end of the stream.
+fn report(
+    sender: mpsc::Sender<Received>,
+    task: impl Future<Output = ReplicationError> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let error = task.await;
+        let _ = sender.send(Received::Failed(error.into())).await;
+    })
+}
+
+struct Reader {
+    incoming: Incoming,
+    sender: mpsc::Sender<Received>,
+    room: Arc<Semaphore>,
+    pending: Pending,
+    asked: Arc<Notify>,
+}
+
+impl Reader {
+    async fn run(mut self) -> ReplicationError {
+        loop {
+            let received = match self.incoming.next().await {
+                Ok(Event::Data(data)) => {
+                    self.note(&data);
+                    let bytes = (data.len() + MESSAGE_OVERHEAD_BYTES).min(RECEIVED_BYTES_MAX);
+                    // The semaphore is never closed.
+                    let Ok(room) = self.room.clone().acquire_many_owned(bytes as u32).await else {
+                        return ReplicationError::Ended;
+                    };
+                    Received::Data(data, room)
+                }
+                Ok(Event::Alive {
+                    wal_end,
+                    reply_wanted,
+                }) => {
+                    if reply_wanted {
+                        self.asked.notify_one();
+                    }
+                    Received::Idle(wal_end)
+                }
+                Err(error) => return error,
+            };
+            if self.sender.send(received).await.is_err() {
+                return ReplicationError::Ended;
+            }
+        }
+    }
+
+    /// A transaction is pending from the moment its first message is here.
+    fn note(&self, data: &Bytes) {
+        if data.first() != Some(&b'B') {
+            return;
+        }
+        // What is no message ends the session when it is decoded.
+        if let Ok(Message::Begin(begin)) = pgoutput::decode(data.clone()) {
+            self.pending.lock().sent(begin.commit_lsn, begin.at);
+        }
+    }
+}
+
+struct Teller {
+    feedback: Feedback,
+    /// Where the stream began, which is durable.
+    position: Lsn,
+    acknowledged: watch::Receiver<Acknowledged>,
+    pending: Pending,
+    asked: Arc<Notify>,
+    /// When Postgres was last asked for a sign of life.
+    pinged: Instant,
+}
+
+impl Teller {
+    async fn run(mut self, period: Duration) -> ReplicationError {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.asked.notified() => {}
+                changed = self.acknowledged.changed() => {
+                    if changed.is_err() {
+                        return ReplicationError::Ended;
+                    }
+                    self.arrived();
+                    continue;
+                }
+            }
+            if let Err(error) = self.tell().await {
+                return error;
+            }
+        }
+    }
+
+    fn arrived(&mut self) -> Lsn {
+        let lsn = self.acknowledged.borrow_and_update().lsn;
+        let lsn = lsn.max(self.position);
+        self.pending.lock().arrived(lsn);
+        lsn
+    }
+
+    /// Nothing but an acknowledged record raises what Postgres is told.
+    async fn tell(&mut self) -> Result<(), ReplicationError> {
+        let ask_reply = self.pinged.elapsed() >= Feedback::PING_PERIOD;
+        if ask_reply {
+            self.pinged = Instant::now();
+        }
+        let lsn = self.arrived();
+        self.feedback.send(lsn, ask_reply).await
+    }
+}

@@ -1,0 +1,73 @@
+//! Names of what we make beside a source table, all of them no longer than a server allows.
+
+use sha2::{Digest, Sha256};
+
+/// MySQL: no name is longer.
+pub(crate) const NAME_CHARS_MAX: usize = 64;
+/// Hexadecimal digits that stand for the rest of a name.
+const HASH_CHARS: usize = 16;
+
+/// Appended to a table's name while it is loaded.
+pub const SHADOW: &str = "__shadow";
+/// Appended to a table's name between the swap and its removal.
+pub const RETIRED: &str = "__retired";
+
+/// `prefix`, `name` and `suffix` in one. Where that is too long, the end of `name` becomes a hash of all of it, so that
+/// names which begin alike stay apart.
+pub fn derived(prefix: &str, name: &str, suffix: &str) -> String {
+    let whole = format!("{prefix}{name}{suffix}");
+    if whole.chars().count() <= NAME_CHARS_MAX {
+        return whole;
+    }
+    let taken = prefix.chars().count() + suffix.chars().count() + HASH_CHARS + 1;
+    let kept = NAME_CHARS_MAX.saturating_sub(taken);
+    let start: String = name.chars().take(kept).collect();
+    format!("{prefix}{start}_{}{suffix}", hash(name))
+}
+
+/// The table of that name and suffix, such as [`SHADOW`].
+pub fn suffixed(name: &str, suffix: &str) -> String {
+    derived("", name, suffix)
+}
+
+/// Name of the temporary table with the keys that a batch touches in `table`.
+pub fn key_table(table: &str) -> String {
+    derived("millrace_keys_", table, "")
+}
+
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.chars().take(HASH_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_are_kept_as_they_are() {
+        assert_eq!(key_table("orders"), "millrace_keys_orders");
+        assert_eq!(suffixed("orders", SHADOW), "orders__shadow");
+        assert_eq!(suffixed("orders", ""), "orders");
+    }
+
+    #[test]
+    fn long_names_are_shortened_and_stay_apart() {
+        for (prefix, suffix) in [
+            ("millrace_keys_", ""),
+            ("", SHADOW),
+            ("millrace_", "_delta"),
+        ] {
+            let [one, other] = ["a", "b"].map(|end| {
+                let name = format!("{}{end}", "ü".repeat(NAME_CHARS_MAX - 2));
+                derived(prefix, &name, suffix)
+            });
+            assert_ne!(one, other);
+            for name in [one, other] {
+                assert!(name.chars().count() <= NAME_CHARS_MAX, "{name}");
+                assert!(name.starts_with(prefix) && name.ends_with(suffix), "{name}");
+            }
+        }
+    }
+}

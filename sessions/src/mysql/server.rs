@@ -1,0 +1,126 @@
+//! Which server it is.
+
+use sqlx::{Executor, MySqlConnection, Row};
+
+use super::ConnectError;
+
+/// The two families, where they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// MySQL, 8.0.23 or later: older ones have no invisible columns.
+    MySql,
+    /// MariaDB, 10.6 or later.
+    MariaDb,
+}
+
+/// A server as found at the start of a session.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// MySQL or MariaDB.
+    pub flavour: Flavour,
+    /// What `VERSION()` says.
+    pub version: String,
+    /// `max_allowed_packet`: no statement may be longer.
+    pub packet_bytes_max: usize,
+    /// What the server calls this session; `KILL` takes it.
+    pub connection: u64,
+}
+
+impl Server {
+    pub(super) async fn detect(conn: &mut MySqlConnection) -> Result<Server, ConnectError> {
+        let sql = "SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS UNSIGNED), \
+                   CAST(CONNECTION_ID() AS UNSIGNED)";
+        let row = conn.fetch_one(sql).await?;
+        let version: String = row.try_get_unchecked(0)?;
+        let packet: u64 = row.try_get(1)?;
+        let flavour = flavour_of(&version).ok_or_else(|| ConnectError::Version(version.clone()))?;
+        Ok(Server {
+            flavour,
+            version,
+            packet_bytes_max: usize::try_from(packet).unwrap_or(usize::MAX),
+            connection: row.try_get(2)?,
+        })
+    }
+
+    /// The binary collation under which 'a' and 'a ' differ, as in Postgres.
+    pub fn collation(&self) -> &'static str {
+        match self.flavour {
+            Flavour::MySql => "utf8mb4_0900_bin",
+            Flavour::MariaDb => "utf8mb4_nopad_bin",
+        }
+    }
+
+    /// Product and version in short, such as "MariaDB 10.11.14".
+    pub fn product(&self) -> String {
+        let name = match self.flavour {
+            Flavour::MySql => "MySQL",
+            Flavour::MariaDb => "MariaDB",
+        };
+        format!(
+            "{name} {}",
+            self.version.split('-').next().unwrap_or_default()
+        )
+    }
+
+    /// True if it writes statements into its binary log: such a server takes no writes at READ COMMITTED.
+    pub(super) async fn logs_statements(&self, conn: &mut MySqlConnection) -> sqlx::Result<bool> {
+        let sql = "SELECT CAST(@@log_bin = 1 AND @@binlog_format = 'STATEMENT' AS SIGNED)";
+        let found: i64 = conn.fetch_one(sql).await?.try_get(0)?;
+        Ok(found == 1)
+    }
+}
+
+fn flavour_of(version: &str) -> Option<Flavour> {
+    let mut numbers = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|digits| digits.parse::<u32>().ok());
+    let found = (numbers.next()??, numbers.next()??, numbers.next()??);
+    let (flavour, oldest) = if version.to_ascii_lowercase().contains("mariadb") {
+        (Flavour::MariaDb, (10, 6, 0))
+    } else {
+        (Flavour::MySql, (8, 0, 23))
+    };
+    (found >= oldest).then_some(flavour)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_apart_and_old_ones_refused() {
+        let cases = [
+            ("10.11.14-MariaDB-0+deb12u2", Some(Flavour::MariaDb)),
+            ("10.6.0-MariaDB", Some(Flavour::MariaDb)),
+            ("10.5.28-MariaDB", None),
+            ("11.8.3-MariaDB-ubu2404", Some(Flavour::MariaDb)),
+            ("8.0.36-0ubuntu0.22.04.1", Some(Flavour::MySql)),
+            ("8.0.23", Some(Flavour::MySql)),
+            ("8.0.22", None),
+            ("9.7.0", Some(Flavour::MySql)),
+            ("5.7.44-log", None),
+            ("", None),
+        ];
+        for (version, expected) in cases {
+            assert_eq!(flavour_of(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn product_and_version_are_named_shortly() {
+        let cases = [
+            ("10.11.14-MariaDB-0+deb12u2", "MariaDB 10.11.14"),
+            ("8.0.36-0ubuntu0.22.04.1", "MySQL 8.0.36"),
+            ("9.7.0", "MySQL 9.7.0"),
+        ];
+        for (version, product) in cases {
+            let server = Server {
+                flavour: flavour_of(version).expect("supported"),
+                version: version.to_owned(),
+                packet_bytes_max: 0,
+                connection: 0,
+            };
+            assert_eq!(server.product(), product);
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Sessions that take replication commands.
+//!
+//! Framing and authentication come from `pgwire-replication`. Its client is not used: it reads every message whole,
+//! those of other applications too, and waits for a vanished server without end.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::Utc;
+use millrace_events::Lsn;
+use pgwire_replication::auth::ScramClient;
+use pgwire_replication::protocol::framing::{
+    write_copy_data, write_password_message, write_query, write_startup_message,
+};
+use pgwire_replication::protocol::{
+    encode_standby_status_update, parse_auth_request, unix_to_pg_timestamp, ErrorFields,
+};
+use pgwire_replication::PgWireError;
+use tokio::io::{split, AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+pub use super::frames::{Event, Oversized, Wanted};
+use super::frames::{Frame, Frames};
+use super::{settings, Server, Work, CONNECT_TIME_MAX};
+
+/// Version 3.0 of the protocol.
+const PROTOCOL: i32 = 196_608;
+/// Bytes that the answer to a command may have: they are short.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// How often the server is asked for a sign of life while it streams.
+const PING_PERIOD: Duration = Duration::from_secs(10);
+/// A stream that is silent for so long, although it was asked, has nobody at its other end.
+const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long telling the server something may take.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A replication session failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicationError {
+    /// The connection broke, or could not be made.
+    #[error("the connection: {0}")]
+    Io(#[source] io::Error),
+    /// Nothing came.
+    #[error("the server has not answered for {seconds} s")]
+    Silent {
+        /// How long.
+        seconds: u64,
+    },
+    /// The server has ended the stream.
+    #[error("the server has ended the stream")]
+    Ended,
+    /// The server refuses.
+    #[error("{message} (SQLSTATE {sqlstate})")]
+    Server {
+        /// Its code.
+        sqlstate: String,
+        /// Its words, in its language.
+        message: String,
+    },
+    /// Authentication failed, or wants what is not supported.
+    #[error("authentication: {0}")]
+    Auth(String),
+    /// The server does not keep to the protocol.
+    #[error("{0}")]
+    Protocol(String),
+    /// A message is larger than it may be.
+    #[error("{} of {bytes} bytes is larger than the {limit} that one may have", described(*.what))]
+    TooLarge {
+        /// What it was.
+        what: Oversized,
+        /// Its size.
+        bytes: usize,
+        /// What it may have.
+        limit: usize,
+    },
+}
+
+fn described(what: Oversized) -> String {
+    match what {
+        Oversized::Row(relation) => format!("a row of the table with oid {relation}"),
+        Oversized::Message => "our own logical message".into(),
+        Oversized::Other(kind) => format!("a message of kind {kind:?}"),
+        Oversized::Answer => "an answer".into(),
+    }
+}
+
+impl ReplicationError {
+    /// From the fields of an error message.
+    pub(super) fn server(payload: &[u8]) -> Self {
+        let fields = ErrorFields::parse(payload);
+        ReplicationError::Server {
+            sqlstate: fields.code.unwrap_or_default(),
+            message: fields.message.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<PgWireError> for ReplicationError {
+    fn from(error: PgWireError) -> Self {
+        match error {
+            PgWireError::Io(error) => ReplicationError::Io(io::Error::new(error.kind(), error)),
+            PgWireError::Auth(text) => ReplicationError::Auth(text),
+            other => ReplicationError::Protocol(other.to_string()),
+        }
+    }
+}
+
+/// A row of the answer to a command, as text.
+pub type Answer = Vec<Option<String>>;
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+type Reading = ReadHalf<Box<dyn Socket>>;
+type Writing = WriteHalf<Box<dyn Socket>>;
+
+/// A session that waits for commands.
+pub struct Replication {
+    frames: Frames<Reading>,
+    out: Writing,
+}
+
+impl Replication {
+    pub(super) async fn connect(
+        server: &Server,
+        application: &str,
+    ) -> Result<Replication, ReplicationError> {
+        let connecting = async {
+            let socket = open(server).await.map_err(ReplicationError::Io)?;
+            let (reading, out) = split(socket);
+            let frames = Frames::new(reading, CONNECT_TIME_MAX);
+            let mut session = Replication { frames, out };
+            session.startup(server, application).await?;
+            session.authenticate(server).await?;
+            let pinning = settings::pinning(Work::Copy);
+            session.command(&pinning, CONNECT_TIME_MAX).await?;
+            Ok(session)
+        };
+        match timeout(CONNECT_TIME_MAX, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(ReplicationError::Silent {
+                seconds: CONNECT_TIME_MAX.as_secs(),
+            }),
+        }
+    }
+
+    /// Runs one command, which may be silent for `silence_max`, and returns its rows.
+    pub async fn command(
+        &mut self,
+        command: &str,
+        silence_max: Duration,
+    ) -> Result<Vec<Answer>, ReplicationError> {
+        self.frames.set_silence_max(silence_max);
+        write_query(&mut self.out, command).await?;
+        let (mut rows, mut refusal) = (Vec::new(), None);
+        loop {
+            let Frame { tag, payload } = self.frames.next(ANSWER_BYTES_MAX).await?;
+            match tag {
+                b'D' => rows.push(answer(&payload)?),
+                b'E' => refusal = Some(ReplicationError::server(&payload)),
+                b'Z' => return refusal.map_or(Ok(rows), Err),
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts the stream of a slot at `position`. The session ends with it.
+    pub async fn start(
+        mut self,
+        slot: &str,
+        publication: &str,
+        position: Lsn,
+        wanted: Wanted,
+    ) -> Result<(Incoming, Feedback), ReplicationError> {
+        let command = format!(
+            "START_REPLICATION SLOT \"{slot}\" LOGICAL {position} \
+             (proto_version '1', publication_names '\"{publication}\"', messages 'true')"
+        );
+        self.frames.set_silence_max(STREAM_SILENCE_MAX);
+        write_query(&mut self.out, &command).await?;
+        loop {
+            let Frame { tag, payload } = self.frames.next(ANSWER_BYTES_MAX).await?;
+            match tag {
+                b'W' => break,
+                b'E' => return Err(ReplicationError::server(&payload)),
+                _ => {}
+            }
+        }
+        let frames = self.frames;
+        let out = self.out;
+        Ok((Incoming { frames, wanted }, Feedback { out }))
+    }
+
+    async fn startup(
+        &mut self,
+        server: &Server,
+        application: &str,
+    ) -> Result<(), ReplicationError> {
+        let parameters = [
+            ("user", server.user()),
+            ("database", server.database()),
+            ("replication", "database"),
+            ("client_encoding", "UTF8"),
+            ("application_name", application),
+        ];
+        Ok(write_startup_message(&mut self.out, PROTOCOL, &parameters).await?)
+    }
+
+    async fn authenticate(&mut self, server: &Server) -> Result<(), ReplicationError> {
+        loop {
+            let Frame { tag, payload } = self.frames.next(ANSWER_BYTES_MAX).await?;
+            match tag {
+                b'R' => self.prove(server, &payload).await?,
+                b'E' => return Err(ReplicationError::server(&payload)),
+                b'Z' => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers one request of the server to show who we are.
+    async fn prove(&mut self, server: &Server, request: &[u8]) -> Result<(), ReplicationError> {
+        match parse_auth_request(request)? {
+            (0, _) => Ok(()),
+            (3, _) => {
+                let password = [server.password.as_bytes(), b"\0"].concat();
+                Ok(write_password_message(&mut self.out, &password).await?)
+            }
+            (10, mechanisms) => self.scram(server, mechanisms).await,
+            (5, _) => Err(ReplicationError::Auth(
+                "the server asks for an MD5 password; SET password_encryption = 'scram-sha-256' and \
+                 set the role's password again"
+                    .into(),
+            )),
+            (method, _) => Err(ReplicationError::Auth(format!(
+                "the server asks for method {method}, which is not supported; use scram-sha-256"
+            ))),
+        }
+    }
+
+    async fn scram(&mut self, server: &Server, mechanisms: &[u8]) -> Result<(), ReplicationError> {
+        const MECHANISM: &[u8] = b"SCRAM-SHA-256";
+        if !mechanisms.split(|&byte| byte == 0).any(|m| m == MECHANISM) {
+            return Err(ReplicationError::Auth(
+                "the server does not offer SCRAM-SHA-256".into(),
+            ));
+        }
+        let client = ScramClient::new(server.user());
+        let first = client.client_first.as_bytes();
+        let length = (first.len() as u32).to_be_bytes();
+        let initial = [MECHANISM, b"\0", &length, first].concat();
+        write_password_message(&mut self.out, &initial).await?;
+        let challenge = self.sasl(11).await?;
+        let (proof, message, salted) = client.client_final(&server.password, &challenge)?;
+        write_password_message(&mut self.out, proof.as_bytes()).await?;
+        let signature = self.sasl(12).await?;
+        Ok(ScramClient::verify_server_final(
+            &signature, &salted, &message,
+        )?)
+    }
+
+    /// The next step of the server's side of SCRAM.
+    async fn sasl(&mut self, step: i32) -> Result<String, ReplicationError> {
+        let Frame { tag, payload } = self.frames.next(ANSWER_BYTES_MAX).await?;
+        match tag {
+            b'R' => match parse_auth_request(&payload)? {
+                (found, data) if found == step => Ok(String::from_utf8_lossy(data).into_owned()),
+                (found, _) => Err(ReplicationError::Auth(format!(
+                    "step {found} of SCRAM came instead of {step}"
+                ))),
+            },
+            b'E' => Err(ReplicationError::server(&payload)),
+            _ => Err(ReplicationError::Protocol(
+                "authentication was interrupted".into(),
+            )),
+        }
+    }
+}
+
+/// The reading side of a started stream.
+pub struct Incoming {
+    frames: Frames<Reading>,
+    wanted: Wanted,
+}
+
+impl Incoming {
+    /// What comes next. Not cancel-safe: after a read that was given up the stream is of no use.
+    pub async fn next(&mut self) -> Result<Event, ReplicationError> {
+        self.frames.event(&self.wanted).await
+    }
+}
+
+/// The writing side of a started stream.
+pub struct Feedback {
+    out: Writing,
+}
+
+impl Feedback {
+    /// How often [`Feedback::send`] has to ask for a reply, so that silence means something.
+    pub const PING_PERIOD: Duration = PING_PERIOD;
+
+    /// Tells the server that everything before `durable` is safe.
+    pub async fn send(&mut self, durable: Lsn, ask_reply: bool) -> Result<(), ReplicationError> {
+        let now = unix_to_pg_timestamp(Utc::now().timestamp_micros());
+        let durable = pgwire_replication::Lsn(durable.0);
+        let status = encode_standby_status_update(durable, now, ask_reply);
+        match timeout(WRITE_TIME_MAX, write_copy_data(&mut self.out, &status)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(ReplicationError::Silent {
+                seconds: WRITE_TIME_MAX.as_secs(),
+            }),
+        }
+    }
+}
+
+async fn open(server: &Server) -> io::Result<Box<dyn Socket>> {
+    let (place, port) = (server.place(), server.options.get_port());
+    if place.starts_with('/') {
+        let path = format!("{}/.s.PGSQL.{port}", place.trim_end_matches('/'));
+        return Ok(Box::new(UnixStream::connect(path).await?));
+    }
+    let socket = TcpStream::connect((place.as_str(), port)).await?;
+    socket.set_nodelay(true)?;
+    Ok(Box::new(socket))
+}
+
+/// The cells of a row: a count, then length and text of each.
+fn answer(payload: &Bytes) -> Result<Answer, ReplicationError> {
+    let malformed = || ReplicationError::Protocol("a malformed row".into());
+    let (count, mut rest) = payload.split_at_checked(2).ok_or_else(malformed)?;
+    let count = count.try_into().map(u16::from_be_bytes);
+    let mut cells = Vec::new();
+    for _ in 0..count.map_err(|_| malformed())? {
+        let (length, behind) = rest.split_at_checked(4).ok_or_else(malformed)?;
+        rest = behind;
+        let length = length.try_into().map(i32::from_be_bytes);
+        let Ok(length) = usize::try_from(length.map_err(|_| malformed())?) else {
+            cells.push(None);
+            continue;
+        };
+        let (cell, behind) = rest.split_at_checked(length).ok_or_else(malformed)?;
+        rest = behind;
+        cells.push(Some(String::from_utf8_lossy(cell).into_owned()));
+    }
+    Ok(cells)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_and_a_cut_one_refused() {
+        let row = Bytes::from_static(b"\0\x02\0\0\0\x02ab\xff\xff\xff\xff");
+        let cells = answer(&row).expect("a row");
+        assert_eq!(cells, [Some("ab".to_owned()), None]);
+        assert!(answer(&row.slice(..row.len() - 2)).is_err());
+    }
+}
