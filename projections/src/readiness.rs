@@ -19,7 +19,6 @@ pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
         State::Loading => because("it loads the snapshot"),
         State::Building => because("it makes indexes and marts"),
         State::Swapping => because("it puts the new tables in place"),
-        State::WaitingForMysql => because("it waits for MySQL"),
         State::WaitingForMysql => because(&waiting(status)),
         State::Stopped => because("it has stopped"),
     }
