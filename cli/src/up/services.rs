@@ -125,7 +125,10 @@ impl Services {
     }
 
     async fn start_capture(&mut self) -> anyhow::Result<()> {
-        let Wiring { settings, endpoints } = &*self.wiring;
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
         let mut make = remade(&self.wiring, |wiring| {
             let config = crate::services::capture(&wiring.settings, &wiring.endpoints)?;
             Ok(Capture::new(config)?)
@@ -144,14 +147,22 @@ impl Services {
                 Ok(capture.run(stop).await?)
             }
         });
-        self.keep_control("capture's control API", front, control, |wiring| async move {
-            crate::services::capture_control(&wiring.settings, &wiring.endpoints).await
-        });
+        self.keep_control(
+            "capture's control API",
+            front,
+            control,
+            |wiring| async move {
+                crate::services::capture_control(&wiring.settings, &wiring.endpoints).await
+            },
+        );
         Ok(())
     }
 
     async fn start_projector(&mut self) -> anyhow::Result<()> {
-        let Wiring { settings, endpoints } = &*self.wiring;
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
         let mut make = remade(&self.wiring, |wiring| {
             let config = crate::services::projector(&wiring.settings, &wiring.endpoints)?;
             Ok(engine::Service::new(config))
@@ -171,9 +182,14 @@ impl Services {
                 shown.show(millrace_projections::control::api(handle.clone(), &token));
                 newest.set(handle.clone());
                 let mirror = move |stop| {
-                    let Wiring { settings, endpoints } = &*wiring;
+                    let Wiring {
+                        settings,
+                        endpoints,
+                    } = &*wiring;
                     let handle = handle.clone();
-                    without_error(crate::services::mirror_projector(settings, endpoints, handle, stop))
+                    without_error(crate::services::mirror_projector(
+                        settings, endpoints, handle, stop,
+                    ))
                 };
                 let _mirror = beside(&states, "projector's mirror", stop.clone(), mirror);
                 Ok(projector.run(stop).await?)
@@ -186,7 +202,10 @@ impl Services {
     }
 
     async fn start_ingest(&mut self) -> anyhow::Result<()> {
-        let Wiring { settings, endpoints } = &*self.wiring;
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
         let mut make = remade(&self.wiring, |wiring| {
             let config = crate::services::ingest(&wiring.settings, &wiring.endpoints)?;
             let rejected = ingest::Rejected::open(config.clone())?;
@@ -204,17 +223,27 @@ impl Services {
                 let (rejected, (ingest, handle)) = made?;
                 shown.show(ingest::control::api(handle.clone(), rejected, &token));
                 let mirror = move |stop| {
-                    let Wiring { settings, endpoints } = &*wiring;
+                    let Wiring {
+                        settings,
+                        endpoints,
+                    } = &*wiring;
                     let handle = handle.clone();
-                    without_error(crate::services::mirror_ingest(settings, endpoints, handle, stop))
+                    without_error(crate::services::mirror_ingest(
+                        settings, endpoints, handle, stop,
+                    ))
                 };
                 let _mirror = beside(&states, "ingest's mirror", stop.clone(), mirror);
                 Ok(ingest.run(stop).await?)
             }
         });
-        self.keep_control("ingest's control API", front, control, |wiring| async move {
-            crate::services::ingest_control(&wiring.settings, &wiring.endpoints).await
-        });
+        self.keep_control(
+            "ingest's control API",
+            front,
+            control,
+            |wiring| async move {
+                crate::services::ingest_control(&wiring.settings, &wiring.endpoints).await
+            },
+        );
         Ok(())
     }
 
@@ -279,14 +308,15 @@ impl Services {
             Ok(Trader::new(config)?)
         })?;
         let newest = self.trader.clone();
-        self.parts.keep_until(self.trading.clone(), TRADE, move |stop| {
-            let (trader, newest) = (make(), newest.clone());
-            async move {
-                let trader = trader?;
-                newest.set(trader.handle());
-                Ok(trader.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_until(self.trading.clone(), TRADE, move |stop| {
+                let (trader, newest) = (make(), newest.clone());
+                async move {
+                    let trader = trader?;
+                    newest.set(trader.handle());
+                    Ok(trader.run(stop).await?)
+                }
+            });
         Ok(())
     }
 
@@ -296,14 +326,15 @@ impl Services {
             Ok(UserEvents::new(config)?)
         })?;
         let newest = self.user_events.clone();
-        self.parts.keep_until(self.trading.clone(), USER_EVENTS, move |stop| {
-            let (users, newest) = (make(), newest.clone());
-            async move {
-                let users = users?;
-                newest.set(users.handle());
-                Ok(users.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_until(self.trading.clone(), USER_EVENTS, move |stop| {
+                let (users, newest) = (make(), newest.clone());
+                async move {
+                    let users = users?;
+                    newest.set(users.handle());
+                    Ok(users.run(stop).await?)
+                }
+            });
         Ok(())
     }
 
@@ -314,13 +345,12 @@ impl Services {
     }
 
     /// Waits for `work`, but no longer than it can come to something: until a part is in trouble that `--once` does
-    /// not wait for, or until Ctrl-C.
+    /// not wait for.
     pub(crate) async fn meanwhile<T>(
-        &mut self,
+        &self,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         tokio::select! {
-            () = self.asked_to_end.cancelled() => bail!("interrupted before both sides were compared"),
             trouble = self.states.trouble() => Err(trouble),
             done = work => done,
         }
@@ -338,7 +368,9 @@ impl Services {
     /// One line for each part that is down.
     pub(crate) fn down(&self) -> Vec<String> {
         let down = self.states.all_down();
-        let lines = down.iter().map(|(name, down)| format!("{name} is down: {down}"));
+        let lines = down
+            .iter()
+            .map(|(name, down)| format!("{name} is down: {down}"));
         lines.collect()
     }
 
@@ -355,8 +387,8 @@ impl Services {
         }
     }
 
-    /// Shows the snapshot and the catching up, until it is done, until a part needs a person, or until Ctrl-C;
-    /// whether it is done. With `once` trouble is an error.
+    /// Shows the snapshot and the catching up, until it is done or a part needs a person; whether it is done. With
+    /// `once` trouble is an error.
     pub(crate) async fn wait_until_live(
         &mut self,
         terminal: &mut Terminal,
@@ -365,7 +397,6 @@ impl Services {
         let began = Instant::now();
         loop {
             tokio::select! {
-                () = self.asked_to_end.cancelled() => return Ok(false),
                 trouble = self.states.trouble() => match once {
                     true => return Err(trouble),
                     false => return Ok(false),
@@ -415,7 +446,10 @@ async fn page(
     wiring: Arc<Wiring>,
     state_dir: PathBuf,
 ) -> anyhow::Result<millrace_dashboard::Service> {
-    let Wiring { settings, endpoints } = &*wiring;
+    let Wiring {
+        settings,
+        endpoints,
+    } = &*wiring;
     let bind = crate::services::dashboard_address(settings).await?;
     let config = crate::services::dashboard(settings, endpoints, bind, Some(state_dir))?;
     Ok(millrace_dashboard::Service::bind(config).await?)
