@@ -28,7 +28,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-A flag overrides the environment, the environment overrides the settings file, and the settings file
+A flag overrides the environment, the environment overrides the settings file, and the settings file \
 overrides the built-in defaults. `millrace config` prints the values in force.
 
 Results are written to standard output, messages and the log to standard error.
@@ -42,10 +42,15 @@ A closed pipe (`millrace status | head -1`) changes none of them.
 Try it:  millrace up --demo
 Then:    millrace status      millrace verify";
 
-const TARGET_HELP: &str = "\
-Without --data-dir, the command talks to the `millrace up` that runs on .millrace in the working
-directory. If none runs there, or if a *_HOST setting names another machine, it uses the addresses in
-the settings.";
+/// Lines are as long as they are: clap breaks them for the terminal.
+macro_rules! target_help {
+    () => {
+        "Without --data-dir, the command talks to the `millrace up` that runs on .millrace in the working directory. If \
+         none runs there, or if a *_HOST setting names another machine, it uses the addresses in the settings."
+    };
+}
+
+const TARGET_HELP: &str = target_help!();
 
 /// Formats of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -234,13 +239,11 @@ pub struct Status {
     pub watch: bool,
 }
 
-const STATUS_HELP: &str = "\
-Exit codes: 0 the marts are fresh, 1 they are not, 2 it is not known. `status | head -1` keeps them, and
-`status --watch | head -1` ends with the code of the last status that it printed.
-
-Without --data-dir, the command talks to the `millrace up` that runs on .millrace in the working
-directory. If none runs there, or if a *_HOST setting names another machine, it uses the addresses in
-the settings.";
+const STATUS_HELP: &str = concat!(
+    "Exit codes: 0 the marts are fresh, 1 they are late, stopped or different, 2 it is not known. A closed pipe \
+     (`status | head -1`) does not change them; `status --watch` then ends with the code of the last status.\n\n",
+    target_help!()
+);
 
 /// `millrace health`
 #[derive(Debug, Args)]
@@ -307,12 +310,10 @@ pub struct Verify {
     pub json: bool,
 }
 
-const VERIFY_HELP: &str = "\
-Exit codes: 0 everything is equal, 1 something differs, 2 something is not live or could not be compared.
-
-Without --data-dir, the command talks to the `millrace up` that runs on .millrace in the working
-directory. If none runs there, or if a *_HOST setting names another machine, it uses the addresses in
-the settings.";
+const VERIFY_HELP: &str = concat!(
+    "Exit codes: 0 everything is equal, 1 something differs, 2 something is not live or could not be compared.\n\n",
+    target_help!()
+);
 
 /// `millrace wait-for`
 #[derive(Debug, Args)]
