@@ -18,7 +18,8 @@ pub const MARKER: &str = ".millrace-data";
 /// Changes when an older millrace could no longer use the directory.
 const LAYOUT: u32 = 1;
 const FIRST_LINE: &str = "millrace data directory, layout ";
-const EXPLANATION: &str = "`millrace up` keeps its private servers, its topics and its ports here; \
+const EXPLANATION: &str =
+    "`millrace up` keeps its private servers, its topics and its ports here; \
                            `millrace clean` removes them, and nothing else.";
 
 /// Held while somebody uses the directory; empty.
@@ -36,7 +37,16 @@ const CHILDREN: [Child; 13] = [
         Server::MySql,
         &["accounts.sql", "flavour", "mysqld.pid", "tmp"],
     ),
-    Child::folder("broker", &["FORMAT*", BROKER_LOCK, "catalog", "consumer-offsets*", "topics"]),
+    Child::folder(
+        "broker",
+        &[
+            "FORMAT*",
+            BROKER_LOCK,
+            "catalog",
+            "consumer-offsets*",
+            "topics",
+        ],
+    ),
     Child::folder("dashboard", &["history.json*"]),
     Child::file("control-token"),
     Child::file("control-token.partial"),
@@ -172,10 +182,13 @@ fn is_marked(path: &Path) -> anyhow::Result<bool> {
     match fs::symlink_metadata(&marker) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Ok(metadata) if metadata.is_file() => {}
-        _ => bail!("{} is not a marker of millrace: remove it", marker.display()),
+        _ => bail!(
+            "{} is not a marker of millrace: remove it",
+            marker.display()
+        ),
     }
-    let text = fs::read_to_string(&marker)
-        .with_context(|| format!("cannot read {}", marker.display()))?;
+    let text =
+        fs::read_to_string(&marker).with_context(|| format!("cannot read {}", marker.display()))?;
     let first = text.lines().next().unwrap_or_default();
     match first.strip_prefix(FIRST_LINE).and_then(|layout| layout.trim().parse::<u32>().ok()) {
         Some(layout) if layout <= LAYOUT => Ok(true),
@@ -363,7 +376,10 @@ mod tests {
         for path in [scratch.path().to_owned(), scratch.path().join("new/below")] {
             drop(DataDir::claim(&path).unwrap());
             let marker = fs::read_to_string(path.join(MARKER)).unwrap();
-            assert!(marker.starts_with("millrace data directory, layout 1\n"), "{marker}");
+            assert!(
+                marker.starts_with("millrace data directory, layout 1\n"),
+                "{marker}"
+            );
             DataDir::claim(&path).unwrap();
             fs::remove_file(path.join(MARKER)).unwrap();
             fs::remove_file(path.join(LOCK)).unwrap();
@@ -372,14 +388,23 @@ mod tests {
 
     #[test]
     fn a_folder_of_somebody_else_is_refused_and_stays_as_it_is() {
-        for name in ["thesis.tex", "postgres", "postgres/dump.sql", "mysql/my.cnf", "broker/notes"] {
+        for name in [
+            "thesis.tex",
+            "postgres",
+            "postgres/dump.sql",
+            "mysql/my.cnf",
+            "broker/notes",
+        ] {
             let scratch = ScratchDir::new("data-dir").unwrap();
             write(scratch.path(), "ports.json");
             fs::write(scratch.path().join(LOCK), "").unwrap();
             write(scratch.path(), name);
             let refused = DataDir::claim(scratch.path()).unwrap_err().to_string();
             let first = name.split('/').next().unwrap();
-            assert!(refused.contains(first) && refused.contains("--data-dir"), "{refused}");
+            assert!(
+                refused.contains(first) && refused.contains("--data-dir"),
+                "{refused}"
+            );
             assert_eq!(entries(scratch.path()).unwrap().len(), 3, "{name}");
         }
     }
@@ -423,7 +448,10 @@ mod tests {
     #[tokio::test]
     async fn only_what_millrace_made_is_removed_and_links_are_not_followed() {
         let scratch = ScratchDir::new("data-dir").unwrap();
-        let (dir, elsewhere) = (scratch.path().join("data"), scratch.path().join("elsewhere"));
+        let (dir, elsewhere) = (
+            scratch.path().join("data"),
+            scratch.path().join("elsewhere"),
+        );
         drop(DataDir::claim(&dir).unwrap());
         filled(&dir);
         write(&elsewhere, "topics/precious");
@@ -444,8 +472,16 @@ mod tests {
         let held = DataDir::claim(&dir).unwrap();
         filled(&dir);
         symlink(&dir, &link).unwrap();
-        assert!(clean(&link).await.unwrap_err().to_string().contains("is a link"));
-        assert!(clean(&dir).await.unwrap_err().to_string().contains("another millrace runs"));
+        assert!(clean(&link)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("is a link"));
+        assert!(clean(&dir)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("another millrace runs"));
         drop(held);
         assert_eq!(clean(&dir).await.unwrap(), Cleaned::Removed);
         assert!(!dir.exists());

@@ -279,10 +279,7 @@ mod tests {
     fn piped() -> (Output, File) {
         let (reader, writer) = std::io::pipe().unwrap();
         let writer = File::from(OwnedFd::from(writer));
-        (
-            Output::to(Some(writer)),
-            File::from(OwnedFd::from(reader)),
-        )
+        (Output::to(Some(writer)), File::from(OwnedFd::from(reader)))
     }
 
     #[test]

@@ -19,7 +19,8 @@ struct Served {
 
 /// An API of a service that was started for the `start`th time.
 fn started(start: u64) -> Router {
-    let status = move || async move { Json(json!({"state": "live", "start": start, "error": null})) };
+    let status =
+        move || async move { Json(json!({"state": "live", "start": start, "error": null})) };
     let routes = Router::new()
         .route("/status", get(status))
         .route("/hold", post(|| async { "held" }));
@@ -32,7 +33,9 @@ async fn serve() -> Served {
         .expect("a port");
     let down: Arc<Mutex<Option<Down>>> = Arc::default();
     let asked = down.clone();
-    let front = Front::new(&["/hold"], move || asked.lock().expect("unpoisoned").clone());
+    let front = Front::new(&["/hold"], move || {
+        asked.lock().expect("unpoisoned").clone()
+    });
     front.show(started(1));
     let (url, shutdown) = (
         format!("http://{}", server.address()),
@@ -73,12 +76,18 @@ async fn a_service_that_is_down_still_answers_and_says_why() {
     let served = serve().await;
     let (status, body) = served.ask(Method::GET, "/status", "secret").await;
     assert_eq!((status, &body["state"]), (StatusCode::OK, &json!("live")));
-    assert_eq!(served.ask(Method::GET, "/health", "").await.0, StatusCode::OK);
+    assert_eq!(
+        served.ask(Method::GET, "/health", "").await.0,
+        StatusCode::OK
+    );
 
     served.fail();
     let (status, body) = served.ask(Method::GET, "/status", "secret").await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!((&body["state"], &body["start"]), (&json!("failed"), &json!(1)));
+    assert_eq!(
+        (&body["state"], &body["start"]),
+        (&json!("failed"), &json!(1))
+    );
     let text = "MR-P005: column price; next try at 15:07:10 UTC";
     assert_eq!(body["error"], text);
     let failure = json!({
@@ -103,7 +112,10 @@ async fn only_owners_of_the_token_learn_what_is_refused() {
         let (status, _) = served.ask(Method::POST, path, "guessed").await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
     }
-    for (path, said) in [("/health", "failed (MR-P005)"), ("/ready", "failed; next try at 15:07:10 UTC")] {
+    for (path, said) in [
+        ("/health", "failed (MR-P005)"),
+        ("/ready", "failed; next try at 15:07:10 UTC"),
+    ] {
         let (status, body) = served.ask(Method::GET, path, "").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert_eq!(body["error"], said, "{path}");
@@ -122,7 +134,10 @@ async fn the_api_of_the_next_start_answers_at_the_same_address() {
     served.front.show(started(2));
     *served.down.lock().expect("unpoisoned") = None;
     let (_, body) = served.ask(Method::GET, "/status", "secret").await;
-    assert_eq!((&body["state"], &body["start"]), (&json!("live"), &json!(2)));
+    assert_eq!(
+        (&body["state"], &body["start"]),
+        (&json!("live"), &json!(2))
+    );
     let (status, _) = served.ask(Method::POST, "/hold", "secret").await;
     assert_eq!(status, StatusCode::OK);
     served.shutdown.cancel();

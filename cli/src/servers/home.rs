@@ -432,9 +432,15 @@ mod tests {
         fs::create_dir(&real).expect("mkdir");
         symlink(&real, &link).expect("link");
         let opened = Home::open(&link, "test", &["nobody"]);
-        assert!(matches!(opened, Err(Error::OthersLink { .. })), "{opened:?}");
+        assert!(
+            matches!(opened, Err(Error::OthersLink { .. })),
+            "{opened:?}"
+        );
         let existing = Home::existing(&link);
-        assert!(matches!(existing, Err(Error::OthersLink { .. })), "{existing:?}");
+        assert!(
+            matches!(existing, Err(Error::OthersLink { .. })),
+            "{existing:?}"
+        );
         assert!(matches!(remove(&link), Err(Error::OthersLink { .. })));
         assert!(real.exists() && !is_own_link(&link));
     }

@@ -141,7 +141,10 @@ mod tests {
             data_argument(&words)
         };
         assert_eq!(told("postgres -D /a -c port=1").as_deref(), Some("/a"));
-        assert_eq!(told("mysqld --no-defaults --datadir=/b").as_deref(), Some("/b"));
+        assert_eq!(
+            told("mysqld --no-defaults --datadir=/b").as_deref(),
+            Some("/b")
+        );
         assert_eq!(told("bash"), None);
     }
 }

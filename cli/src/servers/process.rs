@@ -363,7 +363,10 @@ fn send(pid: u32, signal: Signal) {
 /// on other data: the server would take it for another one on its own.
 pub(super) fn forget_copied(home: &Home, note: &Path) -> Result<(), Error> {
     let text = fs::read_to_string(note).unwrap_or_default();
-    let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+    let pid = text
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok());
     match pid.filter(|pid| observe(*pid).is_some()) {
         Some(pid) if place::of(pid, home) == Place::Elsewhere => remove_file(note),
         _ => Ok(()),

@@ -66,10 +66,15 @@ fn in_short(error: &anyhow::Error) -> String {
 fn end(error: &anyhow::Error, code: Option<&str>) -> End {
     let replaced = |cause: &engine::Error| matches!(cause, engine::Error::Superseded);
     let broken_listener = |cause: &control::Error| matches!(cause, control::Error::Serve(_));
-    if error.chain().any(|cause| cause.downcast_ref().is_some_and(replaced)) {
+    if error
+        .chain()
+        .any(|cause| cause.downcast_ref().is_some_and(replaced))
+    {
         return End::Replaced;
     }
-    let broken = error.chain().any(|cause| cause.downcast_ref().is_some_and(broken_listener));
+    let broken = error
+        .chain()
+        .any(|cause| cause.downcast_ref().is_some_and(broken_listener));
     match code {
         Some(_) if !broken => End::NeedsPerson,
         _ => End::Passing,
@@ -78,9 +83,13 @@ fn end(error: &anyhow::Error, code: Option<&str>) -> End {
 
 /// Services write their codes in brackets or before a colon, or not at all.
 fn without_code<'a>(text: &'a str, code: &str) -> &'a str {
-    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_prefix(code));
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_prefix(code));
     let bracketed = bracketed.and_then(|rest| rest.strip_prefix("] "));
-    let plain = text.strip_prefix(code).and_then(|rest| rest.strip_prefix(": "));
+    let plain = text
+        .strip_prefix(code)
+        .and_then(|rest| rest.strip_prefix(": "));
     bracketed.or(plain).unwrap_or(text)
 }
 
@@ -130,10 +139,20 @@ mod tests {
     #[test]
     fn a_code_stands_beside_the_reason_and_not_in_it() {
         let engine = failure(engine::Error::ForeignTables(vec!["t".to_owned()]));
-        assert_eq!((engine.end, engine.code), (End::NeedsPerson, Some("MR-P003")));
-        assert!(engine.reason.starts_with("the MySQL database has tables"), "{}", engine.reason);
+        assert_eq!(
+            (engine.end, engine.code),
+            (End::NeedsPerson, Some("MR-P003"))
+        );
+        assert!(
+            engine.reason.starts_with("the MySQL database has tables"),
+            "{}",
+            engine.reason
+        );
         assert_eq!(without_code("capture-x: y: z", "capture-x"), "y: z");
-        assert_eq!(without_code("nothing of the sort", "capture-x"), "nothing of the sort");
+        assert_eq!(
+            without_code("nothing of the sort", "capture-x"),
+            "nothing of the sort"
+        );
     }
 
     #[test]
@@ -144,7 +163,9 @@ mod tests {
 
     #[test]
     fn what_has_no_code_may_pass_and_stands_in_one_line() {
-        let ended = failure(anyhow::anyhow!("it ended; its log ends with: a\n  b\u{1b}[2J\n"));
+        let ended = failure(anyhow::anyhow!(
+            "it ended; its log ends with: a\n  b\u{1b}[2J\n"
+        ));
         assert_eq!((ended.end, ended.code), (End::Passing, None));
         assert_eq!(ended.reason, "it ended; its log ends with: a / b\\u{1b}[2J");
         let unasked = Failure::of(Ok(Ok(())), &Secrets::default());

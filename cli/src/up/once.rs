@@ -60,7 +60,10 @@ pub(super) async fn run(
     output::stdout().put(&(crate::verify::text(&report) + &marts + &times));
     let down = services.down();
     if !down.is_empty() {
-        bail!("both sides were compared, but not everything runs: {}", down.join("; "));
+        bail!(
+            "both sides were compared, but not everything runs: {}",
+            down.join("; ")
+        );
     }
     Ok(crate::verify::exit_code(&report))
 }

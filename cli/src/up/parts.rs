@@ -53,7 +53,9 @@ impl States {
     /// The parts that are down, in the order of their names.
     pub(super) fn all_down(&self) -> Vec<(&'static str, Down)> {
         let parts = self.parts.borrow();
-        let down = parts.iter().filter_map(|(name, part)| Some((*name, part.down.clone()?)));
+        let down = parts
+            .iter()
+            .filter_map(|(name, part)| Some((*name, part.down.clone()?)));
         down.collect()
     }
 
@@ -318,8 +320,9 @@ mod tests {
     fn failing(
         failures: u32,
         error: impl Fn() -> anyhow::Error + Send + Clone + 'static,
-    ) -> impl FnMut(CancellationToken) -> std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>
-    {
+    ) -> impl FnMut(
+        CancellationToken,
+    ) -> std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
         let starts = Arc::new(AtomicU32::new(0));
         move |stop| {
             let (starts, error) = (starts.clone(), error.clone());
@@ -343,7 +346,10 @@ mod tests {
         while told.len() < 2 {
             told.extend(news.next().await);
         }
-        assert!(told[0].starts_with("shaky is down: gone; next try at"), "{told:?}");
+        assert!(
+            told[0].starts_with("shaky is down: gone; next try at"),
+            "{told:?}"
+        );
         assert_eq!(told[1], "shaky is started again");
         assert!(states.all_down().is_empty());
         supervisor.stop(Duration::from_secs(1)).await.unwrap();
@@ -374,7 +380,10 @@ mod tests {
         servers.keep("Postgres", failing(0, || anyhow::anyhow!("never")));
         supervisor.keep("projector", failing(1, || engine::Error::Superseded.into()));
         let ended = states.nothing_can_run().await.to_string();
-        assert!(ended.contains("projector: MR-P013") && !ended.contains('\n'), "{ended}");
+        assert!(
+            ended.contains("projector: MR-P013") && !ended.contains('\n'),
+            "{ended}"
+        );
         supervisor.stop(Duration::from_secs(1)).await.unwrap();
         servers.stop(Duration::from_secs(1)).await.unwrap();
     }

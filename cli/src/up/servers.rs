@@ -96,7 +96,12 @@ pub(super) struct BrokerOptions {
 
 impl BrokerOptions {
     pub(super) fn of(settings: &Settings, data_dir: &Path) -> anyhow::Result<BrokerOptions> {
-        let at = |name| anyhow::Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port(name)?)));
+        let at = |name| {
+            anyhow::Ok(SocketAddr::from((
+                Ipv4Addr::LOCALHOST,
+                settings.port(name)?,
+            )))
+        };
         Ok(BrokerOptions {
             log_dir: data_dir.join("broker"),
             sc: at("FLUVIO_PORT")?,

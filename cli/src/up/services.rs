@@ -125,7 +125,10 @@ impl Services {
     }
 
     async fn start_capture(&mut self) -> anyhow::Result<()> {
-        let Wiring { settings, endpoints } = &*self.wiring;
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
         let mut make = remade(&self.wiring, |wiring| {
             let config = crate::services::capture(&wiring.settings, &wiring.endpoints)?;
             Ok(Capture::new(config)?)
@@ -144,14 +147,22 @@ impl Services {
                 Ok(capture.run(stop).await?)
             }
         });
-        self.keep_control("capture's control API", front, control, |wiring| async move {
-            crate::services::capture_control(&wiring.settings, &wiring.endpoints).await
-        });
+        self.keep_control(
+            "capture's control API",
+            front,
+            control,
+            |wiring| async move {
+                crate::services::capture_control(&wiring.settings, &wiring.endpoints).await
+            },
+        );
         Ok(())
     }
 
     async fn start_projector(&mut self) -> anyhow::Result<()> {
-        let Wiring { settings, endpoints } = &*self.wiring;
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
         let mut make = remade(&self.wiring, |wiring| {
             let config = crate::services::projector(&wiring.settings, &wiring.endpoints)?;
             Ok(engine::Service::new(config))
@@ -171,9 +182,14 @@ impl Services {
                 shown.show(millrace_projections::control::api(handle.clone(), &token));
                 newest.set(handle.clone());
                 let mirror = move |stop| {
-                    let Wiring { settings, endpoints } = &*wiring;
+                    let Wiring {
+                        settings,
+                        endpoints,
+                    } = &*wiring;
                     let handle = handle.clone();
-                    without_error(crate::services::mirror_projector(settings, endpoints, handle, stop))
+                    without_error(crate::services::mirror_projector(
+                        settings, endpoints, handle, stop,
+                    ))
                 };
                 let _mirror = beside(&states, "projector's mirror", stop.clone(), mirror);
                 Ok(projector.run(stop).await?)
@@ -186,7 +202,10 @@ impl Services {
     }
 
     async fn start_ingest(&mut self) -> anyhow::Result<()> {
-        let Wiring { settings, endpoints } = &*self.wiring;
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
         let mut make = remade(&self.wiring, |wiring| {
             let config = crate::services::ingest(&wiring.settings, &wiring.endpoints)?;
             let rejected = ingest::Rejected::open(config.clone())?;
@@ -204,17 +223,27 @@ impl Services {
                 let (rejected, (ingest, handle)) = made?;
                 shown.show(ingest::control::api(handle.clone(), rejected, &token));
                 let mirror = move |stop| {
-                    let Wiring { settings, endpoints } = &*wiring;
+                    let Wiring {
+                        settings,
+                        endpoints,
+                    } = &*wiring;
                     let handle = handle.clone();
-                    without_error(crate::services::mirror_ingest(settings, endpoints, handle, stop))
+                    without_error(crate::services::mirror_ingest(
+                        settings, endpoints, handle, stop,
+                    ))
                 };
                 let _mirror = beside(&states, "ingest's mirror", stop.clone(), mirror);
                 Ok(ingest.run(stop).await?)
             }
         });
-        self.keep_control("ingest's control API", front, control, |wiring| async move {
-            crate::services::ingest_control(&wiring.settings, &wiring.endpoints).await
-        });
+        self.keep_control(
+            "ingest's control API",
+            front,
+            control,
+            |wiring| async move {
+                crate::services::ingest_control(&wiring.settings, &wiring.endpoints).await
+            },
+        );
         Ok(())
     }
 
@@ -279,14 +308,15 @@ impl Services {
             Ok(Trader::new(config)?)
         })?;
         let newest = self.trader.clone();
-        self.parts.keep_until(self.trading.clone(), TRADE, move |stop| {
-            let (trader, newest) = (make(), newest.clone());
-            async move {
-                let trader = trader?;
-                newest.set(trader.handle());
-                Ok(trader.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_until(self.trading.clone(), TRADE, move |stop| {
+                let (trader, newest) = (make(), newest.clone());
+                async move {
+                    let trader = trader?;
+                    newest.set(trader.handle());
+                    Ok(trader.run(stop).await?)
+                }
+            });
         Ok(())
     }
 
@@ -296,14 +326,15 @@ impl Services {
             Ok(UserEvents::new(config)?)
         })?;
         let newest = self.user_events.clone();
-        self.parts.keep_until(self.trading.clone(), USER_EVENTS, move |stop| {
-            let (users, newest) = (make(), newest.clone());
-            async move {
-                let users = users?;
-                newest.set(users.handle());
-                Ok(users.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_until(self.trading.clone(), USER_EVENTS, move |stop| {
+                let (users, newest) = (make(), newest.clone());
+                async move {
+                    let users = users?;
+                    newest.set(users.handle());
+                    Ok(users.run(stop).await?)
+                }
+            });
         Ok(())
     }
 
@@ -337,7 +368,9 @@ impl Services {
     /// One line for each part that is down.
     pub(crate) fn down(&self) -> Vec<String> {
         let down = self.states.all_down();
-        let lines = down.iter().map(|(name, down)| format!("{name} is down: {down}"));
+        let lines = down
+            .iter()
+            .map(|(name, down)| format!("{name} is down: {down}"));
         lines.collect()
     }
 
@@ -413,7 +446,10 @@ async fn page(
     wiring: Arc<Wiring>,
     state_dir: PathBuf,
 ) -> anyhow::Result<millrace_dashboard::Service> {
-    let Wiring { settings, endpoints } = &*wiring;
+    let Wiring {
+        settings,
+        endpoints,
+    } = &*wiring;
     let bind = crate::services::dashboard_address(settings).await?;
     let config = crate::services::dashboard(settings, endpoints, bind, Some(state_dir))?;
     Ok(millrace_dashboard::Service::bind(config).await?)

@@ -58,7 +58,12 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
             mysql.0.clone(),
             mysql.1.clone(),
         ),
-        row("  JDBC", deployment.databases.mysql_jdbc.clone(), mysql.0, mysql.1),
+        row(
+            "  JDBC",
+            deployment.databases.mysql_jdbc.clone(),
+            mysql.0,
+            mysql.1,
+        ),
         row(
             "Fluvio (topics)",
             endpoints.fluvio.clone(),

@@ -126,7 +126,10 @@ mod tests {
             record.after(End::Passing, almost, 0.5),
             record.after(End::Passing, STABLE, 0.5),
         );
-        assert_eq!((short, stable), (Next::After(32 * SECOND), Next::After(SECOND)));
+        assert_eq!(
+            (short, stable),
+            (Next::After(32 * SECOND), Next::After(SECOND))
+        );
     }
 
     #[test]
@@ -134,8 +137,13 @@ mod tests {
         let delay = |chance| Record::default().after(End::Passing, SECOND, chance);
         let ms = |ms| Next::After(Duration::from_millis(ms));
         assert_eq!((delay(0.0), delay(1.0)), (ms(750), ms(1250)));
-        let mut record = Record { tries: u32::MAX - 1 };
-        assert_eq!(record.after(End::Passing, SECOND, 0.5), Next::After(PASSING_MAX));
+        let mut record = Record {
+            tries: u32::MAX - 1,
+        };
+        assert_eq!(
+            record.after(End::Passing, SECOND, 0.5),
+            Next::After(PASSING_MAX)
+        );
     }
 
     #[test]

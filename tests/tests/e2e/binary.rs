@@ -206,7 +206,11 @@ impl Demo {
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
             ensure!(self.runs()?, "`up` ended with {name}\n{}", self.log());
-            ensure!(Instant::now() < deadline, "{name} stays down\n{}", self.log());
+            ensure!(
+                Instant::now() < deadline,
+                "{name} stays down\n{}",
+                self.log()
+            );
         }
     }
 

@@ -24,10 +24,19 @@ fn a_log_that_nobody_reads_stops_nobody() -> anyhow::Result<()> {
         pipe.read_to_end(&mut text).map(|_| text)
     });
     let (took, well) = demo.interrupt()?;
-    ensure!(well && took < Duration::from_secs(10), "well: {well}, Ctrl-C took {took:?}");
-    let text = reader.join().map_err(|_| anyhow::anyhow!("the reader broke down"))??;
+    ensure!(
+        well && took < Duration::from_secs(10),
+        "well: {well}, Ctrl-C took {took:?}"
+    );
+    let text = reader
+        .join()
+        .map_err(|_| anyhow::anyhow!("the reader broke down"))??;
     let text = String::from_utf8_lossy(&text);
-    ensure!(text.contains("messages were dropped here"), "nothing is said of {} bytes", text.len());
+    ensure!(
+        text.contains("messages were dropped here"),
+        "nothing is said of {} bytes",
+        text.len()
+    );
     Ok(())
 }
 
@@ -38,6 +47,9 @@ fn a_log_that_nobody_ever_reads_does_not_keep_the_process() -> anyhow::Result<()
     demo.start_unread()?;
     demo.wait_for()?;
     let (took, well) = demo.interrupt()?;
-    ensure!(well && took < Duration::from_secs(10), "well: {well}, Ctrl-C took {took:?}");
+    ensure!(
+        well && took < Duration::from_secs(10),
+        "well: {well}, Ctrl-C took {took:?}"
+    );
     Ok(())
 }

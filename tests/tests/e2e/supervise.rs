@@ -24,14 +24,19 @@ fn a_private_server_that_was_killed_is_started_again_and_nothing_is_lost() -> an
     }
     ensure!(demo.runs()?, "{}", demo.log());
     let (took, well) = demo.interrupt()?;
-    ensure!(well && took < Duration::from_secs(10), "Ctrl-C took {took:?}\n{}", demo.log());
+    ensure!(
+        well && took < Duration::from_secs(10),
+        "Ctrl-C took {took:?}\n{}",
+        demo.log()
+    );
     Ok(())
 }
 
 /// NaN fits into a numeric column of Postgres and into none of MySQL. The way back is to correct it in the private
 /// Postgres, which therefore has to go on, and the page has to say so.
 #[tokio::test]
-async fn a_value_that_stops_the_projector_is_corrected_and_the_projector_goes_on() -> anyhow::Result<()> {
+async fn a_value_that_stops_the_projector_is_corrected_and_the_projector_goes_on(
+) -> anyhow::Result<()> {
     let mut demo = Demo::new("supervise")?;
     demo.start_empty()?;
     demo.wait_for()?;
