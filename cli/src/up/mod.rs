@@ -9,6 +9,7 @@ mod once;
 mod parts;
 mod servers;
 mod services;
+mod shop;
 mod summary;
 mod supervise;
 
@@ -90,7 +91,7 @@ async fn serve(
     let admin = cluster::connect(&endpoints.fluvio).await?;
     cluster::wait_for_spu(&admin).await?;
     cluster::register_smartmodules(&admin).await?;
-    services::prepare_shop(args.demo, settings, endpoints, terminal).await?;
+    shop::prepare_shop(args.demo, settings, endpoints, terminal).await?;
     services.start_pipeline().await?;
     services.start_dashboard(&args.data_dir).await?;
     endpoints.write(&args.data_dir)?;
