@@ -123,9 +123,27 @@ impl Secrets {
     }
 
     fn hide(&self, text: &str) -> String {
-        let hidden = |text: String, secret: &String| text.replace(secret, "***");
+        let hidden = |text: String, secret: &String| without_word(&text, secret);
         self.0.iter().fold(text.to_owned(), hidden)
     }
+}
+
+/// A secret is hidden where it stands alone: `admin` does not make `administrator` unreadable.
+fn without_word(text: &str, secret: &str) -> String {
+    let is_inside = |neighbour: Option<char>| neighbour.is_some_and(char::is_alphanumeric);
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for (at, found) in text.match_indices(secret) {
+        let end = at + found.len();
+        let (before, after) = (text[..at].chars().next_back(), text[end..].chars().next());
+        if at < done || is_inside(before) || is_inside(after) {
+            continue;
+        }
+        out += &text[done..at];
+        out += "***";
+        done = end;
+    }
+    out + &text[done..]
 }
 
 #[cfg(test)]
@@ -179,6 +197,11 @@ mod tests {
         let secrets = Secrets::of(&settings, &["0123456789abcdef"]);
         let text = "mysql://u:p%40ss%20w%2Frd@h: no, p@ss w/rd, 0123456789abcdef";
         assert_eq!(secrets.hide(text), "mysql://u:***@h: no, ***, ***");
+        let text = "admin: terminated by administrator command";
+        assert_eq!(
+            secrets.hide(text),
+            "***: terminated by administrator command"
+        );
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod once;
 mod parts;
 mod servers;
 mod services;
+mod shop;
 mod summary;
 mod supervise;
 
@@ -96,7 +97,7 @@ async fn serve(
         Some(_) => Lookup::Loose,
     };
     smartmodules::register(&admin, lookup).await?;
-    services::prepare_shop(args.demo, settings, endpoints, terminal).await?;
+    shop::prepare_shop(args.demo, settings, endpoints, terminal).await?;
     services.start_pipeline().await?;
     services.start_dashboard(&args.data_dir).await?;
     endpoints.write(&args.data_dir)?;
