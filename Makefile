@@ -13,7 +13,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := target/release/millrace
 DATA_DIR ?= .millrace
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio fuzz check deny fmt lint doc bench
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose fuzz check deny fmt lint doc bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -44,7 +44,8 @@ demo: setup-tools ## run everything; ONCE=1: trade 20 s, verify, stop. FLAGS="--
 	@exec $(BINARY) up --demo $(if $(filter-out 0,$(ONCE)),--once) --data-dir "$(DATA_DIR)" $(FLAGS)
 
 clean-demo: ## remove the demo's data directory
-	@scripts/clean-demo.sh "$(DATA_DIR)"
+	@[ -x $(BINARY) ] || { echo "millrace is not built, and knows alone what it made: make build, then make clean-demo"; exit 2; }
+	@$(BINARY) clean --data-dir "$(DATA_DIR)"
 
 .PHONY: test-build
 test-build: smartmodules
@@ -76,6 +77,9 @@ test-fluvio: smartmodules ## the conformance suite against a real cluster: make 
 	@python=$$(scripts/python.sh) || without="--skip python::real"; \
 	MILLRACE_TEST_PYTHON="$$python" MILLRACE_TEST_FLUVIO="$(FLUVIO)" cargo test --release -p millrace-broker \
 	    --test conformance $(CARGO_FLAGS) -- --ignored --test-threads 1 --skip python::embedded $${without:-}
+
+test-compose: ## docker-compose.yml with a container engine: up, tool, restart, stop; FLUVIO_CLI=… consumes from the host too
+	@code=0; scripts/test-compose.sh || code=$$?; [ $$code = 3 ] || exit $$code
 
 test-alerts: ## the rules in docs/monitoring, with promtool (Debian's package prometheus has it)
 	@if command -v promtool >/dev/null; then \

@@ -73,6 +73,11 @@ impl Pause {
         }
     }
 
+    /// Where bookkeeping is written to beside the projector's own connection, and how long that may take.
+    pub(super) fn target(&self) -> (&str, Duration) {
+        (&self.mysql_url.0, self.answer_within)
+    }
+
     /// Says whether the projector stands still for a pause.
     pub(super) fn standing(&self, still: bool) {
         self.standing.send_replace(still);

@@ -13,7 +13,12 @@ use super::log::Offset;
 use crate::replica::{ddl, texts};
 
 /// Names of the bookkeeping tables.
-const TABLES: [&str; 3] = ["millrace_position", "millrace_tables", "millrace_paused"];
+const TABLES: [&str; 4] = [
+    "millrace_position",
+    "millrace_tables",
+    "millrace_paused",
+    "millrace_verified",
+];
 /// Their comment, by which we know them again.
 const FORMAT: &str = "millrace bookkeeping, format 2";
 
@@ -88,11 +93,12 @@ impl Stage {
 pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
     let foreign = sqlx::query(
         "SELECT table_name FROM information_schema.tables \
-         WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?) AND table_comment <> ?",
+         WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?, ?) AND table_comment <> ?",
     )
     .bind(TABLES[0])
     .bind(TABLES[1])
     .bind(TABLES[2])
+    .bind(TABLES[3])
     .bind(FORMAT)
     .fetch_all(&mut *conn)
     .await
@@ -116,6 +122,9 @@ pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
          smartmodule LONGTEXT NOT NULL)",
         "millrace_tables (name VARCHAR(64) NOT NULL PRIMARY KEY)",
         "millrace_paused (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, since DATETIME(6) NOT NULL)",
+        "millrace_verified (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, at DATETIME(6) NOT NULL, \
+         incarnation VARCHAR(190) NULL, lsn BIGINT UNSIGNED NULL, answer VARCHAR(16) NOT NULL, \
+         detail LONGTEXT NOT NULL)",
     ] {
         conn.execute(format!("CREATE TABLE IF NOT EXISTS {definition} {tail}").as_str())
             .await

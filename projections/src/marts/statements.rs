@@ -356,7 +356,7 @@ pub(super) mod layout {
     /// MariaDB wants a default for what is invisible; no row has it.
     pub(in crate::marts) fn visible(columns: &[String], index: &str) -> String {
         format!(
-            "`{KEY}` BINARY(32) NOT NULL DEFAULT '' INVISIBLE, {}, PRIMARY KEY (`{KEY}`), KEY ({index})",
+            "{}, `{KEY}` BINARY(32) NOT NULL DEFAULT '' INVISIBLE, PRIMARY KEY (`{KEY}`), KEY ({index})",
             columns.join(", ")
         )
     }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
+use fluvio::consumer::ConsumerConfigExtBuilder;
+use fluvio::metadata::topic::{TopicSpec, TopicStorageConfig};
 use fluvio::Offset;
 use futures_util::StreamExt;
 use millrace_postgres_cdc::State;
@@ -110,15 +111,12 @@ async fn a_log_set_back_behind_a_running_capture_is_noticed_by_its_next_record()
     assert_eq!(error.code(), Some("capture-log-lost-records"), "{error}");
 }
 
-/// A topic whose records live for ten seconds, in segments of a few of them.
-async fn short_lived_topic(rig: &Rig) {
+/// A topic that keeps a few records, in segments of about one.
+async fn small_topic(rig: &Rig) {
     let mut spec = TopicSpec::new_computed(1, 1, None);
-    spec.set_cleanup_policy(CleanupPolicy::Segment(SegmentBasedPolicy {
-        time_in_seconds: 10,
-    }));
     spec.set_storage(TopicStorageConfig {
-        segment_size: Some(20_000),
-        max_partition_size: None,
+        segment_size: Some(50_000),
+        max_partition_size: Some(150_000),
     });
     let admin = rig.fluvio().await.admin().await;
     let name = rig.config.topic_changes.clone();
@@ -128,30 +126,33 @@ async fn short_lived_topic(rig: &Rig) {
 /// The first offset that the topic still has.
 async fn first_offset(rig: &Rig) -> i64 {
     let fluvio = rig.fluvio().await;
-    #[allow(deprecated)]
-    let consumer = fluvio
-        .partition_consumer(&rig.config.topic_changes, 0)
-        .await;
-    let stream = consumer.unwrap().stream(Offset::beginning()).await.unwrap();
-    futures_util::pin_mut!(stream);
+    let config = ConsumerConfigExtBuilder::default()
+        .topic(&rig.config.topic_changes)
+        .partition(0)
+        .offset_start(Offset::beginning())
+        .build()
+        .unwrap();
+    let mut stream = fluvio.consumer_with_config(config).await.unwrap();
     stream.next().await.unwrap().unwrap().offset
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_retention_removed_unread_are_lost_records() {
     let rig = Rig::new(SETUP, &TABLES).await;
-    short_lived_topic(&rig).await;
+    small_topic(&rig).await;
     let mut running = rig.start();
     running.streaming().await;
     let mut connection = rig.connect().await;
     let gone = async {
-        while first_offset(&rig).await < 20 {
-            let fill = "UPDATE source.users SET note = repeat('n', 3000) WHERE user_id < 30";
+        while first_offset(&rig).await < 6 {
+            let fill = "UPDATE source.users SET note = repeat('n', 3000) WHERE user_id < 10";
             connection.execute(fill).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // One by one: a batch of several would be larger than a segment, which the broker refuses.
+            running.reaches(rig.end().await).await;
         }
     };
-    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    let gone = tokio::time::timeout(PATIENCE, gone).await;
+    gone.unwrap_or_else(|_| panic!("nothing is removed: {:?}", running.handle.status()));
     disturb(&rig).await;
     let handle = running.handle.clone();
     let error = running.failure().await;
