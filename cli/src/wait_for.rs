@@ -9,9 +9,11 @@ use millrace_events::Lsn;
 use millrace_sessions::postgres::{Server, Work};
 use tokio::time::{sleep, timeout_at, Instant};
 
+use crate::answer;
 use crate::args;
 use crate::control;
 use crate::endpoints::Endpoints;
+use crate::output;
 use crate::settings::Settings;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -27,7 +29,7 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
         let attempt = attempt(args, settings, left);
         let failed = match timeout_at(deadline, attempt).await {
             Ok(Ok(lsn)) => {
-                println!("{lsn}");
+                answer::print(&format!("{lsn}\n"))?;
                 return Ok(ExitCode::SUCCESS);
             }
             Ok(Err(error)) => error,
@@ -36,7 +38,7 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
         };
         if Instant::now() + RETRY_PAUSE >= deadline {
             let failed = in_words(failed.as_ref());
-            eprintln!("gave up after {} s: {failed}", args.timeout);
+            output::tell(format!("gave up after {} s: {failed}", args.timeout));
             return Ok(ExitCode::from(1));
         }
         reason = Some(failed);

@@ -10,6 +10,7 @@
 
 mod answer;
 mod fault;
+mod front;
 mod readiness;
 mod running;
 mod server;
@@ -18,6 +19,7 @@ mod words;
 
 pub use answer::{api, problem, Params};
 pub use fault::Fault;
+pub use front::{Down, Front};
 pub use readiness::NotReady;
 pub use running::Running;
 pub use server::{Error, Server};

@@ -14,8 +14,10 @@ use millrace_dashboard::status::{Status, Verdict};
 use millrace_dashboard::Collector;
 use tokio::time::{interval, Interval, MissedTickBehavior};
 
+use crate::answer::{self, Reader};
 use crate::args;
 use crate::endpoints::Endpoints;
+use crate::output;
 use crate::services;
 use crate::settings::Settings;
 
@@ -29,12 +31,12 @@ pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Res
     let mut numbers = Numbers::find(settings, &endpoints).await?;
     loop {
         let status = numbers.next().await?;
-        if args.json {
-            println!("{}", serde_json::to_string(&status)?);
-        } else {
-            print!("{}", text::render(&status));
-        }
-        if !args.watch {
+        let shown = match args.json {
+            true => serde_json::to_string(&status)? + "\n",
+            false => text::render(&status),
+        };
+        let reader = answer::print(&shown)?;
+        if !args.watch || reader == Reader::Gone {
             return Ok(exit_code(&status));
         }
     }
@@ -60,7 +62,10 @@ impl Numbers {
         match dashboard.status().await {
             Ok(_) => Ok(Numbers::Dashboard(dashboard)),
             Err(error) => {
-                eprintln!("collecting by itself: {}", in_words(error.as_ref()));
+                output::tell(format!(
+                    "no page answers, so this command asks the servers itself: {}",
+                    in_words(error.as_ref())
+                ));
                 let bind = "127.0.0.1:0".parse()?;
                 let config = services::dashboard(settings, endpoints, bind, None)?;
                 let mut collector = Box::new(Collector::new(&config));
@@ -97,7 +102,10 @@ struct Dashboard {
 
 impl Dashboard {
     fn new(endpoints: &Endpoints) -> anyhow::Result<Dashboard> {
-        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).build()?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(ANSWER_WITHIN)
+            .build()?;
         Ok(Dashboard {
             http,
             url: format!("{}/api/status", endpoints.dashboard),

@@ -63,6 +63,8 @@ pub(crate) struct Reader {
     answered: bool,
     /// Since when the topic is known to have more than the stream brings.
     behind_since: Option<Instant>,
+    /// Why the stream ended behind the last batch; told at the next call.
+    failed: Option<SessionError>,
 }
 
 impl Reader {
@@ -84,6 +86,7 @@ impl Reader {
             next,
             answered: false,
             behind_since: None,
+            failed: None,
         })
     }
 
@@ -125,17 +128,24 @@ impl Reader {
         wait_max: Duration,
         events_max: usize,
     ) -> Result<Vec<Event>, SessionError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let mut events = Vec::new();
         let mut deadline = Instant::now() + patience;
         while events.len() < events_max {
             let Ok(record) = timeout_at(deadline, self.records.next()).await else {
                 break;
             };
-            let record = record.ok_or_else(|| SessionError::Fluvio("the stream ended".into()))?;
-            let record = record.map_err(|code| failure(code, &self.topic, self.next))?;
-            (self.answered, self.behind_since) = (true, None);
-            let Some(event) = self.in_sequence(record)? else {
-                continue;
+            let event = match self.event(record) {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                // What came before it is good, and must be stored before anybody skips what did not come.
+                Err(error) if !events.is_empty() => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Err(error) => return Err(error),
             };
             if events.is_empty() {
                 deadline = Instant::now() + wait_max;
@@ -143,6 +153,16 @@ impl Reader {
             events.push(event);
         }
         Ok(events)
+    }
+
+    fn event(
+        &mut self,
+        record: Option<Result<Record, ErrorCode>>,
+    ) -> Result<Option<Event>, SessionError> {
+        let record = record.ok_or_else(|| SessionError::Fluvio("the stream ended".into()))?;
+        let record = record.map_err(|code| failure(code, &self.topic, self.next))?;
+        (self.answered, self.behind_since) = (true, None);
+        self.in_sequence(record)
     }
 
     /// Offsets are contiguous. A server may repeat records, and one that lost its way may skip some:
@@ -349,6 +369,7 @@ mod tests {
             next,
             answered: false,
             behind_since: None,
+            failed: None,
         }
     }
 
@@ -368,8 +389,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gap_ends_the_session() {
+    async fn a_gap_ends_the_session_after_what_came_before_it() {
         let mut reader = reader(&[7, 9], Some(7));
+        assert_eq!(
+            read(&mut reader).await.expect("the event before the gap"),
+            [7]
+        );
         let error = read(&mut reader).await.expect_err("gap");
         let SessionError::Suspicious(Error::EventsMissing {
             next_offset, found, ..
@@ -410,6 +435,25 @@ mod tests {
         let checked = begun.check_silence(Some(9), &mut first, after(3_615));
         let error = checked.expect_err("silent").to_string();
         assert!(error.contains("fell silent"), "{error}");
+    }
+
+    #[test]
+    fn an_evicted_offset_is_told_with_its_code_and_never_tried_again() {
+        let code = || ErrorCode::OffsetEvicted {
+            offset: 5,
+            next_available: 9,
+        };
+        let error = failure(code(), "t", Some(5));
+        let SessionError::Fatal(error) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(error.code(), "ingest-events-expired");
+        assert!(error.to_string().contains("SET next_offset = 9"), "{error}");
+        // A topic that was never read has no events to miss.
+        assert!(matches!(
+            failure(code(), "t", None),
+            SessionError::Fluvio(_)
+        ));
     }
 
     #[test]

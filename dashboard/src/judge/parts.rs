@@ -26,7 +26,8 @@ pub(super) fn troubles(readings: &Readings, hops: &[Hop]) -> Vec<Trouble> {
 }
 
 fn ended_capture(capture: Option<&CaptureReading>) -> Option<Trouble> {
-    let capture = capture.filter(|capture| capture.state == "stopped")?;
+    let is_over = |state: &str| matches!(state, "stopped" | "failed");
+    let capture = capture.filter(|capture| is_over(&capture.state))?;
     Some(ended("capture", capture.last_error.as_ref()))
 }
 

@@ -33,7 +33,7 @@ pub(crate) enum Error {
     NoChart(String),
     #[error("{0}")]
     Request(String),
-    #[error("MySQL: {0}")]
+    #[error("MySQL")]
     Sql(#[from] sqlx::Error),
     #[error("MySQL did not answer within {} s", ANSWER_WITHIN.as_secs())]
     Timeout,

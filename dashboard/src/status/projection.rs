@@ -80,7 +80,8 @@ pub enum State {
     Live,
     /// MySQL does not answer, and is waited for.
     WaitingForMysql,
-    /// It has ended.
+    /// It has ended, or failed and is tried again by whoever runs it.
+    #[serde(alias = "failed")]
     Stopped,
     /// It does not say, or says something newer than this program.
     #[default]

@@ -141,10 +141,9 @@ async fn write_alone(url: &str, findings: &Findings) -> Result<(), Error> {
 /// Row 1 holds the last answer, row 2 what came after it and gave none.
 async fn write(conn: &mut Session, findings: &Findings) -> Result<(), Error> {
     let failed = || Error::sql("what verify found");
-    conn.execute("BEGIN").await.map_err(failed())?;
-    conn.execute("DELETE FROM millrace_verified")
-        .await
-        .map_err(failed())?;
+    for statement in ["BEGIN", "DELETE FROM millrace_verified"] {
+        conn.execute(statement).await.map_err(failed())?;
+    }
     for (id, found) in [(1_u8, &findings.answered), (2, &findings.unfinished)] {
         let Some(found) = found else { continue };
         let detail = Detail::of(&found.finding);
@@ -164,8 +163,8 @@ async fn write(conn: &mut Session, findings: &Findings) -> Result<(), Error> {
         .await
         .map_err(failed())?;
     }
-    conn.execute("COMMIT").await.map_err(failed())?;
-    Ok(())
+    let committed = conn.execute("COMMIT").await;
+    committed.map(|_| ()).map_err(failed())
 }
 
 /// A row that cannot be read, of another version perhaps, is no reason to stop: it is not known then.

@@ -11,4 +11,6 @@ mod oracle;
 mod page;
 mod page_keyboard;
 mod stage;
+mod stalled;
+mod supervise;
 mod verified;
