@@ -25,7 +25,10 @@ pub(crate) async fn wait_for(
     endpoints: &Endpoints,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    match shutdown.run_until_cancelled(keep_trying(&endpoints.postgres)).await {
+    match shutdown
+        .run_until_cancelled(keep_trying(&endpoints.postgres))
+        .await
+    {
         Some(connected) => connected,
         None => bail!("interrupted while connecting to Postgres"),
     }
@@ -59,8 +62,13 @@ async fn keep_trying(url: &str) -> anyhow::Result<()> {
 /// `host:port`, without the login.
 fn place(url: &str) -> String {
     let url = Url::parse(url).ok();
-    let parts = url.as_ref().and_then(|url| Some((url.host_str()?, url.port()?)));
-    parts.map_or_else(|| "its address".to_owned(), |(host, port)| format!("{host}:{port}"))
+    let parts = url
+        .as_ref()
+        .and_then(|url| Some((url.host_str()?, url.port()?)));
+    parts.map_or_else(
+        || "its address".to_owned(),
+        |(host, port)| format!("{host}:{port}"),
+    )
 }
 
 fn is_refusal(error: &anyhow::Error) -> bool {
