@@ -134,11 +134,12 @@ async fn position(conn: &mut MySqlConnection) -> Result<Option<Lsn>, Error> {
     Ok(collect::applied(conn).await?)
 }
 
-/// Columns in order; none if there is no such table.
+/// Columns in order, as `SELECT *` would show them; none if there is no such table.
 async fn columns(conn: &mut MySqlConnection, table: &str) -> Result<Vec<Column>, Error> {
     let rows = sqlx::query(
         "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR) FROM information_schema.columns \
-         WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
+         WHERE table_schema = DATABASE() AND table_name = ? AND extra NOT LIKE '%INVISIBLE%' \
+         ORDER BY ordinal_position",
     )
     .bind(table)
     .fetch_all(conn)
