@@ -8,6 +8,7 @@ import { visible } from "./text.js";
 let session = { logged_in: false, user: null, csrf: null, reading_needs_login: false };
 let asking = null;
 let declined = false;
+let opener = null;
 const listeners = new Set();
 
 /// Calls `listener` after every login and logout.
@@ -59,6 +60,7 @@ export function login() {
 
 function ask() {
   const dialog = byId("login-dialog");
+  opener = document.activeElement;
   show(byId("login-error"), false);
   dialog.showModal();
   byId(byId("login-user").value ? "login-password" : "login-user").focus();
@@ -80,8 +82,8 @@ async function submit(event) {
   try {
     adopt(await post("api/login", { body }));
     byId("login-dialog").close();
-    // The button that opened it is gone.
-    if (document.activeElement === document.body) byId("logout").focus();
+    // The button that opened it may be gone.
+    if (opener === byId("login")) byId("logout").focus();
   } catch (failure) {
     refuse(failure);
   } finally {

@@ -134,7 +134,7 @@ async fn position(conn: &mut MySqlConnection) -> Result<Option<Lsn>, Error> {
     Ok(collect::applied(&mut *conn).await?)
 }
 
-/// Columns in order, without those that `SELECT *` leaves out; none if there is no such table.
+/// Columns in order, as `SELECT *` would show them; none if there is no such table.
 async fn columns(conn: &mut MySqlConnection, table: &str) -> Result<Vec<Column>, Error> {
     let rows = sqlx::query(
         "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR) FROM information_schema.columns \
