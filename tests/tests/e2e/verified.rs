@@ -69,6 +69,10 @@ async fn verify(stage: &Stage, code: i32) -> anyhow::Result<()> {
 
 /// Page, JSON, metrics and exit code agree.
 async fn knows(stage: &Stage, verdict: &str, code: i32) -> anyhow::Result<()> {
+    // The projector was told just now; page and status read it with their next tick.
+    stage
+        .sees(&format!("#verify-outcome[data-verdict=\"{verdict}\"]"))
+        .await?;
     stage
         .sees(&format!("#verdict[data-verdict=\"{verdict}\"]"))
         .await?;
