@@ -1,6 +1,8 @@
 //! A difference that `verify` finds is known everywhere, over restarts, until a later `verify` is equal.
 
-use anyhow::{ensure, Context};
+use std::time::Duration;
+
+use anyhow::ensure;
 use sqlx::{Connection, Executor, MySqlConnection};
 
 use crate::binary::{said, Demo};
@@ -10,6 +12,9 @@ use crate::stage::{Stage, SOON};
 const FALSIFY: &str = "UPDATE productcategories SET name = CONCAT(name, '!') WHERE category_id = 1";
 const MEND: &str =
     "UPDATE productcategories SET name = TRIM(TRAILING '!' FROM name) WHERE category_id = 1";
+
+/// A status is a second apart from the next.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Found by the command line, known to the page, the metrics and the exit code of `status`.
 #[tokio::test(flavor = "multi_thread")]
@@ -69,11 +74,19 @@ async fn verify(stage: &Stage, code: i32) -> anyhow::Result<()> {
 
 /// Page, JSON, metrics and exit code agree.
 async fn knows(stage: &Stage, verdict: &str, code: i32) -> anyhow::Result<()> {
+    // The projector was told just now; page and status read it with their next tick.
+    stage
+        .sees(&format!("#verify-outcome[data-verdict=\"{verdict}\"]"))
+        .await?;
     stage
         .sees(&format!("#verdict[data-verdict=\"{verdict}\"]"))
         .await?;
-    let verify = stage.status().await?.verify.context("no verification")?;
-    ensure!(verify.equal == Some(code == 0), "{verify:?}");
+    // A page that was just started again shows its last status until the new one has asked everybody.
+    let asked = std::time::Instant::now();
+    while stage.status().await.ok().and_then(|s| s.verify?.equal) != Some(code == 0) {
+        ensure!(asked.elapsed() < SOON, "{}", stage.demo.log());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
     let metric = format!("\nmillrace_verify_equal {}\n", 1 - code);
     ensure!(stage.metrics().await?.contains(&metric), "{metric}");
     // A heartbeat may be late just then, and a tick later it is not.
