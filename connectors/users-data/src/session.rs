@@ -167,6 +167,7 @@ impl<'a> Session<'a> {
         transaction.commit().await?;
         self.next_offset = Some(next);
         self.board.update(|status| {
+            status.works();
             status.next_offset = Some(next);
             status.end_offset = status.end_offset.map(|end| end.max(next));
             status.events += batch.events as u64;

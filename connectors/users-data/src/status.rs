@@ -43,6 +43,13 @@ pub struct Status {
 }
 
 impl Status {
+    /// Something was read or stored: what failed before is over.
+    pub(crate) fn works(&mut self) {
+        self.state = State::Running;
+        self.last_error = None;
+        self.failing_since = None;
+    }
+
     /// Events of the topic that are not stored yet, as last seen.
     pub fn lag(&self) -> Option<i64> {
         Some((self.end_offset? - self.next_offset.unwrap_or(0)).max(0))
@@ -90,9 +97,7 @@ impl Board {
     pub(crate) fn works(&self) {
         self.0.send_if_modified(|status| {
             let was_failing = status.state != State::Running || status.failing_since.is_some();
-            status.state = State::Running;
-            status.last_error = None;
-            status.failing_since = None;
+            status.works();
             was_failing
         });
     }
