@@ -108,7 +108,6 @@ build_modules() {
     unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
     (cd "$root" && cargo build ${CARGO_FLAGS:-} --release --lib --target $target --target-dir "$root/target/wasm" \
         --config 'profile.release.opt-level=3' \
-        --config 'profile.release.package."*".opt-level=3' \
         --config 'profile.release.lto=true' \
         --config 'profile.release.codegen-units=1' \
         --config 'profile.release.panic="abort"' \
