@@ -124,8 +124,8 @@ build_modules() {
 keep() {
     [ -f "$1" ] || fail "cargo built no $(basename "$1"): does its Cargo.toml say crate-type = [\"cdylib\", \"rlib\"]?"
     cmp -s "$1" "$2" && return 0
-    cp "$1" "$2.new"
-    mv "$2.new" "$2"
+    cp "$1" "$2.$$"
+    mv "$2.$$" "$2"
     say "$(basename "$2"): $(wc -c <"$2") bytes"
 }
 
