@@ -13,7 +13,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := target/release/millrace
 DATA_DIR ?= .millrace
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose fuzz check fmt lint doc bench
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose fuzz check deny fmt lint doc bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -93,7 +93,17 @@ test-alerts: ## the rules in docs/monitoring, with promtool (Debian's package pr
 	    echo "make test-alerts: SKIPPED, there is no promtool on this machine"; \
 	fi
 
-check: fmt-check lint doc test test-alerts ## format, lints, documentation, tests
+# Advisories need RustSec's database from github.com; where that cannot be had they are skipped, and said so.
+deny: ## licences, bans, sources and known vulnerabilities of the dependencies: needs cargo-deny
+	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 2; }
+	@cargo deny --locked check --hide-inclusion-graph licenses bans sources
+	@if cargo deny --locked fetch db >/dev/null 2>&1; then \
+	    cargo deny --locked check --hide-inclusion-graph --disable-fetch advisories; \
+	else \
+	    echo "make deny: advisories SKIPPED, RustSec's database cannot be fetched"; \
+	fi
+
+check: fmt-check lint deny doc test test-alerts ## format, lints, dependencies, documentation, tests
 
 .PHONY: fmt-check
 fmt-check:

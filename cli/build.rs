@@ -1,8 +1,8 @@
 //! Builds the SmartModules and hands them to the binary.
 //!
-//! `scripts/wasm.sh` builds them to `<workspace>/target/smartmodules/*.wasm`; they are copied to `OUT_DIR`, and
-//! `smartmodules.rs` is written there: one expression of the type `&[(&str, &[u8])]`, name and bytes of each module,
-//! for `include!`. `MILLRACE_SMARTMODULES_DIR` names a folder that holds them already; then nothing is built.
+//! `scripts/wasm.sh` builds them to `<workspace>/target/smartmodules/*.wasm`. They and each module's
+//! `SmartModule.toml` are copied to `OUT_DIR`, and `smartmodules.rs` is written there: one expression of the type
+//! `&[Module]`, for `include!`. `MILLRACE_SMARTMODULES_DIR` names a folder that holds them already; then nothing is built.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -56,19 +56,27 @@ fn required(name: &str) -> PathBuf {
 fn embed(from: &Path, out: &Path) -> Result<(), String> {
     let mut table = String::from("&[\n");
     for name in MODULES {
-        let source = from.join(name).with_extension("wasm");
-        println!("cargo:rerun-if-changed={}", source.display());
-        let copy = out.join(name).with_extension("wasm");
-        fs::copy(&source, &copy)
-            .map_err(|error| format!("SmartModule {}: {error}", source.display()))?;
+        let wasm = keep(&from.join(name).with_extension("wasm"), out)?;
+        let manifests = required("CARGO_MANIFEST_DIR").join("../smartmodules");
+        let manifest = out.join(name);
+        fs::create_dir_all(&manifest).map_err(|error| format!("{name}: {error}"))?;
+        let manifest = keep(&manifests.join(name).join("SmartModule.toml"), &manifest)?;
         writeln!(
             table,
-            "    ({name:?}, include_bytes!({:?}) as &[u8]),",
-            copy.display().to_string()
+            "Module {{ name: {name:?}, wasm: include_bytes!({wasm:?}), manifest: include_str!({manifest:?}) }},"
         )
         .map_err(|error| error.to_string())?;
     }
     table.push(']');
     fs::write(out.join("smartmodules.rs"), table)
         .map_err(|error| format!("smartmodules.rs: {error}"))
+}
+
+/// Copies a file into a folder, and has it looked at again when it changes.
+fn keep(source: &Path, folder: &Path) -> Result<PathBuf, String> {
+    println!("cargo:rerun-if-changed={}", source.display());
+    let copy = folder.join(source.file_name().unwrap_or_default());
+    fs::copy(source, &copy)
+        .map_err(|error| format!("SmartModule {}: {error}", source.display()))?;
+    Ok(copy)
 }

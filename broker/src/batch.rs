@@ -32,6 +32,8 @@ pub(crate) enum Malformed {
     Count,
     #[error("batch uses an unknown compression")]
     Compression,
+    #[error("batch does not begin where the one before it ends")]
+    Offset,
 }
 
 /// The fields of a batch header that the broker looks at.
@@ -86,6 +88,19 @@ impl Header {
             return Err(Malformed::Checksum);
         }
         Ok(header)
+    }
+
+    /// As [`Header::verify`], of the batch that must begin at `offset`.
+    pub(crate) fn verify_at(bytes: &[u8], offset: i64) -> Result<Self, Malformed> {
+        Self::verify(bytes)?.at(offset)
+    }
+
+    /// This header, if its batch begins at `offset`: that is not under the checksum.
+    pub(crate) fn at(self, offset: i64) -> Result<Self, Malformed> {
+        match self.base_offset == offset {
+            true => Ok(self),
+            false => Err(Malformed::Offset),
+        }
     }
 
     /// Offset after the last one of this batch.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use fluvio_controlplane_metadata::spu::{
     EncryptionEnum, Endpoint, IngressAddr, IngressPort, SpuType,
 };
-use fluvio_sc_schema::smartmodule::{SmartModuleSpec, SmartModuleWasm};
+use fluvio_sc_schema::objects::Metadata;
+use fluvio_sc_schema::smartmodule::SmartModuleSpec;
 use fluvio_sc_schema::spu::SpuSpec;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
@@ -23,6 +24,7 @@ use crate::config::{Config, Limits, Storage};
 use crate::controller::{Controller, Watching};
 use crate::data::DataPlane;
 use crate::disk::{DataDir, DataDirError, Sync};
+use crate::files;
 use crate::net::Socket;
 use crate::positions::Positions;
 use crate::smart::Engine;
@@ -87,7 +89,8 @@ impl Broker {
             local(&data_plane, config.spu_bind)?,
         );
         let spu = spu_spec(&config, spu_addr);
-        let (appends, limits, dir) = (TaskTracker::new(), config.limits.clone(), data_dir.clone());
+        let limits = config.limits.clone().within(files::raise_limit());
+        let (appends, dir) = (TaskTracker::new(), data_dir.clone());
         let tracker = appends.clone();
         let opened =
             tokio::task::spawn_blocking(move || open_data(&dir, sync, spu, &limits, &tracker))
@@ -156,17 +159,21 @@ impl Handle {
         self.spu_addr
     }
 
-    /// Registers a SmartModule (plain WebAssembly), as an administrator's client would; one of the
-    /// same name is replaced.
+    /// The SmartModules that are registered, WebAssembly included.
+    #[must_use]
+    pub fn smart_modules(&self) -> Vec<Metadata<SmartModuleSpec>> {
+        let list = |catalog: &Arc<Catalog>| catalog.list::<SmartModuleSpec>().1;
+        let modules = self.catalog.as_ref().map(list).unwrap_or_default();
+        modules.into_iter().map(|(_, module)| module).collect()
+    }
+
+    /// Registers a SmartModule as an administrator's client would: a package under its own name; what has
+    /// the same name is replaced.
     ///
     /// # Errors
     /// If the name is not one for a SmartModule, or it cannot be stored.
-    pub async fn put_smart_module(&self, name: &str, wasm: &[u8]) -> io::Result<()> {
+    pub async fn put_smart_module(&self, name: &str, spec: SmartModuleSpec) -> io::Result<()> {
         let catalog = self.catalog.clone();
-        let spec = SmartModuleSpec {
-            wasm: SmartModuleWasm::from_raw_wasm_bytes(wasm).map_err(io::Error::other)?,
-            ..SmartModuleSpec::default()
-        };
         let name = name.to_owned();
         let put = move || match catalog {
             Some(catalog) => catalog.put_smart_module(&name, spec).map(drop),
@@ -299,7 +306,11 @@ pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
         spu_addr.ip().to_string()
     };
     let own = (own, spu_addr.port());
-    let (host, port) = config.advertised.clone().unwrap_or_else(|| own.clone());
+    let (host, port) = match config.advertised.clone() {
+        Some((host, 0)) => (host, own.1),
+        Some(advertised) => advertised,
+        None => own.clone(),
+    };
     let encryption = match config.tls {
         Some(_) => EncryptionEnum::SSL,
         None => EncryptionEnum::PLAINTEXT,

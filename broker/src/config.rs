@@ -24,7 +24,7 @@ pub struct Config {
     /// Address of the data plane. Clients learn it from the controller. Port 0 picks a free one.
     pub spu_bind: SocketAddr,
     /// Host and port at which clients reach `spu_bind` where something forwards to it; by default its own
-    /// address. Clients that ask for local addresses are told that one in any case, `127.0.0.1` for `0.0.0.0`.
+    /// address. Port 0 is the port of `spu_bind`. Clients that ask for local addresses are told that one in any case, `127.0.0.1` for `0.0.0.0`.
     pub advertised: Option<(String, u16)>,
     /// Encryption of both listeners; by default none.
     pub tls: Option<Tls>,
@@ -86,6 +86,9 @@ pub struct Limits {
     pub deduplicating_partitions_max: u32,
     /// Segment size where the topic does not set one.
     pub segment_bytes_default: u64,
+    /// Segments' files open at once, not counting those that are being read or written. A broker that may
+    /// open few files at all keeps fewer.
+    pub open_segments_max: usize,
     /// How often closed segments are checked against the topics' retention.
     pub retention_interval: Duration,
     /// An inflated SmartModule.
@@ -103,6 +106,13 @@ pub struct Limits {
 const MIB: usize = 1024 * 1024;
 
 impl Limits {
+    /// These limits where the process may open so many files at once: sockets need most of them.
+    pub(crate) fn within(mut self, files_max: u64) -> Self {
+        let share = usize::try_from(files_max / 4).unwrap_or(usize::MAX);
+        self.open_segments_max = self.open_segments_max.min(share).max(1);
+        self
+    }
+
     /// Produced bytes that may wait for a topic's deduplication: a quarter of all.
     pub(crate) fn inflight_share(&self) -> usize {
         (self.inflight_bytes_max / 4).max(1)
@@ -122,6 +132,7 @@ impl Default for Limits {
             partitions_per_topic_max: 1024,
             deduplicating_partitions_max: 16,
             segment_bytes_default: 128 * MIB as u64,
+            open_segments_max: 512,
             retention_interval: Duration::from_secs(10),
             wasm_bytes_max: 64 * MIB,
             wasm_memory_bytes_max: 1024 * MIB,

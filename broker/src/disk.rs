@@ -176,6 +176,13 @@ pub(crate) fn unseal(bytes: &mut Bytes) -> Option<(i16, Bytes)> {
     Some((version, body))
 }
 
+/// Where the next sealed body begins that is whole, behind the start of `bytes`.
+pub(crate) fn find_sealed(bytes: &Bytes) -> Option<usize> {
+    let begins = |at: &usize| bytes[*at..].starts_with(ENVELOPE_MAGIC);
+    let whole = |at: &usize| unseal(&mut bytes.slice(*at..)).is_some();
+    (1..bytes.len()).filter(begins).find(whole)
+}
+
 /// Reads a whole file, `None` if there is none.
 pub(crate) fn read(path: &Path) -> io::Result<Option<Bytes>> {
     let mut bytes = Vec::new();

@@ -25,6 +25,7 @@ mod config;
 mod controller;
 mod data;
 mod disk;
+mod files;
 #[doc(hidden)]
 pub mod fuzz;
 mod group;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::{Buf, Bytes};
 use fluvio_protocol::record::ReplicaKey;
 use fluvio_protocol::{Decoder, Encoder};
 use fluvio_spu_schema::server::consumer_offset::ConsumerOffset;
@@ -22,6 +23,8 @@ use crate::disk::{self, DataDir};
 use crate::group::{Committer, Sink};
 use crate::request;
 
+/// Names the section of `docs/errors/broker.md`.
+const CODE: &str = "broker-offsets-damaged";
 const FILE: &str = "consumer-offsets";
 const VERSION: i16 = 1;
 /// The journal is rewritten when it is larger than this and mostly outdated.
@@ -71,23 +74,25 @@ struct Tail {
 }
 
 impl Positions {
-    /// Reads the journal; a torn tail is cut off.
+    /// Reads the journal. What is not whole entries is left out: the torn end of a write, or damage. The
+    /// file as it was is kept then, beside the new one.
     pub(crate) fn open(data: Arc<DataDir>, tasks: TaskTracker) -> io::Result<Self> {
         let path = data.path.join(FILE);
-        let mut rest = disk::read(&path)?.unwrap_or_default();
-        let whole = rest.len();
-        let mut offsets = Offsets::new();
-        while let Some((version, body)) = disk::unseal(&mut rest) {
-            let entry: Entry = request::decode(body, version)?;
-            remember(&mut offsets, &entry);
+        let found = disk::read(&path)?.unwrap_or_default();
+        let (offsets, lost_bytes) = recall(found.clone())?;
+        if lost_bytes > 0 {
+            let copy = path.with_extension("damaged");
+            disk::replace(&copy, &found, data.sync)?;
+            disk::replace(&path, &encode(&live(&offsets))?, data.sync)?;
+            let copy = copy.display();
+            tracing::warn!(lost_bytes, %copy, "{CODE}: consumer offsets are not whole: a torn write, or damage");
         }
-        let bytes = (whole - rest.len()) as u64;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&path)?;
-        file.set_len(bytes)?;
+        let bytes = file.metadata()?.len();
         disk::sync_parent(&path, data.sync)?;
         let journal = Journal {
             data,
@@ -151,13 +156,19 @@ impl Positions {
 
     /// Removes all offsets on a topic. Blocks.
     pub(crate) fn forget_topic(&self, topic: &str) -> io::Result<()> {
-        let gone: Vec<Key> = self
-            .journal()
-            .read()
-            .keys()
-            .filter(|(_, replica)| replica.topic == topic)
-            .cloned()
-            .collect();
+        self.forget(|replica| replica.topic == topic)
+    }
+
+    /// Removes all offsets. Blocks.
+    pub(crate) fn forget_all(&self) -> io::Result<()> {
+        self.forget(|_| true)
+    }
+
+    fn forget(&self, doomed: impl Fn(&ReplicaKey) -> bool) -> io::Result<()> {
+        let offsets = self.journal().read();
+        let gone = offsets.keys().filter(|(_, replica)| doomed(replica));
+        let gone: Vec<Key> = gone.cloned().collect();
+        drop(offsets);
         let entries: Vec<Entry> = gone
             .into_iter()
             .map(|(consumer, replica)| Entry {
@@ -217,22 +228,40 @@ impl Journal {
         {
             return Ok(());
         }
-        let live = offsets
-            .iter()
-            .map(|((consumer, replica), (offset, modified))| Entry {
-                deleted: false,
-                consumer: consumer.clone(),
-                replica: replica.clone(),
-                offset: *offset,
-                modified: *modified,
-            });
-        let encoded = encode(&live.collect::<Vec<_>>())?;
+        let encoded = encode(&live(&offsets))?;
         let path: PathBuf = self.data.path.join(FILE);
         disk::replace(&path, &encoded, self.data.sync)?;
         tail.file = OpenOptions::new().write(true).open(&path)?;
         tail.bytes = encoded.len() as u64;
         Ok(())
     }
+}
+
+/// The offsets that a journal tells of, and how many of its bytes tell nothing.
+fn recall(mut journal: Bytes) -> io::Result<(Offsets, usize)> {
+    let (mut offsets, mut lost_bytes) = (Offsets::new(), 0);
+    while !journal.is_empty() {
+        if let Some((version, body)) = disk::unseal(&mut journal) {
+            remember(&mut offsets, &request::decode(body, version)?);
+        } else {
+            let next = disk::find_sealed(&journal).unwrap_or(journal.len());
+            lost_bytes += next;
+            journal.advance(next);
+        }
+    }
+    Ok((offsets, lost_bytes))
+}
+
+/// The entries that a journal of these offsets needs.
+fn live(offsets: &Offsets) -> Vec<Entry> {
+    let entry = |((consumer, replica), (offset, modified)): (&Key, &(i64, u64))| Entry {
+        deleted: false,
+        consumer: consumer.clone(),
+        replica: replica.clone(),
+        offset: *offset,
+        modified: *modified,
+    };
+    offsets.iter().map(entry).collect()
 }
 
 fn remember(offsets: &mut Offsets, entry: &Entry) {
@@ -258,4 +287,43 @@ fn unix_seconds() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(consumer: &str, offset: i64) -> Entry {
+        Entry {
+            consumer: consumer.to_owned(),
+            offset,
+            ..Entry::default()
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_loses_one_entry_and_not_those_behind_it() {
+        let entries = [entry("one", 1), entry("two", 2), entry("six", 6)];
+        let whole = encode(&entries).expect("encoded");
+        let len = whole.len() / entries.len();
+        // Bytes 4 and 5 of a seal are the version of the encoding, of which there is one.
+        for at in (0..whole.len()).filter(|at| !(4..6).contains(&(at % len))) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            let (offsets, lost_bytes) = recall(damaged.into()).expect("read");
+            assert_eq!(offsets.len(), 2, "byte {at}");
+            assert!(lost_bytes > 0, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_torn_write_loses_its_own_entry_only() {
+        let first = encode(&[entry("first", 1)]).expect("encoded");
+        let both = encode(&[entry("first", 1), entry("second", 2)]).expect("encoded");
+        for len in first.len()..both.len() {
+            let torn = Bytes::copy_from_slice(&both[..len]);
+            let (offsets, lost_bytes) = recall(torn).expect("read");
+            assert_eq!((offsets.len(), lost_bytes), (1, len - first.len()));
+        }
+    }
 }

@@ -44,6 +44,38 @@ impl Request {
     }
 }
 
+/// An administrative body of any kind of object, as [`Request::labelled`] reads it.
+#[derive(Debug)]
+pub(crate) struct Labelled {
+    label: String,
+    body: Vec<u8>,
+}
+
+impl Labelled {
+    pub(crate) fn new(label: &str, body: &impl Encoder, version: Version) -> io::Result<Self> {
+        let mut encoded = Vec::new();
+        body.encode(&mut encoded, version)?;
+        Ok(Self {
+            label: label.to_owned(),
+            body: encoded,
+        })
+    }
+}
+
+impl Encoder for Labelled {
+    fn write_size(&self, version: Version) -> usize {
+        self.label.write_size(version) + 4 + self.body.len()
+    }
+
+    fn encode<T: bytes::BufMut>(&self, dest: &mut T, version: Version) -> io::Result<()> {
+        let len = u32::try_from(self.body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.label.encode(dest, version)?;
+        len.encode(dest, version)?;
+        dest.put_slice(&self.body);
+        Ok(())
+    }
+}
+
 /// Decodes from bytes of unknown origin.
 pub(crate) fn decode<R: Decoder>(bytes: Bytes, version: Version) -> io::Result<R> {
     R::decode_from(&mut Guarded(bytes), version)

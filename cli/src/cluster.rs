@@ -1,17 +1,13 @@
-//! What millrace needs of a Fluvio cluster, the embedded broker or a real one alike: a streaming unit,
-//! topics with explicit retention, and the SmartModules compiled into this binary.
+//! What millrace needs of a Fluvio cluster, the embedded broker or a real one alike: a streaming unit, and
+//! topics with explicit retention.
 
 use std::time::Duration;
 
 use anyhow::{bail, Context};
 use fluvio::metadata::partition::PartitionSpec;
-use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
 use fluvio::metadata::spu::SpuSpec;
 use fluvio::FluvioAdmin;
 use tokio::time::{sleep, Instant};
-
-/// Name and WebAssembly of each SmartModule, from `smartmodules/`.
-pub static SMARTMODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/smartmodules.rs"));
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -31,21 +27,6 @@ pub async fn connect(endpoint: &str) -> anyhow::Result<FluvioAdmin> {
         }
         sleep(RETRY_PAUSE).await;
     }
-}
-
-/// Registers every SmartModule; a module of the same name is replaced.
-pub async fn register_smartmodules(admin: &FluvioAdmin) -> anyhow::Result<()> {
-    for (name, wasm) in SMARTMODULES {
-        let spec = SmartModuleSpec {
-            wasm: SmartModuleWasm::from_raw_wasm_bytes(wasm)?,
-            ..Default::default()
-        };
-        admin
-            .create((*name).to_owned(), false, spec)
-            .await
-            .with_context(|| format!("the cluster refused SmartModule {name}"))?;
-    }
-    Ok(())
 }
 
 /// Waits until at least one streaming unit is online.

@@ -12,7 +12,6 @@ use millrace_shop_generator::trade::Trader;
 use millrace_shop_generator::user_events::UserEvents;
 use millrace_shop_generator::{prepare, Progress};
 use millrace_users_data::{self as ingest, Rejected};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -20,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::args::{self, Cli, Command};
 use crate::endpoints::Endpoints;
 use crate::settings::{Settings, SETTINGS};
+use crate::smartmodules::{self, Lookup};
 use crate::terminal::table;
 use crate::{
     cluster, exposure, health, projection, rejected, services, spu, status, up, verify, wait_for,
@@ -166,7 +166,7 @@ async fn generate(
         settings.set("MILLRACE_SEED", seed.to_string());
     }
     let (schema, shop) = services::shop(&settings)?;
-    let pool = PgPool::connect(&endpoints.postgres).await?;
+    let pool = services::shop_pool(endpoints)?;
     let filled = prepare(
         &pool,
         &schema,
@@ -200,9 +200,7 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     )
     .await?;
     // Not through a client, which might have to show a certificate.
-    for (name, wasm) in cluster::SMARTMODULES {
-        broker.put_smart_module(name, wasm).await?;
-    }
+    smartmodules::register_in(&broker).await?;
     eprintln!("clients connect to {}", broker.sc_addr());
     shutdown.cancelled().await;
     broker.shutdown().await;
@@ -226,7 +224,7 @@ async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {
         spu::register(&admin, unit).await?;
     }
     cluster::wait_for_spu(&admin).await?;
-    cluster::register_smartmodules(&admin).await
+    smartmodules::register(&admin, Lookup::Loose).await
 }
 
 fn list(settings: &Settings) -> String {

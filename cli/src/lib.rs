@@ -20,6 +20,7 @@ mod rejected;
 pub mod servers;
 pub mod services;
 pub mod settings;
+pub mod smartmodules;
 mod spu;
 mod status;
 mod terminal;

@@ -13,9 +13,10 @@ use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
 use millrace_projections::marts::Marts;
 use millrace_projections::verify;
+use millrace_sessions::postgres;
 use millrace_shop_generator::{plan, shop, trade, user_events, SchemaName};
 use millrace_users_data as ingest;
-
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoints::{
@@ -23,8 +24,11 @@ use crate::endpoints::{
 };
 use crate::mirror::{self, Mirror};
 use crate::settings::Settings;
+use crate::smartmodules;
 
 const DAY: u64 = 24 * 60 * 60;
+/// Filling the shop uses one connection after the other.
+const SHOP_CONNECTIONS: u32 = 4;
 
 fn retention(settings: &Settings) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs(
@@ -62,7 +66,7 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
         fluvio: endpoints.fluvio.clone(),
         changes_topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
         smartmodule: Some(engine::SmartModule {
-            name: "columns".to_owned(),
+            name: smartmodules::full_name("columns")?,
             params: [(
                 "plan".to_owned(),
                 serde_json::to_string(&columns_plan(settings)?)?,
@@ -127,9 +131,16 @@ pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<inge
         topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
         rejected_topic: settings.text("MILLRACE_TOPIC_REJECTED").to_owned(),
         retention: retention(settings)?,
+        smartmodule: smartmodules::full_name("user-event")?,
         smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
         ..ingest::Config::default()
     })
+}
+
+/// The connections over which the shop is made and filled, which takes long statements.
+pub fn shop_pool(endpoints: &Endpoints) -> anyhow::Result<PgPool> {
+    let server = postgres::Server::parse(&endpoints.postgres)?;
+    Ok(server.pool("millrace generate", postgres::Work::Copy, SHOP_CONNECTIONS))
 }
 
 /// The shop at its start.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_events::Lsn;
-use sqlx::{Connection, PgConnection};
+use millrace_sessions::postgres::{Server, Work};
 use tokio::time::{sleep, timeout_at, Instant};
 
 use crate::args;
@@ -55,7 +55,8 @@ async fn attempt(args: &args::WaitFor, settings: &Settings, left: Duration) -> a
 /// Writes a transactional message into the WAL. Everything committed before it has a smaller LSN, and
 /// its own commit carries the log past it on an idle source.
 pub(crate) async fn marker(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
-    let mut source = PgConnection::connect(&endpoints.postgres)
+    let mut source = Server::parse(&endpoints.postgres)?
+        .connect("millrace wait-for", Work::Ask)
         .await
         .context("Postgres does not answer")?;
     let lsn: String =

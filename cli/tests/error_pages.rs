@@ -65,6 +65,11 @@ fn every_code_has_its_section() {
     let control = literals("control/src/server.rs", "control-");
     assert_eq!(control.len(), 2, "{control:?}");
     assert_eq!(sections("docs/errors/control.md"), control, "control");
+    let mut broker = literals("broker/src/log/damage.rs", "broker-");
+    broker.extend(literals("broker/src/positions.rs", "broker-"));
+    broker.extend(literals("broker/src/catalog/store.rs", "broker-"));
+    assert_eq!(broker.len(), 3, "{broker:?}");
+    assert_eq!(sections("docs/errors/broker.md"), broker, "broker");
     for (page, said) in pairs {
         assert!(said.len() >= 5, "{page}: only {said:?} found");
         assert_eq!(sections(&format!("docs/errors/{page}.md")), said, "{page}");

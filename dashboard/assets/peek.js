@@ -52,7 +52,8 @@ export function open(name) {
 function explain() {
   const examples = { rows: "table=orders", redact: 'policy={"users":{"email":"hash"}}' };
   show(byId("peek-params-field"), byId("peek-module").value !== "");
-  byId("peek-params").placeholder = examples[byId("peek-module").value] ?? "name=value";
+  const name = byId("peek-module").value.replace(/^.*\//, "").replace(/@.*$/, "");
+  byId("peek-params").placeholder = examples[name] ?? "name=value";
 }
 
 function page(start) {

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,8 +90,30 @@ struct Projector {
     calls: Vec<String>,
     held: bool,
     loses_holds: bool,
-    /// Committed in Postgres (by URL) while the projector is led to the consistent point.
-    meanwhile: Option<(String, String)>,
+    /// What others commit while the projector is led to one consistent point after the other.
+    meanwhile: VecDeque<Meanwhile>,
+}
+
+/// A statement, with the URL of its database.
+#[derive(Clone)]
+enum Meanwhile {
+    Source(String, String),
+    Replica(String, String),
+}
+
+impl Meanwhile {
+    async fn commit(self) {
+        match self {
+            Meanwhile::Source(url, sql) => {
+                let mut conn = PgConnection::connect(&url).await.expect("Postgres");
+                conn.execute(sql.as_str()).await.expect("a change");
+            }
+            Meanwhile::Replica(url, sql) => {
+                let mut conn = connect(&url, Purpose::Project).await.expect("MySQL");
+                conn.execute(sql.as_str()).await.expect("a change");
+            }
+        }
+    }
 }
 
 type Shared = Arc<Mutex<Projector>>;
@@ -150,6 +173,19 @@ impl Stage {
 
     async fn shop() -> Stage {
         Stage::new(&TABLES, Marts::shop()).await
+    }
+
+    fn meanwhile(&self, steps: &[Meanwhile]) {
+        let mut projector = self.projector.lock().expect("a lock");
+        projector.meanwhile.extend(steps.iter().cloned());
+    }
+
+    fn in_source(&self, sql: &str) -> Meanwhile {
+        Meanwhile::Source(self.config.postgres_url.clone(), sql.into())
+    }
+
+    fn in_replica(&self, sql: &str) -> Meanwhile {
+        Meanwhile::Replica(self.config.mysql_url.clone(), sql.into())
     }
 
     async fn verify(&self) -> Result<Report, Error> {
@@ -213,11 +249,10 @@ async fn stop_before(State(projector): State<Shared>, Query(asked): Query<Asked>
         projector
             .calls
             .push(format!("stop-before {}", asked.lsn.expect("an LSN")));
-        (projector.held, projector.meanwhile.take())
+        (projector.held, projector.meanwhile.pop_front())
     };
-    if let Some((url, sql)) = meanwhile {
-        let mut conn = PgConnection::connect(&url).await.expect("Postgres");
-        conn.execute(sql.as_str()).await.expect("an update");
+    if let Some(meanwhile) = meanwhile {
+        meanwhile.commit().await;
     }
     if held {
         StatusCode::OK
@@ -284,7 +319,7 @@ async fn replicate(
 async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> TableSchema {
     let rows = sqlx::query(
         "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), \
-         a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) \
+         a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), a.atttypid::int8 \
          FROM pg_attribute a JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary \
          WHERE a.attrelid = $1::regclass AND a.attnum > 0 ORDER BY a.attnum",
     )
@@ -295,7 +330,7 @@ async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> Table
     let column = |row: &PgRow| SourceColumn {
         name: row.get(0),
         type_name: row.get(1),
-        oid: 0,
+        oid: row.get::<i64, _>(3) as u32,
         type_mod: -1,
         key: row.get(2),
     };
@@ -576,8 +611,7 @@ async fn commits_before_the_consistent_point_are_compared_and_later_ones_are_not
         .await
         .expect("an update");
     let later = "UPDATE source.users SET phone = 'later' WHERE user_id < 3";
-    stage.projector.lock().expect("a lock").meanwhile =
-        Some((stage.config.postgres_url.clone(), later.into()));
+    stage.meanwhile(&[stage.in_source(later)]);
     let report = stage.report().await;
     let found = differences(&report, "users");
     assert_eq!(found.len(), 1, "{found:#?}");
@@ -597,6 +631,64 @@ async fn commits_before_the_consistent_point_are_compared_and_later_ones_are_not
     .await
     .expect("slots");
     assert_eq!(slots, 0, "no slot is left");
+}
+
+#[tokio::test]
+async fn a_table_truncated_before_its_turn_is_compared_at_a_point_of_its_own() {
+    let mut stage = Stage::new(&TABLES, Marts::none()).await;
+    stage.meanwhile(&[
+        stage.in_source("TRUNCATE source.orderdetails"),
+        stage.in_replica("DELETE FROM orderdetails"),
+    ]);
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
+    let rows = |name: &str| {
+        let found: Vec<_> = report.tables.iter().filter(|t| t.name == name).collect();
+        assert_eq!(found.len(), 1, "{name} is reported once");
+        found[0].rows
+    };
+    assert_eq!((rows("orderdetails"), rows("orders")), (0, 300));
+    // A difference in such a table is one.
+    stage
+        .postgres
+        .execute("INSERT INTO orderdetails SELECT 1, order_id, 1, 1, 1, 1 FROM orders LIMIT 1")
+        .await
+        .expect("a row");
+    stage.meanwhile(&[stage.in_source(
+        "ALTER TABLE source.orderdetails ALTER quantity TYPE integer USING quantity + 0",
+    )]);
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Different);
+    assert_eq!(differences(&report, "orderdetails").len(), 1);
+}
+
+#[tokio::test]
+async fn a_table_that_is_truncated_each_time_gives_no_answer() {
+    let stage = Stage::new(&TABLES, Marts::none()).await;
+    let truncate = || stage.in_source("TRUNCATE source.orderdetails");
+    stage.meanwhile(&std::array::from_fn::<_, 5, _>(|_| truncate()));
+    let error = stage.verify().await.expect_err("no answer");
+    assert!(
+        matches!(&error, Error::Rewritten(tables) if tables == &["orderdetails"]),
+        "{error}"
+    );
+    assert!(!stage.projector.lock().expect("a lock").held);
+}
+
+#[tokio::test]
+async fn rows_of_a_table_that_inherits_are_not_rows_of_its_parent() {
+    let mut stage = Stage::new(&TABLES, Marts::none()).await;
+    stage
+        .postgres
+        .execute(sqlx::raw_sql(
+            "CREATE TABLE orders_archive (PRIMARY KEY (order_id)) INHERITS (orders);
+             INSERT INTO orders_archive SELECT order_id + 10000, user_id, order_date, total_amount, status, delivery_date
+                 FROM ONLY orders LIMIT 3",
+        ))
+        .await
+        .expect("a child");
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
 }
 
 #[tokio::test]
@@ -683,7 +775,7 @@ async fn a_transaction_in_the_way_is_named_and_the_projector_released() {
         .expect("a pid");
     let error = stage.verify().await.expect_err("no slot");
     assert!(
-        matches!(&error, Error::SlotBlocked { blocker, .. } if blocker.contains(&format!("process {pid} "))),
+        matches!(&error, Error::SlotBlocked { blocker, .. } if blocker.contains(&format!("pid {pid} "))),
         "{error}"
     );
     assert!(!stage.projector.lock().expect("a lock").held);

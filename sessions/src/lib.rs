@@ -4,6 +4,5 @@
 //! pinned and why, how long connecting and a statement may take, and which errors may pass by themselves.
 //! `docs/sessions.md` goes through all settings that the servers have, pinned or not.
 
-pub mod bounded;
 pub mod mysql;
 pub mod postgres;

@@ -5,6 +5,7 @@
 //! - Ordinary sessions are [`PgSession`]s: no statement waits for ever. Those for replication are [`replication`].
 //! - [`errors`] tells what may pass from what needs a person.
 
+mod bounded;
 pub mod errors;
 mod frames;
 pub mod point;
@@ -14,20 +15,16 @@ pub mod settings;
 use std::str::FromStr;
 use std::time::Duration;
 
-use futures_util::stream::BoxStream;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use url::Url;
 
-use crate::bounded::{in_time, steadily, Bounded};
+pub use bounded::{in_time, PgSession};
 use replication::{Replication, ReplicationError};
 pub use settings::Work;
 
 /// How long connecting may take, with everything that belongs to it.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// An ordinary session.
-pub type PgSession = Bounded<PgConnection>;
 
 /// The URL cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,15 +77,14 @@ impl Server {
 
     /// A session for `work`. `application` is what `pg_stat_activity` shows.
     pub async fn connect(&self, application: &str, work: Work) -> Result<PgSession, sqlx::Error> {
-        let options = self.options(application, work);
+        let options = self.options(application);
         let connecting = async {
             let mut connection = PgConnection::connect_with(&options).await?;
-            let later = settings::later();
-            connection.execute(later.as_str()).await?;
+            connection.execute(settings::pinning(work).as_str()).await?;
             Ok(connection)
         };
         let connection = in_time(CONNECT_TIME_MAX, connecting).await?;
-        Ok(Bounded::new(connection, work.silence_max()))
+        Ok(PgSession::new(connection, work.silence_max()))
     }
 
     /// At most `connections` sessions, made when they are needed. Only the server limits a statement in them:
@@ -97,14 +93,13 @@ impl Server {
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT_TIME_MAX)
-            .after_connect(|connection, _| {
+            .after_connect(move |connection, _| {
                 Box::pin(async move {
-                    let later = settings::later();
-                    connection.execute(later.as_str()).await?;
+                    connection.execute(settings::pinning(work).as_str()).await?;
                     Ok(())
                 })
             })
-            .connect_lazy_with(self.options(application, work))
+            .connect_lazy_with(self.options(application))
     }
 
     /// A session that takes replication commands.
@@ -112,11 +107,8 @@ impl Server {
         Replication::connect(self, application).await
     }
 
-    fn options(&self, application: &str, work: Work) -> PgConnectOptions {
-        self.options
-            .clone()
-            .application_name(application)
-            .options(settings::pinned(work))
+    fn options(&self, application: &str) -> PgConnectOptions {
+        self.options.clone().application_name(application)
     }
 
     /// Folder of the socket, or name or address of the host without brackets.
@@ -129,16 +121,6 @@ impl Server {
             }
         }
     }
-}
-
-/// Streams the output of a `COPY … TO STDOUT`, as long as it makes progress.
-pub async fn copy_out<'c>(
-    session: &'c mut PgSession,
-    sql: &str,
-) -> Result<BoxStream<'c, Result<bytes::Bytes, sqlx::Error>>, sqlx::Error> {
-    let (connection, limit) = session.parts();
-    let lines = in_time(limit, connection.copy_out_raw(sql)).await?;
-    Ok(steadily(limit, lines))
 }
 
 /// `name` as an SQL identifier.
@@ -196,7 +178,10 @@ mod tests {
     #[test]
     fn a_socket_folder_and_an_ipv6_address_are_places() {
         let place = |url| Server::parse(url).expect("valid").place();
-        assert_eq!(place("postgres://me@localhost/shop?host=/run/pg"), "/run/pg");
+        assert_eq!(
+            place("postgres://me@localhost/shop?host=/run/pg"),
+            "/run/pg"
+        );
         assert_eq!(place("postgres://me@[::1]:5433/shop"), "::1");
     }
 

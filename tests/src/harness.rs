@@ -8,6 +8,7 @@ use millrace_cli::cluster;
 use millrace_cli::servers::{
     MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres, ScratchDir,
 };
+use millrace_cli::smartmodules::{self, Lookup};
 use millrace_events::Lsn;
 use millrace_postgres_cdc::Capture;
 use millrace_projections::engine;
@@ -71,7 +72,7 @@ impl Servers {
             _folder: folder,
         };
         let admin = cluster::connect(&servers.fluvio()).await?;
-        cluster::register_smartmodules(&admin).await?;
+        smartmodules::register(&admin, Lookup::Exact).await?;
         Ok(servers)
     }
 
@@ -124,7 +125,7 @@ impl Servers {
             fluvio: self.fluvio(),
             changes_topic: "shop-changes".into(),
             smartmodule: Some(engine::SmartModule {
-                name: "columns".into(),
+                name: smartmodules::full_name("columns").expect("ours"),
                 params: [("plan".to_owned(), format!("{{{plan}}}"))].into(),
             }),
             marts: Marts::shop(),

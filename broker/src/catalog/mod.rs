@@ -5,6 +5,7 @@
 
 mod deduplication;
 mod object;
+mod smart_module;
 mod store;
 mod topic;
 
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use fluvio_sc_schema::errors::ErrorCode;
 use fluvio_sc_schema::partition::PartitionSpec;
-use fluvio_sc_schema::smartmodule::{SmartModulePackageKey, SmartModuleSpec};
+use fluvio_sc_schema::smartmodule::SmartModuleSpec;
 use fluvio_sc_schema::spu::SpuSpec;
 use fluvio_sc_schema::tableformat::TableFormatSpec;
 use fluvio_sc_schema::topic::TopicSpec;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::disk::DataDir;
+use crate::files::Files;
 use crate::log::PartitionLog;
 use crate::smart::Engine;
 pub(crate) use object::Listed;
@@ -100,6 +102,7 @@ pub(crate) struct Catalog {
     store: Store,
     epoch: watch::Sender<i64>,
     engine: Arc<Engine>,
+    files: Arc<Files>,
     limits: Limits,
     tasks: TaskTracker,
 }
@@ -132,6 +135,7 @@ impl Catalog {
             store,
             epoch: watch::channel(1).0,
             engine: engine.clone(),
+            files: Files::new(limits.open_segments_max),
             limits: limits.clone(),
             tasks: tasks.clone(),
         };
@@ -216,56 +220,6 @@ impl Catalog {
                 .collect::<Vec<_>>()
         };
         state.topics.values().flat_map(logs).collect()
-    }
-
-    /// Finds a SmartModule by its name or by `group/name@version`.
-    pub(crate) fn smart_module(&self, name: &str) -> Option<SmartModuleSpec> {
-        let state = self.read();
-        if let Some(entry) = state.smart_modules.get(name) {
-            return Some(entry.value.clone());
-        }
-        let key = SmartModulePackageKey::from_qualified_name(name).ok()?;
-        if let Some(entry) = state.smart_modules.get(&key.store_id()) {
-            return Some(entry.value.clone());
-        }
-        let matches = |(name, entry): &(&String, &Entry<SmartModuleSpec>)| {
-            key.is_match(name, entry.value.meta.as_ref().map(|meta| &meta.package))
-        };
-        state
-            .smart_modules
-            .iter()
-            .find(matches)
-            .map(|(_, entry)| entry.value.clone())
-    }
-
-    /// Stores a SmartModule, replacing one of the same name.
-    pub(crate) fn put_smart_module(
-        &self,
-        name: &str,
-        spec: SmartModuleSpec,
-    ) -> Result<i64, Refusal> {
-        check_name(name, ErrorCode::InvalidCreateRequest)?;
-        let _changing = self.changing();
-        self.store.put("smartmodules", name, &spec)?;
-        Ok(self.apply(|state, epoch| {
-            state
-                .smart_modules
-                .insert(name.to_owned(), Entry { epoch, value: spec });
-        }))
-    }
-
-    /// Removes a SmartModule. Streams that use it go on with what they have loaded.
-    pub(crate) fn delete_smart_module(&self, name: &str) -> Result<i64, Refusal> {
-        let _changing = self.changing();
-        if !self.read().smart_modules.contains_key(name) {
-            return Err(Refusal::code(ErrorCode::SmartModuleNotFound {
-                name: name.to_owned(),
-            }));
-        }
-        self.store.remove("smartmodules", name)?;
-        Ok(self.apply(|state, _| {
-            state.smart_modules.remove(name);
-        }))
     }
 
     /// Stores a table format; its name must be new.

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use fluvio_protocol::{Decoder, Encoder, Version};
+use fluvio_types::defaults::CONSUMER_STORAGE_TOPIC;
 
 use crate::disk::{self, DataDir};
 use crate::request;
@@ -14,13 +16,21 @@ use crate::request;
 /// Version of the protocol's encoding in new files; each file names its own.
 const ENCODING: Version = 19;
 
+/// Names the section of `docs/errors/broker.md`.
+const CODE: &str = "broker-object-damaged";
+
 pub(super) struct Store {
     pub(super) data: Arc<DataDir>,
+    /// Objects that cannot be read. Their names are taken until somebody has looked at their files.
+    damaged: Mutex<Vec<PathBuf>>,
 }
 
 impl Store {
     pub(super) fn open(data: Arc<DataDir>) -> io::Result<Self> {
-        let store = Self { data };
+        let store = Self {
+            data,
+            damaged: Mutex::default(),
+        };
         for kind in ["topics", "smartmodules", "tableformats"] {
             fs::create_dir_all(store.dir(kind))?;
         }
@@ -34,30 +44,43 @@ impl Store {
         self.data.path.join("catalog").join(kind)
     }
 
-    /// All objects of a kind, by name.
+    /// All objects of a kind, by name. A damaged one is left out, and said.
     pub(super) fn load<T: Decoder>(&self, kind: &str) -> io::Result<Vec<(String, T)>> {
         let mut objects = Vec::new();
         for entry in fs::read_dir(self.dir(kind))? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            match name.strip_suffix(".object") {
-                Some(name) => objects.push((name.to_owned(), decode_file(&entry.path())?)),
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some(name) = name.strip_suffix(".object") else {
                 // What an interrupted replacement left behind.
-                None => fs::remove_file(entry.path())?,
+                fs::remove_file(&path)?;
+                continue;
+            };
+            match decode(disk::read(&path)?.unwrap_or_default()) {
+                Some(object) => objects.push((name.to_owned(), object)),
+                None => self.note_damaged(path.clone()),
             }
         }
         Ok(objects)
     }
 
-    /// Durably creates or replaces an object.
+    fn note_damaged(&self, path: PathBuf) {
+        tracing::error!("{}", describe(&path));
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.push(path);
+    }
+
+    /// Durably creates or replaces an object; not in the place of a damaged one.
     pub(super) fn put<T: Encoder>(&self, kind: &str, name: &str, object: &T) -> io::Result<()> {
+        let file = self.file(kind, name);
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        // The topic of the consumer offsets says nothing that is not known anyway.
+        if name != CONSUMER_STORAGE_TOPIC && damaged.contains(&file) {
+            return Err(io::Error::other(describe(&file)));
+        }
+        drop(damaged);
         let mut body = Vec::new();
         object.encode(&mut body, ENCODING)?;
-        disk::replace(
-            &self.file(kind, name),
-            &disk::seal(ENCODING, &body),
-            self.data.sync,
-        )
+        disk::replace(&file, &disk::seal(ENCODING, &body), self.data.sync)
     }
 
     /// Durably removes an object.
@@ -72,14 +95,18 @@ impl Store {
     }
 }
 
-fn decode_file<T: Decoder>(path: &std::path::Path) -> io::Result<T> {
-    let damaged = || {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{} is damaged", path.display()),
-        )
-    };
-    let mut file = disk::read(path)?.ok_or_else(damaged)?;
-    let (version, body) = disk::unseal(&mut file).ok_or_else(damaged)?;
+/// What a file of one object holds, if it is whole.
+fn decode<T: Decoder>(mut file: Bytes) -> Option<T> {
+    let (version, body) = disk::unseal(&mut file)?;
     request::decode(body, version)
+        .ok()
+        .filter(|_| file.is_empty())
+}
+
+fn describe(path: &Path) -> String {
+    format!(
+        "{CODE}: {} is damaged, and what it describes is not there; nothing was changed. See {CODE} in \
+         docs/errors/broker.md",
+        path.display()
+    )
 }

@@ -10,7 +10,9 @@ use fluvio_protocol::{Decoder, Encoder};
 use fluvio_sc_schema::errors::ErrorCode;
 use fluvio_sc_schema::shared::validate_resource_name;
 use fluvio_sc_schema::topic::{ReplicaSpec, TopicSpec};
-use fluvio_types::defaults::{SPU_PARTITION_MAX_BYTES, STORAGE_RETENTION_SECONDS};
+use fluvio_types::defaults::{
+    CONSUMER_STORAGE_TOPIC, SPU_PARTITION_MAX_BYTES, STORAGE_RETENTION_SECONDS,
+};
 
 use super::{Catalog, Entry, Refusal};
 use crate::disk;
@@ -83,26 +85,7 @@ impl Catalog {
             return Ok(None);
         }
         let id = self.new_topic_id();
-        let logs = self.open_logs(name, id, 0..partitions, &spec)?;
-        self.store.put(
-            "topics",
-            name,
-            &StoredTopic {
-                id,
-                partitions,
-                spec: spec.clone(),
-            },
-        )?;
-        let epoch = self.apply(|state, epoch| {
-            state.topics.insert(
-                name.to_owned(),
-                Entry {
-                    epoch,
-                    value: Topic { spec, id, logs },
-                },
-            );
-        });
-        Ok(Some(epoch))
+        self.put_topic(name, id, partitions, spec).map(Some)
     }
 
     /// Adds partitions to a topic.
@@ -157,8 +140,9 @@ impl Catalog {
         }))
     }
 
-    /// Deletes a topic and its records.
-    pub(crate) fn delete_topic(&self, name: &str) -> Result<i64, Refusal> {
+    /// Deletes a topic and its records; a system topic only by `force`. That of the consumer offsets is
+    /// there again at once: clients cannot do without it.
+    pub(crate) fn delete_topic(&self, name: &str, force: bool) -> Result<i64, Refusal> {
         let _changing = self.changing();
         let topic = self
             .read()
@@ -168,23 +152,57 @@ impl Catalog {
         let Some(topic) = topic else {
             return Err(Refusal::new(ErrorCode::TopicNotFound, "Topic not found"));
         };
-        if topic.spec.is_system() {
+        if topic.spec.is_system() && !force {
             let kind = "topic".to_owned();
             return Err(Refusal::code(ErrorCode::SystemSpecDeletionAttempt {
                 kind,
                 name: name.to_owned(),
             }));
         }
-        self.store.remove("topics", name)?;
-        let epoch = self.apply(|state, _| {
-            state.topics.remove(name);
-        });
+        let epoch = match name {
+            CONSUMER_STORAGE_TOPIC => self.renew(name, topic.spec)?,
+            _ => self.remove(name)?,
+        };
         topic.logs.iter().for_each(PartitionLog::delete);
         let dir = self.topic_dir(name, topic.id);
         if let Err(error) = remove_files(&dir) {
             tracing::warn!(dir = %dir.display(), %error, "could not remove a deleted topic's files");
         }
         Ok(epoch)
+    }
+
+    fn remove(&self, name: &str) -> Result<i64, Refusal> {
+        self.store.remove("topics", name)?;
+        Ok(self.apply(|state, _| {
+            state.topics.remove(name);
+        }))
+    }
+
+    /// Puts an empty topic in the place of one.
+    fn renew(&self, name: &str, spec: TopicSpec) -> Result<i64, Refusal> {
+        let (id, partitions) = (self.new_topic_id(), spec.replicas().partitions());
+        self.put_topic(name, id, partitions, spec)
+    }
+
+    /// Opens the logs of a topic, stores it and makes it visible.
+    fn put_topic(
+        &self,
+        name: &str,
+        id: u64,
+        partitions: u32,
+        spec: TopicSpec,
+    ) -> Result<i64, Refusal> {
+        let logs = self.open_logs(name, id, 0..partitions, &spec)?;
+        let stored = StoredTopic {
+            id,
+            partitions,
+            spec: spec.clone(),
+        };
+        self.store.put("topics", name, &stored)?;
+        Ok(self.apply(|state, epoch| {
+            let value = Topic { spec, id, logs };
+            state.topics.insert(name.to_owned(), Entry { epoch, value });
+        }))
     }
 
     fn validate(&self, name: &str, spec: &TopicSpec) -> Result<(), Refusal> {
@@ -237,6 +255,7 @@ impl Catalog {
         let options = || Options {
             segment_bytes,
             sync: self.store.data.sync,
+            files: self.files.clone(),
             deduplicator: self.deduplicator(spec).map(Arc::new),
         };
         partitions

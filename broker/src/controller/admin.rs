@@ -18,11 +18,12 @@ use fluvio_sc_schema::store::KeyFilter;
 use fluvio_sc_schema::tableformat::TableFormatSpec;
 use fluvio_sc_schema::topic::{TopicSpec, UpdateTopicAction};
 use fluvio_sc_schema::{AdminSpec, DeletableAdminSpec, Status, TryEncodableFrom};
+use fluvio_types::defaults::CONSUMER_STORAGE_TOPIC;
 
 use super::{Connection, Controller};
 use crate::catalog::{Listed, Refusal, SPU_NAME};
 use crate::net::Frame;
-use crate::request::{self, Request};
+use crate::request::{self, Labelled, Request};
 
 /// Outcome of a change: its epoch if something changed.
 type Change = Result<Option<i64>, Refusal>;
@@ -81,10 +82,13 @@ impl Connection {
         if common.dry_run {
             return Ok((name, Ok(None)));
         }
-        let change = self
-            .blocking(move |c| c.catalog.put_smart_module(&common.name, spec).map(Some))
+        let put = self
+            .blocking(move |c| c.catalog.put_smart_module(&common.name, spec))
             .await?;
-        Ok((name, change))
+        Ok(match put {
+            Ok((stored, epoch)) => (stored, Ok(Some(epoch))),
+            Err(refusal) => (name, Err(refusal)),
+        })
     }
 
     async fn create_table_format(
@@ -110,9 +114,12 @@ impl Connection {
         let (label, body) = request.labelled()?;
         let (name, change) = match label.as_str() {
             "Topic" => {
-                let name = deleted::<TopicSpec>(request, body)?;
+                let asked: DeleteRequest<TopicSpec> = request::decode(body, request.version)?;
+                let force = asked.is_force();
+                let name = asked.key();
                 let topic = name.clone();
-                (name, self.blocking(move |c| c.delete_topic(&topic)).await?)
+                let change = self.blocking(move |c| c.delete_topic(&topic, force));
+                (name, change.await?)
             }
             "SmartModule" => {
                 let name = deleted::<SmartModuleSpec>(request, body)?;
@@ -182,7 +189,8 @@ impl Connection {
             "SmartModule" => self.listed_smart_modules(request, body)?,
             "TableFormat" => self.listed::<TableFormatSpec>(request, body, |_, _| true)?,
             "CustomSpu" => self.listed_custom_spus(request, body)?,
-            other => return Err(super::unsupported(format!("list of {other:?}"))),
+            // Groups of SPUs, mirrors, and kinds that this broker has never heard of: there are none.
+            other => nothing_listed(request, other)?,
         };
         self.send(frame).await
     }
@@ -286,9 +294,12 @@ impl Connection {
 }
 
 impl Controller {
-    fn delete_topic(&self, name: &str) -> Change {
-        let epoch = self.catalog.delete_topic(name)?;
-        self.positions.forget_topic(name)?;
+    fn delete_topic(&self, name: &str, force: bool) -> Change {
+        let epoch = self.catalog.delete_topic(name, force)?;
+        match name {
+            CONSUMER_STORAGE_TOPIC => self.positions.forget_all()?,
+            _ => self.positions.forget_topic(name)?,
+        }
         Ok(Some(epoch))
     }
 }
@@ -333,6 +344,12 @@ where
         ObjectApiListResponse::try_encode_from(ListResponse::new(objects), request.version)
             .map_err(io::Error::other)?;
     Frame::response(request.correlation, request.version, &response)
+}
+
+/// The empty list of any kind: a count of 0.
+fn nothing_listed(request: &Request, label: &str) -> io::Result<Frame> {
+    let empty = Labelled::new(label, &0i32, request.version)?;
+    Frame::response(request.correlation, request.version, &empty)
 }
 
 fn package_keys(filters: ListFilters) -> Vec<(String, Option<SmartModulePackageKey>)> {

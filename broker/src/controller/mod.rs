@@ -7,10 +7,12 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use fluvio_controlplane_metadata::mirroring::MirroringStatusResponse;
 use fluvio_protocol::link::versions::{
     ApiVersionKey, ApiVersionsRequest, ApiVersionsResponse, PlatformVersion,
 };
 use fluvio_protocol::{Decoder, Version};
+use fluvio_sc_schema::errors::ErrorCode;
 use fluvio_sc_schema::AdminPublicApiKey;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -102,8 +104,16 @@ impl Connection {
             AdminPublicApiKey::List => self.list(&request).await,
             AdminPublicApiKey::Watch => self.watch(&request).await,
             AdminPublicApiKey::Update => self.update(&request).await,
-            _ => Err(unsupported(format!("api {}", request.key))),
+            AdminPublicApiKey::Mirroring => self.refuse_mirroring(&request).await,
+            AdminPublicApiKey::ApiVersion => Err(unsupported(format!("api {}", request.key))),
         }
+    }
+
+    /// What a remote cluster is told that would mirror this one.
+    async fn refuse_mirroring(&self, request: &Request) -> io::Result<()> {
+        let (correlation, version) = (request.correlation, request.version);
+        self.send(Frame::response(correlation, version, &mirroring_refused())?)
+            .await
     }
 
     async fn send(&self, frame: Frame) -> io::Result<()> {
@@ -148,6 +158,14 @@ impl Connection {
             &response,
         )?)
         .await
+    }
+}
+
+fn mirroring_refused() -> MirroringStatusResponse {
+    MirroringStatusResponse {
+        error_code: ErrorCode::MirrorInvalidType,
+        error_message: Some("mirrors need a real cluster".to_owned()),
+        ..MirroringStatusResponse::default()
     }
 }
 

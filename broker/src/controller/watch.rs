@@ -23,10 +23,10 @@ use fluvio_sc_schema::{AdminSpec, TryEncodableFrom};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use super::{unsupported, Connection};
+use super::Connection;
 use crate::catalog::{Catalog, Listed};
 use crate::net::{Frame, Outbox};
-use crate::request::{self, Request};
+use crate::request::{self, Labelled, Request};
 
 /// Watches of one connection; a client opens six, an administrator a few more.
 const WATCHES_MAX: usize = 256;
@@ -258,7 +258,8 @@ impl Connection {
             "SPU" => open::<SpuSpec>(request)?,
             "SmartModule" => open::<SmartModuleSpec>(request)?,
             "TableFormat" => open::<TableFormatSpec>(request)?,
-            other => return Err(unsupported(format!("watch of {other:?}"))),
+            // There are none, and there never will be.
+            other => return self.send(nothing_watched(request, other)?).await,
         };
         self.watches.add(watch).await
     }
@@ -269,6 +270,19 @@ impl Connection {
         self.controller.watching.all_told(epoch).await;
         Ok(())
     }
+}
+
+/// The first message of a watch of any kind of object that there is none of.
+#[derive(Debug, Default, Encoder)]
+struct NothingWatched {
+    epoch: i64,
+    changes: i32,
+    all: i32,
+}
+
+fn nothing_watched(request: &Request, label: &str) -> io::Result<Frame> {
+    let update = Labelled::new(label, &NothingWatched::default(), request.version)?;
+    Frame::response(request.correlation, request.version, &update)
 }
 
 fn open<S>(request: &Request) -> io::Result<Box<dyn Watch>>

@@ -228,6 +228,7 @@ fn refusal(replica: &ReplicaKey, error: AppendError) -> ErrorCode {
         AppendError::TooLarge => ErrorCode::MessageTooLarge,
         AppendError::Deleted => ErrorCode::TopicDeleted,
         AppendError::Module(code) => code,
+        AppendError::Damaged(damage) => ErrorCode::Other(damage.to_string()),
         AppendError::DiskFull => ErrorCode::PartitionFull {
             replica_key: replica.clone(),
         },

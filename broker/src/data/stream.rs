@@ -156,7 +156,8 @@ impl Stream {
             if bounds.deleted {
                 return Err(ErrorCode::TopicDeleted);
             }
-            if self.unacknowledged.len() < UNACKNOWLEDGED_MAX && self.position != bounds.end {
+            let something = self.position != bounds.end || bounds.damaged.is_some();
+            if something && self.unacknowledged.len() < UNACKNOWLEDGED_MAX {
                 return Ok(());
             }
             let changed = tokio::select! {
@@ -289,7 +290,7 @@ fn refusal(error: ReadError) -> ErrorCode {
             offset,
             next_available: start,
         },
-        ReadError::Beyond { .. } => ErrorCode::Other(error.to_string()),
+        ReadError::Beyond { .. } | ReadError::Damaged(_) => ErrorCode::Other(error.to_string()),
         ReadError::Io(error) => {
             tracing::error!(%error, "read failed");
             ErrorCode::StorageError

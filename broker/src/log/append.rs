@@ -8,7 +8,7 @@ use fluvio_protocol::link::ErrorCode;
 use tokio::sync::oneshot;
 
 use super::segment::Segment;
-use super::{AppendError, Log};
+use super::{recovery, AppendError, Log};
 use crate::batch;
 use crate::group::Sink;
 
@@ -69,6 +69,9 @@ impl Log {
     ) -> Result<(), AppendError> {
         if self.bounds.borrow().deleted {
             return Err(AppendError::Deleted);
+        }
+        if let Some(damage) = self.damage() {
+            return Err(damage.into());
         }
         self.repair()?;
         let mut pending = self.active_segment()?;
@@ -149,7 +152,8 @@ impl Log {
     }
 
     fn add_segment(&self, base: i64) -> Result<Arc<Segment>, AppendError> {
-        let segment = Arc::new(Segment::create(&self.dir, base, self.options.sync)?);
+        let (files, sync) = (&self.options.files, self.options.sync);
+        let segment = Arc::new(Segment::create(&self.dir, base, files, sync)?);
         self.segments
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -164,15 +168,14 @@ impl Log {
         Ok(())
     }
 
-    /// Makes the staged bytes durable, then visible.
+    /// Makes the staged bytes durable, notes that they are, and makes them visible.
     fn flush(&self, pending: &mut Pending) -> Result<(), AppendError> {
         if pending.buffer.is_empty() {
             return Ok(());
         }
-        pending
-            .segment
-            .write(pending.segment.bytes(), &pending.buffer)?;
-        pending.segment.sync(self.options.sync)?;
+        let sync = self.options.sync;
+        pending.segment.write(&pending.buffer, sync)?;
+        self.mark.set(pending.next_offset, sync)?;
         pending.segment.publish(&pending.buffer);
         pending.buffer.clear();
         self.bounds
@@ -180,14 +183,16 @@ impl Log {
         Ok(())
     }
 
-    /// After a failure: cuts what may have been written behind the durable end, and removes a segment that
-    /// was begun there.
+    /// After a failure: takes the mark back, cuts what may have been written behind the durable end, and
+    /// removes a segment that was begun there.
     fn repair(&self) -> Result<(), AppendError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.needs_repair {
             if let Some(active) = self.segments().last() {
+                self.mark.set(active.next_offset(), self.options.sync)?;
+                self.mark.sync(self.options.sync)?;
                 active.truncate(active.bytes(), self.options.sync)?;
-                super::remove_behind(&self.dir, active.base)?;
+                recovery::remove_behind(&self.dir, active.base)?;
             }
             writer.needs_repair = false;
         }

@@ -28,13 +28,10 @@ impl Index {
         }
     }
 
-    /// A position at or before the batch that holds `offset`.
-    pub(super) fn position(&self, offset: i64) -> u64 {
+    /// Offset and position of a batch at or before the one that holds `offset`.
+    pub(super) fn before(&self, offset: i64) -> Option<(i64, u64)> {
         let after = self.0.partition_point(|&(first, _)| first <= offset);
-        after
-            .checked_sub(1)
-            .and_then(|at| self.0.get(at))
-            .map_or(0, |&(_, position)| position)
+        self.0.get(after.checked_sub(1)?).copied()
     }
 
     /// Writes `segment bytes u64 | next offset i64 | entries {offset i64, position u64}`, sealed.

@@ -5,10 +5,15 @@
 //! both isolation levels read the same.
 
 mod append;
+mod damage;
 mod index;
+mod mark;
+mod recovery;
 mod retention;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io;
@@ -21,12 +26,15 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::disk::{self, Sync};
+use crate::files::Files;
 use crate::group::Committer;
 use crate::smart::Deduplicator;
 use append::{Append, Writer};
+pub(crate) use damage::Damage;
+use mark::Mark;
 pub(crate) use retention::Retention;
-use segment::Segment;
 pub(crate) use segment::Slice;
+use segment::{Segment, SegmentError};
 
 /// Offsets that can be read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +45,11 @@ pub(crate) struct Bounds {
     pub(crate) end: i64,
     /// The topic is gone; nothing will change any more.
     pub(crate) deleted: bool,
+    /// From this offset on the log is damaged: nothing can be read there, and nothing is appended.
+    pub(crate) damaged: Option<i64>,
 }
 
-/// Why an append was refused (`TooLarge`, `Deleted`, `Module`: nothing was written) or failed
+/// Why an append was refused (`TooLarge`, `Deleted`, `Module`, `Damaged`: nothing was written) or failed
 /// (outcome unknown).
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum AppendError {
@@ -49,6 +59,8 @@ pub(crate) enum AppendError {
     Deleted,
     #[error("the topic's deduplication: {0}")]
     Module(ErrorCode),
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     #[error("the disk is full")]
     DiskFull,
     #[error("storage failed: {0}")]
@@ -63,6 +75,8 @@ pub(crate) enum ReadError {
     #[error("start offset: {offset} is greater than leo: {end}")]
     Beyond { offset: i64, end: i64 },
     #[error(transparent)]
+    Damaged(#[from] Damage),
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
@@ -70,6 +84,8 @@ pub(crate) enum ReadError {
 pub(crate) struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) sync: Sync,
+    /// Opens the segments, and bounds how many are open.
+    pub(crate) files: Arc<Files>,
     /// What appends pass through, in their order.
     pub(crate) deduplicator: Option<Arc<Deduplicator>>,
 }
@@ -87,29 +103,33 @@ pub(crate) struct Log {
     options: Options,
     segments: RwLock<Vec<Arc<Segment>>>,
     writer: Mutex<Writer>,
+    mark: Mark,
+    damage: Mutex<Option<Damage>>,
     bounds: watch::Sender<Bounds>,
 }
 
 impl PartitionLog {
-    /// Opens the log in `dir`, creating it if need be. Cuts off a torn tail.
+    /// Opens the log in `dir`, creating it if need be. Cuts off a torn write; a damaged log opens too.
     pub(crate) fn open(dir: &Path, options: Options, tasks: TaskTracker) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         disk::sync_parent(dir, options.sync)?;
-        let segments = open_segments(dir, options.sync)?;
-        let start = segments.first().map_or(0, |segment| segment.base);
-        let end = segments.last().map_or(0, |segment| segment.next_offset());
+        let found = recovery::recover(dir, &options.files, options.sync)?;
         let (sender, bounds) = watch::channel(Bounds {
-            start,
-            end,
+            start: found.segments.first().map_or(0, |segment| segment.base),
+            end: found.end,
             deleted: false,
+            damaged: None,
         });
         let log = Log {
             dir: dir.to_owned(),
             options,
-            segments: RwLock::new(segments),
+            segments: RwLock::new(found.segments),
             writer: Mutex::new(Writer::default()),
+            mark: found.mark,
+            damage: Mutex::default(),
             bounds: sender,
         };
+        found.damage.into_iter().for_each(|damage| log.note(damage));
         Ok(Self {
             committer: Committer::new(Arc::new(log), tasks),
             bounds,
@@ -159,9 +179,15 @@ impl PartitionLog {
         self.log().read(offset, bytes_max)
     }
 
-    /// Removes closed segments that the topic's retention no longer covers. Blocks.
+    /// Removes closed segments that the topic's retention no longer covers, and makes durable how far
+    /// the log is acknowledged. A damaged log is left as it is. Blocks.
     pub(crate) fn retain(&self, retention: Retention) -> io::Result<()> {
-        self.log().retain(retention)
+        let log = self.log();
+        log.mark.sync(log.options.sync)?;
+        match log.damage() {
+            Some(_) => Ok(()),
+            None => log.retain(retention),
+        }
     }
 
     /// Refuses appends from here on and tells the readers that the topic is gone.
@@ -173,8 +199,12 @@ impl PartitionLog {
     /// Writes what makes the next start fast. Call when nothing appends any more.
     pub(crate) fn close(&self) -> io::Result<()> {
         let log = self.log();
+        let bounds = log.bounds();
         match log.segments().last() {
-            Some(active) if !log.bounds.borrow().deleted => active.save_index(log.options.sync),
+            Some(active) if !bounds.deleted && bounds.damaged.is_none() => {
+                log.mark.sync(log.options.sync)?;
+                active.save_index(log.options.sync)
+            }
             _ => Ok(()),
         }
     }
@@ -202,16 +232,53 @@ impl Log {
                 end: bounds.end,
             });
         }
+        let damage = self.damage();
+        if let Some(damage) = damage.clone().filter(|damage| damage.offset <= offset) {
+            return Err(damage.into());
+        }
         if offset == bounds.end {
             return Ok(None);
         }
-        match self.segment_of(offset) {
-            Some(segment) => Ok(Some(segment.read(offset, bytes_max)?)),
-            None => Err(ReadError::Evicted {
-                offset,
-                start: self.bounds().start,
-            }),
+        let read = self
+            .segment_of(offset)
+            .map(|segment| segment.read(offset, bytes_max));
+        let start = self.bounds().start;
+        match read {
+            Some(Ok(slice)) => Ok(Some(match damage {
+                Some(damage) => slice.before(damage.offset),
+                None => slice,
+            })),
+            // Retention may have removed it meanwhile.
+            _ if offset < start => Err(ReadError::Evicted { offset, start }),
+            None => Err(ReadError::Evicted { offset, start }),
+            Some(Err(SegmentError::Io(error))) => Err(error.into()),
+            Some(Err(SegmentError::Damaged(damage))) => {
+                self.note(damage.clone());
+                Err(damage.into())
+            }
         }
+    }
+
+    /// The first damage known of.
+    fn damage(&self) -> Option<Damage> {
+        let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        damage.clone()
+    }
+
+    /// Stops the log at a damaged place, and tells its readers.
+    fn note(&self, found: Damage) {
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        if damage
+            .as_ref()
+            .is_some_and(|known| known.offset <= found.offset)
+        {
+            return;
+        }
+        tracing::error!(dir = %self.dir.display(), "{found}");
+        let offset = found.offset;
+        *damage = Some(found);
+        self.bounds
+            .send_modify(|bounds| bounds.damaged = Some(offset));
     }
 
     fn segment_of(&self, offset: i64) -> Option<Arc<Segment>> {
@@ -219,73 +286,4 @@ impl Log {
         let after = segments.partition_point(|segment| segment.base <= offset);
         segments.get(after.checked_sub(1)?).cloned()
     }
-}
-
-/// Segments by their first offsets, in order.
-fn segment_files(dir: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if let Some(base) = entry
-            .file_name()
-            .to_str()
-            .and_then(segment::parse_file_name)
-        {
-            files.push((base, entry.path()));
-        }
-    }
-    files.sort_unstable_by_key(|(base, _)| *base);
-    Ok(files)
-}
-
-/// Removes segments that begin behind `base`, that of the active one: their creation has failed.
-fn remove_behind(dir: &Path, base: i64) -> io::Result<()> {
-    for (_, path) in segment_files(dir)?.iter().filter(|(at, _)| *at > base) {
-        fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
-/// An empty segment behind others holds nothing, and may be left of a creation that failed: it is removed.
-/// An empty first one tells where the log goes on.
-fn without_empty(files: Vec<(i64, PathBuf)>) -> io::Result<Vec<(i64, PathBuf)>> {
-    let mut kept: Vec<(i64, PathBuf)> = Vec::with_capacity(files.len());
-    for (base, path) in files {
-        if kept.is_empty() || fs::metadata(&path)?.len() > 0 {
-            kept.push((base, path));
-        } else {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(kept)
-}
-
-fn open_segments(dir: &Path, sync: Sync) -> io::Result<Vec<Arc<Segment>>> {
-    let bases = without_empty(segment_files(dir)?)?;
-    let last = bases.len().saturating_sub(1);
-    let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(bases.len());
-    for (at, (base, path)) in bases.iter().enumerate() {
-        let segment = match at == last {
-            true => Segment::recover(path, *base, sync)?,
-            false => Segment::open_closed(path, *base, sync)?,
-        };
-        if let Some(before) = segments
-            .last()
-            .filter(|before| before.next_offset() != segment.base)
-        {
-            if before.next_offset() > segment.base {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!(
-                        "{} begins before the segment in front of it ends, at offset {}; move one of the two away",
-                        path.display(),
-                        before.next_offset()
-                    ),
-                ));
-            }
-            tracing::error!(path = %path.display(), expected = before.next_offset(), "offsets are missing before this segment");
-        }
-        segments.push(Arc::new(segment));
-    }
-    Ok(segments)
 }

@@ -46,8 +46,8 @@ impl Log {
         self.bounds.send_modify(|bounds| bounds.start = start);
         // Oldest first: a crash in between leaves a log that only starts earlier.
         for segment in expired {
-            std::fs::remove_file(&segment.path)?;
-            let _ = std::fs::remove_file(index::path(&segment.path));
+            std::fs::remove_file(segment.path())?;
+            let _ = std::fs::remove_file(index::path(segment.path()));
         }
         tracing::info!(dir = %self.dir.display(), segments = expired.len(), start, "removed segments beyond retention");
         disk::sync_dir(&self.dir, self.options.sync)

@@ -1,31 +1,32 @@
 //! One file of a partition: whole batches, one after the other, named by its first offset.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 
+use super::damage::Damage;
 use super::index::{Index, INDEX_INTERVAL_BYTES};
-use crate::batch::{self, Header, HEADER_BYTES};
+use crate::batch::{self, Header, Malformed, HEADER_BYTES};
 use crate::disk::{self, Sync};
+use crate::files::{Files, OnDemand};
 
 /// A segment. One writer appends; readers see what [`Segment::publish`] has made visible.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) base: i64,
-    pub(super) path: PathBuf,
-    file: File,
+    file: OnDemand,
     index: RwLock<Index>,
     next_offset: AtomicI64,
     bytes: AtomicU64,
 }
 
-/// Whole batches read from a log.
+/// Whole, undamaged batches read from a log.
 #[derive(Debug, Clone)]
 pub(crate) struct Slice {
     /// The batches; the first may begin before the offset asked for.
@@ -34,75 +35,55 @@ pub(crate) struct Slice {
     pub(crate) next_offset: i64,
 }
 
+impl Slice {
+    /// Its batches that begin before `offset`.
+    pub(super) fn before(mut self, offset: i64) -> Self {
+        let behind = batch::walk(&self.batches).find(|(_, header)| header.base_offset >= offset);
+        if let Some((at, header)) = behind {
+            self.batches.truncate(at);
+            self.next_offset = header.base_offset;
+        }
+        self
+    }
+}
+
+/// Why a segment could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SegmentError {
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Where a batch begins.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    offset: i64,
+    position: u64,
+}
+
 impl Segment {
     /// Creates an empty segment and makes its existence durable. After an error there is none.
-    pub(super) fn create(dir: &Path, base: i64, sync: Sync) -> io::Result<Self> {
-        let path = dir.join(file_name(base));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)?;
+    pub(super) fn create(
+        dir: &Path,
+        base: i64,
+        files: &Arc<Files>,
+        sync: Sync,
+    ) -> io::Result<Self> {
+        let file = files.at(&dir.join(file_name(base)));
+        file.create()?;
         if let Err(error) = disk::sync_dir(dir, sync) {
             // Where it cannot be removed either, `Log::repair` and the next start know it for what it is.
-            let _ = std::fs::remove_file(&path);
+            let _ = fs::remove_file(file.path());
             return Err(error);
         }
-        Ok(Self::new(path, file, base, base, 0, Index::default()))
+        Ok(Self::new(file, base, base, 0, Index::default()))
     }
 
-    /// Opens a closed segment: by its index if that fits the file, otherwise by reading it all.
-    pub(super) fn open_closed(path: &Path, base: i64, sync: Sync) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let bytes = file.metadata()?.len();
-        if let Some((index, next_offset)) = Index::load(path, bytes)? {
-            return Ok(Self::new(
-                path.to_owned(),
-                file,
-                base,
-                next_offset,
-                bytes,
-                index,
-            ));
-        }
-        let segment = Self::scan(path, file, base)?;
-        if segment.bytes() < bytes {
-            tracing::error!(path = %path.display(), good = segment.bytes(), bytes, "closed segment is damaged; its end is unreadable");
-        } else {
-            segment.save_index(sync)?;
-        }
-        Ok(segment)
-    }
-
-    /// Opens the last segment. After a clean shutdown its index fits the file; otherwise it is
-    /// read as a whole, and a tail that is not whole batches is cut off.
-    pub(super) fn recover(path: &Path, base: i64, sync: Sync) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let bytes = file.metadata()?.len();
-        if let Some((index, next_offset)) = Index::load(path, bytes)? {
-            return Ok(Self::new(
-                path.to_owned(),
-                file,
-                base,
-                next_offset,
-                bytes,
-                index,
-            ));
-        }
-        let segment = Self::scan(path, file, base)?;
-        if segment.bytes() < bytes {
-            tracing::warn!(path = %path.display(), kept = segment.bytes(), cut = bytes - segment.bytes(), "cut a torn tail");
-            segment.truncate(segment.bytes(), sync)?;
-        }
-        // Bytes of an interrupted run may be in the page cache only: they count from here on.
-        disk::sync_data(&segment.file, sync)?;
-        Ok(segment)
-    }
-
-    fn new(
-        path: PathBuf,
-        file: File,
+    /// A segment whose file holds good batches up to `next_offset` in its first `bytes`.
+    pub(super) fn new(
+        file: OnDemand,
         base: i64,
         next_offset: i64,
         bytes: u64,
@@ -110,24 +91,11 @@ impl Segment {
     ) -> Self {
         Self {
             base,
-            path,
             file,
             index: RwLock::new(index),
             next_offset: AtomicI64::new(next_offset),
             bytes: AtomicU64::new(bytes),
         }
-    }
-
-    fn scan(path: &Path, file: File, base: i64) -> io::Result<Self> {
-        let (index, next_offset, bytes) = super::scan::scan(&file, base)?;
-        Ok(Self::new(
-            path.to_owned(),
-            file,
-            base,
-            next_offset,
-            bytes,
-            index,
-        ))
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -138,23 +106,35 @@ impl Segment {
         self.next_offset.load(Ordering::Acquire)
     }
 
-    /// When the last byte was written, as the file system remembers it.
-    pub(super) fn modified(&self) -> io::Result<SystemTime> {
-        self.file.metadata()?.modified()
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
     }
 
-    /// Writes behind the visible end without making it visible.
-    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, at)
+    pub(super) fn file(&self) -> io::Result<Arc<File>> {
+        self.file.get()
+    }
+
+    /// When the last byte was written, as the file system remembers it.
+    pub(super) fn modified(&self) -> io::Result<SystemTime> {
+        fs::metadata(self.path())?.modified()
+    }
+
+    /// Writes durably behind the visible end, without making it visible.
+    pub(super) fn write(&self, bytes: &[u8], sync: Sync) -> io::Result<()> {
+        // One open file for both: an error of writing back is told to whom it concerns.
+        let file = self.file()?;
+        file.write_all_at(bytes, self.bytes())?;
+        disk::sync_data(&file, sync)
     }
 
     pub(super) fn sync(&self, sync: Sync) -> io::Result<()> {
-        disk::sync_data(&self.file, sync)
+        disk::sync_data(&*self.file()?, sync)
     }
 
     pub(super) fn truncate(&self, bytes: u64, sync: Sync) -> io::Result<()> {
-        self.file.set_len(bytes)?;
-        disk::sync_data(&self.file, sync)
+        let file = self.file()?;
+        file.set_len(bytes)?;
+        disk::sync_data(&file, sync)
     }
 
     /// Makes written batches visible to readers; they start where the visible ones ended.
@@ -174,107 +154,132 @@ impl Segment {
     /// Writes the index beside a segment that will not change any more.
     pub(super) fn save_index(&self, sync: Sync) -> io::Result<()> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.save(&self.path, self.bytes(), self.next_offset(), sync)
+        index.save(self.path(), self.bytes(), self.next_offset(), sync)
     }
 
-    /// Reads whole batches from the one that holds `offset`: about `bytes_max`, at least one.
-    pub(super) fn read(&self, offset: i64, bytes_max: usize) -> io::Result<Slice> {
-        let end = self.bytes();
-        let start = self
-            .index
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .position(offset);
-        let chunk = self.read_at(
-            start,
-            end,
+    /// Reads whole batches from the one that holds `offset`: about `bytes_max`, at least one. They are
+    /// checked: a client would take damaged ones for what was produced.
+    pub(super) fn read(&self, offset: i64, bytes_max: usize) -> Result<Slice, SegmentError> {
+        let mut window = Window {
+            segment: self,
+            file: self.file()?,
+            end: self.bytes(),
+            start: 0,
+            bytes: Bytes::new(),
+        };
+        let mut place = self.place_before(offset);
+        window.load(
+            place.position,
             bytes_max.saturating_add(INDEX_INTERVAL_BYTES as usize),
         )?;
-        for (at, header) in headers(&chunk) {
+        let first = loop {
+            let header = window.header(place)?;
             if header.next_offset() > offset {
-                return self.slice(start, &chunk, at, header, end, bytes_max);
+                break header;
             }
+            place.offset = header.next_offset();
+            place.position += header.bytes as u64;
+        };
+        if window.at(place.position).len() < first.bytes {
+            window.load(place.position, bytes_max.max(first.bytes))?;
         }
-        // The wanted batch begins beyond the chunk, behind a batch larger than it.
-        self.read_past(start, &chunk, offset, end, bytes_max)
+        window.batches(place, bytes_max)
     }
 
-    fn slice(
-        &self,
-        start: u64,
-        chunk: &Bytes,
-        at: usize,
-        first: Header,
-        end: u64,
-        bytes_max: usize,
-    ) -> io::Result<Slice> {
-        if at + first.bytes > chunk.len() {
-            let batches = self.read_at(start + at as u64, end, first.bytes)?;
-            return Ok(Slice {
-                batches,
-                next_offset: first.next_offset(),
-            });
+    fn place_before(&self, offset: i64) -> Place {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let (offset, position) = index.before(offset).unwrap_or((self.base, 0));
+        Place { offset, position }
+    }
+}
+
+/// A part of a segment's visible bytes.
+struct Window<'a> {
+    segment: &'a Segment,
+    file: Arc<File>,
+    end: u64,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Window<'_> {
+    fn load(&mut self, start: u64, bytes: usize) -> io::Result<()> {
+        let left = usize::try_from(self.end.saturating_sub(start)).unwrap_or(usize::MAX);
+        let mut buffer = BytesMut::zeroed(left.min(bytes));
+        self.file.read_exact_at(&mut buffer, start)?;
+        (self.start, self.bytes) = (start, buffer.freeze());
+        Ok(())
+    }
+
+    /// What is loaded from `position` on.
+    fn at(&self, position: u64) -> Bytes {
+        let at = usize::try_from(position - self.start).unwrap_or(usize::MAX);
+        self.bytes.slice(at.min(self.bytes.len())..)
+    }
+
+    /// The header at `place`, loaded if need be: behind a large batch it may lie beyond the window.
+    fn header(&mut self, place: Place) -> Result<Header, SegmentError> {
+        if self.at(place.position).len() < HEADER_BYTES {
+            self.load(place.position, HEADER_BYTES)?;
         }
-        let (mut bytes, mut next_offset) = (0, first.next_offset());
-        for (position, header) in batch::walk(&chunk[at..]) {
-            if bytes > 0 && position + header.bytes > bytes_max {
-                break;
+        let header = Header::parse(&self.at(place.position));
+        let header = header.and_then(|header| header.at(place.offset));
+        let header = header.map_err(|why| self.damaged(place, why))?;
+        match place.position + header.bytes as u64 <= self.end {
+            true => Ok(header),
+            false => Err(self.damaged(place, Malformed::Short).into()),
+        }
+    }
+
+    /// The batches from `place` on, up to the first that is not wholly in the window. An undamaged one is
+    /// returned even if a damaged one follows, which the next read then begins at.
+    fn batches(&self, place: Place, bytes_max: usize) -> Result<Slice, SegmentError> {
+        let loaded = self.at(place.position);
+        let (mut bytes, mut next_offset) = (0, place.offset);
+        while bytes < loaded.len() {
+            let verified = verify(
+                &loaded[bytes..],
+                next_offset,
+                bytes_max.saturating_sub(bytes),
+                bytes == 0,
+            );
+            match verified {
+                Ok(Some(header)) => {
+                    bytes += header.bytes;
+                    next_offset = header.next_offset();
+                }
+                Err(why) if bytes == 0 => return Err(self.damaged(place, why).into()),
+                Ok(None) | Err(_) => break,
             }
-            bytes = position + header.bytes;
-            next_offset = header.next_offset();
         }
         Ok(Slice {
-            batches: chunk.slice(at..at + bytes),
+            batches: loaded.slice(..bytes),
             next_offset,
         })
     }
 
-    fn read_past(
-        &self,
-        start: u64,
-        chunk: &Bytes,
-        offset: i64,
-        end: u64,
-        bytes_max: usize,
-    ) -> io::Result<Slice> {
-        let mut position = start
-            + headers(chunk)
-                .last()
-                .map_or(0, |(at, header)| at + header.bytes) as u64;
-        while position < end {
-            let head = self.read_at(position, end, HEADER_BYTES)?;
-            let header = Header::parse(&head).map_err(io::Error::other)?;
-            if header.next_offset() > offset {
-                let chunk = self.read_at(position, end, bytes_max.max(header.bytes))?;
-                return self.slice(position, &chunk, 0, header, end, bytes_max);
-            }
-            position += header.bytes as u64;
+    fn damaged(&self, place: Place, why: Malformed) -> Damage {
+        Damage {
+            offset: place.offset,
+            path: self.segment.path().to_owned(),
+            position: place.position,
+            why: why.into(),
         }
-        Err(io::Error::other(format!(
-            "offset {offset} not in segment {}",
-            self.base
-        )))
-    }
-
-    fn read_at(&self, at: u64, end: u64, bytes: usize) -> io::Result<Bytes> {
-        let bytes = usize::try_from(end.saturating_sub(at))
-            .unwrap_or(usize::MAX)
-            .min(bytes);
-        let mut buffer = BytesMut::zeroed(bytes);
-        self.file.read_exact_at(&mut buffer, at)?;
-        Ok(buffer.freeze())
     }
 }
 
-/// As [`batch::walk`], but also yields a last batch of which only the header is there.
-fn headers(bytes: &[u8]) -> impl Iterator<Item = (usize, Header)> + '_ {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let header = Header::parse(bytes.get(at..)?).ok()?;
-        let start = at;
-        at = at.checked_add(header.bytes)?;
-        Some((start, header))
-    })
+/// The batch at the start of `bytes`, `None` if it is too large to be read with those before it.
+fn verify(
+    bytes: &[u8],
+    offset: i64,
+    bytes_max: usize,
+    first: bool,
+) -> Result<Option<Header>, Malformed> {
+    let header = Header::parse(bytes)?;
+    if !first && header.bytes > bytes_max {
+        return Ok(None);
+    }
+    Header::verify_at(bytes, offset).map(Some)
 }
 
 /// `00000000000000000042.log` for the segment that begins at offset 42.

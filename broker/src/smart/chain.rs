@@ -9,6 +9,7 @@ use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::Encoder;
 use fluvio_smartmodule::dataplane::smartmodule::{SmartModuleExtraParams, SmartModuleInput};
 use fluvio_spu_schema::server::smartmodule::{SmartModuleContextData, SmartModuleKind};
+use tokio_util::sync::CancellationToken;
 
 use super::engine::{Compiled, Engine};
 use super::inflate::inflate;
@@ -28,6 +29,8 @@ pub(super) struct Stage {
     compiled: Arc<Compiled>,
     accumulator: Vec<u8>,
     pub(super) instance: Option<Instance>,
+    /// Nobody waits for the module's calls any more.
+    gone: CancellationToken,
 }
 
 /// The modules of a stream or a request, ready to run.
@@ -35,6 +38,8 @@ pub(crate) struct Chain {
     engine: Arc<Engine>,
     /// Taken while a call runs; gone for good if a call panicked.
     stages: Option<Vec<Stage>>,
+    /// Cancelled when a call is not waited for any more: the guest is ended and its turn given to others.
+    gone: CancellationToken,
 }
 
 /// What became of a slice of a log.
@@ -52,10 +57,16 @@ struct Output {
 }
 
 impl Chain {
-    pub(super) async fn start(engine: Arc<Engine>, stages: Vec<Stage>) -> Result<Self, ErrorCode> {
+    /// Starts the stages, which share `gone`.
+    pub(super) async fn start(
+        engine: Arc<Engine>,
+        stages: Vec<Stage>,
+        gone: CancellationToken,
+    ) -> Result<Self, ErrorCode> {
         let mut chain = Self {
             engine,
             stages: Some(stages),
+            gone,
         };
         chain
             .run(|stages, limits| stages.iter_mut().try_for_each(|stage| stage.start(limits)))
@@ -86,6 +97,7 @@ impl Chain {
         .await
     }
 
+    /// Does `work` on a blocking thread. A caller that does not wait for it ends it, and the chain.
     async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Vec<Stage>, &Limits) -> Result<T, ErrorCode> + Send + 'static,
@@ -94,6 +106,7 @@ impl Chain {
             .stages
             .take()
             .ok_or_else(|| other("the chain has failed before"))?;
+        let leaving = self.gone.clone().drop_guard();
         let turn = self
             .engine
             .running
@@ -108,6 +121,7 @@ impl Chain {
             (stages, result)
         });
         let (stages, result) = call.await.map_err(other)?;
+        leaving.disarm();
         self.stages = Some(stages);
         result
     }
@@ -119,6 +133,7 @@ impl Stage {
         compiled: Arc<Compiled>,
         kind: SmartModuleKind,
         params: SmartModuleExtraParams,
+        gone: CancellationToken,
     ) -> Self {
         let accumulator = match kind {
             SmartModuleKind::Aggregate { accumulator }
@@ -133,6 +148,7 @@ impl Stage {
             compiled,
             accumulator,
             instance: None,
+            gone,
         }
     }
 
@@ -146,6 +162,7 @@ impl Stage {
             &self.params,
             limits,
             &self.name,
+            self.gone.clone(),
         )?);
         Ok(())
     }

@@ -16,6 +16,7 @@ use fluvio_spu_schema::server::smartmodule::{
 };
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 use super::chain::{compact, Stage};
 use super::engine::{Compiled, Engine};
@@ -115,7 +116,9 @@ impl Deduplicator {
             .cloned()
             .ok_or(ErrorCode::DeduplicationSmartModuleNotLoaded)?;
         let params = self.invocation.params.clone();
-        let mut stage = Stage::new(name, compiled, SmartModuleKind::Filter, params);
+        // It works for the topic, which no client's leaving ends.
+        let gone = CancellationToken::new();
+        let mut stage = Stage::new(name, compiled, SmartModuleKind::Filter, params, gone);
         stage.start(&self.engine.limits)?;
         Ok(stage)
     }

@@ -3,8 +3,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{bail, Context, Result};
-use wasmtime::{Caller, Engine, Extern, Linker, Memory, Module, ResourceLimiter};
+use anyhow::{bail, ensure, Context, Result};
+use tokio_util::sync::CancellationToken;
+use wasmtime::{Caller, Engine, Extern, Linker, Memory, Module, ResourceLimiter, UpdateDeadline};
 
 const WASI: &str = "wasi_snapshot_preview1";
 const EBADF: i32 = 8;
@@ -16,17 +17,41 @@ pub(super) struct Host {
     pub(super) memory_bytes_max: usize,
     /// The size that was refused, if it came to that.
     pub(super) memory_refused: Option<usize>,
+    /// Ticks of the engine's clock that the current call may still take.
+    pub(super) ticks_left: u64,
+    /// Nobody waits for the current call any more.
+    gone: CancellationToken,
     random: u64,
 }
 
 impl Host {
-    pub(super) fn new(memory_bytes_max: usize) -> Self {
+    pub(super) fn new(memory_bytes_max: usize, gone: CancellationToken) -> Self {
         Self {
             output: Vec::new(),
             memory_bytes_max,
             memory_refused: None,
+            ticks_left: 0,
+            gone,
             random: 0x9E37_79B9_7F4A_7C15,
         }
+    }
+}
+
+impl Host {
+    /// Called at every tick while the guest runs: an error ends the call.
+    pub(super) fn tick(&mut self) -> Result<UpdateDeadline> {
+        self.wanted()?;
+        self.ticks_left = self
+            .ticks_left
+            .checked_sub(1)
+            .context("a call took longer than the broker allows")?;
+        Ok(UpdateDeadline::Continue(1))
+    }
+
+    /// An error if nobody waits for the guest any more.
+    pub(super) fn wanted(&self) -> Result<()> {
+        ensure!(!self.gone.is_cancelled(), "its client has gone");
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use fluvio_smartmodule::dataplane::smartmodule::{
     SmartModuleExtraParams, SmartModuleInitErrorStatus, SmartModuleInitInput,
     SmartModuleInitOutput, SmartModuleTransformErrorStatus,
 };
+use tokio_util::sync::CancellationToken;
 use wasmtime::{Memory, Store, TypedFunc};
 
 use super::engine::{Compiled, TICK};
@@ -64,6 +65,7 @@ impl Instance {
         params: &SmartModuleExtraParams,
         limits: &Limits,
         name: &str,
+        gone: CancellationToken,
     ) -> Result<Self, ErrorCode> {
         let Some((_, export)) = Kind::of(compiled) else {
             let error =
@@ -75,11 +77,12 @@ impl Instance {
         };
         let mut store = Store::new(
             compiled.module.engine(),
-            Host::new(limits.wasm_memory_bytes_max),
+            Host::new(limits.wasm_memory_bytes_max, gone),
         );
         store.limiter(|host| host);
+        store.epoch_deadline_callback(|mut store| store.data_mut().tick());
         let ticks_max = (limits.wasm_call_time_max.as_millis() / TICK.as_millis()).max(1) as u64;
-        store.set_epoch_deadline(ticks_max);
+        begin_call(&mut store, ticks_max);
         let mut instance = match Self::instantiate(compiled, store, export, ticks_max) {
             Ok(instance) => instance,
             Err(error) => {
@@ -192,7 +195,8 @@ impl Instance {
     fn call(&mut self, entry: &Entry, input: &[&[u8]]) -> Result<(i32, Bytes)> {
         let len: usize = input.iter().map(|part| part.len()).sum();
         let guest_len = i32::try_from(len).context("input of 2 GiB")?;
-        self.store.set_epoch_deadline(self.ticks_max);
+        self.store.data().wanted()?;
+        begin_call(&mut self.store, self.ticks_max);
         let ptr = self.alloc.call(&mut self.store, guest_len)?;
         let mut at = ptr as u32 as usize;
         ensure!(
@@ -211,4 +215,10 @@ impl Instance {
             Bytes::from(std::mem::take(&mut self.store.data_mut().output)),
         ))
     }
+}
+
+/// Gives the next call its time, counted in ticks of the engine's clock.
+fn begin_call(store: &mut Store<Host>, ticks_max: u64) {
+    store.data_mut().ticks_left = ticks_max;
+    store.set_epoch_deadline(1);
 }

@@ -184,7 +184,7 @@ async fn embedded(limits: Limits, dir: &std::path::Path) -> millrace_broker::Han
 
 async fn create(broker: &millrace_broker::Handle, count: u64) {
     broker
-        .put_smart_module("dedup", wat::unseen().as_bytes())
+        .put_smart_module("dedup", module_spec(&wat::unseen()))
         .await
         .expect("module");
     let spec = deduplicating("dedup", count);
@@ -236,7 +236,10 @@ async fn a_leaking_module_is_replaced_and_shown_the_log_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_cannot_run_is_refused_with_the_topic() {
     let broker = start_temporary().await;
-    broker.put_smart_module("dedup", b"").await.expect("module");
+    broker
+        .put_smart_module("dedup", module_spec(""))
+        .await
+        .expect("module");
     let admin = admin(&broker).await;
     let spec = deduplicating("dedup", 3);
     let error = admin
@@ -266,7 +269,7 @@ async fn a_topic_whose_module_is_gone_refuses_records_until_it_is_back() {
     assert!(error.contains("not loaded"), "{error}");
     assert_eq!(values(&stored(&broker, "orders").await), ["a"]);
     broker
-        .put_smart_module("dedup", wat::unseen().as_bytes())
+        .put_smart_module("dedup", module_spec(&wat::unseen()))
         .await
         .expect("module");
     let producer = batching(&broker, "orders").await;

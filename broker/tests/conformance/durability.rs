@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
+use futures_util::StreamExt;
 use millrace_broker::{Broker, Config, DataDirError, OpenError, Storage};
 
 use crate::support::*;
@@ -160,12 +161,14 @@ async fn a_torn_tail_is_cut_and_written_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_batch_ends_the_last_segment_before_it() {
+async fn a_damaged_topic_stops_and_the_others_go_on() {
     let dir = tempfile::tempdir().expect("directory");
     let broker = start(dir.path()).await;
-    create_topic(&broker, "orders", 1).await;
-    produce(&broker, "orders", 0..10).await;
-    produce(&broker, "orders", 10..20).await;
+    for topic in ["orders", "others"] {
+        create_topic(&broker, topic, 1).await;
+        produce(&broker, topic, 0..10).await;
+        produce(&broker, topic, 10..20).await;
+    }
     broker.shutdown().await;
     let log = files(dir.path(), "orders", "log").pop().expect("segment");
     for index in files(dir.path(), "orders", "index") {
@@ -174,14 +177,103 @@ async fn a_damaged_batch_ends_the_last_segment_before_it() {
     let mut bytes = fs::read(&log).expect("log");
     let last = bytes.len() - 3;
     bytes[last] ^= 1;
-    fs::write(&log, bytes).expect("log");
+    fs::write(&log, &bytes).expect("log");
     let broker = start(dir.path()).await;
-    let records = read_to_end(&client(&broker).await, consumer("orders")).await;
-    assert!(
-        records.len() >= 10 && records.len() < 20,
-        "{}",
-        records.len()
+    assert_stopped(&broker, "orders", 10).await;
+    expect(&broker, "others", 20).await;
+    produce(&broker, "others", 20..30).await;
+    broker.shutdown().await;
+    assert_eq!(fs::read(&log).expect("log"), bytes, "nothing was changed");
+}
+
+/// That the records from 0 to below `good`, or some more, can be read, and then only the error; and that
+/// nothing is appended.
+async fn assert_stopped(broker: &millrace_broker::Handle, topic: &str, good: usize) {
+    let client = client(broker).await;
+    let config = consumer(topic).build().expect("config");
+    let mut stream = patient(client.consumer_with_config(config))
+        .await
+        .expect("consumer");
+    let mut read = 0;
+    let error = loop {
+        match patient(stream.next()).await.expect("an error ends it") {
+            Ok(record) => assert_eq!(record.offset, read),
+            Err(error) => break error.to_string(),
+        }
+        read += 1;
+    };
+    assert!(error.contains("broker-log-damaged"), "{error}");
+    assert!(read >= good as i64, "{read}");
+    let producer = producer(&client, topic).await;
+    let sent = producer
+        .send(fluvio::RecordKey::NULL, "more")
+        .await
+        .expect("sent");
+    let refused = patient(sent.wait()).await.expect_err("refused").to_string();
+    assert!(refused.contains("broker-log-damaged"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_whose_description_is_damaged_keeps_its_name_and_its_records() {
+    let dir = tempfile::tempdir().expect("directory");
+    let broker = start(dir.path()).await;
+    for topic in ["orders", "others"] {
+        create_topic(&broker, topic, 1).await;
+        produce(&broker, topic, 0..10).await;
+    }
+    broker.shutdown().await;
+    let object = dir.path().join("catalog/topics/orders.object");
+    let whole = fs::read(&object).expect("object");
+    let mut damaged = whole.clone();
+    damaged[20] ^= 1;
+    fs::write(&object, &damaged).expect("written");
+    let broker = start(dir.path()).await;
+    expect(&broker, "others", 10).await;
+    let spec = TopicSpec::new_computed(1, 1, None);
+    let created = admin(&broker)
+        .await
+        .create("orders".to_owned(), false, spec)
+        .await;
+    let refused = created.expect_err("refused").to_string();
+    assert!(refused.contains("broker-object-damaged"), "{refused}");
+    broker.shutdown().await;
+    assert_eq!(
+        fs::read(&object).expect("object"),
+        damaged,
+        "nothing was changed"
     );
+    fs::write(&object, &whole).expect("written");
+    let broker = start(dir.path()).await;
+    expect(&broker, "orders", 10).await;
+    broker.shutdown().await;
+}
+
+/// A reader at the end of a topic is told when somebody else meets damage before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_reader_is_told_of_damage() {
+    let dir = tempfile::tempdir().expect("directory");
+    let broker = start(dir.path()).await;
+    create_topic(&broker, "orders", 1).await;
+    produce(&broker, "orders", 0..10).await;
+    let other = client(&broker).await;
+    let config = consumer("orders")
+        .offset_start(fluvio::Offset::end())
+        .build()
+        .expect("config");
+    let mut waiting = patient(other.consumer_with_config(config))
+        .await
+        .expect("consumer");
+    let log = files(dir.path(), "orders", "log").pop().expect("segment");
+    let mut bytes = fs::read(&log).expect("log");
+    bytes[60] ^= 1;
+    fs::write(&log, &bytes).expect("log");
+    assert_stopped(&broker, "orders", 0).await;
+    let told = patient(waiting.next())
+        .await
+        .expect("told")
+        .err()
+        .expect("damage");
+    assert!(told.to_string().contains("broker-log-damaged"), "{told}");
     broker.shutdown().await;
 }
 
@@ -306,7 +398,7 @@ async fn an_empty_segment_in_the_middle_hides_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn segments_that_overlap_are_refused() {
+async fn segments_that_overlap_stop_their_topic_only() {
     let dir = tempfile::tempdir().expect("directory");
     let broker = start(dir.path()).await;
     create_topic(&broker, "orders", 1).await;
@@ -315,8 +407,9 @@ async fn segments_that_overlap_are_refused() {
     let whole = files(dir.path(), "orders", "log")[0].clone();
     let other = whole.with_file_name("00000000000000000003.log");
     fs::copy(&whole, &other).expect("copied");
-    let storage = Storage::Directory(dir.path().to_owned());
-    let refused = Broker::open(Config::on_loopback(storage)).await;
-    let error = refused.expect_err("refused").to_string();
-    assert!(error.contains("00000000000000000003.log"), "{error}");
+    let broker = start(dir.path()).await;
+    assert_stopped(&broker, "orders", 0).await;
+    create_topic(&broker, "others", 1).await;
+    produce(&broker, "others", 0..6).await;
+    broker.shutdown().await;
 }

@@ -16,6 +16,7 @@ use crate::wat;
 
 conforms!(
     modules_are_created_replaced_listed_and_deleted,
+    packages_of_one_name_stand_beside_each_other,
     a_map_keeps_offsets_and_timestamps_of_every_compression,
     a_filter_keeps_true_offsets_from_wherever_it_starts,
     reading_to_the_end_ends_even_if_everything_is_filtered,
@@ -98,6 +99,65 @@ async fn modules_are_created_replaced_listed_and_deleted(cluster: &Cluster) {
         .await
         .expect_err("gone");
     assert_eq!(error.to_string(), "SmartModule not found");
+}
+
+async fn packages_of_one_name_stand_beside_each_other(cluster: &Cluster) {
+    let all = &cluster
+        .package("acme", "part", "0.1.0", &wat::identity())
+        .await;
+    let fourth = &cluster
+        .package("other", "part", "0.2.0", &wat::every())
+        .await;
+    let orders = &tens(cluster, "orders", 20, Compression::None).await;
+    for (name, expected) in [(all, 20), (fourth, 6)] {
+        let config = consumer(orders)
+            .smartmodule(vec![named(name, &[("n", "4")])])
+            .build()
+            .expect("config");
+        let records = cluster.read(config, expected).await;
+        assert_eq!(records.len(), expected, "{name}");
+    }
+    let admin = admin(cluster).await;
+    let left = |modules: Vec<fluvio_sc_schema::objects::Metadata<SmartModuleSpec>>| {
+        let names = modules
+            .into_iter()
+            .map(|module| module.spec.fqdn(&module.name).into_owned());
+        names
+            .filter(|name| name == all || name == fourth)
+            .collect::<Vec<_>>()
+    };
+    admin.delete::<SmartModuleSpec>(all).await.expect("delete");
+    let known = admin.list_with_params::<SmartModuleSpec, String>(vec![], true);
+    assert_eq!(left(known.await.expect("list")), [fourth.clone()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_name_means_the_module_called_so_or_else_the_newest_version() {
+    let cluster = &Cluster::embedded().await;
+    let orders = &tens(cluster, "orders", 20, Compression::None).await;
+    let count = async |expected| {
+        let mut config = consumer(orders);
+        config.smartmodule(vec![named("part", &[("n", "4")])]);
+        let config = config.build().expect("config");
+        cluster.read(config, expected).await.len()
+    };
+    cluster
+        .package("acme", "part", "0.9.0", &wat::every())
+        .await;
+    cluster
+        .package("acme", "part", "0.10.0", &wat::identity())
+        .await;
+    assert_eq!(count(20).await, 20, "0.10.0 is newer than 0.9.0");
+    cluster.module("part", &wat::every()).await;
+    assert_eq!(count(6).await, 6);
+    let admin = admin(cluster).await;
+    let taken = admin.create(
+        "part-acme-0.9.0".to_owned(),
+        false,
+        module_spec(&wat::identity()),
+    );
+    let error = taken.await.expect_err("refused").to_string();
+    assert!(error.contains("acme/part@0.9.0"), "{error}");
 }
 
 async fn a_map_keeps_offsets_and_timestamps_of_every_compression(cluster: &Cluster) {

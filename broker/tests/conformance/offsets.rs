@@ -16,6 +16,22 @@ fn named(topic: &str, consumer_id: &str) -> fluvio::consumer::ConsumerConfigExt 
     config.build().expect("config")
 }
 
+/// Reads a topic of two records as a consumer without an offset, and commits; the offset that is known then.
+pub(crate) async fn commit_at_end(client: &fluvio::Fluvio, topic: &str, consumer: &str) -> i64 {
+    let mut stream = patient(client.consumer_with_config(named(topic, consumer)))
+        .await
+        .expect("consumer");
+    assert_eq!(offsets(&next(&mut stream, 2).await), [0, 1]);
+    patient(stream.offset_commit()).await.expect("commit");
+    patient(stream.offset_flush()).await.expect("flush");
+    let known = patient(client.consumer_offsets()).await.expect("list");
+    known
+        .iter()
+        .find(|known| known.consumer_id == consumer)
+        .expect("known")
+        .offset
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_consumer_resumes_after_what_it_committed_even_after_a_restart() {
     let dir = tempfile::tempdir().expect("directory");

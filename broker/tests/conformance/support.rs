@@ -7,7 +7,9 @@ use std::time::Duration;
 use fluvio::consumer::{
     ConsumerConfigExt, ConsumerConfigExtBuilder, ConsumerStream, Record, RetryMode,
 };
-use fluvio::metadata::smartmodule::{SmartModuleSpec, SmartModuleWasm};
+use fluvio::metadata::smartmodule::{
+    FluvioSemVersion, SmartModuleMetadata, SmartModulePackage, SmartModuleSpec, SmartModuleWasm,
+};
 use fluvio::metadata::topic::TopicSpec;
 use fluvio::{
     Compression, Fluvio, FluvioAdmin, FluvioClusterConfig, Offset, RecordKey,
@@ -70,6 +72,14 @@ pub(crate) enum Difference {
     DroppedLeaveGaps,
     /// A topic that cannot be placed is created, and its creation answered after a time-out.
     Unplaceable,
+}
+
+/// A SmartModule without a package.
+pub(crate) fn module_spec(wat: &str) -> SmartModuleSpec {
+    SmartModuleSpec {
+        wasm: SmartModuleWasm::from_raw_wasm_bytes(wat.as_bytes()).expect("gzip"),
+        ..SmartModuleSpec::default()
+    }
 }
 
 /// Where clients connect to.
@@ -181,17 +191,50 @@ impl Cluster {
     /// Creates or replaces a SmartModule; its name here.
     pub(crate) async fn module(&self, name: &str, wat: &str) -> String {
         let name = self.name(name);
-        let wasm = SmartModuleWasm::from_raw_wasm_bytes(wat.as_bytes()).expect("gzip");
-        let spec = SmartModuleSpec {
-            wasm,
-            ..SmartModuleSpec::default()
-        };
-        patient(admin(self).await.create(name.clone(), false, spec))
-            .await
-            .expect("module is created");
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        modules.push(name.clone());
+        patient(
+            admin(self)
+                .await
+                .create(name.clone(), false, module_spec(wat)),
+        )
+        .await
+        .expect("module is created");
+        self.remove_at_end(&name);
         name
+    }
+
+    /// Creates a package; its full name.
+    pub(crate) async fn package(
+        &self,
+        group: &str,
+        name: &str,
+        version: &str,
+        wat: &str,
+    ) -> String {
+        let package = SmartModulePackage {
+            name: self.name(name),
+            group: self.name(group),
+            version: FluvioSemVersion::parse(version).expect("version"),
+            ..SmartModulePackage::default()
+        };
+        let full_name = package.fqdn();
+        let meta = SmartModuleMetadata {
+            package,
+            ..SmartModuleMetadata::default()
+        };
+        let spec = SmartModuleSpec {
+            meta: Some(meta),
+            ..module_spec(wat)
+        };
+        patient(admin(self).await.create(self.name(name), false, spec))
+            .await
+            .expect("package is created");
+        self.remove_at_end(&full_name);
+        full_name
+    }
+
+    fn remove_at_end(&self, module: &str) {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        modules.push(module.to_owned());
     }
 
     /// On the embedded broker `right` must hold. On a real cluster it must not: if it does, the

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fluvio::metadata::partition::PartitionSpec;
+use fluvio::metadata::spg::SpuGroupSpec;
 use fluvio::metadata::spu::SpuSpec;
 use fluvio::metadata::topic::{
     AddPartition, CleanupPolicy, CompressionAlgorithm, SegmentBasedPolicy, TopicResolution,
@@ -10,7 +11,9 @@ use fluvio::metadata::topic::{
 };
 
 use fluvio::FluvioAdmin;
+use fluvio_sc_schema::mirror::MirrorSpec;
 use fluvio_sc_schema::objects::Metadata;
+use futures_util::StreamExt;
 
 use crate::support::*;
 
@@ -21,10 +24,75 @@ conforms!(
     a_topic_is_known_to_connected_clients_soon_after_its_creation,
     an_unknown_topic_is_refused_at_once,
     partitions_can_be_added_to_a_topic,
+    what_there_is_none_of_is_an_empty_list,
 );
 
 /// What "at once" may take on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
+
+async fn what_there_is_none_of_is_an_empty_list(cluster: &Cluster) {
+    let admin = admin(cluster).await;
+    assert!(admin
+        .all::<SpuGroupSpec>()
+        .await
+        .expect("groups")
+        .is_empty());
+    assert!(admin.all::<MirrorSpec>().await.expect("mirrors").is_empty());
+    assert!(!admin
+        .all::<SpuSpec>()
+        .await
+        .expect("the connection goes on")
+        .is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_what_there_is_none_of_stays_open() {
+    let broker = start_temporary().await;
+    let admin = admin(&broker).await;
+    let mut groups = admin.watch::<SpuGroupSpec>().await.expect("watch");
+    let first = patient(groups.next())
+        .await
+        .expect("a message")
+        .expect("update");
+    let first = first.inner();
+    assert!(first.all.is_empty() && first.changes.is_empty());
+    create_topic(&broker, "orders", 1).await;
+    assert_eq!(admin.all::<TopicSpec>().await.expect("list").len(), 1);
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_topic_of_consumer_offsets_is_renewed_when_it_is_deleted_by_force() {
+    let broker = start_temporary().await;
+    create_topic(&broker, "orders", 1).await;
+    let client = client(&broker).await;
+    send_all(
+        &producer(&client, "orders").await,
+        ["a".to_owned(), "b".to_owned()],
+    )
+    .await;
+    let known = crate::offsets::commit_at_end(&client, "orders", "reader").await;
+    assert_eq!(known, 1);
+    let admin = admin(&broker).await;
+    assert!(admin.delete::<TopicSpec>("consumer-offset").await.is_err());
+    admin
+        .force_delete::<TopicSpec>("consumer-offset")
+        .await
+        .expect("deleted");
+    let offsets = client.consumer_offsets().await.expect("offsets");
+    assert!(offsets.is_empty(), "{offsets:?}");
+    let later = crate::support::client(&broker).await;
+    assert_eq!(
+        crate::offsets::commit_at_end(&later, "orders", "reader").await,
+        1
+    );
+    let error = patient(later.topic_producer("unknown")).await.err();
+    assert!(
+        error.is_some(),
+        "and at once, because a topic is always named"
+    );
+    broker.shutdown().await;
+}
 
 /// A real cluster lists the partitions of all topics, whatever the filter.
 async fn partitions_of(admin: &FluvioAdmin, topic: &str) -> Vec<Metadata<PartitionSpec>> {

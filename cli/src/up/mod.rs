@@ -18,6 +18,7 @@ use crate::cluster;
 use crate::endpoints::Endpoints;
 use crate::exposure;
 use crate::settings::Settings;
+use crate::smartmodules::{self, Lookup};
 use crate::terminal::Terminal;
 
 pub(crate) use deployment::{open_broker, Deployment};
@@ -85,7 +86,11 @@ async fn serve(
 ) -> anyhow::Result<ExitCode> {
     let admin = cluster::connect(&deployment.endpoints.fluvio).await?;
     cluster::wait_for_spu(&admin).await?;
-    cluster::register_smartmodules(&admin).await?;
+    let lookup = match deployment.broker {
+        Some(_) => Lookup::Exact,
+        None => Lookup::Loose,
+    };
+    smartmodules::register(&admin, lookup).await?;
     services::prepare_shop(args.demo, settings, &deployment.endpoints, terminal).await?;
     services
         .start_pipeline(settings, &deployment.endpoints)

@@ -4,14 +4,13 @@ use std::future::Future;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail, Context};
+use anyhow::{anyhow, bail};
 use millrace_postgres_cdc::{self as capture, Capture};
 use millrace_projections::engine;
 use millrace_shop_generator::trade::{self, Trader};
 use millrace_shop_generator::user_events::{self, UserEvents};
 use millrace_shop_generator::{create_schema, prepare, Filled, Progress};
 use millrace_users_data as ingest;
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -291,9 +290,7 @@ pub(super) async fn prepare_shop(
     endpoints: &Endpoints,
     terminal: &mut Terminal,
 ) -> anyhow::Result<()> {
-    let pool = PgPool::connect(&endpoints.postgres)
-        .await
-        .context("connecting to Postgres")?;
+    let pool = crate::services::shop_pool(endpoints)?;
     let (schema, shop) = crate::services::shop(settings)?;
     if !demo {
         create_schema(&pool, &schema).await?;

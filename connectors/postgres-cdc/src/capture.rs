@@ -6,8 +6,8 @@ use millrace_control::Running;
 use tokio_util::sync::CancellationToken;
 
 use crate::log_scan::LogScan;
-use crate::session::Session;
 use crate::receive::MESSAGES_MAX;
+use crate::session::Session;
 use crate::source::Source;
 use crate::status::{Handle, Reporter, State};
 use crate::{preflight, Config, Error};

@@ -68,7 +68,12 @@ impl LogScan {
         let offset = log.append_and_wait(value.clone()).await?;
         if offset < self.next {
             let expected = self.next;
-            tracing::warn!(topic, offset, expected, "the topic has become shorter; it is read again from its beginning");
+            tracing::warn!(
+                topic,
+                offset,
+                expected,
+                "the topic has become shorter; it is read again from its beginning"
+            );
             *self = LogScan::default();
         }
         self.read(fluvio, topic, Some(&Written { offset, value }))

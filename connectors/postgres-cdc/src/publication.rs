@@ -74,10 +74,7 @@ const COLUMN_LISTS: &str = "
     SELECT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
                     WHERE p.pubname = $1 AND to_jsonb(r) ->> 'prattrs' IS NOT NULL)";
 
-async fn difference(
-    connection: &mut PgSession,
-    config: &Config,
-) -> Result<Option<String>, Error> {
+async fn difference(connection: &mut PgSession, config: &Config) -> Result<Option<String>, Error> {
     let name = &config.publication;
     let shape = sqlx::query(SHAPE)
         .bind(name)

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use millrace_events::{
     Lsn, Record, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableSchema, Value,
 };
-use millrace_sessions::postgres::{copy_out, point, qualified, quoted, PgSession};
+use millrace_sessions::postgres::{point, qualified, quoted, PgSession};
 use sqlx::Executor;
 
 use crate::append::Appender;
@@ -188,11 +188,7 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    async fn table(
-        &mut self,
-        reader: &mut PgSession,
-        schema: &TableSchema,
-    ) -> Result<(), Error> {
+    async fn table(&mut self, reader: &mut PgSession, schema: &TableSchema) -> Result<(), Error> {
         self.report(schema);
         let columns: Vec<_> = schema.columns.iter().map(|c| quoted(&c.name)).collect();
         let table = qualified(&schema.namespace, &schema.table);
@@ -200,7 +196,7 @@ impl Copy<'_> {
             "COPY (SELECT {} FROM ONLY {table}) TO STDOUT",
             columns.join(", ")
         );
-        let mut lines = copy_out(reader, &sql).await?;
+        let mut lines = reader.copy_out(&sql).await?;
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(line) = lines.try_next().await? {
             let (row, row_bytes) = parse(schema, &line)?;

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use chrono::{NaiveDateTime, Utc};
 use futures_util::future::BoxFuture;
+use millrace_sessions::postgres::{Server, UrlError, Work};
 use rand::rngs::StdRng;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, Instant};
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,7 @@ impl Default for Config {
 pub enum Error {
     /// Not a URL of a Postgres database.
     #[error("the shop's database URL: {0}")]
-    Url(#[source] sqlx::Error),
+    Url(#[source] UrlError),
     /// Negative, infinite, or above [`RATE_MAX`].
     #[error("transactions per second must be between 0 and {RATE_MAX}, not {0}")]
     Rate(f64),
@@ -190,11 +190,17 @@ impl Outcome {
     }
 }
 
+/// What `pg_stat_activity` shows.
+const APPLICATION: &str = "millrace generate";
+/// Clerks do not wait as long as others do.
+const OWN_SETTINGS: &str = "SELECT set_config('search_path', $1, false), \
+    set_config('lock_timeout', '5s', false), set_config('statement_timeout', '10s', false)";
+
 /// The service that trades.
 #[derive(Debug)]
 pub struct Trader {
     config: Config,
-    options: PgConnectOptions,
+    server: Server,
     handle: Handle,
 }
 
@@ -209,14 +215,10 @@ impl Trader {
             return Err(Error::Connections(config.connections));
         }
         config.details.check()?;
-        let options: PgConnectOptions = config.database_url.parse().map_err(Error::Url)?;
-        let options = options
-            .application_name("millrace generate")
-            .options([("lock_timeout", "5s"), ("statement_timeout", "10s")])
-            .disable_statement_logging();
+        let server = Server::parse(&config.database_url).map_err(Error::Url)?;
         Ok(Trader {
             config,
-            options,
+            server,
             handle: Handle::default(),
         })
     }
@@ -247,7 +249,7 @@ impl Trader {
         let rate = self.config.transactions_per_second / self.config.connections as f64;
         Clerk {
             schema: self.config.schema.clone(),
-            options: self.options.clone(),
+            server: self.server.clone(),
             handle: self.handle.clone(),
             rng: stream(self.config.seed, &format!("clerk {number}")),
             details: self.config.details,
@@ -259,7 +261,7 @@ impl Trader {
 /// One connection's share of the trade.
 struct Clerk {
     schema: SchemaName,
-    options: PgConnectOptions,
+    server: Server,
     handle: Handle,
     rng: StdRng,
     details: Details,
@@ -327,8 +329,10 @@ impl Clerk {
 
     async fn connect(&self) -> Result<PgConnection, Failure> {
         let connecting = async {
-            let mut connection = self.options.connect().await?;
-            sqlx::query("SELECT set_config('search_path', $1, false)")
+            let session = self.server.connect(APPLICATION, Work::Write).await?;
+            // Every transaction has a limit of its own, below.
+            let mut connection = session.into_inner();
+            sqlx::query(OWN_SETTINGS)
                 .bind(self.schema.to_string())
                 .execute(&mut connection)
                 .await?;

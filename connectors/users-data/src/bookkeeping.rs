@@ -1,26 +1,20 @@
 //! What ingest keeps in Postgres beside the users: tables of schema `millrace`.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use millrace_sessions::postgres::Server;
 use sqlx::{Connection, PgConnection};
 
 use crate::{Config, Error};
 
-/// Connecting to Postgres, and each statement there.
-pub(crate) const POSTGRES_TIMEOUT: Duration = Duration::from_secs(20);
+/// One piece of work in Postgres, of several statements that the server limits one by one. Only a server that has
+/// vanished takes longer.
+pub(crate) const POSTGRES_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// Statements end by themselves, and so does a transaction whose ingest is gone without a word.
-pub(crate) fn options(config: &Config, application: &str) -> Result<PgConnectOptions, Error> {
-    let limit = POSTGRES_TIMEOUT.as_millis().to_string();
-    let options = PgConnectOptions::from_str(&config.postgres_url)
-        .map_err(|_| Error::Config("postgres_url is no postgres:// URL".to_owned()))?;
-    Ok(options.application_name(application).options([
-        ("TimeZone", "UTC"),
-        ("statement_timeout", limit.as_str()),
-        ("idle_in_transaction_session_timeout", "60000"),
-    ]))
+/// The database that ingest writes to.
+pub(crate) fn server(config: &Config) -> Result<Server, Error> {
+    Server::parse(&config.postgres_url)
+        .map_err(|error| Error::Config(format!("postgres_url: {error}")))
 }
 
 /// True if there is such a table.

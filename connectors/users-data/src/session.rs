@@ -1,16 +1,19 @@
 //! One attempt: from connecting to the first failure.
 
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use fluvio::Fluvio;
+use millrace_sessions::postgres::Work;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::batch::{Batch, Event};
-use crate::bookkeeping::{self, POSTGRES_TIMEOUT};
+use crate::bookkeeping::{self, POSTGRES_TIME_MAX};
 use crate::dead_letter::DeadLetters;
 use crate::error::SessionError;
 use crate::position::{self, Position};
@@ -28,7 +31,7 @@ const ANCHOR_PERIOD: Duration = Duration::from_secs(60);
 
 /// Reads, stores and moves on until something fails. Dropping it is safe at any time.
 pub(crate) async fn run(config: &Config, board: &Board) -> Result<(), SessionError> {
-    let mut session = Session::open(config, board).await?;
+    let mut session = answered(Session::open(config, board)).await?;
     board.update(|status| {
         status.state = State::Running;
         status.last_error = None;
@@ -38,10 +41,10 @@ pub(crate) async fn run(config: &Config, board: &Board) -> Result<(), SessionErr
         let (wait_max, events_max) = (config.batch_wait_max, config.batch_events_max);
         let events = session.reader.batch(PATIENCE, wait_max, events_max).await?;
         if !events.is_empty() {
-            session.store(&events).await?;
+            answered(session.store(&events)).await?;
         }
         if session.is_anchor_due() {
-            session.drop_anchor().await?;
+            answered(session.drop_anchor()).await?;
         }
     }
 }
@@ -172,9 +175,17 @@ fn watch_end(fluvio: Arc<Fluvio>, topic: String, board: Board) -> AbortOnDropHan
 }
 
 async fn connect(config: &Config) -> Result<PgConnection, SessionError> {
-    let options = bookkeeping::options(config, "millrace ingest")?;
-    match timeout(POSTGRES_TIMEOUT, PgConnection::connect_with(&options)).await {
-        Ok(connection) => Ok(connection?),
-        Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
+    let server = bookkeeping::server(config)?;
+    let session = server.connect("millrace ingest", Work::Write).await?;
+    Ok(session.into_inner())
+}
+
+/// Whatever needs Postgres, within a limit: one that has vanished never answers.
+async fn answered<T>(
+    work: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, SessionError> {
+    match timeout(POSTGRES_TIME_MAX, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()),
     }
 }

@@ -125,7 +125,10 @@ impl Clients {
             .list_with_params::<SmartModuleSpec, String>(Vec::new(), true)
             .await
             .map_err(failed)?;
-        self.smartmodules = modules.into_iter().map(|module| module.name).collect();
+        self.smartmodules = modules
+            .iter()
+            .map(|module| module.spec.fqdn(&module.name).into_owned())
+            .collect();
         self.smartmodules.sort();
         Ok(())
     }

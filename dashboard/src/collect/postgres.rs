@@ -1,11 +1,10 @@
 //! Postgres: one connection that is kept, one statement a tick.
 
-use std::str::FromStr;
-
 use chrono::{DateTime, Utc};
 use millrace_events::Lsn;
-use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use millrace_sessions::postgres::{PgSession, Server, Work};
+use sqlx::postgres::PgRow;
+use sqlx::Row;
 
 use crate::status::{Slot, Time, WalStatus};
 
@@ -25,7 +24,7 @@ const STATEMENT: &str = "SELECT pg_current_wal_lsn()::text AS lsn, clock_timesta
 pub(super) struct Postgres {
     url: String,
     slot: String,
-    connection: Option<PgConnection>,
+    connection: Option<PgSession>,
 }
 
 impl Postgres {
@@ -55,15 +54,11 @@ impl Postgres {
     }
 }
 
-/// A connection whose statements are not logged.
-pub(crate) async fn connect(url: &str) -> Result<PgConnection, String> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_| "its URL cannot be used".to_owned())?
-        .application_name("millrace-dashboard")
-        .disable_statement_logging();
-    PgConnection::connect_with(&options)
-        .await
-        .map_err(|error| error.to_string())
+/// A session with Postgres.
+pub(crate) async fn connect(url: &str) -> Result<PgSession, String> {
+    let server = Server::parse(url).map_err(|error| format!("its URL cannot be used: {error}"))?;
+    let connected = server.connect("millrace-dashboard", Work::Ask).await;
+    connected.map_err(|error| error.to_string())
 }
 
 fn reading(row: &PgRow, asked: Time) -> Result<SourceReading, sqlx::Error> {

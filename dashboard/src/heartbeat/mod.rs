@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_events::Lsn;
-use sqlx::{PgConnection, Row};
+use millrace_sessions::postgres::PgSession;
+use sqlx::Row;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -102,11 +103,7 @@ fn report(failing: &mut bool, error: &str) {
 }
 
 /// The connection is taken out while it is used: one that fails or is given up is not used again.
-async fn beat(
-    url: &str,
-    kept: &mut Option<PgConnection>,
-    started: Instant,
-) -> Result<Beat, String> {
+async fn beat(url: &str, kept: &mut Option<PgSession>, started: Instant) -> Result<Beat, String> {
     let mut connection = match kept.take() {
         Some(connection) => connection,
         None => collect::connect_postgres(url).await?,

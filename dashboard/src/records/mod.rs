@@ -47,6 +47,14 @@ pub(crate) struct Module {
     pub(crate) params: BTreeMap<String, String>,
 }
 
+impl Module {
+    /// `rows` of `millrace/rows@0.1.0`.
+    fn package_name(&self) -> &str {
+        let name = self.name.rsplit('/').next().unwrap_or_default();
+        name.split('@').next().unwrap_or_default()
+    }
+}
+
 /// What was seen.
 #[derive(Debug, Serialize)]
 pub(crate) struct Seen {

@@ -118,7 +118,7 @@ impl Awaited {
 
 /// True for the module that makes several records of one.
 pub(super) fn makes_several(module: &Module) -> bool {
-    module.name == ROWS
+    module.package_name() == ROWS
 }
 
 /// A filter leaves records out: nothing was made of them.

@@ -2,8 +2,9 @@
 
 use millrace_dashboard::status::{Answer, Status};
 use millrace_dashboard::Mart;
+use millrace_sessions::mysql::Session;
 use serde_json::{json, Value};
-use sqlx::{Executor, MySqlConnection};
+use sqlx::Executor;
 
 use crate::rig::Rig;
 use crate::support::postgres::Postgres;
@@ -33,7 +34,7 @@ const TABLES: [&str; 10] = [
     "INSERT INTO mart_user_loyalty_points VALUES (1, 'gold', 7), (2, 'gold', 5), (3, NULL, NULL)",
 ];
 
-async fn rig_with_marts() -> (Rig, MySqlConnection) {
+async fn rig_with_marts() -> (Rig, Session) {
     let server = Server::shared().await;
     let database = server.database().await;
     let mut conn = server.connect(&database).await;

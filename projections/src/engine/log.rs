@@ -97,10 +97,11 @@ pub struct SmartModule {
     pub params: BTreeMap<String, String>,
 }
 
-/// Name and parameters, as the position row keeps them.
+/// Bare name and parameters, as the position row keeps them: a version leaves out what another does.
 impl fmt::Display for SmartModule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.name)?;
+        let name = self.name.rsplit('/').next().unwrap_or_default();
+        write!(f, "{}", name.split('@').next().unwrap_or_default())?;
         for (name, value) in &self.params {
             write!(f, " {name}={value}")?;
         }

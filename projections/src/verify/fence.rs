@@ -34,7 +34,9 @@ impl Fence {
                 blocker,
             },
             PointError::Replication(error) => error.into(),
-            PointError::Postgres(error) => postgres("looking for the transaction in the way")(error),
+            PointError::Postgres(error) => {
+                postgres("looking for the transaction in the way")(error)
+            }
         })?;
         import(&mut session, &point.snapshot).await?;
         Ok(Fence {

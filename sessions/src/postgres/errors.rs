@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn what_passes_is_told_from_what_is_refused_and_what_is_wrong() {
-        for code in ["57P03", "57014", "53300", "40P01", "08006", "25006", "58030"] {
+        for code in [
+            "57P03", "57014", "53300", "40P01", "08006", "25006", "58030",
+        ] {
             assert_eq!(of(code), Outlook::Passes, "{code}");
         }
         for code in ["28P01", "3D000", "42501"] {

@@ -335,7 +335,12 @@ mod tests {
     #[tokio::test]
     async fn signs_of_life_and_the_end_are_told_from_data() {
         let alive = [&b"k"[..], &9u64.to_be_bytes(), &[0; 8], &[1]].concat();
-        let bytes = [frame(b'd', &alive), frame(b'N', b"notice"), frame(b'c', b"")].concat();
+        let bytes = [
+            frame(b'd', &alive),
+            frame(b'N', b"notice"),
+            frame(b'c', b""),
+        ]
+        .concat();
         let (events, error) = events(&bytes, 1000).await;
         let expected = Event::Alive {
             wal_end: Lsn(9),
@@ -345,11 +350,11 @@ mod tests {
         assert!(matches!(error, ReplicationError::Ended), "{error}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn silence_ends_the_stream() {
         let (_server, client) = tokio::io::duplex(64);
-        let mut frames = Frames::new(client, Duration::from_secs(30));
+        let mut frames = Frames::new(client, Duration::from_millis(50));
         let error = frames.event(&wanted(10)).await.expect_err("silent");
-        assert!(matches!(error, ReplicationError::Silent { seconds: 30 }));
+        assert!(matches!(error, ReplicationError::Silent { .. }));
     }
 }

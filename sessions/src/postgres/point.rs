@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use millrace_events::Lsn;
-use sqlx::Row;
+use sqlx::{Executor, Row};
 use tokio::time::timeout;
 
 use super::replication::{Answer, Replication, ReplicationError};
@@ -98,7 +98,7 @@ pub async fn pin_table(
         "LOCK TABLE ONLY {} IN ACCESS SHARE MODE",
         qualified(schema, table)
     );
-    sqlx::raw_sql(&lock).execute(&mut *session).await?;
+    session.execute(lock.as_str()).await?;
     let query = sqlx::query_scalar(SAME_FILE).bind(schema).bind(table);
     let same: Option<bool> = query.fetch_optional(session).await?;
     Ok(same.unwrap_or(false))
@@ -124,7 +124,9 @@ const BLOCKER: &str = "
 async fn blocker(look: &mut PgSession, walsender: i32) -> Result<String, sqlx::Error> {
     let query = sqlx::query(BLOCKER).bind(walsender);
     let Some(row) = query.fetch_optional(look).await? else {
-        return Ok("pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into());
+        return Ok(
+            "pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into(),
+        );
     };
     let (pid, user, application): (i32, String, String) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);

@@ -133,8 +133,8 @@ impl Replication {
             let mut session = Replication { frames, out };
             session.startup(server, application).await?;
             session.authenticate(server).await?;
-            let later = settings::later();
-            session.command(&later, CONNECT_TIME_MAX).await?;
+            let pinning = settings::pinning(Work::Copy);
+            session.command(&pinning, CONNECT_TIME_MAX).await?;
             Ok(session)
         };
         match timeout(CONNECT_TIME_MAX, connecting).await {
@@ -197,14 +197,12 @@ impl Replication {
         server: &Server,
         application: &str,
     ) -> Result<(), ReplicationError> {
-        let options = settings::startup_options(Work::Copy);
         let parameters = [
             ("user", server.user()),
             ("database", server.database()),
             ("replication", "database"),
             ("client_encoding", "UTF8"),
             ("application_name", application),
-            ("options", &options),
         ];
         Ok(write_startup_message(&mut self.out, PROTOCOL, &parameters).await?)
     }

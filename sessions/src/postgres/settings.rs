@@ -49,8 +49,8 @@ const fn always(name: &'static str, value: &'static str, reason: &'static str) -
     }
 }
 
-/// Known to every supported version: part of connecting.
-pub const SETTINGS: [Setting; 23] = [
+/// All of them.
+pub const SETTINGS: [Setting; 25] = [
     always("TimeZone", "UTC", "timestamptz is printed in it, and times without zone are read in it"),
     always("DateStyle", "ISO,YMD", "dates are printed in it and read in its order"),
     always("IntervalStyle", "postgres", "intervals are printed in it"),
@@ -64,6 +64,8 @@ pub const SETTINGS: [Setting; 23] = [
     always("gin_fuzzy_search_limit", "0", "an index may leave out rows at random above it"),
     always("transform_null_equals", "off", "x = NULL would be true"),
     always("array_nulls", "on", "NULL in an array literal would be a text"),
+    always("exit_on_error", "off", "an error that is dealt with would end the session"),
+    always("transaction_timeout", "0", "would end a copy, or the decoding of a long transaction (PostgreSQL 17)"),
     always("lock_timeout", "0", "the role's own would end statements that only have to wait; the statement's limit is enough"),
     always("idle_session_timeout", "0", "sessions of ours are idle for as long as the source is"),
     always("wal_sender_timeout", "60s", "0 keeps the slot of a capture that vanished for ever, a small one ends live sessions"),
@@ -88,15 +90,19 @@ pub const SETTINGS: [Setting; 23] = [
     },
 ];
 
-/// Known to later versions only, which is why they are set behind connecting and only where they exist.
-pub const LATER_SETTINGS: [Setting; 1] = [always(
-    "transaction_timeout",
-    "0",
-    "would end a copy, or the decoding of a long transaction (PostgreSQL 17)",
-)];
+/// The statement that pins all of it for `work`, as the first of a session. It passes over what the server's version
+/// does not know. Startup parameters are not used: sqlx has some of its own, which would win.
+pub(super) fn pinning(work: Work) -> String {
+    let pairs = pinned(work).map(|(name, value)| format!("('{name}', '{value}')"));
+    format!(
+        "SELECT pg_catalog.set_config(s.name, v.value, false) FROM pg_catalog.pg_settings s \
+         JOIN (VALUES {}) AS v (name, value) ON v.name = s.name",
+        pairs.collect::<Vec<_>>().join(", ")
+    )
+}
 
 /// Name and value of what a session for `work` pins.
-pub(super) fn pinned(work: Work) -> impl Iterator<Item = (&'static str, &'static str)> {
+fn pinned(work: Work) -> impl Iterator<Item = (&'static str, &'static str)> {
     let values = SETTINGS.iter().map(move |setting| {
         let [ask, copy, write] = setting.values;
         let value = match work {
@@ -109,41 +115,9 @@ pub(super) fn pinned(work: Work) -> impl Iterator<Item = (&'static str, &'static
     values.filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// The same for the `options` of a startup packet, where a blank has to be escaped.
-pub(super) fn startup_options(work: Work) -> String {
-    let options = pinned(work).map(|(name, value)| {
-        let value = value.replace(' ', "\\ ");
-        format!("-c {name}={value}")
-    });
-    options.collect::<Vec<_>>().join(" ")
-}
-
-/// The statement that pins [`LATER_SETTINGS`].
-pub(super) fn later() -> String {
-    let cases = LATER_SETTINGS.iter().map(|setting| {
-        let value = setting.values[0].unwrap_or_default();
-        format!("('{}', '{value}')", setting.name)
-    });
-    format!(
-        "SELECT set_config(s.name, v.value, false) FROM pg_settings s \
-         JOIN (VALUES {}) AS v (name, value) USING (name)",
-        cases.collect::<Vec<_>>().join(", ")
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_blank_does_not_end_a_value_of_the_startup_packet() {
-        let options = startup_options(Work::Copy);
-        assert!(
-            options.contains("-c default_transaction_isolation=read\\ committed "),
-            "{options}"
-        );
-        assert!(options.contains("-c statement_timeout=0"), "{options}");
-    }
 
     #[test]
     fn the_applications_triggers_keep_their_search_path() {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use millrace_events::Record;
 use millrace_postgres_cdc::State;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -108,7 +107,7 @@ async fn a_lost_connection_to_postgres_is_made_again() {
     running.stop().await;
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
-    assert!(matches!(rig.log().await.first(), Some(Record::Start(_))));
+    assert!(model.starts >= 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! A database, a broker and a capture between them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::forgetful::Forgetful;
 use crate::postgres::Postgres;
 
 /// No wait of a test may take longer.
@@ -30,11 +32,16 @@ pub struct Rig {
 }
 
 fn broker_config(folder: Option<&TempDir>) -> millrace_broker::Config {
-    millrace_broker::Config::on_loopback(match folder {
+    let mut config = millrace_broker::Config::on_loopback(match folder {
         Some(folder) => Storage::Directory(folder.path().join("broker")),
         None => Storage::Temporary,
-    })
+    });
+    config.limits.retention_interval = Duration::from_millis(500);
+    config
 }
+
+/// Where clients find the data plane of [`Rig::forgetful`].
+const FRONT: &str = "127.0.0.2";
 
 /// A capture at work.
 pub struct Running {
@@ -46,15 +53,31 @@ pub struct Running {
 impl Rig {
     /// A fresh database in which `setup` has run, and a fresh broker.
     pub async fn new(setup: &str, tables: &[&str]) -> Rig {
-        Rig::with(None, setup, tables).await
+        Rig::with(broker_config(None), None, setup, tables).await
+    }
+
+    /// The same behind a data plane that can forget.
+    pub async fn forgetful(setup: &str, tables: &[&str]) -> (Rig, Forgetful) {
+        let mut config = broker_config(None);
+        config.advertised = Some((FRONT.into(), 0));
+        let rig = Rig::with(config, None, setup, tables).await;
+        let back = rig.broker.as_ref().unwrap().spu_addr();
+        let front = SocketAddr::new(FRONT.parse().unwrap(), back.port());
+        (rig, Forgetful::start(front, back).await)
     }
 
     /// The same with a broker that can be restarted.
     pub async fn durable(setup: &str, tables: &[&str]) -> Rig {
-        Rig::with(Some(tempfile::tempdir().unwrap()), setup, tables).await
+        let folder = tempfile::tempdir().unwrap();
+        Rig::with(broker_config(Some(&folder)), Some(folder), setup, tables).await
     }
 
-    async fn with(folder: Option<TempDir>, setup: &str, tables: &[&str]) -> Rig {
+    async fn with(
+        broker: millrace_broker::Config,
+        folder: Option<TempDir>,
+        setup: &str,
+        tables: &[&str],
+    ) -> Rig {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
@@ -71,7 +94,7 @@ impl Rig {
             .unwrap();
         connection.execute("CREATE SCHEMA source").await.unwrap();
         sqlx::raw_sql(setup).execute(&mut connection).await.unwrap();
-        let broker = Broker::open(broker_config(folder.as_ref())).await.unwrap();
+        let broker = Broker::open(broker).await.unwrap();
         let mut config = Config::new(
             postgres.url(&database),
             broker.sc_addr().to_string(),
@@ -113,6 +136,11 @@ impl Rig {
         self.broker = Some(Broker::open(config).await.unwrap());
     }
 
+    /// Where a durable broker keeps its data. Nobody writes there while it is stopped.
+    pub fn broker_folder(&self) -> PathBuf {
+        self.folder.as_ref().unwrap().path().join("broker")
+    }
+
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.postgres.url(&self.database))
             .await
@@ -145,6 +173,17 @@ impl Rig {
             .unwrap()
     }
 
+    /// Waits until Postgres knows that everything before `lsn` is safe.
+    pub async fn confirms(&self, lsn: Lsn) {
+        let confirmed = async {
+            while self.confirmed().await < lsn {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let confirmed = tokio::time::timeout(PATIENCE, confirmed).await;
+        confirmed.expect("Postgres is told");
+    }
+
     pub async fn confirmed(&self) -> Lsn {
         let slot = &self.config.slot;
         self.lsn(&format!(
@@ -171,9 +210,7 @@ impl Rig {
 
     /// Runs a capture that is expected to give up.
     pub async fn failure(&self, config: Config) -> Error {
-        let running = self.start_with(config);
-        let result = tokio::time::timeout(PATIENCE, running.task).await;
-        result.expect("it gives up").unwrap().expect_err("it fails")
+        self.start_with(config).failure().await
     }
 
     pub async fn fluvio(&self) -> Fluvio {
@@ -286,6 +323,12 @@ impl Running {
     /// Waits until the log is acknowledged up to `lsn`.
     pub async fn reaches(&mut self, lsn: Lsn) {
         self.until(|status| status.last_lsn >= lsn).await;
+    }
+
+    /// The error with which it gives up.
+    pub async fn failure(self) -> Error {
+        let result = tokio::time::timeout(PATIENCE, self.task).await;
+        result.expect("it gives up").unwrap().expect_err("it fails")
     }
 
     /// As a crash would end it: nothing is finished, nothing is said to Postgres.

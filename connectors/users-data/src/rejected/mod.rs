@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use fluvio::Fluvio;
 use futures_util::future::{BoxFuture, FutureExt};
+use millrace_sessions::postgres::Work;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Postgres};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::bookkeeping::{self, POSTGRES_TIMEOUT};
+use crate::bookkeeping;
 use crate::error::SessionError;
 use crate::{topic, Config, Error};
 use actions::{Action, Kind, Place};
@@ -116,11 +116,8 @@ impl Rejected {
     /// Starts following the topic; connects to nothing else yet. To be called within a Tokio runtime.
     pub fn open(config: Config) -> Result<Rejected, Error> {
         config.check()?;
-        let options = bookkeeping::options(&config, "millrace ingest (rejected)")?;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(POSTGRES_TIMEOUT)
-            .connect_lazy_with(options);
+        let server = bookkeeping::server(&config)?;
+        let pool = server.pool("millrace ingest (rejected)", Work::Ask, CONNECTIONS_MAX);
         let followed = Followed::new(index::RECORDS_MAX);
         let follow = tokio::spawn(follow::follow(config.clone(), followed.clone()));
         Ok(Rejected(Arc::new(Inner {
