@@ -12,7 +12,13 @@ use std::{env, fs};
 const MODULES: [&str; 4] = ["columns", "user-event", "rows", "redact"];
 
 /// What the modules are made of, in the workspace.
-const SOURCES: [&str; 5] = ["smartmodules", "events", "Cargo.lock", "Cargo.toml", "scripts/wasm.sh"];
+const SOURCES: [&str; 5] = [
+    "smartmodules",
+    "events",
+    "Cargo.lock",
+    "Cargo.toml",
+    "scripts/wasm.sh",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -32,7 +38,10 @@ fn modules_dir() -> Result<PathBuf, String> {
     }
     let workspace = required("CARGO_MANIFEST_DIR").join("..");
     for source in SOURCES {
-        println!("cargo:rerun-if-changed={}", workspace.join(source).display());
+        println!(
+            "cargo:rerun-if-changed={}",
+            workspace.join(source).display()
+        );
     }
     build(&workspace)?;
     Ok(workspace.join("target/smartmodules"))
@@ -41,7 +50,10 @@ fn modules_dir() -> Result<PathBuf, String> {
 /// One that `make` has started already is waited for: cargo locks the folder that it builds in.
 fn build(workspace: &Path) -> Result<(), String> {
     let script = workspace.join("scripts/wasm.sh");
-    let built = Command::new("bash").arg(&script).stdin(Stdio::null()).status();
+    let built = Command::new("bash")
+        .arg(&script)
+        .stdin(Stdio::null())
+        .status();
     match built {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{} failed: {status}", script.display())),
