@@ -50,7 +50,8 @@ demo: setup-tools ## run everything; ONCE=1: trade 20 s, verify, stop. FLAGS="--
 	@exec $(BINARY) up --demo $(if $(filter-out 0,$(ONCE)),--once) --data-dir "$(DATA_DIR)" $(FLAGS)
 
 clean-demo: ## remove the demo's data directory
-	@scripts/clean-demo.sh "$(DATA_DIR)"
+	@[ -x $(BINARY) ] || { echo "millrace is not built, and knows alone what it made: make build, then make clean-demo"; exit 2; }
+	@$(BINARY) clean --data-dir "$(DATA_DIR)"
 
 .PHONY: test-build
 test-build: setup-tools

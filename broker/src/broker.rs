@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +69,7 @@ pub struct Handle {
     data_dir: PathBuf,
     temporary: bool,
     stop: CancellationToken,
+    ended: CancellationToken,
     tasks: TaskTracker,
     appends: TaskTracker,
     catalog: Option<Arc<Catalog>>,
@@ -102,6 +103,7 @@ impl Broker {
             data_dir,
             temporary: sync == Sync::Never,
             stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
             tasks: TaskTracker::new(),
             appends,
             catalog: Some(parts.catalog.clone()),
@@ -183,6 +185,11 @@ impl Handle {
         put.map_err(|refusal| io::Error::other(refusal.to_string()))
     }
 
+    /// Waits until it no longer serves, although nobody has stopped it: a part of it broke down.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Stops serving, finishes what is being written, and releases the data directory.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
@@ -241,8 +248,13 @@ impl Handle {
         ));
     }
 
+    /// A listener, or what runs as long as they do.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        let ended = self.ended.clone().drop_guard();
+        self.tasks.spawn(async move {
+            let _ended = ended;
+            task.await;
+        });
     }
 }
 
@@ -300,10 +312,11 @@ fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Open
 }
 
 pub(crate) fn spu_spec(config: &Config, spu_addr: SocketAddr) -> SpuSpec {
-    let own = if spu_addr.ip().is_unspecified() {
-        "127.0.0.1".to_owned()
-    } else {
-        spu_addr.ip().to_string()
+    // Clients join host and port with a colon, so that an IPv6 address needs its brackets.
+    let own = match spu_addr.ip() {
+        address if address.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     };
     let own = (own, spu_addr.port());
     let (host, port) = match config.advertised.clone() {

@@ -1,86 +1,118 @@
 //! The command line: one definition for parsing and `--help`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use millrace_events::Lsn;
 
-use crate::address::HostPort;
+use crate::address::{Host, HostPort};
 use crate::spu::StreamingUnit;
 
-/// Keeps a MySQL replica and analytic marts of a Postgres shop up to date, exactly once, through Fluvio.
+/// Where `up` keeps its data, and where the other commands look for a running one.
+pub const DATA_DIR: &str = ".millrace";
+
+/// Keep a MySQL replica and analytic marts of a Postgres shop up to date, exactly once, through Fluvio
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// File with settings [default: .env in the working directory, if there is one]
+    /// Read settings from this file [default: .env in the working directory, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
-    /// Form of the log on standard error [default: human]
-    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    /// Format of the log on standard error [default: human]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub command: Command,
 }
 
 const AFTER_HELP: &str = "\
-Settings come from flags, then the environment, then the settings file, then built-in defaults.
-Data goes to standard output, talk to standard error.
-Exit codes: 0 done, 1 the answer is no (different, behind, timed out), 2 it could not be done.
+A flag overrides the environment, the environment overrides the settings file, and the settings file \
+overrides the built-in defaults. `millrace config` prints the values in force.
+
+Results are written to standard output, messages and the log to standard error.
+
+Exit codes:
+  0  the command succeeded
+  1  the answer is no: something is different, behind, refused, or was not reached in time
+  2  the command could not be carried out
+A closed pipe (`millrace status | head -1`) changes none of them.
 
 Try it:  millrace up --demo
-Then:    millrace status --data-dir .millrace      millrace verify --data-dir .millrace";
+Then:    millrace status      millrace verify";
 
-/// Forms of the log.
+/// Lines are as long as they are: clap breaks them for the terminal.
+macro_rules! target_help {
+    () => {
+        "Without --data-dir, the command talks to the `millrace up` that runs on .millrace in the working directory. If \
+         none runs there, or if a *_HOST setting names another machine, it uses the addresses in the settings."
+    };
+}
+
+const TARGET_HELP: &str = target_help!();
+
+/// Formats of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Lines for people
     Human,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Human => "human",
+            LogFormat::Json => "json",
+        })
+    }
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run everything in one process, with a private Postgres, MySQL or MariaDB, and broker
+    /// Run everything in one process, with a private Postgres, a private MySQL or MariaDB, and a broker
     Up(Up),
-    /// Run the embedded broker alone
+    /// Run only the embedded broker
     Broker(Broker),
-    /// Run capture: Postgres to the change log
+    /// Run capture, which writes every change in Postgres to the change log
     Capture,
-    /// Run ingest: incoming users from their topic to Postgres
+    /// Run ingest, which stores incoming users from their topic in Postgres
     Ingest,
     /// Fill the shop, keep it trading, and send incoming users
     Generate(Generate),
-    /// Run the projector: the change log to the MySQL replica and the marts
+    /// Run the projector, which applies the change log to the MySQL replica and the marts
     Project,
-    /// Run the page: how far behind everything is, and why
+    /// Run the page, which shows how far behind each part is, and why
     Dashboard(Dashboard),
-    /// Create topics and register SmartModules on a broker or cluster, and a custom SPU if asked
+    /// Prepare a Fluvio cluster: register the SmartModules and, if asked, a streaming unit
     Init(Init),
-    /// Show how far behind each service is
+    /// Show how far behind each part of the pipeline is
     Status(Status),
-    /// Ask whether a service lives, or is ready: the probe for containers
+    /// Check whether a service is alive or ready, as a probe for containers
     Health(Health),
-    /// Compare Postgres, the replica and the marts at one point of the log, under live traffic
+    /// Compare Postgres, the replica and the marts at one point of the log while changes go on
     Verify(Verify),
     /// Wait until MySQL has everything that Postgres has committed so far
     WaitFor(WaitFor),
-    /// List what the projector keeps, let it stand still, let it go on
+    /// List, pause and resume the projections (the replica and the marts)
     Projection(Projection),
-    /// Look at rejected incoming users, send them again, or put them away
+    /// Look at rejected incoming users, send them again, or discard them
     Rejected(Rejected),
-    /// List every setting with its value, its default and its meaning
+    /// Remove the data directory of an `up` that is not running
+    Clean(Clean),
+    /// List every setting with its value, its default and where the value comes from
     Config,
     /// Print the version
     Version,
 }
 
-/// Where the servers of a running `up` are.
+/// Which deployment a command talks to.
 #[derive(Debug, Args)]
 pub struct Target {
-    /// Data directory of a running `millrace up`; without it, the settings say where the servers are
+    /// Talk to the `millrace up` that runs on this data directory [default: .millrace, if one runs there]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -88,45 +120,59 @@ pub struct Target {
 /// `millrace up`
 #[derive(Debug, Args)]
 pub struct Up {
-    /// Fill a shop and let it trade
+    /// Fill the shop and let it trade
     #[arg(long)]
     pub demo: bool,
-    /// With --demo: trade for a while, wait until MySQL has caught up, verify, print, stop
+    /// With --demo: trade for a while, wait until MySQL has caught up, verify, print the marts, and stop
     #[arg(long, requires = "demo")]
     pub once: bool,
-    /// Where the private servers and the log keep their data
-    #[arg(long, value_name = "DIR", default_value = ".millrace")]
+    /// Directory in which the private servers and the broker keep their data
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
-    /// Use this Fluvio cluster (HOST:PORT of its controller) instead of the embedded broker
+    /// Use the Fluvio cluster whose controller listens here, instead of the embedded broker
     #[arg(long, value_name = "HOST:PORT")]
-    pub fluvio: Option<String>,
-    /// Choose free ports once for this data directory and keep them
+    pub fluvio: Option<HostPort>,
+    /// Use ports that are free on this machine; they are chosen once and kept in the data directory
     #[arg(long)]
     pub free_ports: bool,
+}
+
+/// `millrace clean`
+#[derive(Debug, Args)]
+pub struct Clean {
+    /// The data directory. Only what millrace made in it is removed; anything else stays and is named
+    #[arg(long, value_name = "DIR", default_value = ".millrace")]
+    pub data_dir: PathBuf,
 }
 
 /// `millrace broker`
 #[derive(Debug, Args)]
 pub struct Broker {
-    /// Where the log is kept
+    /// Directory in which the broker keeps its topics
     #[arg(long, value_name = "DIR", default_value = ".millrace/broker")]
     pub log_dir: PathBuf,
-    /// Address to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    /// Address on which the broker listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = ip_address)]
     pub bind: std::net::IpAddr,
-    /// Tell clients that the streaming unit is here: the address that is forwarded to it, of a container for
-    /// example [default: the address to listen on]
+    /// Tell clients to read and write records at this address, for example that of a container whose ports
+    /// are published elsewhere [default: the address on which the broker listens]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<HostPort>,
-    /// Speak TLS only, with this certificate (PEM) for the clients' domain and *.domain
+    /// Accept TLS connections only, with this certificate (PEM) for the clients' domain and *.domain
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Private key of that certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Serve only clients that show a certificate signed by one of these (PEM)
+    /// Accept only clients whose certificate is signed by one of these certificates (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
+}
+
+/// `::1` and `[::1]` alike.
+fn ip_address(text: &str) -> Result<std::net::IpAddr, String> {
+    let host = Host::parse(text).and_then(|host| host.bare().parse().ok());
+    host.ok_or_else(|| "expected an IP address, such as 127.0.0.1 or ::1".to_owned())
 }
 
 impl Broker {
@@ -144,56 +190,72 @@ impl Broker {
 /// `millrace dashboard`
 #[derive(Debug, Args)]
 pub struct Dashboard {
-    /// Where the history of the lag is kept over restarts; without it, it is not
+    /// Keep the history of the lag in this directory; without it, the history is lost at a restart
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
 
 /// `millrace generate`
 #[derive(Debug, Args)]
+#[command(after_help = TARGET_HELP)]
 pub struct Generate {
-    /// Seed of the shop; the same seed makes the same rows
+    /// Which deployment
+    #[command(flatten)]
+    pub target: Target,
+    /// Seed of the shop; the same seed generates the same rows [default: MILLRACE_SEED]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Fill the shop and stop
+    /// Fill the shop and exit
     #[arg(long)]
     pub fill_only: bool,
 }
 
 /// `millrace init`
 #[derive(Debug, Args)]
+#[command(after_help = TARGET_HELP)]
 pub struct Init {
-    /// Register a streaming unit: its id, its address for clients, its address for other units, and, if clients
-    /// in its own network reach it elsewhere, its address for those. One that is registered with other addresses
-    /// gets these
+    /// Which deployment
+    #[command(flatten)]
+    pub target: Target,
+    /// Register a streaming unit (SPU): its id, its address for clients, its address for other units, and
+    /// optionally its address for clients in its own network, if that is another one. A unit that is
+    /// registered with other addresses is changed to these
     #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]")]
     pub spu: Option<StreamingUnit>,
 }
 
 /// `millrace status`
 #[derive(Debug, Args)]
+#[command(after_help = STATUS_HELP)]
 pub struct Status {
-    /// Where
+    /// Which deployment
     #[command(flatten)]
     pub target: Target,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Print again every second until interrupted
+    /// Print the status every second until interrupted
     #[arg(long)]
     pub watch: bool,
 }
 
+const STATUS_HELP: &str = concat!(
+    "Exit codes: 0 the marts are fresh, 1 they are late, stopped or different, 2 it is not known. A closed pipe \
+     (`status | head -1`) does not change them; `status --watch` then ends with the code of the last status.\n\n",
+    target_help!()
+);
+
 /// `millrace health`
 #[derive(Debug, Args)]
+#[command(after_help = TARGET_HELP)]
 pub struct Health {
     /// Service to ask; without it, all of them
     #[arg(value_enum)]
     pub service: Option<Probed>,
-    /// Where
+    /// Which deployment
     #[command(flatten)]
     pub target: Target,
-    /// Ask whether it does its work now (a paused projector does), not only whether it lives
+    /// Ask whether it does its work now (a paused projector does), not only whether it is alive
     #[arg(long)]
     pub ready: bool,
 }
@@ -201,13 +263,13 @@ pub struct Health {
 /// The services that can be asked, by the command that starts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Probed {
-    /// The embedded broker, or the cluster in its place
+    /// The embedded broker, or the Fluvio cluster in its place
     Broker,
-    /// Postgres to the change log
+    /// Capture, from Postgres to the change log
     Capture,
-    /// Incoming users to Postgres
+    /// Ingest, from incoming users to Postgres
     Ingest,
-    /// The change log to MySQL
+    /// The projector, from the change log to MySQL
     Project,
     /// The page
     Dashboard,
@@ -238,8 +300,9 @@ impl Probed {
 
 /// `millrace verify`
 #[derive(Debug, Args)]
+#[command(after_help = VERIFY_HELP)]
 pub struct Verify {
-    /// Where
+    /// Which deployment
     #[command(flatten)]
     pub target: Target,
     /// Print JSON
@@ -247,16 +310,22 @@ pub struct Verify {
     pub json: bool,
 }
 
+const VERIFY_HELP: &str = concat!(
+    "Exit codes: 0 everything is equal, 1 something differs, 2 something is not live or could not be compared.\n\n",
+    target_help!()
+);
+
 /// `millrace wait-for`
 #[derive(Debug, Args)]
+#[command(after_help = TARGET_HELP)]
 pub struct WaitFor {
-    /// Where
+    /// Which deployment
     #[command(flatten)]
     pub target: Target,
-    /// Wait for this position instead of everything committed so far
+    /// Wait for this position in the WAL instead of everything committed so far
     #[arg(long)]
     pub lsn: Option<Lsn>,
-    /// Give up after this many seconds
+    /// Give up after this many seconds, with exit code 1
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     pub timeout: f64,
 }
@@ -272,18 +341,19 @@ pub struct Projection {
 /// What to do with the projections, which move together.
 #[derive(Debug, Subcommand)]
 pub enum ProjectionAction {
-    /// List the replica and the marts, and how far they are
+    /// List the replica and the marts, and how far each has got
     List(Asked),
-    /// Stand still between two commits until resumed, over restarts too
+    /// Pause after the current transaction; the pause outlives a restart of the projector
     Pause(Asked),
-    /// Go on
+    /// Resume after a pause
     Resume(Asked),
 }
 
-/// Where, and how to answer.
+/// Which deployment, and how to answer.
 #[derive(Debug, Args)]
+#[command(after_help = TARGET_HELP)]
 pub struct Asked {
-    /// Where
+    /// Which deployment
     #[command(flatten)]
     pub target: Target,
     /// Print JSON
@@ -302,29 +372,29 @@ pub struct Rejected {
 /// What to do with rejected events.
 #[derive(Debug, Subcommand)]
 pub enum RejectedAction {
-    /// List them, the newest first
+    /// List them by reason, with what would have been valid
     List(RejectedList),
-    /// Show one with what was sent and what SmartModule user-event makes of it
+    /// Show one: what was sent, what is wrong with it, and what would be valid
     Show(RejectedOne),
-    /// Send one again
+    /// Send one again; refused if it would be rejected again
     Retry(RejectedOne),
-    /// Put one away
+    /// Take one off the list of open events
     Discard(RejectedOne),
 }
 
 /// `millrace rejected list`
 #[derive(Debug, Args)]
 pub struct RejectedList {
-    /// Where, and how to answer
+    /// Which deployment, and how to answer
     #[command(flatten)]
     pub asked: Asked,
-    /// Only those in this state
+    /// List only the events in this state
     #[arg(long, value_enum, default_value = "open")]
     pub state: RejectedState,
-    /// At most so many
+    /// List at most this many events, the newest ones
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
     pub limit: u16,
-    /// Only those before this offset: the next page
+    /// List only events before this offset, to see the next page
     #[arg(long, value_name = "OFFSET")]
     pub before: Option<u64>,
 }
@@ -334,20 +404,20 @@ pub struct RejectedList {
 pub enum RejectedState {
     /// Nobody has done anything about it
     Open,
-    /// Sent again
+    /// It was sent again
     Retried,
-    /// Put away
+    /// It was discarded
     Discarded,
-    /// Whatever its state
+    /// Any state
     All,
 }
 
 /// `millrace rejected show|retry|discard`
 #[derive(Debug, Args)]
 pub struct RejectedOne {
-    /// Its offset in the topic of rejected events
+    /// Its offset in the topic of rejected events, as `millrace rejected list` shows it
     pub offset: u64,
-    /// Where, and how to answer
+    /// Which deployment, and how to answer
     #[command(flatten)]
     pub asked: Asked,
 }

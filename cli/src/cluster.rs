@@ -3,27 +3,43 @@
 
 use std::time::Duration;
 
-use anyhow::{bail, Context};
+use anyhow::{anyhow, bail, Context};
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::spu::SpuSpec;
 use fluvio::FluvioAdmin;
-use tokio::time::{sleep, Instant};
+use tokio::time::{sleep, timeout, Instant};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A controller that is there answers sooner.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Connects to the controller, trying again for a minute: compose starts everything at once.
+/// Connects to the controller, trying again for a minute: compose starts everything at once. Says so within
+/// seconds if nobody answers.
+///
+/// # Errors
+/// If there is no controller.
 pub async fn connect(endpoint: &str) -> anyhow::Result<FluvioAdmin> {
+    let config = millrace_topic::cluster(endpoint);
     let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let mut said = false;
     loop {
-        match FluvioAdmin::connect_with_config(&millrace_topic::cluster(endpoint)).await {
-            Ok(admin) => return Ok(admin),
-            Err(error) if Instant::now() >= deadline => {
-                return Err(error).with_context(|| {
-                    format!("no Fluvio controller at {endpoint}; check FLUVIO_HOST and FLUVIO_PORT")
-                });
-            }
-            Err(error) => tracing::debug!(%error, endpoint, "controller not there yet"),
+        let attempt = FluvioAdmin::connect_with_config(&config);
+        let error = match timeout(ATTEMPT_TIMEOUT, attempt).await {
+            Ok(Ok(admin)) => return Ok(admin),
+            Ok(Err(error)) => error,
+            Err(_) => anyhow!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()),
+        };
+        if Instant::now() >= deadline {
+            return Err(error).with_context(|| {
+                format!("no Fluvio controller at {endpoint}; check FLUVIO_HOST and FLUVIO_PORT")
+            });
+        }
+        if !std::mem::replace(&mut said, true) {
+            let wait = CONNECT_TIMEOUT.as_secs();
+            tracing::warn!(
+                "no Fluvio controller answers at {endpoint} ({error:#}); trying for {wait} s"
+            );
         }
         sleep(RETRY_PAUSE).await;
     }
@@ -32,10 +48,17 @@ pub async fn connect(endpoint: &str) -> anyhow::Result<FluvioAdmin> {
 /// Waits until at least one streaming unit is online.
 pub async fn wait_for_spu(admin: &FluvioAdmin) -> anyhow::Result<()> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let mut said = false;
     while !any_spu_online(admin).await? {
+        if !std::mem::replace(&mut said, true) {
+            let wait = CONNECT_TIMEOUT.as_secs();
+            tracing::info!(
+                "the cluster has no streaming unit (SPU) online yet; waiting for {wait} s"
+            );
+        }
         if Instant::now() >= deadline {
             bail!(
-                "the cluster has no streaming unit online; register one with `millrace init --spu`"
+                "the cluster has no streaming unit (SPU) online; register one with `millrace init --spu`"
             );
         }
         sleep(RETRY_PAUSE).await;

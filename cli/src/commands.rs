@@ -17,14 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::{self, Cli, Command};
+use crate::data_dir::{self, Cleaned};
 use crate::endpoints::Endpoints;
-use crate::settings::{Settings, SETTINGS};
+use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
+use crate::settings::{Setting, Settings};
 use crate::smartmodules::{self, Lookup};
-use crate::terminal::table;
 use crate::{
-    cluster, exposure, health, projection, rejected, services, spu, status, up, verify, wait_for,
+    answer, cluster, config, exposure, health, output, projection, rejected, services, source, spu,
+    status, up, verify, wait_for,
 };
 
+const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");
 /// A service that was asked to end may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -35,7 +38,7 @@ pub fn run(cli: Cli) -> LocalBoxFuture<'static, anyhow::Result<ExitCode>> {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let settings = Settings::load(cli.env_file.as_deref())?;
+    let settings = Settings::of(&cli)?;
     match &cli.command {
         // Boxed, because futures nested so deep are too much for the compiler.
         Command::Up(args) => return Box::pin(up::run(args, settings)).await,
@@ -47,8 +50,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Projection(args) => return projection::run(args, &settings).await,
         Command::Rejected(args) => return rejected::run(args, &settings).await,
-        Command::Config => print!("{}", list(&settings)),
-        Command::Version => println!("millrace {}", env!("CARGO_PKG_VERSION")),
+        Command::Clean(args) => clean(args).await?,
+        Command::Config => drop(answer::print(&config::list(&settings))?),
+        Command::Version => drop(answer::print(VERSION)?),
         Command::Broker(args) => broker(args, &settings).await?,
         Command::Dashboard(args) => dashboard(args, &settings).await?,
         Command::Init(args) => init(args, &settings).await?,
@@ -61,7 +65,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 
 async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
-    let endpoints = Endpoints::from_settings(&settings)?;
+    let endpoints = match command {
+        Command::Generate(args) => Endpoints::find(&args.target, &settings)?,
+        _ => Endpoints::from_settings(&settings)?,
+    };
     warn_if_exposed(&settings, None);
     match command {
         Command::Capture => Box::pin(capture(&settings, &endpoints, shutdown)).await?,
@@ -75,7 +82,7 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
 
 fn warn_if_exposed(settings: &Settings, bind: Option<IpAddr>) {
     if let Some(warning) = exposure::warning(settings, bind) {
-        eprintln!("{warning}");
+        output::tell(warning);
     }
 }
 
@@ -163,9 +170,10 @@ async fn generate(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     if let Some(seed) = args.seed {
-        settings.set("MILLRACE_SEED", seed.to_string());
+        settings.set(MILLRACE_SEED, seed);
     }
-    let (schema, shop) = services::shop(&settings)?;
+    let (schema, shop) = services::shop(&settings);
+    source::wait_for(endpoints, &shutdown).await?;
     let pool = services::shop_pool(endpoints)?;
     let filled = prepare(
         &pool,
@@ -186,22 +194,35 @@ async fn generate(
     Ok(())
 }
 
+async fn clean(args: &args::Clean) -> anyhow::Result<()> {
+    let dir = args.data_dir.display();
+    match data_dir::clean(&args.data_dir).await? {
+        Cleaned::Absent => output::tell(format!("nothing to remove: {dir} is not there")),
+        Cleaned::Removed => output::tell(format!("removed {dir}")),
+        Cleaned::Kept(names) => output::tell(format!(
+            "removed what millrace made in {dir}; what it did not make stays: {}",
+            names.join(", ")
+        )),
+    }
+    Ok(())
+}
+
 async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
     warn_if_exposed(settings, Some(args.bind));
     std::fs::create_dir_all(&args.log_dir)?;
-    let at = |name| anyhow::Ok(SocketAddr::from((args.bind, settings.port(name)?)));
+    let at = |port: Setting<u16>| SocketAddr::from((args.bind, settings.get(port)));
     let broker = up::open_broker(
         args.log_dir.clone(),
-        at("FLUVIO_PORT")?,
-        at("FLUVIO_SPU_PORT")?,
+        at(FLUVIO_PORT),
+        at(FLUVIO_SPU_PORT),
         args.advertise.as_ref(),
         args.tls(),
     )
     .await?;
     // Not through a client, which might have to show a certificate.
     smartmodules::register_in(&broker).await?;
-    eprintln!("clients connect to {}", broker.sc_addr());
+    output::tell(format!("clients connect to {}", broker.sc_addr()));
     shutdown.cancelled().await;
     broker.shutdown().await;
     Ok(())
@@ -214,35 +235,18 @@ async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Resul
     let bind = services::dashboard_address(settings).await?;
     let config = services::dashboard(settings, &endpoints, bind, args.state_dir.clone())?;
     let page = millrace_dashboard::Service::bind(config).await?;
-    eprintln!("the page is at http://{}", page.address());
+    output::tell(format!("the page is at http://{}", page.address()));
     Ok(page.run(shutdown).await?)
 }
 
 async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {
-    let admin = cluster::connect(&Endpoints::from_settings(settings)?.fluvio).await?;
+    let endpoints = Endpoints::find(&args.target, settings)?;
+    let admin = cluster::connect(&endpoints.fluvio).await?;
     if let Some(unit) = &args.spu {
         spu::register(&admin, unit).await?;
     }
     cluster::wait_for_spu(&admin).await?;
     smartmodules::register(&admin, Lookup::Loose).await
-}
-
-fn list(settings: &Settings) -> String {
-    let rows: Vec<Vec<String>> = SETTINGS
-        .iter()
-        .map(|setting| {
-            let value = settings.text(setting.name);
-            let shown = if setting.secret && !value.is_empty() {
-                "***"
-            } else {
-                value
-            };
-            [setting.name, shown, setting.help]
-                .map(str::to_owned)
-                .into()
-        })
-        .collect();
-    table(&["setting", "value", "meaning"], &rows)
 }
 
 #[cfg(test)]

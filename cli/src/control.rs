@@ -7,7 +7,8 @@ use millrace_events::Lsn;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::endpoints::Endpoints;
+use crate::args::DATA_DIR;
+use crate::endpoints::{Endpoints, Found};
 use crate::terminal::printable;
 
 /// Time that an answer may take beyond the time that was asked for.
@@ -26,6 +27,7 @@ pub(crate) struct Service<'a> {
     name: &'static str,
     url: &'a str,
     token: &'a str,
+    found: &'a Found,
 }
 
 impl Endpoints {
@@ -35,6 +37,7 @@ impl Endpoints {
             name: "the projector",
             url: &self.control,
             token: &self.control_token,
+            found: &self.found,
         }
     }
 
@@ -44,6 +47,7 @@ impl Endpoints {
             name: "ingest",
             url: &self.ingest_control,
             token: &self.control_token,
+            found: &self.found,
         }
     }
 }
@@ -57,6 +61,14 @@ impl Service<'_> {
     /// Tells it to do something, and returns what it answers. [`Refused`] if it will not.
     pub(crate) async fn post(self, path: &str) -> anyhow::Result<Value> {
         self.ask(Method::POST, path).await
+    }
+
+    /// Fails if it refuses the token, and says then where the token is found. Whatever else is wrong shows later.
+    pub(crate) async fn check_token(self) -> anyhow::Result<()> {
+        match self.request(Method::GET, "/status", GRACE).await {
+            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => self.refused(answer).await,
+            _ => Ok(()),
+        }
     }
 
     async fn ask(self, method: Method, path: &str) -> anyhow::Result<Value> {
@@ -76,6 +88,7 @@ impl Service<'_> {
         timeout: Duration,
     ) -> anyhow::Result<reqwest::Response> {
         reqwest::Client::builder()
+            .no_proxy()
             .connect_timeout(GRACE)
             .build()?
             .request(method, format!("{}{path}", self.url))
@@ -83,11 +96,47 @@ impl Service<'_> {
             .timeout(timeout)
             .send()
             .await
-            .with_context(|| format!("{} does not answer at {}", self.name, self.url))
+            .with_context(|| self.silent())
+    }
+
+    fn silent(self) -> String {
+        let (name, url) = (self.name, self.url);
+        match self.found {
+            Found::File(path) => format!("{name} does not answer at {url} (from {})", path.display()),
+            Found::Settings => format!(
+                "{name} does not answer at {url} (from the settings, as no `millrace up` runs on {DATA_DIR} here; \
+                 --data-dir says where one runs)"
+            ),
+        }
+    }
+
+    /// What to do about a token that was not accepted.
+    fn token_refused(self) -> String {
+        let name = self.name;
+        match self.found {
+            Found::File(path) => format!(
+                "{name} does not accept the token in {}: another deployment answers at {}; restart `millrace up` \
+                 or set another port",
+                path.display(),
+                self.url
+            ),
+            Found::Settings => format!(
+                "{name} does not accept {}. Set MILLRACE_CONTROL_TOKEN to the value that {name} was started with; \
+                 that of a `millrace up` stands in endpoints.json of its data directory, and --data-dir DIR reads it \
+                 there",
+                match self.token {
+                    "" => "requests without a token, and MILLRACE_CONTROL_TOKEN is empty",
+                    _ => "the token in MILLRACE_CONTROL_TOKEN",
+                }
+            ),
+        }
     }
 
     async fn refused<T>(self, answer: reqwest::Response) -> anyhow::Result<T> {
         let status = answer.status();
+        if status == StatusCode::UNAUTHORIZED {
+            bail!(self.token_refused());
+        }
         let text = answer.text().await.unwrap_or_default();
         let json: Option<Value> = serde_json::from_str(&text).ok();
         let reason = json.and_then(|json| Some(json["error"].as_str()?.to_owned()));

@@ -2,14 +2,21 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use millrace_topic::SpuAddress;
 use serde::{Deserialize, Serialize};
 
-use crate::args::Target;
-use crate::settings::Settings;
+use crate::address::{http, Database, Host, HostPort};
+use crate::args::{Target, DATA_DIR};
+use crate::settings::table::{
+    DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_ADDRESS,
+    MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_CONTROL_HOST,
+    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_HOST,
+    MILLRACE_INGEST_CONTROL_PORT, MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER,
+    POSTGRES_DB, POSTGRES_HOST, POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_USER,
+};
+use crate::settings::{Setting, Settings};
 
 /// Addresses with credentials; `up` writes them once everything listens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,59 +39,91 @@ pub struct Endpoints {
     pub control_token: String,
     /// Process that serves them; 0 for a deployment described by settings.
     pub pid: u32,
+    /// Where they were found.
+    #[serde(skip)]
+    pub found: Found,
+}
+
+/// Where endpoints were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Found {
+    /// In the settings.
+    #[default]
+    Settings,
+    /// In this file.
+    File(PathBuf),
 }
 
 /// The settings that say where a control API is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct ControlAddress {
-    host: &'static str,
-    port: &'static str,
+    host: Option<Setting<Option<Host>>>,
+    port: Setting<u16>,
 }
 
 /// The projector's.
 pub(crate) const PROJECTOR_CONTROL: ControlAddress = ControlAddress {
-    host: "MILLRACE_CONTROL_HOST",
-    port: "MILLRACE_CONTROL_PORT",
+    host: None,
+    port: MILLRACE_CONTROL_PORT,
 };
 /// Capture's.
 pub(crate) const CAPTURE_CONTROL: ControlAddress = ControlAddress {
-    host: "MILLRACE_CAPTURE_CONTROL_HOST",
-    port: "MILLRACE_CAPTURE_CONTROL_PORT",
+    host: Some(MILLRACE_CAPTURE_CONTROL_HOST),
+    port: MILLRACE_CAPTURE_CONTROL_PORT,
 };
 /// Ingest's.
 pub(crate) const INGEST_CONTROL: ControlAddress = ControlAddress {
-    host: "MILLRACE_INGEST_CONTROL_HOST",
-    port: "MILLRACE_INGEST_CONTROL_PORT",
+    host: Some(MILLRACE_INGEST_CONTROL_HOST),
+    port: MILLRACE_INGEST_CONTROL_PORT,
 };
 
 impl ControlAddress {
     /// Host and port. Where a service has no host of its own, it is that of all.
-    pub(crate) fn of(self, settings: &Settings) -> anyhow::Result<(&str, u16)> {
-        let host = match settings.text(self.host) {
-            "" => settings.text("MILLRACE_CONTROL_HOST"),
-            own => own,
-        };
-        Ok((host, settings.port(self.port)?))
+    pub(crate) fn of(self, settings: &Settings) -> (Host, u16) {
+        let own = self.host.and_then(|host| settings.get(host));
+        let host = own.unwrap_or_else(|| settings.get(MILLRACE_CONTROL_HOST));
+        (host, settings.get(self.port))
     }
 
-    fn url(self, settings: &Settings) -> anyhow::Result<String> {
-        let (host, port) = self.of(settings)?;
-        Ok(format!("http://{host}:{port}"))
+    fn url(self, settings: &Settings) -> String {
+        let (host, port) = self.of(settings);
+        http(&host, port)
     }
 }
 
 impl Endpoints {
-    /// Finds the endpoints that a command was pointed at.
+    /// Finds the endpoints that a command was pointed at: those of `--data-dir`; without it, those of a `millrace
+    /// up` that runs on the default data directory, unless a setting names another machine; else those of the
+    /// settings.
+    ///
+    /// # Errors
+    /// If the data directory was named and has none, or they are damaged.
     pub fn find(target: &Target, settings: &Settings) -> anyhow::Result<Endpoints> {
         match &target.data_dir {
             Some(dir) => Endpoints::read(dir),
-            None => Endpoints::from_settings(settings),
+            None => Endpoints::find_from(Path::new(DATA_DIR), settings),
         }
     }
 
+    fn find_from(default_dir: &Path, settings: &Settings) -> anyhow::Result<Endpoints> {
+        let may_be_here = crate::exposure::hosts(settings)
+            .iter()
+            .all(Host::is_loopback);
+        if may_be_here && file(default_dir).exists() {
+            let endpoints = Endpoints::read(default_dir)?;
+            if is_alive(endpoints.pid) {
+                return Ok(endpoints);
+            }
+        }
+        Endpoints::from_settings(settings)
+    }
+
     /// Reads `endpoints.json` of a data directory.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
     pub fn read(data_dir: &Path) -> anyhow::Result<Endpoints> {
-        let path = data_dir.join("endpoints.json");
+        let path = file(data_dir);
         let text = std::fs::read(&path).with_context(|| {
             format!(
                 "{} cannot be read; is `millrace up --data-dir {}` running?",
@@ -92,68 +131,89 @@ impl Endpoints {
                 data_dir.display()
             )
         })?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+        let read = serde_json::from_slice(&text);
+        let endpoints: Endpoints =
+            read.with_context(|| format!("{} is damaged", path.display()))?;
+        Ok(Endpoints {
+            found: Found::File(path),
+            ..endpoints
+        })
     }
 
     /// Writes `endpoints.json`, which holds passwords.
+    ///
+    /// # Errors
+    /// If it cannot be written.
     pub fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
-        write_private(
-            &data_dir.join("endpoints.json"),
-            &serde_json::to_vec_pretty(self)?,
-        )
+        write_private(&file(data_dir), &serde_json::to_vec_pretty(self)?)
     }
 
     /// Removes `endpoints.json`; nothing listens any more.
     pub fn remove(data_dir: &Path) {
         // Absent already is as good as removed.
-        let _ = std::fs::remove_file(data_dir.join("endpoints.json"));
+        let _ = std::fs::remove_file(file(data_dir));
     }
 
     /// The endpoints that the settings describe.
+    ///
+    /// # Errors
+    /// If a part of an address cannot be part of a URL.
     pub fn from_settings(settings: &Settings) -> anyhow::Result<Endpoints> {
-        let text = |name| settings.text(name);
         Ok(Endpoints {
-            postgres: url(
-                "postgres",
-                [
-                    text("POSTGRES_USER"),
-                    text("POSTGRES_PASSWORD"),
-                    text("POSTGRES_HOST"),
-                ],
-                settings.port("POSTGRES_PORT")?,
-                text("POSTGRES_DB"),
-            ),
-            mysql: url(
-                "mysql",
-                [
-                    text("MYSQL_USER"),
-                    text("MYSQL_PASSWORD"),
-                    text("MYSQL_HOST"),
-                ],
-                settings.port("MYSQL_PORT")?,
-                text("MYSQL_DB"),
-            ),
-            fluvio: fluvio(settings)?,
-            control: PROJECTOR_CONTROL.url(settings)?,
-            capture_control: CAPTURE_CONTROL.url(settings)?,
-            ingest_control: INGEST_CONTROL.url(settings)?,
-            dashboard: format!(
-                "http://{}:{}",
-                text("DASHBOARD_HOST"),
-                settings.port("DASHBOARD_PORT")?
-            ),
-            control_token: text("MILLRACE_CONTROL_TOKEN").to_owned(),
+            postgres: postgres(settings)?,
+            mysql: mysql(settings)?,
+            fluvio: fluvio(settings),
+            control: PROJECTOR_CONTROL.url(settings),
+            capture_control: CAPTURE_CONTROL.url(settings),
+            ingest_control: INGEST_CONTROL.url(settings),
+            dashboard: http(&settings.get(DASHBOARD_HOST), settings.get(DASHBOARD_PORT)),
+            control_token: settings.get(MILLRACE_CONTROL_TOKEN).into(),
             pid: 0,
+            found: Found::Settings,
         })
     }
 }
 
 /// The cluster, as its clients want to be told.
-fn fluvio(settings: &Settings) -> anyhow::Result<String> {
-    let host = settings.text("FLUVIO_HOST");
-    let controller = format!("{host}:{}", settings.port("FLUVIO_PORT")?);
-    let units: SpuAddress = settings.parse("FLUVIO_SPU_ADDRESS", "public or local")?;
-    Ok(millrace_topic::endpoint(&controller, units))
+fn fluvio(settings: &Settings) -> String {
+    let controller = HostPort {
+        host: settings.get(FLUVIO_HOST),
+        port: settings.get(FLUVIO_PORT),
+    };
+    millrace_topic::endpoint(&controller.to_string(), settings.get(FLUVIO_SPU_ADDRESS))
+}
+
+fn postgres(settings: &Settings) -> anyhow::Result<String> {
+    Database {
+        scheme: "postgres",
+        host: &settings.get(POSTGRES_HOST),
+        port: settings.get(POSTGRES_PORT),
+        user: &String::from(settings.get(POSTGRES_USER)),
+        password: &String::from(settings.get(POSTGRES_PASSWORD)),
+        name: &String::from(settings.get(POSTGRES_DB)),
+    }
+    .url()
+}
+
+fn mysql(settings: &Settings) -> anyhow::Result<String> {
+    Database {
+        scheme: "mysql",
+        host: &settings.get(MYSQL_HOST),
+        port: settings.get(MYSQL_PORT),
+        user: &String::from(settings.get(MYSQL_USER)),
+        password: &String::from(settings.get(MYSQL_PASSWORD)),
+        name: &String::from(settings.get(MYSQL_DB)),
+    }
+    .url()
+}
+
+fn file(data_dir: &Path) -> PathBuf {
+    data_dir.join("endpoints.json")
+}
+
+/// False if there is no such process: it was killed and could not remove its file.
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// Writes a file that only its owner may read, atomically: a reader sees the old file or the new one.
@@ -174,45 +234,24 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// `scheme://user:password@host:port/database` with reserved bytes of user, password and database escaped.
-fn url(scheme: &str, [user, password, host]: [&str; 3], port: u16, database: &str) -> String {
-    format!(
-        "{scheme}://{}:{}@{host}:{port}/{}",
-        escape(user),
-        escape(password),
-        escape(database)
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                (byte as char).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::servers::ScratchDir;
 
-    #[test]
-    fn reserved_bytes_of_a_password_are_escaped() {
-        let url = url("mysql", ["u", "p@ss/w:rd", "127.0.0.1"], 3306, "db");
-        assert_eq!(url, "mysql://u:p%40ss%2Fw%3Ard@127.0.0.1:3306/db");
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        Settings::resolve(None, pairs.collect()).unwrap()
     }
 
     #[test]
     fn a_service_has_a_control_host_of_its_own_or_that_of_all() {
-        let pairs = [
+        let settings = settings(&[
             ("MILLRACE_CONTROL_HOST", "project"),
             ("MILLRACE_INGEST_CONTROL_HOST", "ingest"),
-        ];
-        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = Settings::resolve(pairs.to_vec(), Vec::new()).unwrap();
+        ]);
         let endpoints = Endpoints::from_settings(&settings).unwrap();
         assert_eq!(endpoints.control, "http://project:8081");
         assert_eq!(endpoints.capture_control, "http://project:8082");
@@ -220,22 +259,69 @@ mod tests {
     }
 
     #[test]
+    fn both_spellings_of_an_ipv6_address_work_in_every_host_setting() {
+        for host in ["::1", "[::1]"] {
+            let names = [
+                "POSTGRES_HOST",
+                "MYSQL_HOST",
+                "FLUVIO_HOST",
+                "DASHBOARD_HOST",
+                "MILLRACE_CONTROL_HOST",
+                "MILLRACE_CAPTURE_CONTROL_HOST",
+                "MILLRACE_INGEST_CONTROL_HOST",
+            ];
+            let settings = settings(&names.map(|name| (name, host)));
+            let found = Endpoints::from_settings(&settings).unwrap();
+            assert_eq!(
+                found.postgres,
+                "postgres://db_user:qwerty@[::1]:5432/postgres_db"
+            );
+            assert_eq!(found.mysql, "mysql://db_user:qwerty@[::1]:3306/mysql_db");
+            assert_eq!(found.fluvio, "[::1]:9003");
+            assert_eq!(found.dashboard, "http://[::1]:8080");
+            assert_eq!(found.control, "http://[::1]:8081");
+            assert_eq!(found.capture_control, "http://[::1]:8082");
+            assert_eq!(found.ingest_control, "http://[::1]:8083");
+        }
+    }
+
+    #[test]
     fn a_client_in_the_network_of_the_units_asks_for_their_local_addresses() {
         let fluvio = |units: &str| {
-            let pairs = [("FLUVIO_HOST", "sc"), ("FLUVIO_SPU_ADDRESS", units)];
-            let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let settings = Settings::resolve(pairs.to_vec(), Vec::new()).unwrap();
-            Endpoints::from_settings(&settings).map(|endpoints| endpoints.fluvio)
+            let settings = settings(&[("FLUVIO_HOST", "sc"), ("FLUVIO_SPU_ADDRESS", units)]);
+            Endpoints::from_settings(&settings).unwrap().fluvio
         };
-        assert_eq!(fluvio("public").unwrap(), "sc:9003");
-        assert_eq!(fluvio("local").unwrap(), "sc:9003?spu=local");
-        let refused = fluvio("inner").unwrap_err().to_string();
-        assert!(refused.contains("is not public or local"), "{refused}");
+        assert_eq!(fluvio("public"), "sc:9003");
+        assert_eq!(fluvio("local"), "sc:9003?spu=local");
     }
 
     #[test]
     fn a_missing_file_says_what_to_start() {
         let error = Endpoints::read(Path::new("nowhere")).unwrap_err();
         assert!(error.to_string().contains("millrace up --data-dir nowhere"));
+    }
+
+    #[test]
+    fn a_running_up_is_found_and_one_that_was_killed_is_not() {
+        let scratch = ScratchDir::new("endpoints").unwrap();
+        let here = settings(&[]);
+        let find = |settings: &Settings| Endpoints::find_from(scratch.path(), settings).unwrap();
+        assert_eq!(find(&here).found, Found::Settings);
+        let mut endpoints = Endpoints::from_settings(&here).unwrap();
+        endpoints.control_token = "made by up".to_owned();
+        endpoints.pid = std::process::id();
+        endpoints.write(scratch.path()).unwrap();
+        let found = find(&here);
+        assert_eq!(found.found, Found::File(file(scratch.path())));
+        assert_eq!(found.control_token, "made by up");
+        // `up` runs on this machine only: whoever names another one does not mean it.
+        assert_eq!(
+            find(&settings(&[("MYSQL_HOST", "db.example.org")])).found,
+            Found::Settings
+        );
+        // No process has this number: it is above the limit of the kernel.
+        endpoints.pid = u32::MAX;
+        endpoints.write(scratch.path()).unwrap();
+        assert_eq!(find(&here).found, Found::Settings);
     }
 }

@@ -2,17 +2,32 @@
 
 use std::net::IpAddr;
 
-use crate::settings::Settings;
+use crate::address::Host;
+use crate::settings::table::{
+    DASHBOARD_HOST, FLUVIO_HOST, MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CONTROL_HOST,
+    MILLRACE_INGEST_CONTROL_HOST, MILLRACE_PUBLISHED_ON, MYSQL_HOST, POSTGRES_HOST,
+};
+use crate::settings::{Setting, Settings};
 
-const HOSTS: [&str; 7] = [
-    "DASHBOARD_HOST",
-    "MILLRACE_CONTROL_HOST",
-    "MILLRACE_CAPTURE_CONTROL_HOST",
-    "MILLRACE_INGEST_CONTROL_HOST",
-    "POSTGRES_HOST",
-    "MYSQL_HOST",
-    "FLUVIO_HOST",
+const HOSTS: [Setting<Host>; 5] = [
+    DASHBOARD_HOST,
+    MILLRACE_CONTROL_HOST,
+    POSTGRES_HOST,
+    MYSQL_HOST,
+    FLUVIO_HOST,
 ];
+const OPTIONAL_HOSTS: [Setting<Option<Host>>; 2] =
+    [MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_INGEST_CONTROL_HOST];
+
+/// Every host that the settings name.
+pub(crate) fn hosts(settings: &Settings) -> Vec<Host> {
+    let optional = OPTIONAL_HOSTS.iter().filter_map(|host| settings.get(*host));
+    HOSTS
+        .iter()
+        .map(|host| settings.get(*host))
+        .chain(optional)
+        .collect()
+}
 
 /// What to say if anything listens, or is used, beyond this machine with a committed password. `bind` is
 /// an address from the command line.
@@ -20,27 +35,22 @@ const HOSTS: [&str; 7] = [
 /// In a container everything listens on its network, and what counts is where its ports are published.
 /// docker-compose.yml publishes them on MILLRACE_PUBLISHED_ON and hands the same value to the services.
 pub(crate) fn warning(settings: &Settings, bind: Option<IpAddr>) -> Option<String> {
-    let bound = bind.is_some_and(|address| !address.is_loopback());
-    let reachable = match settings.text("MILLRACE_PUBLISHED_ON") {
-        "" => bound || HOSTS.iter().any(|name| !is_loopback(settings.text(name))),
-        published => !is_loopback(published),
+    let mut hosts = match settings.get(MILLRACE_PUBLISHED_ON) {
+        Some(published) => vec![published],
+        None => hosts(settings)
+            .into_iter()
+            .chain(bind.map(Host::from))
+            .collect(),
     };
+    hosts.retain(|host| !host.is_loopback());
+    let reachable = !hosts.is_empty();
     let names = settings.default_passwords();
     (reachable && !names.is_empty()).then(|| {
         format!(
-            "WARNING: reachable from other machines with the passwords of the demo; change {}",
+            "WARNING: other machines can reach this with the passwords of the demo; change {}",
             names.join(", ")
         )
     })
-}
-
-/// An empty host stands for another one of the list.
-fn is_loopback(host: &str) -> bool {
-    host.is_empty()
-        || host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -49,12 +59,16 @@ mod tests {
 
     fn with(pairs: &[(&str, &str)]) -> Settings {
         let pairs = pairs.iter().map(|(a, b)| ((*a).into(), (*b).into()));
-        Settings::resolve(Vec::new(), pairs.collect()).unwrap()
+        Settings::resolve(None, pairs.collect()).unwrap()
     }
 
     #[test]
     fn this_machine_alone_is_no_reason_to_warn() {
-        let local = with(&[("POSTGRES_HOST", "localhost"), ("MYSQL_HOST", "::1")]);
+        let local = with(&[
+            ("POSTGRES_HOST", "localhost"),
+            ("MYSQL_HOST", "::1"),
+            ("FLUVIO_HOST", "[::1]"),
+        ]);
         assert_eq!(warning(&local, Some([127, 0, 0, 1].into())), None);
     }
 
@@ -65,6 +79,7 @@ mod tests {
         // Empty is no password that anybody could try.
         assert!(!text.contains("MILLRACE_CONTROL_TOKEN"), "{text}");
         assert!(warning(&with(&[]), Some([0, 0, 0, 0].into())).is_some());
+        assert!(warning(&with(&[("DASHBOARD_HOST", "::")]), None).is_some());
     }
 
     #[test]

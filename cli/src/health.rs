@@ -1,4 +1,4 @@
-//! `millrace health`: the probe for containers. One line a service, within three seconds, exit 0 or 1.
+//! `millrace health`: the probe for containers. One line per service, within three seconds, exit 0 or 1.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{bail, Context};
 use fluvio::FluvioAdmin;
 use futures_util::future::join_all;
-use millrace_control::NotReady;
+use millrace_control::{in_words, NotReady};
 use reqwest::StatusCode;
 
+use crate::answer;
 use crate::args::{self, Probed};
 use crate::cluster;
 use crate::endpoints::Endpoints;
@@ -28,18 +29,19 @@ pub(crate) async fn run(args: &args::Health, settings: &Settings) -> anyhow::Res
     let answers = asked
         .iter()
         .map(|service| ask(*service, args.ready, &endpoints));
-    let mut code = ExitCode::SUCCESS;
+    let (mut lines, mut code) = (String::new(), ExitCode::SUCCESS);
     for (service, answer) in asked.iter().zip(join_all(answers).await) {
         let said = match &answer {
             Ok(()) if args.ready => "ready".to_owned(),
             Ok(()) => "alive".to_owned(),
-            Err(reason) => printable(&format!("{reason:#}")),
+            Err(reason) => printable(&in_words(reason.as_ref())),
         };
-        println!("{}: {said}", service.name());
+        lines += &format!("{}: {said}\n", service.name());
         if answer.is_err() {
             code = ExitCode::from(1);
         }
     }
+    answer::print(&lines)?;
     Ok(code)
 }
 
@@ -102,7 +104,7 @@ mod tests {
 
     /// A projector at this address.
     fn endpoints(control: String) -> Endpoints {
-        let settings = Settings::resolve(Vec::new(), Vec::new()).unwrap();
+        let settings = Settings::default();
         Endpoints {
             control,
             ..Endpoints::from_settings(&settings).unwrap()

@@ -3,24 +3,31 @@
 //! A library so that the end-to-end tests use the same servers and settings; the binary is a shim.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+// They panic where nobody reads; `output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod address;
+pub mod address;
+mod answer;
 pub mod args;
 pub mod cluster;
 mod codes;
 mod commands;
+mod config;
 mod control;
+pub mod data_dir;
 pub mod endpoints;
 mod exposure;
 mod health;
 mod log;
 pub mod mirror;
+pub mod output;
 mod projection;
 mod rejected;
 pub mod servers;
 pub mod services;
 pub mod settings;
 pub mod smartmodules;
+mod source;
 mod spu;
 mod status;
 mod terminal;
@@ -31,5 +38,6 @@ mod wait_for;
 pub use address::HostPort;
 pub use codes::code;
 pub use commands::run;
-pub use log::log_format;
+pub use log::{log_format, log_in_colour};
 pub use spu::StreamingUnit;
+pub use up::shutdown_on_signal;

@@ -1,18 +1,31 @@
 //! The binary of millrace. Everything is in the library beside it.
 
-use std::io::IsTerminal;
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use millrace_cli::args::{Cli, Command, LogFormat};
+use millrace_cli::output;
+use millrace_control::in_words;
 use tracing_subscriber::EnvFilter;
 
 /// What still runs on a thread of its own when everything has ended, a SmartModule for example.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether results have been read.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Last words are given up after this, where nobody reads them.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    output::adopt_panics();
+    let code = work(Cli::parse());
+    output::stderr().flush(READ_WITHIN);
+    code
+}
+
+fn work(cli: Cli) -> ExitCode {
     // Logs go where talk goes. The Fluvio client logs what it retries by itself: only its errors
     // matter. `up` tells what happens in lines of its own.
     let default = match cli.command {
@@ -22,20 +35,23 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_ansi(millrace_cli::log_in_colour())
+        .with_writer(output::stderr().clone());
     match millrace_cli::log_format(&cli) {
         Ok(LogFormat::Human) => log.init(),
-        Ok(LogFormat::Json) => log.json().flatten_event(true).init(),
+        Ok(LogFormat::Json) => {
+            output::stderr().report_in_json();
+            log.json().flatten_event(true).init();
+        }
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            output::tell(format!("millrace: {}", in_words(&error)));
             return ExitCode::from(2);
         }
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("millrace: cannot start its threads: {error}");
+            output::tell(format!("millrace: cannot start its threads: {error}"));
             return ExitCode::from(2);
         }
     };
@@ -45,14 +61,29 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> ExitCode {
-    match millrace_cli::run(cli).await {
+    let outcome = millrace_cli::run(cli).await;
+    read_results().await;
+    match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            output::tell(format!("millrace: {}", in_words(error.as_ref())));
             if let Some(code) = millrace_cli::code(&error) {
-                eprintln!("millrace: see {code} in docs/errors");
+                output::tell(format!("millrace: see {code} in docs/errors"));
             }
             ExitCode::from(2)
         }
+    }
+}
+
+/// Results are waited for as long as somebody reads them, in a pager for example, but not against a signal.
+async fn read_results() {
+    if output::stdout().flush(Duration::ZERO) {
+        return;
+    }
+    let Ok(interrupted) = millrace_cli::shutdown_on_signal() else {
+        return;
+    };
+    while !output::stdout().flush(Duration::ZERO) && !interrupted.is_cancelled() {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -11,6 +11,8 @@ use fluvio::consumer::{
 };
 use fluvio::{Fluvio, Offset};
 use futures_util::StreamExt as _;
+use millrace_control::in_words;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Consumer of the projector's position.
@@ -18,8 +20,11 @@ pub const PROJECTOR: &str = "millrace-projector";
 /// Consumer of ingest's position.
 pub const INGEST: &str = "millrace-ingest";
 
-/// How old the picture may be.
-const PERIOD: Duration = Duration::from_secs(2);
+/// A position is published as soon as the service has committed it, and not more often than this: each time takes a
+/// connection and a read.
+const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+/// A failed attempt is repeated after this.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// A client can only commit what it has read: one record is. Above the segment size of our topics,
 /// as a real server delivers nothing of a batch that it has cut.
@@ -37,38 +42,60 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Follows `position`, the offset of the last record that the service is done with, until
-    /// `shutdown`. A failure is reported once and tried again: it is none of the service.
-    pub async fn run(self, position: impl Fn() -> Option<i64> + Send, shutdown: CancellationToken) {
-        let _ = shutdown.run_until_cancelled(self.follow(position)).await;
+    /// Follows the status of a service until `shutdown`, or until the service is gone. `position` is the offset of
+    /// the last record that it is done with. A failure is reported once and tried again; the service works on.
+    pub async fn run<S: Send + Sync>(
+        self,
+        status: watch::Receiver<S>,
+        position: impl Fn(&S) -> Option<i64> + Send,
+        shutdown: CancellationToken,
+    ) {
+        let following = self.follow(status, position);
+        let _ = shutdown.run_until_cancelled(following).await;
     }
 
-    async fn follow(self, position: impl Fn() -> Option<i64> + Send) {
-        let (mut shown, mut failing) = (None, false);
+    async fn follow<S: Send + Sync>(
+        self,
+        mut status: watch::Receiver<S>,
+        position: impl Fn(&S) -> Option<i64> + Send,
+    ) {
+        let (mut published, mut failing) = (None, false);
         loop {
-            let offset = position().filter(|offset| *offset >= 0 && shown != Some(*offset));
-            if let Some(offset) = offset {
-                match in_time(self.show(offset)).await {
-                    Ok(()) => (shown, failing) = (Some(offset), false),
-                    Err(error) if failing => {
-                        tracing::debug!(error = format!("{error:#}"), "still no consumer offset")
-                    }
-                    Err(error) => {
-                        failing = true;
-                        let (consumer, topic) = (self.consumer, &self.topic);
-                        let error = format!("{error:#}");
-                        tracing::warn!(
-                            error,
-                            consumer,
-                            topic,
-                            offset,
-                            "the list of consumers shows an old position; trying again"
-                        );
-                    }
+            let offset = position(&status.borrow_and_update()).filter(|offset| *offset >= 0);
+            if published == offset {
+                match status.changed().await {
+                    Ok(()) => continue,
+                    Err(_) => return,
                 }
             }
-            tokio::time::sleep(PERIOD).await;
+            let Some(offset) = offset else { continue };
+            match in_time(self.show(offset)).await {
+                Ok(()) => {
+                    (published, failing) = (Some(offset), false);
+                    tokio::time::sleep(PUBLISH_EVERY).await;
+                }
+                Err(error) => {
+                    self.report(offset, &error, failing);
+                    failing = true;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
         }
+    }
+
+    fn report(&self, offset: i64, error: &anyhow::Error, again: bool) {
+        let (consumer, topic) = (self.consumer, &self.topic);
+        let error = in_words(error.as_ref());
+        if again {
+            return tracing::debug!(error, consumer, topic, offset, "still no consumer offset");
+        }
+        tracing::warn!(
+            error,
+            consumer,
+            topic,
+            offset,
+            "the list of consumers shows an old position; trying again"
+        );
     }
 
     /// On a connection of its own: a server forgets the stream of a client only with its connection.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::answer;
 use crate::args::{self, Asked, ProjectionAction};
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
@@ -21,7 +22,7 @@ pub(crate) async fn run(args: &args::Projection, settings: &Settings) -> anyhow:
         ProjectionAction::Pause(_) => projector.post("/pause").await?,
         ProjectionAction::Resume(_) => projector.post("/resume").await?,
     };
-    print!("{}", shown(asked, &status));
+    answer::print(&shown(asked, &status))?;
     Ok(ExitCode::SUCCESS)
 }
 

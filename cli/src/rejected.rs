@@ -1,12 +1,14 @@
-//! `millrace rejected`: what was refused of the incoming users, and what to do about it.
+//! `millrace rejected`: which incoming users were rejected, why, and what to do about it.
 
 use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::answer;
 use crate::args::{self, Asked, RejectedAction, RejectedState};
 use crate::control::Refused;
 use crate::endpoints::Endpoints;
+use crate::output;
 use crate::settings::Settings;
 use crate::terminal::{json, plain, printable, table};
 
@@ -14,12 +16,12 @@ use crate::terminal::{json, plain, printable, table};
 pub(crate) async fn run(args: &args::Rejected, settings: &Settings) -> anyhow::Result<ExitCode> {
     match answer(args, settings).await {
         Ok(text) => {
-            print!("{text}");
+            answer::print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => match error.downcast_ref::<Refused>() {
             Some(refused) => {
-                eprintln!("millrace: {refused}");
+                output::tell(format!("millrace: {refused}"));
                 Ok(ExitCode::from(1))
             }
             None => Err(error),
@@ -63,28 +65,93 @@ fn shown(asked: &Asked, action: &RejectedAction, answer: &Value) -> String {
     }
 }
 
+/// The events by reason and field, with what would have been valid.
 fn page(page: &Value) -> String {
-    let rows: Vec<Vec<String>> = page["records"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|one| {
-            ["offset", "at", "state", "reason", "field", "source_offset"]
-                .map(|field| plain(&one[field]))
-                .to_vec()
-        })
-        .collect();
-    let header = ["offset", "rejected at", "state", "reason", "field", "event"];
+    let records: Vec<&Value> = page["records"].as_array().into_iter().flatten().collect();
+    let mut text = String::new();
+    for group in groups(&records) {
+        text += &described(group[0], &page["reasons"]);
+        text += &listed(&group);
+        text += "\n";
+    }
     let counts = &page["counts"];
-    let mut text = table(&header, &rows);
     text += &format!(
-        "\n{} open, {} retried, {} discarded\n",
+        "{} open, {} retried, {} discarded\n",
         counts["open"], counts["retried"], counts["discarded"]
     );
     if let Some(before) = page["next_before"].as_i64() {
-        text += &format!("more with --before {before}\n");
+        text += &format!("older ones: --before {before}\n");
     }
     text
+}
+
+/// Records of one reason in one field; groups and records keep their order, so that the newest comes first.
+fn groups<'a>(records: &[&'a Value]) -> Vec<Vec<&'a Value>> {
+    let mut groups: Vec<Vec<&Value>> = Vec::new();
+    for record in records {
+        let same = |group: &&mut Vec<&Value>| {
+            ["reason", "field", "valid"]
+                .iter()
+                .all(|field| group[0][*field] == record[*field])
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(record),
+            None => groups.push(vec![record]),
+        }
+    }
+    groups
+}
+
+fn described(one: &Value, reasons: &Value) -> String {
+    let reason = &one["reason"];
+    let counted = reasons.as_array().into_iter().flatten();
+    let total = counted
+        .filter(|count| &count["reason"] == reason)
+        .find_map(|count| count["records"].as_u64());
+    let field = match &one["field"] {
+        Value::Null => String::new(),
+        field => format!(" in {}", plain(field)),
+    };
+    let total = total.map_or(String::new(), |total| format!(" ({total} of this reason)"));
+    format!(
+        "{}{field}{total}\nvalid would be: {}\n",
+        plain(reason),
+        plain(&one["valid"])
+    )
+}
+
+fn listed(group: &[&Value]) -> String {
+    let rows: Vec<Vec<String>> = group
+        .iter()
+        .map(|one| {
+            let retry = match &one["no_retry"] {
+                Value::Null => "possible",
+                _ => "no",
+            };
+            let mut row = [
+                "offset",
+                "at",
+                "state",
+                "source_offset",
+                "sqlstate",
+                "constraint",
+            ]
+            .map(|field| plain(&one[field]))
+            .to_vec();
+            row.insert(3, retry.to_owned());
+            row
+        })
+        .collect();
+    let header = [
+        "offset",
+        "rejected at",
+        "state",
+        "retry",
+        "event",
+        "SQLSTATE",
+        "constraint",
+    ];
+    table(&header, &rows)
 }
 
 fn record(one: &Value) -> String {
@@ -106,6 +173,8 @@ fn record(one: &Value) -> String {
         ("field", "field"),
         ("SQLSTATE", "sqlstate"),
         ("constraint", "constraint"),
+        ("valid is", "valid"),
+        ("no retry", "no_retry"),
         ("as sent", "original"),
         ("by user-event", "transformed"),
     ] {
@@ -134,6 +203,7 @@ mod tests {
             "state": "open", "acted_at": null, "at": "2026-01-02T03:04:05.000000Z",
             "reason": "malformed_json", "field": "\u{1b}[2J", "sqlstate": null, "constraint": null,
             "original": "\u{1b}]0;owned\u{7}\r\nfake line \u{9b}31m\u{202e}", "transformed": null,
+            "valid": "one JSON object", "no_retry": "it would be rejected again",
             "truncated": true, "lossy": false,
         });
         let page_of = serde_json::json!({
@@ -145,8 +215,45 @@ mod tests {
             assert!(!text.contains(raw), "{text:?}");
         }
         assert!(!record(&one).lines().any(|line| line.starts_with("fake")));
-        assert!(page(&page_of).contains("more with --before 3"));
+        assert!(page(&page_of).contains("older ones: --before 3"));
         let back: Value = serde_json::from_str(&json(&one)).unwrap();
         assert_eq!(back, one);
+    }
+
+    #[test]
+    fn events_stand_by_reason_with_what_would_be_valid_and_whether_a_retry_helps() {
+        let one = |offset: u64, reason: &str, field: Option<&str>, no_retry: Option<&str>| {
+            serde_json::json!({
+                "offset": offset, "at": "2026-01-02T03:04:05Z", "state": "open", "reason": reason, "field": field,
+                "source_offset": offset, "sqlstate": null, "constraint": null, "valid": format!("a good {reason}"),
+                "no_retry": no_retry,
+            })
+        };
+        let records = [
+            one(9, "bad_date", Some("registration_date"), Some("again")),
+            one(8, "refused_by_database", None, None),
+            one(7, "bad_date", Some("registration_date"), Some("again")),
+        ];
+        let text = page(&serde_json::json!({
+            "counts": { "open": 6, "retried": 0, "discarded": 0 }, "records": records, "next_before": null,
+            "reasons": [{ "reason": "bad_date", "records": 5 }, { "reason": "refused_by_database", "records": 1 }],
+        }));
+        let expected = "\
+bad_date in registration_date (5 of this reason)
+valid would be: a good bad_date
+offset  rejected at           state  retry  event  SQLSTATE  constraint
+------  --------------------  -----  -----  -----  --------  ----------
+     9  2026-01-02T03:04:05Z  open   no         9  -         -
+     7  2026-01-02T03:04:05Z  open   no         7  -         -
+
+refused_by_database (1 of this reason)
+valid would be: a good refused_by_database
+offset  rejected at           state  retry     event  SQLSTATE  constraint
+------  --------------------  -----  --------  -----  --------  ----------
+     8  2026-01-02T03:04:05Z  open   possible      8  -         -
+
+6 open, 0 retried, 0 discarded
+";
+        assert_eq!(text, expected);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use millrace_control::Server;
+use millrace_control::{in_words, Front, Server};
 use millrace_dashboard as dashboard;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
@@ -23,37 +23,33 @@ use crate::endpoints::{
     ControlAddress, Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL,
 };
 use crate::mirror::{self, Mirror};
+use crate::settings::table::{
+    DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
+    MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
+    MILLRACE_ORDERS, MILLRACE_ORDER_DETAILS_MAX, MILLRACE_ORDER_DETAILS_MIN, MILLRACE_PRODUCTS,
+    MILLRACE_PUBLICATION, MILLRACE_RETENTION_DAYS, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_SLOT,
+    MILLRACE_TOPIC_CHANGES, MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_SNAPSHOT, MILLRACE_TOPIC_USERS,
+    MILLRACE_TRADES_PER_SECOND, MILLRACE_USERS, MILLRACE_USER_EVENT_BYTES_MAX,
+    MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
+};
 use crate::settings::Settings;
 use crate::smartmodules;
 
-const DAY: u64 = 24 * 60 * 60;
 /// Filling the shop uses one connection after the other.
 const SHOP_CONNECTIONS: u32 = 4;
-
-fn retention(settings: &Settings) -> anyhow::Result<Duration> {
-    Ok(Duration::from_secs(
-        settings.number("MILLRACE_RETENTION_DAYS")? * DAY,
-    ))
-}
-
-fn schema(settings: &Settings) -> anyhow::Result<SchemaName> {
-    let name = settings.text("POSTGRES_SCHEMA");
-    name.parse()
-        .with_context(|| format!("POSTGRES_SCHEMA = {name:?}"))
-}
 
 /// Capture of the shop's tables.
 pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<capture::Config> {
     Ok(capture::Config {
-        publication: settings.text("MILLRACE_PUBLICATION").to_owned(),
-        slot: settings.text("MILLRACE_SLOT").to_owned(),
-        topic_changes: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
-        topic_snapshot_prefix: settings.text("MILLRACE_TOPIC_SNAPSHOT").to_owned(),
-        retention: retention(settings)?,
+        publication: settings.get(MILLRACE_PUBLICATION).into(),
+        slot: settings.get(MILLRACE_SLOT).into(),
+        topic_changes: settings.get(MILLRACE_TOPIC_CHANGES).into(),
+        topic_snapshot_prefix: settings.get(MILLRACE_TOPIC_SNAPSHOT).into(),
+        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
         ..capture::Config::new(
             &endpoints.postgres,
             &endpoints.fluvio,
-            settings.text("POSTGRES_SCHEMA"),
+            settings.get(POSTGRES_SCHEMA).as_str(),
             shop::TABLES,
         )
     })
@@ -64,12 +60,12 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
     Ok(engine::Config {
         mysql_url: endpoints.mysql.clone(),
         fluvio: endpoints.fluvio.clone(),
-        changes_topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
+        changes_topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
         smartmodule: Some(engine::SmartModule {
             name: smartmodules::full_name("columns")?,
             params: [(
                 "plan".to_owned(),
-                serde_json::to_string(&columns_plan(settings)?)?,
+                serde_json::to_string(&columns_plan(settings))?,
             )]
             .into(),
         }),
@@ -88,11 +84,11 @@ pub fn mirror_projector(
 ) -> impl Future<Output = ()> + Send + 'static {
     let mirror = Mirror {
         endpoint: endpoints.fluvio.clone(),
-        topic: settings.text("MILLRACE_TOPIC_CHANGES").to_owned(),
+        topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
         consumer: mirror::PROJECTOR,
     };
-    let position = move || i64::try_from(handle.status().offset?.0).ok();
-    mirror.run(position, shutdown)
+    let position = |status: &engine::Status| i64::try_from(status.offset?.0).ok();
+    mirror.run(handle.watch(), position, shutdown)
 }
 
 /// Ingest's position as a consumer offset.
@@ -104,33 +100,34 @@ pub fn mirror_ingest(
 ) -> impl Future<Output = ()> + Send + 'static {
     let mirror = Mirror {
         endpoint: endpoints.fluvio.clone(),
-        topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
+        topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         consumer: mirror::INGEST,
     };
-    let position = move || Some(handle.status().next_offset? - 1);
-    mirror.run(position, shutdown)
+    let position = |status: &ingest::Status| Some(status.next_offset? - 1);
+    mirror.run(handle.watch(), position, shutdown)
 }
 
 /// The plan in the settings, or every column of the shop's tables and nothing else.
-fn columns_plan(settings: &Settings) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
-    let given = settings.text("MILLRACE_COLUMNS");
-    if given.is_empty() {
-        let all = shop::TABLES.map(|table| (table.to_owned(), "*".into()));
-        return Ok(all.into_iter().collect());
+fn columns_plan(settings: &Settings) -> serde_json::Map<String, serde_json::Value> {
+    match settings.get(MILLRACE_COLUMNS) {
+        Some(columns) => columns.0,
+        None => {
+            let all = shop::TABLES.map(|table| (table.to_owned(), "*".into()));
+            all.into_iter().collect()
+        }
     }
-    serde_json::from_str(given).context("MILLRACE_COLUMNS is not a JSON object of tables")
 }
 
 /// Ingest of incoming users.
 pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<ingest::Config> {
-    let bytes_max = settings.number("MILLRACE_USER_EVENT_BYTES_MAX")?;
+    let bytes_max = settings.get(MILLRACE_USER_EVENT_BYTES_MAX);
     Ok(ingest::Config {
         endpoint: endpoints.fluvio.clone(),
         postgres_url: endpoints.postgres.clone(),
-        schema: settings.text("POSTGRES_SCHEMA").to_owned(),
-        topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
-        rejected_topic: settings.text("MILLRACE_TOPIC_REJECTED").to_owned(),
-        retention: retention(settings)?,
+        schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
+        topic: settings.get(MILLRACE_TOPIC_USERS).into(),
+        rejected_topic: settings.get(MILLRACE_TOPIC_REJECTED).into(),
+        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
         smartmodule: smartmodules::full_name("user-event")?,
         smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
         ..ingest::Config::default()
@@ -144,40 +141,40 @@ pub fn shop_pool(endpoints: &Endpoints) -> anyhow::Result<PgPool> {
 }
 
 /// The shop at its start.
-pub fn shop(settings: &Settings) -> anyhow::Result<(SchemaName, plan::Config)> {
-    let count = |name| -> anyhow::Result<usize> { Ok(usize::try_from(settings.number(name)?)?) };
+#[must_use]
+pub fn shop(settings: &Settings) -> (SchemaName, plan::Config) {
     let counts = plan::Counts {
-        users: count("MILLRACE_USERS")?,
-        categories: count("MILLRACE_CATEGORIES")?,
-        products: count("MILLRACE_PRODUCTS")?,
-        orders: count("MILLRACE_ORDERS")?,
-        details: details(settings)?,
-        reviews: count("MILLRACE_REVIEWS")?,
-        loyalty_points: count("MILLRACE_LOYALTY_ROWS")?,
+        users: settings.get(MILLRACE_USERS),
+        categories: settings.get(MILLRACE_CATEGORIES),
+        products: settings.get(MILLRACE_PRODUCTS),
+        orders: settings.get(MILLRACE_ORDERS),
+        details: details(settings),
+        reviews: settings.get(MILLRACE_REVIEWS),
+        loyalty_points: settings.get(MILLRACE_LOYALTY_ROWS),
     };
     let config = plan::Config {
-        seed: settings.number("MILLRACE_SEED")?,
+        seed: settings.get(MILLRACE_SEED),
         counts,
         ..plan::Config::default()
     };
-    Ok((schema(settings)?, config))
+    (settings.get(POSTGRES_SCHEMA), config)
 }
 
-fn details(settings: &Settings) -> anyhow::Result<plan::Details> {
-    Ok(plan::Details {
-        min: usize::try_from(settings.number("MILLRACE_ORDER_DETAILS_MIN")?)?,
-        max: usize::try_from(settings.number("MILLRACE_ORDER_DETAILS_MAX")?)?,
-    })
+fn details(settings: &Settings) -> plan::Details {
+    plan::Details {
+        min: settings.get(MILLRACE_ORDER_DETAILS_MIN).get(),
+        max: settings.get(MILLRACE_ORDER_DETAILS_MAX).get(),
+    }
 }
 
 /// The shop's live trade.
 pub fn trade(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<trade::Config> {
     Ok(trade::Config {
         database_url: endpoints.postgres.clone(),
-        schema: schema(settings)?,
-        seed: settings.number("MILLRACE_SEED")?,
-        transactions_per_second: settings.parse("MILLRACE_TRADES_PER_SECOND", "a number")?,
-        details: details(settings)?,
+        schema: settings.get(POSTGRES_SCHEMA),
+        seed: settings.get(MILLRACE_SEED),
+        transactions_per_second: settings.get(MILLRACE_TRADES_PER_SECOND).0,
+        details: details(settings),
         ..trade::Config::default()
     })
 }
@@ -189,10 +186,10 @@ pub fn user_events(
 ) -> anyhow::Result<user_events::Config> {
     Ok(user_events::Config {
         endpoint: endpoints.fluvio.clone(),
-        topic: settings.text("MILLRACE_TOPIC_USERS").to_owned(),
-        retention: retention(settings)?,
-        period: Duration::from_millis(settings.number("MILLRACE_USER_EVENT_PERIOD_MS")?),
-        seed: settings.number("MILLRACE_SEED")?,
+        topic: settings.get(MILLRACE_TOPIC_USERS).into(),
+        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        period: settings.get(MILLRACE_USER_EVENT_PERIOD_MS).get(),
+        seed: settings.get(MILLRACE_SEED),
     })
 }
 
@@ -208,19 +205,32 @@ impl Control {
         settings: &Settings,
         endpoints: &Endpoints,
     ) -> anyhow::Result<Control> {
-        let (host, port) = address.of(settings)?;
-        let address = tokio::net::lookup_host((host, port))
-            .await
-            .with_context(|| format!("the control API's host {host:?}"))?
-            .next()
-            .with_context(|| format!("the control API's host {host:?} has no address"))?;
+        let (host, port) = address.of(settings);
+        let address = host.listen_address(port).await.context("control API")?;
         if endpoints.control_token.is_empty() {
-            bail!("MILLRACE_CONTROL_TOKEN is empty; set one, so that only its owners can steer the services");
+            bail!(
+                "MILLRACE_CONTROL_TOKEN is empty. Set it to a long random text, the same one for all services and \
+                 for the commands that talk to them: whoever knows it controls the services"
+            );
         }
         Ok(Control {
             server: Server::bind(address).await?,
             token: endpoints.control_token.clone(),
         })
+    }
+
+    /// The token that the API asks for.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Serves what a front shows until `shutdown`.
+    pub(crate) async fn front(
+        self,
+        front: Front,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        Ok(self.server.run(front.router(), shutdown).await?)
     }
 
     /// Serves the projector's API until `shutdown`.
@@ -280,26 +290,20 @@ pub fn dashboard(
     bind: SocketAddr,
     state_dir: Option<PathBuf>,
 ) -> anyhow::Result<dashboard::Config> {
-    let text = |name| settings.text(name).to_owned();
-    let given = |name| Some(text(name)).filter(|value| !value.is_empty());
+    let names = settings.get(DASHBOARD_NAMES).0;
     let marts = Marts::shop();
     let marts = marts.definitions().map(|(name, sql)| dashboard::Mart {
         name: name.to_owned(),
         sql: sql.to_owned(),
     });
-    let period = settings.number("MILLRACE_HEARTBEAT_PERIOD_MS")?;
     Ok(dashboard::Config {
-        names: text("DASHBOARD_NAMES")
-            .split(',')
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .collect(),
-        user: given("DASHBOARD_USER"),
-        password: given("DASHBOARD_PASSWORD"),
+        names: names.iter().map(ToString::to_string).collect(),
+        user: settings.get(DASHBOARD_USER).map(String::from),
+        password: settings.get(DASHBOARD_PASSWORD).map(String::from),
         control_token: endpoints.control_token.clone(),
         marts: marts.collect(),
         state_dir,
-        heartbeat_period: Duration::from_millis(period),
+        heartbeat_period: settings.get(MILLRACE_HEARTBEAT_PERIOD_MS).get(),
         millrace: env!("CARGO_PKG_VERSION").to_owned(),
         verify: Some(verify_button(verify(settings, endpoints)?)),
         ..dashboard::Config::new(bind, dashboard_sources(settings, endpoints))
@@ -307,17 +311,16 @@ pub fn dashboard(
 }
 
 fn dashboard_sources(settings: &Settings, endpoints: &Endpoints) -> dashboard::Sources {
-    let text = |name| settings.text(name).to_owned();
     dashboard::Sources {
         postgres: endpoints.postgres.clone(),
-        slot: text("MILLRACE_SLOT"),
+        slot: settings.get(MILLRACE_SLOT).into(),
         mysql: endpoints.mysql.clone(),
         fluvio: endpoints.fluvio.clone(),
         topics: dashboard::Topics {
-            changes: text("MILLRACE_TOPIC_CHANGES"),
-            snapshot_prefix: text("MILLRACE_TOPIC_SNAPSHOT"),
-            users: text("MILLRACE_TOPIC_USERS"),
-            rejected: text("MILLRACE_TOPIC_REJECTED"),
+            changes: settings.get(MILLRACE_TOPIC_CHANGES).into(),
+            snapshot_prefix: settings.get(MILLRACE_TOPIC_SNAPSHOT).into(),
+            users: settings.get(MILLRACE_TOPIC_USERS).into(),
+            rejected: settings.get(MILLRACE_TOPIC_REJECTED).into(),
         },
         projector: endpoints.control.clone(),
         capture: endpoints.capture_control.clone(),
@@ -332,23 +335,18 @@ fn verify_button(config: verify::Config) -> dashboard::VerifyFn {
         let config = config.clone();
         Box::pin(async move {
             let report = verify::verify(&config, &CancellationToken::new()).await;
-            let report = report.map_err(|error| error.to_string())?;
-            serde_json::to_value(report).map_err(|error| error.to_string())
+            let report = report.map_err(|error| in_words(&error))?;
+            serde_json::to_value(report).map_err(|error| in_words(&error))
         })
     })
 }
 
 /// The address of the page.
 pub async fn dashboard_address(settings: &Settings) -> anyhow::Result<SocketAddr> {
-    let host = settings.text("DASHBOARD_HOST");
-    let port = settings.port("DASHBOARD_PORT")?;
-    let named = || format!("DASHBOARD_HOST = {host:?}");
-    let mut addresses = tokio::net::lookup_host((host, port))
+    let host = settings.get(DASHBOARD_HOST);
+    host.listen_address(settings.get(DASHBOARD_PORT))
         .await
-        .with_context(named)?;
-    addresses
-        .next()
-        .with_context(|| format!("{} has no address", named()))
+        .context("DASHBOARD_HOST")
 }
 
 /// The comparison of both sides.
@@ -356,9 +354,9 @@ pub fn verify(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<veri
     Ok(verify::Config {
         postgres_url: endpoints.postgres.clone(),
         mysql_url: endpoints.mysql.clone(),
-        schema: settings.text("POSTGRES_SCHEMA").to_owned(),
+        schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
         tables: Vec::new(),
-        columns: columns_plan(settings)?,
+        columns: columns_plan(settings),
         marts: Marts::shop(),
         control_url: endpoints.control.clone(),
         control_token: endpoints.control_token.clone(),

@@ -83,7 +83,7 @@ fn same_addresses(known: &SpuSpec, wanted: &CustomSpuSpec) -> bool {
 fn spec(unit: &StreamingUnit) -> CustomSpuSpec {
     let endpoint = |address: &HostPort| Endpoint {
         port: address.port,
-        host: address.host.clone(),
+        host: address.host.to_string(),
         ..Default::default()
     };
     CustomSpuSpec {
@@ -91,7 +91,7 @@ fn spec(unit: &StreamingUnit) -> CustomSpuSpec {
         public_endpoint: IngressPort {
             port: unit.public.port,
             ingress: vec![IngressAddr {
-                hostname: Some(unit.public.host.clone()),
+                hostname: Some(unit.public.host.to_string()),
                 ip: None,
             }],
             ..Default::default()
@@ -117,6 +117,16 @@ mod tests {
         assert_eq!((local.host.as_str(), local.port), ("spu", 9010));
         let plain: StreamingUnit = "5001,spu:9010,spu:9011".parse().unwrap();
         assert_eq!(plain.local, None);
+    }
+
+    /// Clients join host and port with a colon.
+    #[test]
+    fn an_ipv6_address_keeps_its_brackets_however_it_was_written() {
+        for text in ["1,::1:9010,[::1]:9011", "1,[::1]:9010,::1:9011"] {
+            let spec = spec(&text.parse().unwrap());
+            assert_eq!(spec.public_endpoint.addr(), "[::1]:9010", "{text}");
+            assert_eq!(spec.private_endpoint.host, "[::1]", "{text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What a person watching `up` sees: one line a step, with the time since the start; a bar where there
-//! is something to count. Talk goes to standard error.
+//! is something to count. All of it goes to standard error, and never waits for it (see `output`).
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
+
+use crate::output;
 
 /// Without a terminal a bar is repeated as lines, not more often than this.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -48,7 +50,7 @@ impl Terminal {
     pub(crate) fn bar(&mut self, label: &str, done: u64, total: u64, began: Instant) {
         let now = Instant::now();
         let due = self.last_line.is_none_or(|last| now - last >= LINE_EVERY);
-        if !self.live && !due {
+        if !self.live && !due || output::stderr().is_behind() {
             return;
         }
         self.last_line = Some(now);
@@ -71,8 +73,12 @@ impl Terminal {
         self.live
     }
 
-    /// Prints lines, over those of the last block where there is a terminal.
+    /// Prints lines, over those of the last block where there is a terminal. Nothing while that is stopped: the
+    /// next block says the same better.
     pub(crate) fn block(&mut self, text: &str) {
+        if output::stderr().is_behind() {
+            return;
+        }
         self.erase_bar();
         let up = match std::mem::replace(&mut self.block_lines, text.lines().count()) {
             lines if self.live && lines > 0 => format!("\x1b[{lines}A\x1b[J"),
@@ -93,11 +99,14 @@ impl Terminal {
         self.last_line = None;
     }
 
+    /// Prints lines as they are, below what is there.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.close_bar();
+        self.write(text);
+    }
+
     fn write(&self, text: &str) {
-        let mut stderr = std::io::stderr().lock();
-        // A closed terminal is no reason to stop.
-        let _ = stderr.write_all(text.as_bytes());
-        let _ = stderr.flush();
+        output::stderr().put(text);
     }
 }
 

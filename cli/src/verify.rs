@@ -8,6 +8,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer;
 use crate::args;
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
@@ -19,12 +20,13 @@ pub(crate) async fn run(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
+    endpoints.projector().check_token().await?;
     let report = verify::verify(&crate::services::verify(settings, &endpoints)?, shutdown).await?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", text(&report));
-    }
+    let shown = match args.json {
+        true => serde_json::to_string_pretty(&report)? + "\n",
+        false => text(&report),
+    };
+    answer::print(&shown)?;
     Ok(exit_code(&report))
 }
 

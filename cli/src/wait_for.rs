@@ -4,13 +4,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
+use millrace_control::in_words;
 use millrace_events::Lsn;
 use millrace_sessions::postgres::{Server, Work};
 use tokio::time::{sleep, timeout_at, Instant};
 
+use crate::answer;
 use crate::args;
 use crate::control;
 use crate::endpoints::Endpoints;
+use crate::output;
 use crate::settings::Settings;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -26,7 +29,7 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
         let attempt = attempt(args, settings, left);
         let failed = match timeout_at(deadline, attempt).await {
             Ok(Ok(lsn)) => {
-                println!("{lsn}");
+                answer::print(&format!("{lsn}\n"))?;
                 return Ok(ExitCode::SUCCESS);
             }
             Ok(Err(error)) => error,
@@ -34,7 +37,8 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
             Err(_) => reason.unwrap_or_else(|| anyhow::anyhow!("MySQL was not there in time")),
         };
         if Instant::now() + RETRY_PAUSE >= deadline {
-            eprintln!("gave up after {} s: {failed:#}", args.timeout);
+            let failed = in_words(failed.as_ref());
+            output::tell(format!("gave up after {} s: {failed}", args.timeout));
             return Ok(ExitCode::from(1));
         }
         reason = Some(failed);

@@ -343,6 +343,86 @@ async fn a_mysql_left_behind_is_adopted_or_stopped_never_doubled() {
     fourth.stop().await.expect("stop");
 }
 
+/// A copy has the pid file of the original's server, with its start time: only where the server works tells them
+/// apart.
+#[tokio::test]
+async fn a_copied_folder_neither_stops_nor_adopts_the_original_server() {
+    let scratch = ScratchDir::new("test").expect("scratch");
+    let (original, copied) = (postgres(scratch.path()), scratch.path().join("copied"));
+    let first = PrivatePostgres::start(original.clone())
+        .await
+        .expect("start");
+    in_postgres(
+        &first,
+        "CREATE TABLE source.kept AS SELECT 'here'::text AS v",
+    )
+    .await;
+    in_postgres(&first, "CHECKPOINT").await;
+    copy(&original.data_dir, &copied.join("postgres"));
+    let copy = PostgresOptions {
+        data_dir: copied.join("postgres"),
+        ..original.clone()
+    };
+    let clash = PrivatePostgres::start(copy.clone()).await;
+    assert!(matches!(clash, Err(Error::PortTaken { .. })), "{clash:?}");
+    let copy = PostgresOptions {
+        port: port(scratch.path(), "copy"),
+        ..copy
+    };
+    PrivatePostgres::stop_orphan(&original.data_dir)
+        .await
+        .expect_err("it is in use");
+    let second = PrivatePostgres::start(copy).await.expect("start the copy");
+    assert!(!second.was_adopted() && second.pid() != first.pid() && runs(first.pid()));
+    for server in [&first, &second] {
+        assert_eq!(
+            in_postgres(server, "SELECT v FROM source.kept").await,
+            "here"
+        );
+    }
+    second.stop().await.expect("stop the copy");
+    assert!(runs(first.pid()));
+    first.stop().await.expect("stop");
+}
+
+#[tokio::test]
+async fn a_copied_folder_neither_stops_nor_adopts_the_original_mysql() {
+    let scratch = ScratchDir::new("test").expect("scratch");
+    let (original, copied) = (mysql(scratch.path()), scratch.path().join("copied"));
+    // A clean shutdown, so that nothing is in flight in what is copied.
+    let made = PrivateMySql::start(original.clone()).await.expect("make");
+    made.stop().await.expect("stop");
+    let first = PrivateMySql::start(original.clone()).await.expect("start");
+    copy(&original.data_dir, &copied.join("mysql"));
+    let copy = MySqlOptions {
+        data_dir: copied.join("mysql"),
+        ..original
+    };
+    let clash = PrivateMySql::start(copy.clone()).await;
+    assert!(matches!(clash, Err(Error::PortTaken { .. })), "{clash:?}");
+    let copy = MySqlOptions {
+        port: port(scratch.path(), "copy"),
+        ..copy
+    };
+    let second = PrivateMySql::start(copy).await.expect("start the copy");
+    assert!(!second.was_adopted() && second.pid() != first.pid() && runs(first.pid()));
+    second.stop().await.expect("stop the copy");
+    assert!(runs(first.pid()));
+    assert_eq!(in_mysql(&first, "SELECT 'hello'").await, "hello");
+    first.stop().await.expect("stop");
+}
+
+/// With owners and times, as somebody would who wants a second one.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().expect("a parent")).expect("mkdir");
+    let status = Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .status()
+        .expect("cp");
+    assert!(status.success());
+}
+
 #[tokio::test]
 async fn servers_work_below_a_folder_that_only_its_owner_may_enter() {
     use std::os::unix::fs::PermissionsExt;

@@ -57,7 +57,7 @@ pub fn api(
         .merge(guarded)
 }
 
-fn not_ready(because: NotReady) -> Response {
+pub(crate) fn not_ready(because: NotReady) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(because)).into_response()
 }
 

@@ -10,13 +10,17 @@
 
 mod answer;
 mod fault;
+mod front;
 mod readiness;
 mod running;
 mod server;
 pub mod time;
+mod words;
 
 pub use answer::{api, problem, Params};
 pub use fault::Fault;
+pub use front::{Down, Front};
 pub use readiness::NotReady;
 pub use running::Running;
 pub use server::{Error, Server};
+pub use words::in_words;

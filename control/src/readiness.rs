@@ -67,6 +67,9 @@ mod tests {
             because.to_string(),
             "MySQL fails (MR-P001): no route to db.example"
         );
-        assert_eq!(because.without_detail().to_string(), "MySQL fails (MR-P001)");
+        assert_eq!(
+            because.without_detail().to_string(),
+            "MySQL fails (MR-P001)"
+        );
     }
 }

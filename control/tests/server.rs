@@ -39,7 +39,10 @@ async fn serve() -> Api {
     };
     let ready = move || match ready.load(Ordering::Relaxed) {
         true => Ok(()),
-        false => Err(NotReady::new("MySQL fails", Some("[MR-P001] no route to db.example"))),
+        false => Err(NotReady::new(
+            "MySQL fails",
+            Some("[MR-P001] no route to db.example"),
+        )),
     };
     let routes = Router::new().route("/double", get(double));
     let shutdown = CancellationToken::new();

@@ -1,6 +1,6 @@
 // Buttons that change something: busy while it lasts, and the outcome said beside them.
 
-import { byId, say } from "./dom.js";
+import { byId, enable, say } from "./dom.js";
 import { act } from "./session.js";
 import { visible } from "./text.js";
 
@@ -9,7 +9,7 @@ const SAID_MS = 15000;
 /// Posts to `path` on behalf of `button` and says the outcome in `message`; `said(answer)` words the success.
 /// Resolves to whether it was done.
 export async function run(button, message, path, said) {
-  button.disabled = true;
+  enable(button, false);
   try {
     const answer = await act(path);
     report(message, answer === null ? "Not done: it needs a login." : said(answer));
@@ -18,7 +18,7 @@ export async function run(button, message, path, said) {
     report(message, `Failed: ${visible(failure.message)}`, true);
     return false;
   } finally {
-    button.disabled = false;
+    enable(button, true);
   }
 }
 

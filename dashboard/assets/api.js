@@ -12,10 +12,10 @@ export class Failure extends Error {
 }
 
 /// GET; `query` without its null values. Throws Failure.
-export function get(path, query = {}) {
+export function get(path, query = {}, { timeoutMs = TIMEOUT_MS } = {}) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== "");
   const search = new URLSearchParams(given).toString();
-  return request("GET", search ? `${path}?${search}` : path);
+  return request("GET", search ? `${path}?${search}` : path, {}, timeoutMs);
 }
 
 /// POST of a JSON body (or none) with the session's CSRF token (or none). Throws Failure.
@@ -26,19 +26,19 @@ export function post(path, { body = null, csrf = null } = {}) {
   return request("POST", path, { headers, body: body === null ? undefined : JSON.stringify(body) });
 }
 
-async function request(method, path, init = {}) {
-  const response = await answered(path, { method, credentials: "same-origin", cache: "no-store", ...init });
+async function request(method, path, init = {}, timeoutMs = TIMEOUT_MS) {
+  const response = await answered(path, { method, credentials: "same-origin", cache: "no-store", ...init }, timeoutMs);
   const text = await response.text();
   if (!response.ok) throw new Failure(response.status, reason(text) ?? `HTTP ${response.status}`);
   return parsed(text, response);
 }
 
-async function answered(path, init) {
+async function answered(path, init, timeoutMs) {
   try {
-    return await fetch(path, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    return await fetch(path, { ...init, signal: AbortSignal.timeout(timeoutMs) });
   } catch (error) {
     const late = error.name === "TimeoutError";
-    throw new Failure(0, late ? `no answer within ${TIMEOUT_MS / 1000} s` : "the dashboard cannot be reached");
+    throw new Failure(0, late ? `no answer within ${timeoutMs / 1000} s` : "the dashboard cannot be reached");
   }
 }
 

@@ -1,9 +1,14 @@
 // Grouped bars by category, with their values above them where there is room.
 
-import { colour, kept, scale } from "./chart.js";
+import { colour, kept, scale, textWidth } from "./chart.js";
 import { visible } from "./text.js";
 
 const { uPlot } = window;
+
+// Pixels: the axis of the values, a line of text that stands upright, the space between two names.
+const AXIS = 52;
+const LINE = 16;
+const GAP = 8;
 
 /// Grouped bars in `host`. `set(categories, series)` with series `[{ name, values }]`.
 export function bars(host, { height, format }) {
@@ -11,6 +16,8 @@ export function bars(host, { height, format }) {
   let shape = "";
   const chart = {
     set(categories, series) {
+      // Where there are very many, the chart is wider than its place, which scrolls.
+      host.style.minWidth = `${AXIS + categories.length * LINE}px`;
       const next = `${categories.length}/${series.length}`;
       if (next !== shape) {
         plot?.destroy();
@@ -45,8 +52,15 @@ function barPlot(host, height, format, categories, series) {
         y: { range: (_, min, max) => [Math.min(0, min * 1.05), max > 0 ? max * 1.05 : 1] },
       },
       axes: [
-        { ...scale(26), grid: { show: false }, splits: (u) => u.data[0], values: (u) => thinned(u.names ?? [], u.width) },
-        { ...scale(52), values: (_, splits) => splits.map(format) },
+        {
+          ...scale(26),
+          size: (u) => names(u).height,
+          rotate: (u) => names(u).angle,
+          grid: { show: false },
+          splits: (u) => u.data[0],
+          values: (u) => u.names ?? [],
+        },
+        { ...scale(AXIS), values: (_, splits) => splits.map(format) },
       ],
       series: [
         {},
@@ -65,11 +79,12 @@ function barPlot(host, height, format, categories, series) {
   );
 }
 
-/// Every n-th name, so that they do not run into each other.
-function thinned(names, width) {
-  const longest = Math.max(1, ...names.map((name) => name.length));
-  const step = Math.max(1, Math.ceil((names.length * longest * 7.5) / Math.max(1, width - 60)));
-  return names.map((name, i) => (i % step ? "" : name));
+/// Every bar has its name: lying where they all have room, else upright.
+function names(u) {
+  const all = u.names ?? [];
+  const longest = Math.max(0, ...all.map(textWidth));
+  const room = (u.width - AXIS) / Math.max(1, all.length);
+  return longest + GAP <= room ? { angle: 0, height: 26 } : { angle: -90, height: Math.ceil(longest) + 14 };
 }
 
 /// The value above each bar, if all bars are wide enough for theirs.

@@ -16,11 +16,20 @@ export function colour(variable, alpha = 1) {
   return alpha === 1 ? rgb : `color-mix(in srgb, ${rgb} ${alpha * 100}%, transparent)`;
 }
 
+const FONT = "12px system-ui, sans-serif";
+const ruler = document.createElement("canvas").getContext("2d");
+
+/// How many pixels a text takes on an axis.
+export function textWidth(text) {
+  ruler.font = FONT;
+  return ruler.measureText(text).width;
+}
+
 /// An axis of that many pixels.
 export const scale = (size) => ({
   size,
   stroke: () => colour("--muted"),
-  font: "12px system-ui, sans-serif",
+  font: FONT,
   ticks: { show: false },
   grid: { stroke: () => colour("--line"), width: 1 },
 });

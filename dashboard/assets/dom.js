@@ -44,9 +44,45 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/// Shows or hides.
+/// Shows or hides. What is hidden with the focus in it hands it on.
 export function show(node, visible) {
-  if (node.hidden === visible) node.hidden = !visible;
+  if (node.hidden !== visible) return;
+  if (!visible) bequeath(node);
+  node.hidden = !visible;
+}
+
+/// Lets a button be pressed or not. One that cannot keeps the focus, which a `disabled` one would lose, and says so to
+/// screen readers.
+export function enable(button, can) {
+  attr(button, "aria-disabled", can ? null : "true");
+}
+
+addEventListener("click", refuse, { capture: true });
+addEventListener("submit", refuse, { capture: true });
+
+function refuse(event) {
+  const button = event.submitter ?? event.target.closest?.("button");
+  if (button?.getAttribute("aria-disabled") !== "true") return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}
+
+/// Before a node goes away: a keyboard that is in it goes on at its heir, else at the heading of its section.
+function bequeath(node) {
+  if (!node.contains(document.activeElement)) return;
+  const heir = heirOf(node);
+  if (!heir) return;
+  if (heir.tabIndex < 0) heir.setAttribute("tabindex", "-1");
+  // An heir may be hidden until the end of this render.
+  queueMicrotask(() => heir.focus({ preventScroll: true }));
+}
+
+function heirOf(node) {
+  if (node.dataset.heir) return byId(node.dataset.heir);
+  const action = document.activeElement.dataset.action;
+  const beside = [node.nextElementSibling, node.previousElementSibling];
+  const same = action && beside.map((row) => row?.querySelector(`[data-action="${action}"]`)).find(Boolean);
+  return same || node.closest("section")?.querySelector("h2");
 }
 
 const lists = new WeakMap();
@@ -66,6 +102,7 @@ export function keep(parent, items, keyOf, make, update) {
 
 function drop(child) {
   child.gone?.();
+  bequeath(child.node);
   child.node.remove();
 }
 

@@ -1,7 +1,7 @@
 // The marts themselves: choose, sort, search, page; they move as orders come in. Read at most once per second, only when the applied
 // LSN moved and somebody looks.
 
-import { attr, byId, el, keep, say, show } from "./dom.js";
+import { attr, byId, el, enable, keep, say, show } from "./dom.js";
 import { count, counted } from "./format.js";
 import { inView } from "./inview.js";
 import * as martchart from "./martchart.js";
@@ -144,6 +144,6 @@ function pager({ rows, total, lsn: at }, { offset, limit, search }) {
   const span = rows.length ? `${count(offset + 1)} to ${count(offset + rows.length)} of ${counted(total, "row")}` : "No rows";
   say(byId("marts-span"), `${span}${search ? " that match" : ""}`);
   put(byId("marts-lsn"), at, { max: 30 });
-  byId("marts-previous").disabled = offset === 0;
-  byId("marts-next").disabled = offset + limit >= total;
+  enable(byId("marts-previous"), offset > 0);
+  enable(byId("marts-next"), offset + limit < total);
 }

@@ -1,15 +1,21 @@
 // A look into a topic: the newest records or those from an offset on, filtered, beside what a SmartModule makes of each.
 
-import { byId, el, say, show } from "./dom.js";
-import { count, counted, isKnown, moment } from "./format.js";
+import { byId, el, enable, say, show } from "./dom.js";
+import { count, counted, duration, isKnown, moment } from "./format.js";
 import { indented } from "./indent.js";
 import { read } from "./session.js";
 import { foreign, put, visible } from "./text.js";
 
 const CUT = 4000;
+// A broker compiles a module when it is first asked for: the server waits 110 s for that, and this page a little longer.
+const MODULE_MS = 120000;
+const PLAIN_MS = 60000;
+// Who waits longer than this is told what for.
+const USUAL_MS = 3000;
 
 let topic = null;
 let answer = null;
+let latest = null;
 let offered = "";
 
 export function start() {
@@ -79,23 +85,45 @@ function params() {
 }
 
 async function load() {
-  const asked = topic;
-  const smartmodule = byId("peek-module").value;
-  say(byId("peek-message"), "Reading…");
+  const asked = { topic, smartmodule: byId("peek-module").value };
+  latest = asked;
+  const waiting = tellWaiting(asked);
   try {
-    const got = await read(`api/topics/${encodeURIComponent(asked)}/records`, {
-      start: byId("peek-start").value,
-      count: size(),
-      filter: byId("peek-filter").value,
-      smartmodule,
-      params: smartmodule ? params() : null,
+    const got = await read(`api/topics/${encodeURIComponent(topic)}/records`, query(asked.smartmodule), {
+      timeoutMs: asked.smartmodule ? MODULE_MS : PLAIN_MS,
     });
-    if (asked !== topic) return;
+    if (asked !== latest) return;
     answer = got;
     draw();
   } catch (failure) {
-    say(byId("peek-message"), `Failed: ${visible(failure.message)}`);
+    if (asked === latest) say(byId("peek-message"), `Failed: ${visible(failure.message)}`);
+  } finally {
+    clearInterval(waiting);
   }
+}
+
+const query = (smartmodule) => ({
+  start: byId("peek-start").value,
+  count: size(),
+  filter: byId("peek-filter").value,
+  smartmodule,
+  params: smartmodule ? params() : null,
+});
+
+/// Says what is waited for, and for how long now, until the interval that it returns is cleared.
+function tellWaiting(asked) {
+  const began = Date.now();
+  const tell = () => {
+    if (asked === latest) say(byId("peek-message"), waitedFor(asked.smartmodule, Date.now() - began));
+  };
+  tell();
+  return setInterval(tell, 1000);
+}
+
+function waitedFor(smartmodule, ms) {
+  if (!smartmodule || ms < USUAL_MS) return "Reading…";
+  const since = duration(Math.floor(ms / 1000) * 1000);
+  return `Waiting for ${visible(smartmodule, 60)}, ${since} so far: the broker compiles a SmartModule when it is first asked for, which may take a minute.`;
 }
 
 function draw() {
@@ -104,8 +132,8 @@ function draw() {
   say(byId("peek-message"), `${counted(records.length, "record")}${span}. The topic holds ${count(start)} to ${count(end)}.`);
   show(byId("peek-error"), Boolean(error));
   if (error) put(byId("peek-error"), error, { max: 300, title: "Error" });
-  byId("peek-older").disabled = first() <= start;
-  byId("peek-newer").disabled = last() + 1 >= end;
+  enable(byId("peek-older"), first() > start);
+  enable(byId("peek-newer"), last() + 1 < end);
   byId("peek-records").replaceChildren(...records.toReversed().map(drawRecord));
 }
 

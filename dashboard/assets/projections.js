@@ -1,6 +1,6 @@
 // A row per projection: verdict, lag (its own and what it inherits), what it still has to do, its recent past, where it stands.
 
-import { run } from "./actions.js";
+import { confirmed, run } from "./actions.js";
 import { attr, byId, el, keep, say, show } from "./dom.js";
 import { bytes, count, counted, duration, isKnown, moment, number, rate, since } from "./format.js";
 import { put } from "./text.js";
@@ -8,59 +8,78 @@ import { Trend } from "./trend.js";
 import { badge, known } from "./verdict.js";
 
 export function start() {
-  byId("pause").addEventListener("click", () => change("pause", "Paused. MySQL stands still until you resume."));
-  byId("resume").addEventListener("click", () => change("resume", "Resumed."));
+  byId("pause").addEventListener("click", pressed);
 }
 
-function change(what, done) {
-  run(byId(what), "projections-message", `api/projections/${what}`, () => done);
+/// One button, so that the focus stays on it: what it does follows from what the status says.
+async function pressed() {
+  const what = byId("pause").dataset.action;
+  if (what === "pause" && !(await confirmed(QUESTION, "Pause everything"))) return;
+  const done = { pause: "Paused. MySQL stands still until you resume.", resume: "Resumed." }[what];
+  await run(byId("pause"), "projections-message", `api/projections/${what}`, () => done);
 }
+
+const QUESTION =
+  "Pause the replica and all marts? MySQL stands still from the next commit on, restarts included, until somebody resumes. Postgres and the topic go on.";
 
 export function render({ status, now }) {
-  const rows = status.projections.flatMap((projection) => [{ id: `row ${projection.name}`, projection }, ...note(projection)]);
+  const rows = status.projections.map((projection) => ({ id: `row ${projection.name}`, projection }));
   keep(
     byId("projections-body"),
-    rows,
+    [...rows, ...notes(status.projections)],
     (row) => row.id,
     make,
-    (row, item) => row.fill(item.projection, now),
+    (row, item) => row.fill(item, now),
   );
   show(byId("projections-none"), status.projections.length === 0);
   group(status.projections);
 }
 
-/// A second row for what does not fit into a cell: why the verdict is as it is, and the last error.
-function note(projection) {
-  return projection.reason || projection.last_error ? [{ id: `note ${projection.name}`, projection, isNote: true }] : [];
+/// Rows for what does not fit into a cell: why the verdict is as it is, and the last error. Projections move together: what is
+/// said of several is said once.
+function notes(projections) {
+  const shared = new Map();
+  for (const projection of projections.filter(({ reason, last_error: last }) => reason || last)) {
+    const text = JSON.stringify([projection.reason, projection.last_error]);
+    shared.set(text, [...(shared.get(text) ?? []), projection]);
+  }
+  return [...shared.values()].map((about) => ({ id: `note ${about[0].name}`, about, of: projections.length }));
 }
 
 function group(projections) {
   const since = projections.map((projection) => projection.paused_since).find(isKnown) ?? null;
-  show(byId("pause"), since === null);
-  show(byId("resume"), since !== null);
+  const button = byId("pause");
+  attr(button, "data-action", since === null ? "pause" : "resume");
+  button.classList.toggle("primary", since !== null);
+  say(button, since === null ? "Pause" : "Resume");
   show(byId("paused"), since !== null);
   if (since) say(byId("paused"), `Paused since ${moment(since)}`);
 }
 
-const make = ({ projection, isNote }) => (isNote ? makeNote(projection) : makeRow(projection));
+const make = (item) => (item.about ? makeNote(item) : makeRow(item.projection));
 
-function makeNote(projection) {
+function makeNote({ about }) {
+  const who = el("p", { class: "lesser" });
   const reason = el("p", { "data-field": "reason" });
   const error = el("p", { class: "bad", "data-field": "error" });
   const node = el(
     "tr",
-    { role: "row", class: "note-row", "data-note-of": projection.name },
-    el("td", { role: "cell", colspan: 8 }, reason, error),
+    { role: "row", class: "note-row", "data-note-of": about[0].name },
+    el("td", { role: "cell", colspan: 8 }, who, reason, error),
   );
-  return { node, fill: (now) => fillNote({ node, reason, error }, now) };
+  return { node, fill: (item) => fillNote({ node, who, reason, error }, item) };
 }
 
-function fillNote({ node, reason, error }, { verdict, reason: why, last_error: last }) {
+function fillNote({ node, who, reason, error }, { about, of }) {
+  const [{ verdict, reason: why, last_error: last }] = about;
   attr(node, "data-verdict", known(verdict));
+  put(who, about.length === of ? `All ${of} projections` : about.map(({ name }) => name).join(", "), { max: 200 });
   show(reason, Boolean(why));
   if (why) put(reason, why, { max: 300, title: "Why" });
-  show(error, Boolean(last));
-  if (last) put(error, `Last error: ${last.code ? `${last.code} ` : ""}${last.message}`, { max: 400, title: "Last error" });
+  // A reason often is the last error, or contains it.
+  const told = Boolean(last) && !why?.includes(last.message);
+  show(error, told);
+  if (told) put(error, `Last error: ${last.code ? `${last.code} ` : ""}${last.message}`, { max: 400, title: "Last error" });
 }
 
 const field = (name, tag = "span") => el(tag, { "data-field": name });
@@ -72,7 +91,7 @@ function cell(label, main, ...lesser) {
 
 function makeRow({ name }) {
   const f = Object.fromEntries(
-    ["name", "kind", "verdict", "state", "lag", "own", "records", "bytes", "rate", "changes", "position", "applied"].map(
+    ["name", "kind", "verdict", "different", "state", "lag", "own", "records", "bytes", "rate", "changes", "position", "applied"].map(
       (key) => [key, field(key)],
     ),
   );
@@ -83,7 +102,7 @@ function makeRow({ name }) {
     "tr",
     { role: "row", "data-projection": name },
     el("th", { role: "rowheader", scope: "row" }, f.name, el("div", { class: "lesser" }, f.kind)),
-    cell("Verdict", f.verdict, f.state),
+    cell("Verdict", f.verdict, f.different, f.state),
     cell("Lag", f.lag, f.own),
     cell("To do", f.records, f.bytes),
     cell("Rate", f.rate, f.changes),
@@ -94,7 +113,7 @@ function makeRow({ name }) {
   return {
     node,
     gone: () => [lag, speed].forEach((line) => line.gone()),
-    fill: (projection, now) => fillRow(node, f, lag, speed, projection, now),
+    fill: (item, now) => fillRow(node, f, lag, speed, item.projection, now),
   };
 }
 
@@ -103,6 +122,9 @@ function fillRow(node, f, lag, speed, projection, now) {
   put(f.name, projection.name, { max: 60 });
   put(f.kind, `${projection.kind}${projection.version === "-" ? "" : `, version ${projection.version}`}`, { max: 60 });
   badge(f.verdict, projection.verdict);
+  attr(node, "data-differences", projection.differences ?? "unknown");
+  show(f.different, projection.differences > 0);
+  badge(f.different, "different", counted(projection.differences, "difference"));
   put(f.state, `${projection.state.replaceAll("_", " ")}${arrival(projection)}`, { max: 60 });
   fillNumbers(node, f, projection);
   fillPosition(f, projection.position, now);

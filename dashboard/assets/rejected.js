@@ -1,8 +1,9 @@
-// Events that were refused: what came, what the SmartModule made of it, why; sent again or put away from here.
+// Events that were rejected: what came, what the SmartModule made of it, why, what would be valid; sent again or
+// discarded from here.
 // The counts and the list are read again from the server after every action.
 
 import { confirmed, run } from "./actions.js";
-import { attr, byId, el, keep, say, show } from "./dom.js";
+import { attr, byId, el, enable, keep, say, show } from "./dom.js";
 import { answered } from "./facts.js";
 import { ago, count, isKnown, moment } from "./format.js";
 import { inView } from "./inview.js";
@@ -122,28 +123,26 @@ function fill({ node, f, retry, discard }, record) {
   put(f.from, `${record.source_topic}, offset ${count(record.source_offset)}`, { max: 80 });
   ago(f.at, record.at, clockNow);
   put(f.reason, record.reason, { max: 60 });
-  put(f.where, where(record), { max: 120 });
+  put(f.where, where(record), { max: 220 });
   put(f.original, record.original, { max: CUT, title: "Original" });
   if (isKnown(record.transformed)) put(f.transformed, record.transformed, { max: CUT, title: "Transformed" });
   else unknown(f.transformed, "the SmartModule could not be asked");
   put(f.state, record.state, { max: 30 });
   put(f.why, hindrance(record) ?? (record.acted_at ? `since ${moment(record.acted_at)}` : ""));
-  retry.disabled = record.state !== "open" || hindrance(record) !== null;
-  discard.disabled = record.state !== "open";
+  enable(retry, record.state === "open");
+  show(retry, !hindrance(record));
+  enable(discard, record.state === "open");
 }
 
-/// Which part of the event, or which rule of Postgres, refused it.
-function where({ field, sqlstate, constraint }) {
-  return [field && `field ${field}`, sqlstate && `SQLSTATE ${sqlstate}`, constraint && `constraint ${constraint}`]
+/// Which part of the event, or which rule of Postgres, refused it, and what it would take.
+function where({ field, sqlstate, constraint, valid }) {
+  return [field && `field ${field}`, sqlstate && `SQLSTATE ${sqlstate}`, constraint && `constraint ${constraint}`, valid && `valid is: ${valid}`]
     .filter(Boolean)
     .join(", ");
 }
 
-/// Why it cannot be sent again as it came, or null.
-function hindrance({ truncated, lossy }) {
-  if (truncated) return "cut when it was kept: cannot be sent again";
-  return lossy ? "not valid UTF-8: cannot be sent again" : null;
-}
+/// Why sending it again is of no use, or null: ingest knows.
+const hindrance = (record) => record.no_retry && `no retry: ${record.no_retry}`;
 
 async function discardAsked(offset, button) {
   if (

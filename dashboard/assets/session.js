@@ -2,7 +2,7 @@
 // cookie is HttpOnly and never seen here.
 
 import { Failure, get, post } from "./api.js";
-import { byId, say, show } from "./dom.js";
+import { byId, enable, say, show } from "./dom.js";
 import { visible } from "./text.js";
 
 let session = { logged_in: false, user: null, csrf: null, reading_needs_login: false };
@@ -24,12 +24,12 @@ export async function refresh() {
 }
 
 /// Reads; asks for a login where reading needs one, unless the person has just declined it.
-export async function read(path, query) {
+export async function read(path, query, options) {
   try {
-    return await get(path, query);
+    return await get(path, query, options);
   } catch (failure) {
     if (failure.status !== 401 || declined || !(await login())) throw failure;
-    return get(path, query);
+    return get(path, query, options);
   }
 }
 
@@ -76,14 +76,16 @@ function closed() {
 async function submit(event) {
   event.preventDefault();
   const body = { user: byId("login-user").value, password: byId("login-password").value };
-  byId("login-submit").disabled = true;
+  enable(byId("login-submit"), false);
   try {
     adopt(await post("api/login", { body }));
     byId("login-dialog").close();
+    // The button that opened it is gone.
+    if (document.activeElement === document.body) byId("logout").focus();
   } catch (failure) {
     refuse(failure);
   } finally {
-    byId("login-submit").disabled = false;
+    enable(byId("login-submit"), true);
   }
 }
 

@@ -80,8 +80,10 @@ function makeConsumer() {
   return { node: el("li", {}, parts.name, " ", parts.lag, " ", el("span", { class: "lesser" }, parts.at)), ...parts };
 }
 
+/// A consumer publishes its offset now and then: what it is behind by that is as old as the offset, and says so.
 function fillConsumer({ name, lag, at }, consumer, now) {
   put(name, consumer.name, { max: 40 });
-  number(lag, consumer.lag_records === 0 ? "at the end," : `${counted(consumer.lag_records, "record")} behind,`);
+  const behind = consumer.lag_records === 0 ? "at the end" : `${counted(consumer.lag_records, "record")} behind`;
+  number(lag, `${behind} by the offset ${count(consumer.offset)} that it published`);
   ago(at, consumer.at, now);
 }

@@ -11,6 +11,7 @@ export const VERDICTS = {
   stopped: "Stopped",
   rewound: "Rewound",
   unknown: "Unknown",
+  different: "Different",
 };
 
 /// A verdict of a newer server than this page is unknown to it.

@@ -1,6 +1,6 @@
-// What verify last said: Postgres, the replica and the marts compared row by row at one LSN.
+// What verify last said, whoever ran it: Postgres, the replica and the marts compared row by row at one LSN.
 
-import { byId, el, keep, say, show } from "./dom.js";
+import { byId, el, enable, keep, say, show } from "./dom.js";
 import { ago, counted, number } from "./format.js";
 import { report, run } from "./actions.js";
 import { put } from "./text.js";
@@ -19,7 +19,7 @@ export function start() {
 export function render({ status: { verify }, now }) {
   const [verdict, word] = outcome(verify);
   badge(byId("verify-outcome"), verdict, word);
-  byId("verify-run").disabled = Boolean(verify?.running);
+  if (running !== Boolean(verify?.running)) enable(byId("verify-run"), running);
   show(byId("verify-known"), Boolean(verify?.at));
   if (running && !verify?.running) report("verify-message", `Verify is done: ${word}.`);
   running = Boolean(verify?.running);
@@ -29,10 +29,9 @@ export function render({ status: { verify }, now }) {
 function outcome(verify) {
   if (!verify) return ["unknown", "Not run yet"];
   if (verify.running) return ["catching_up", "Running"];
-  if (verify.error) return ["stalled", "Failed"];
-  if (verify.equal === true)
-    return verify.not_live.length ? ["falling_behind", "Equal, but not all is live"] : ["ok", "Everything is equal"];
-  return verify.equal === false ? ["rewound", "Different"] : ["unknown", "Unknown"];
+  if (verify.equal === false) return ["different", "Different"];
+  if (verify.equal === true) return ["ok", "Everything is equal"];
+  return ["unknown", verify.unfinished ? "No answer" : "Unknown"];
 }
 
 function details(verify, now) {
@@ -40,9 +39,17 @@ function details(verify, now) {
   put(byId("verify-lsn"), verify.lsn, { max: 40 });
   keep(byId("verify-tables"), verify.tables, (table) => table.name, makeTable, fillTable);
   lines("verify-differences", verify.differences);
-  lines("verify-not-live", verify.not_live);
-  show(byId("verify-error"), Boolean(verify.error));
-  if (verify.error) put(byId("verify-error"), verify.error, { max: 300, title: "Error of verify" });
+  lines("verify-not-live", verify.unfinished?.not_live ?? verify.not_live);
+  show(byId("verify-advice"), verify.equal === false);
+  later(verify.unfinished, now);
+}
+
+/// One that could not be finished takes no answer away.
+function later(unfinished, now) {
+  show(byId("verify-unfinished"), Boolean(unfinished));
+  if (!unfinished) return;
+  ago(byId("verify-unfinished-at"), unfinished.at, now);
+  put(byId("verify-unfinished-why"), unfinished.reason, { max: 300, title: "Why verify gave no answer" });
 }
 
 function makeTable() {
@@ -57,7 +64,7 @@ function makeTable() {
 function fillTable({ name, rows, verdict }, table) {
   put(name, table.name, { max: 60 });
   number(rows, counted(table.rows, "row"));
-  badge(verdict, table.equal ? "ok" : "rewound", table.equal ? "equal" : "different");
+  badge(verdict, table.equal ? "ok" : "different", table.equal ? "equal" : counted(table.differences, "difference"));
 }
 
 function lines(id, texts) {

@@ -29,7 +29,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("the dashboard's address {address} cannot be used: {source}")]
+    #[error("the dashboard's address {address} cannot be used")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -40,7 +40,7 @@ pub enum Error {
     #[error("the dashboard listens on {0}, beyond this machine: set DASHBOARD_USER and DASHBOARD_PASSWORD, or listen on 127.0.0.1")]
     NoLogin(SocketAddr),
     /// The listener broke.
-    #[error("the dashboard's server ended: {0}")]
+    #[error("the dashboard's server ended")]
     Serve(#[source] std::io::Error),
 }
 
@@ -93,7 +93,7 @@ impl Service {
         let ledger = SharedLedger::default();
         let verifier = Verifier::new(config.verify.clone());
         let history = Arc::new(Mutex::new(History::default()));
-        let saver = Saver::load(config.state_dir.as_ref(), &history, &verifier).await;
+        let saver = Saver::load(config.state_dir.as_ref(), &history).await;
         let (publish, feed) = watch::channel(None);
         let recount = Arc::new(Notify::new());
         let app = Arc::new(App {
@@ -185,26 +185,19 @@ async fn beat(config: Config, ledger: SharedLedger, started: Instant) {
 struct Saver {
     store: Option<Store>,
     history: Arc<Mutex<History>>,
-    verifier: Verifier,
 }
 
 impl Saver {
-    async fn load(
-        folder: Option<&PathBuf>,
-        history: &Arc<Mutex<History>>,
-        verifier: &Verifier,
-    ) -> Saver {
+    async fn load(folder: Option<&PathBuf>, history: &Arc<Mutex<History>>) -> Saver {
         let store = folder.map(|folder| Store::new(folder));
         if let Some(store) = store.clone() {
             let loaded = tokio::task::spawn_blocking(move || store.load()).await;
             let saved = loaded.unwrap_or_default();
-            verifier.restore(saved.verify);
             *history.lock().unwrap_or_else(|broken| broken.into_inner()) = saved.history;
         }
         Saver {
             store,
             history: history.clone(),
-            verifier: verifier.clone(),
         }
     }
 
@@ -220,11 +213,10 @@ impl Saver {
             return;
         };
         let history = self.history.clone();
-        let verify = self.verifier.last();
         let saving = tokio::task::spawn_blocking(move || {
             let bytes = {
                 let history = history.lock().unwrap_or_else(|broken| broken.into_inner());
-                encode(&history, verify.as_ref())
+                encode(&history)
             };
             store.write(&bytes)
         });

@@ -1,4 +1,5 @@
-//! The button that runs `verify`: one at a time, and its last result.
+//! The button that runs `verify`: one at a time. What it finds is kept by the projector, as of any verification; here
+//! are its first differences too, with their values.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -7,8 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
+use crate::collect::{Answered, Button, Compared, FoundReading};
 use crate::config::VerifyFn;
-use crate::status::{Time, Verified, Verify};
+use crate::status::Time;
 
 /// Differences that are kept; the command line shows all.
 const DIFFERENCES_MAX: usize = 20;
@@ -21,7 +23,7 @@ pub(crate) struct Verifier(Arc<Inner>);
 
 struct Inner {
     run: Option<VerifyFn>,
-    last: Mutex<Option<Verify>>,
+    button: Mutex<Button>,
     tasks: TaskTracker,
 }
 
@@ -35,12 +37,11 @@ pub(crate) enum StartError {
 }
 
 /// The report, as far as it is shown.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Report {
     lsn: Option<Lsn>,
-    equal: Option<bool>,
+    equal: bool,
     tables: Vec<Subject>,
     marts: Vec<Subject>,
     not_live: Vec<String>,
@@ -50,9 +51,10 @@ struct Report {
 struct Subject {
     name: String,
     rows: u64,
-    equal: bool,
     #[serde(default)]
     differences: Vec<Difference>,
+    #[serde(default)]
+    differences_total: u64,
 }
 
 #[derive(Default, Deserialize)]
@@ -70,34 +72,21 @@ impl Verifier {
     pub(crate) fn new(run: Option<VerifyFn>) -> Verifier {
         Verifier(Arc::new(Inner {
             run,
-            last: Mutex::default(),
+            button: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
 
-    /// What was said last, and whether one runs.
-    pub(crate) fn last(&self) -> Option<Verify> {
+    /// What was found last, and whether one runs.
+    pub(crate) fn button(&self) -> Button {
         self.lock().clone()
-    }
-
-    /// Takes up the result of an earlier run of the program.
-    pub(crate) fn restore(&self, last: Option<Verify>) {
-        *self.lock() = last.map(|last| Verify {
-            running: false,
-            ..last
-        });
     }
 
     /// Starts one and returns at once.
     pub(crate) fn start(&self) -> Result<(), StartError> {
         let run = self.0.run.clone().ok_or(StartError::Absent)?;
-        {
-            let mut last = self.lock();
-            let last = last.get_or_insert_default();
-            if last.running {
-                return Err(StartError::Running);
-            }
-            last.running = true;
+        if std::mem::replace(&mut self.lock().running, true) {
+            return Err(StartError::Running);
         }
         let this = self.clone();
         self.0.tasks.spawn(async move {
@@ -110,24 +99,22 @@ impl Verifier {
     }
 
     fn finish(&self, result: Result<Value, String>) {
-        let verify = match result.and_then(shown) {
-            Ok(verify) => verify,
-            Err(error) => Verify {
-                error: Some(error),
-                ..Verify::default()
-            },
+        let (last, differences) = match result.and_then(found) {
+            Ok(found) => found,
+            Err(error) => (failed(error), Vec::new()),
         };
-        let equal = verify.equal;
-        tracing::info!(equal, error = verify.error, "verify has ended");
-        *self.lock() = Some(Verify {
-            at: Some(Time::now()),
-            ..verify
-        });
+        let (answer, error) = (last.answer, last.error.as_deref());
+        tracing::info!(?answer, error, "verify has ended");
+        *self.lock() = Button {
+            running: false,
+            last: Some(last),
+            differences,
+        };
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Verify>> {
-        let last = self.0.last.lock();
-        last.unwrap_or_else(|broken| broken.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Button> {
+        let button = self.0.button.lock();
+        button.unwrap_or_else(|broken| broken.into_inner())
     }
 }
 
@@ -140,27 +127,44 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn shown(report: Value) -> Result<Verify, String> {
+/// What a report says, and its first differences in words.
+fn found(report: Value) -> Result<(FoundReading, Vec<String>), String> {
     let report: Report = serde_json::from_value(report)
         .map_err(|error| format!("the report is not understood: {error}"))?;
     let subjects = || report.tables.iter().chain(&report.marts);
     let differences = subjects().flat_map(|subject| &subject.differences);
-    Ok(Verify {
-        running: false,
-        at: None,
+    let lines = differences.take(DIFFERENCES_MAX).map(line).collect();
+    let tables = subjects().map(|subject| Compared {
+        name: subject.name.clone(),
+        rows: subject.rows,
+        differences: subject.differences_total,
+    });
+    let tables: Vec<Compared> = tables.collect();
+    let answer = match tables.iter().any(|table| table.differences > 0) {
+        true => Answered::Different,
+        false if report.equal => Answered::Equal,
+        false => Answered::Unfinished,
+    };
+    let found = FoundReading {
+        at: Time::now(),
+        answer,
         lsn: report.lsn,
-        equal: report.equal,
-        tables: subjects()
-            .map(|subject| Verified {
-                name: subject.name.clone(),
-                rows: subject.rows,
-                equal: subject.equal,
-            })
-            .collect(),
-        differences: differences.take(DIFFERENCES_MAX).map(line).collect(),
+        tables,
         not_live: report.not_live.clone(),
         error: None,
-    })
+    };
+    Ok((found, lines))
+}
+
+fn failed(error: String) -> FoundReading {
+    FoundReading {
+        at: Time::now(),
+        answer: Answered::Unfinished,
+        lsn: None,
+        tables: Vec::new(),
+        not_live: Vec::new(),
+        error: Some(error),
+    }
 }
 
 fn line(difference: &Difference) -> String {
@@ -207,13 +211,16 @@ mod tests {
         verifier.start().unwrap();
         verifier.0.tasks.close();
         verifier.0.tasks.wait().await;
-        let last = verifier.last().unwrap();
+        let button = verifier.button();
+        let last = button.last.unwrap();
         assert_eq!(
-            (last.equal, last.tables.len(), last.differences.len()),
-            (Some(false), 2, 20)
+            (last.answer, last.lsn, button.differences.len()),
+            (Answered::Different, Some(Lsn(16)), DIFFERENCES_MAX)
         );
+        let counts: Vec<u64> = last.tables.iter().map(|table| table.differences).collect();
+        assert_eq!(counts, [30, 0]);
         let expected = r#"orders {"order_id":5}: status (value): expected "paid", found null"#;
-        assert_eq!(last.differences[0], expected);
+        assert_eq!(button.differences[0], expected);
     }
 
     #[tokio::test]
@@ -223,7 +230,8 @@ mod tests {
         assert_eq!(verifier.start(), Err(StartError::Running));
         verifier.0.tasks.close();
         verifier.0.tasks.wait().await;
-        assert_eq!(verifier.last().unwrap().error.as_deref(), Some("no"));
+        let last = verifier.button().last.unwrap();
+        assert_eq!(last.error.as_deref(), Some("no"));
         assert_eq!(Verifier::new(None).start(), Err(StartError::Absent));
     }
 }

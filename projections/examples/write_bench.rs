@@ -57,11 +57,7 @@ async fn main() -> Result<(), Failure> {
     measured
 }
 
-async fn measure(
-    conn: &mut Session,
-    url: &str,
-    rows: i64,
-) -> Result<(), Failure> {
+async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure> {
     let table = Table::of(&orders())?;
     let rows: Vec<Vec<Value>> = (0..rows).map(order).collect();
     for (name, shape) in [

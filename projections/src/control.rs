@@ -10,6 +10,7 @@
 //! | `POST /hold?timeout_s=` | stands still between two commits; answers with the hold's `id`. 409 while paused |
 //! | `POST /stop-before?id=&lsn=&timeout_s=` | applies exactly the commits before `lsn`, then stands still |
 //! | `POST /release?id=` | goes on; 409 if that hold was over. Without `id`, ends any |
+//! | `POST /verified` | keeps a [`Finding`] of `verify` (JSON) in status and MySQL; 503 if MySQL did not take it yet |
 //! | `GET /wait?lsn=&timeout_s=` | answers when everything up to `lsn` is applied; 504 if not in time |
 //!
 //! A hold ends by itself after the projector's limit, so that a caller that died does not stop the
@@ -22,13 +23,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use millrace_control::{problem, Params};
+use millrace_control::{in_words, problem, Params};
 use millrace_events::Lsn;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::engine::{self, Handle, HoldError, HoldId, PauseError};
 use crate::readiness;
+use crate::verify::Finding;
 
 /// A caller waits no longer than this, whatever it asks for.
 const WAIT_SECONDS_MAX: u64 = 3_600;
@@ -44,6 +46,7 @@ pub fn api(handle: Handle, token: &str) -> Router {
         .route("/hold", post(hold))
         .route("/stop-before", post(stop_before))
         .route("/release", post(release))
+        .route("/verified", post(verified))
         .route("/wait", get(wait))
         .with_state(handle.clone());
     let watched = handle.clone();
@@ -93,7 +96,7 @@ async fn resume(State(handle): State<Handle>) -> Response {
 fn after_pause(handle: &Handle, done: Result<(), PauseError>) -> Response {
     match done {
         Ok(()) => Json(handle.status()).into_response(),
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &in_words(&error)),
     }
 }
 
@@ -127,6 +130,13 @@ async fn release(State(handle): State<Handle>, Params(query): Params<Release>) -
     match released {
         Ok(()) => Json(handle.status()).into_response(),
         Err(error) => hold_problem(&error),
+    }
+}
+
+async fn verified(State(handle): State<Handle>, Json(finding): Json<Finding>) -> Response {
+    match handle.found(finding).await {
+        Ok(()) => Json(handle.status()).into_response(),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &in_words(&error)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether a projector does its work, from its status alone.
 
-use millrace_control::NotReady;
+use millrace_control::{time, NotReady};
 
 use crate::engine::{State, Status};
 
@@ -19,8 +19,15 @@ pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
         State::Loading => because("it loads the snapshot"),
         State::Building => because("it makes indexes and marts"),
         State::Swapping => because("it puts the new tables in place"),
-        State::WaitingForMysql => because("it waits for MySQL"),
+        State::WaitingForMysql => because(&waiting(status)),
         State::Stopped => because("it has stopped"),
+    }
+}
+
+fn waiting(status: &Status) -> String {
+    match &status.away {
+        Some(away) => format!("it waits for MySQL since {}", time::text(away.since)),
+        None => "it waits for MySQL".to_owned(),
     }
 }
 
@@ -53,6 +60,7 @@ mod tests {
             State::Loading,
             State::Building,
             State::Swapping,
+            State::WaitingForMysql,
         ] {
             let because = ready(&status(state)).expect_err("not ready");
             assert_eq!(because.code, None, "{because}");

@@ -13,10 +13,10 @@ use axum::{Json, Router};
 use millrace_events::{Column as SourceColumn, SchemaId, TableSchema, Value};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, ddl, Kind, Table};
-use millrace_sessions::mysql::{connect, Purpose, Session};
 use millrace_projections::verify::{
     verify, Config, Difference, DifferenceKind, Error, Exit, Report,
 };
+use millrace_sessions::mysql::{connect, Purpose, Session};
 use serde_json::json;
 use sqlx::mysql::MySqlRow;
 use sqlx::postgres::PgRow;
@@ -278,11 +278,7 @@ async fn release(
 }
 
 /// Copies tables as the projector would write them.
-async fn replicate(
-    postgres: &mut PgConnection,
-    mysql: &mut Session,
-    tables: &[&str],
-) {
+async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&str]) {
     let mut schemas = Vec::new();
     for name in tables {
         let schema = schema_of(postgres, name, schemas.len()).await;

@@ -6,6 +6,7 @@
 
 mod passing;
 mod pins;
+mod pool;
 mod server;
 mod session;
 
@@ -16,6 +17,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, MySqlConnection};
 
 pub use passing::{is_lock_conflict, is_silence, may_pass, server_code, server_refused};
+pub use pool::pool;
 pub use server::{Flavour, Server};
 pub use session::{Answers, Session, Within, PING_EVERY, STATEMENT};
 
@@ -87,10 +89,8 @@ pub async fn connect(url: &str, purpose: Purpose) -> Result<Session, ConnectErro
     .map_err(|_| ConnectError::Timeout)?
 }
 
-/// How to connect, for those who keep a pool: each of its connections must go through [`prepare`].
-///
-/// The client sets nothing on its own, and statements are never logged: they carry values.
-pub fn options(url: &str) -> Result<MySqlConnectOptions, sqlx::Error> {
+/// How to connect. The client sets nothing on its own, and statements are never logged: they carry values.
+fn options(url: &str) -> Result<MySqlConnectOptions, sqlx::Error> {
     let options = MySqlConnectOptions::from_str(url)?
         .charset("utf8mb4")
         .pipes_as_concat(false)
@@ -100,12 +100,15 @@ pub fn options(url: &str) -> Result<MySqlConnectOptions, sqlx::Error> {
         .disable_statement_logging();
     // The brackets of an IPv6 address belong to the URL, not to the address.
     let host = options.get_host();
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let bare = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     Ok(options.host(&bare))
 }
 
 /// Pins the settings of a new connection.
-pub async fn prepare(conn: &mut MySqlConnection, purpose: Purpose) -> Result<Server, ConnectError> {
+async fn prepare(conn: &mut MySqlConnection, purpose: Purpose) -> Result<Server, ConnectError> {
     // Before anything else: limits of the server that would end, or shorten, what follows.
     sqlx::Executor::execute(&mut *conn, pins::FIRST)
         .await

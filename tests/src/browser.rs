@@ -136,6 +136,13 @@ impl Browser {
         typed.map(drop)
     }
 
+    /// Presses keys where the focus is.
+    pub async fn press(&self, keys: &str) -> anyhow::Result<()> {
+        let focused = self.client.active_element().await;
+        let focused = focused.context("nothing has the focus")?;
+        Ok(focused.send_keys(keys).await?)
+    }
+
     /// What went wrong on the console since the last call, refused content included.
     pub async fn complaints(&self) -> anyhow::Result<Vec<String>> {
         let entries = self.log("browser").await?;

@@ -21,7 +21,8 @@ pub enum Error {
         variable: &'static str,
     },
     /// Somebody else listens on the port.
-    #[error("port {port} on 127.0.0.1 is taken by another program: stop it, set {variable} to a free port, or use --free-ports")]
+    #[error("port {port} on 127.0.0.1 is taken by another program: stop it, set {variable} to a free port, or use --free-ports \
+             (ports chosen before stand in ports.json of the data directory, a copied one too; remove that file to have others chosen)")]
     PortTaken {
         /// The port.
         port: u16,
@@ -59,6 +60,18 @@ pub enum Error {
         dir: PathBuf,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// A link at the place of a server's folder leads to somebody else's data.
+    #[error("{} leads to {}, which belongs to another data directory; was this one copied or moved? Copy or move that folder \
+             to {} and let the link lead there, or remove the link to start anew",
+             link.display(), target.display(), expected.display())]
+    OthersLink {
+        /// The link.
+        link: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// Where a link of ours at this place leads.
+        expected: PathBuf,
     },
     /// As root, no account to run the server under.
     #[error("{server} refuses to run as root, and none of the accounts {accounts} exists to run it under")]

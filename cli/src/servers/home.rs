@@ -3,7 +3,8 @@
 //! A plain user's servers run as that user, with their data exactly where it was asked for. Servers refuse to run
 //! as root, so for root they run as another account, which must be able to walk to the data. Where the way is
 //! closed (a clone below `/root`, a home or a temporary folder of mode 0700), the data lives in
-//! `/var/tmp/millrace-<hash>`, and a symbolic link at the wanted place leads there; the link is what counts later.
+//! `/var/tmp/millrace-<hash of the wanted place>`, and a symbolic link at the wanted place leads there. A link that
+//! leads anywhere else is not ours: in a copied data directory it would lead to the data of the original.
 
 use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -59,6 +60,32 @@ impl Home {
             account,
             _lock: lock,
         })
+    }
+
+    /// The folder at `wanted` if it is there, locked.
+    pub(super) fn existing(wanted: &Path) -> Result<Option<Self>, Error> {
+        let Ok(metadata) = fs::metadata(wanted) else {
+            return Ok(None);
+        };
+        let account = is_root()?.then(|| Account {
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+        });
+        let dir = match fs::read_link(wanted) {
+            Ok(target) => own_target(wanted, target)?,
+            Err(_) => fs::canonicalize(wanted).map_err(io("open", wanted))?,
+        };
+        let lock = lock(&dir)?;
+        Ok(Some(Self {
+            dir,
+            account,
+            _lock: lock,
+        }))
+    }
+
+    /// Where the server keeps its data.
+    pub(super) fn data(&self) -> PathBuf {
+        self.dir.join("data")
     }
 
     /// A folder inside, owned by the account, closed to others. One that is there stays as it is.
@@ -117,24 +144,52 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a server's data folder, also where it lives behind a link. The server must be stopped.
+/// Removes a server's data folder, also where it lives behind a link of ours. The server must be stopped.
 ///
 /// # Errors
-/// [`Error::InUse`] while a live process holds it, [`Error::Io`] when something cannot be removed.
+/// [`Error::InUse`] while a live process holds it, [`Error::OthersLink`] for a link that is not ours,
+/// [`Error::Io`] when something cannot be removed.
 pub fn remove(data_dir: &Path) -> Result<(), Error> {
-    let Ok(real) = fs::canonicalize(data_dir) else {
-        return remove_file(data_dir);
+    if fs::symlink_metadata(data_dir).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return Ok(());
+    }
+    let Ok(target) = fs::read_link(data_dir) else {
+        let _lock = lock(data_dir)?;
+        return remove_dir(data_dir);
     };
-    let _lock = lock(&real)?;
-    remove_dir(&real)?;
-    if data_dir.is_symlink() {
-        remove_file(data_dir)?;
-        if let Some(base) = real.parent().filter(|base| base.starts_with(OPEN_TO_ALL)) {
-            // Other servers of the same data folder may still live beside it.
-            let _ = fs::remove_dir(base);
-        }
+    let real = own_target(data_dir, target)?;
+    if real.exists() {
+        let _lock = lock(&real)?;
+        remove_dir(&real)?;
+    }
+    remove_file(data_dir)?;
+    if let Some(base) = real.parent() {
+        // Other servers of the same data folder may still live beside it.
+        let _ = fs::remove_dir(base);
     }
     Ok(())
+}
+
+/// Whether this is a link that [`Home::open`] made at this place.
+pub fn is_own_link(path: &Path) -> bool {
+    fs::read_link(path).is_ok_and(|target| own_target(path, target).is_ok())
+}
+
+/// `target`, if that is where our link at `wanted` leads.
+fn own_target(wanted: &Path, target: PathBuf) -> Result<PathBuf, Error> {
+    let parent = parent(wanted)?;
+    let place = fs::canonicalize(&parent)
+        .map_err(io("open", &parent))?
+        .join(file_name(wanted)?);
+    let expected = base_elsewhere(&place).join(file_name(wanted)?);
+    match target == expected {
+        true => Ok(target),
+        false => Err(Error::OthersLink {
+            link: wanted.into(),
+            target,
+            expected,
+        }),
+    }
 }
 
 /// A folder for one test, removed on drop, whose way is open to every account.
@@ -188,7 +243,7 @@ fn file_name(path: &Path) -> Result<&Path, Error> {
 /// Makes the folder where it is wanted, or behind a link where the account cannot walk there.
 fn settle(wanted: &Path, account: Option<Account>) -> Result<PathBuf, Error> {
     let real = match fs::read_link(wanted) {
-        Ok(target) => target,
+        Ok(target) => own_target(wanted, target)?,
         Err(_) if wanted.exists() || way_is_open(wanted, account)? => wanted.to_path_buf(),
         Err(_) => {
             let target = elsewhere(wanted)?;
@@ -208,9 +263,7 @@ fn settle(wanted: &Path, account: Option<Account>) -> Result<PathBuf, Error> {
 
 /// A folder below `/var/tmp`, where anyone may have made one of that name before: only root's own is used.
 fn elsewhere(wanted: &Path) -> Result<PathBuf, Error> {
-    let mut hasher = DefaultHasher::new();
-    wanted.parent().hash(&mut hasher);
-    let base = Path::new(OPEN_TO_ALL).join(format!("millrace-{:016x}", hasher.finish()));
+    let base = base_elsewhere(wanted);
     match DirBuilder::new().mode(0o711).create(&base) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             return Err(io("create", &base)(error))
@@ -225,6 +278,12 @@ fn elsewhere(wanted: &Path) -> Result<PathBuf, Error> {
         });
     }
     Ok(base.join(file_name(wanted)?))
+}
+
+fn base_elsewhere(wanted: &Path) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    wanted.parent().hash(&mut hasher);
+    Path::new(OPEN_TO_ALL).join(format!("millrace-{:016x}", hasher.finish()))
 }
 
 /// Whether every folder above `path` lets the account pass.
@@ -364,6 +423,26 @@ mod tests {
         drop(again);
         remove(&wanted).expect("remove");
         assert!(!real.exists() && !wanted.is_symlink());
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_is_neither_used_nor_followed() {
+        let scratch = ScratchDir::new("home").expect("scratch");
+        let (real, link) = (scratch.path().join("real"), scratch.path().join("server"));
+        fs::create_dir(&real).expect("mkdir");
+        symlink(&real, &link).expect("link");
+        let opened = Home::open(&link, "test", &["nobody"]);
+        assert!(
+            matches!(opened, Err(Error::OthersLink { .. })),
+            "{opened:?}"
+        );
+        let existing = Home::existing(&link);
+        assert!(
+            matches!(existing, Err(Error::OthersLink { .. })),
+            "{existing:?}"
+        );
+        assert!(matches!(remove(&link), Err(Error::OthersLink { .. })));
+        assert!(real.exists() && !is_own_link(&link));
     }
 
     #[test]

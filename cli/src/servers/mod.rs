@@ -4,7 +4,9 @@
 //! in a folder of ours. The machine's own services and their data are never used, touched or looked at.
 //!
 //! - Starting is idempotent: the data is made in a temporary folder and renamed, so a kill half-way is harmless.
-//! - A server that a killed process left behind is adopted if it still answers as asked, and stopped otherwise.
+//! - A server that a killed process left behind is adopted if it still answers as asked, and stopped otherwise. It is
+//!   ours only if its pid file, its start time and the folder that it works in are: a copied data directory holds
+//!   the pid file of the original's server, which is neither adopted nor stopped.
 //! - At most one server runs on a data folder; the lock lives as long as the handle, or as its process.
 //! - Dropping a handle stops its server hard; [`stop`](PrivatePostgres::stop) does it cleanly, within a bound.
 //! - Servers refuse to run as root, so for root they run under another account (see `home.rs`).
@@ -13,6 +15,7 @@ mod discover;
 mod error;
 mod home;
 mod mysql;
+mod place;
 mod ports;
 mod postgres;
 mod process;
@@ -21,7 +24,7 @@ pub use discover::{
     mysql as find_mysql, postgres as find_postgres, Flavour, MySqlBinary, PostgresBinaries, Version,
 };
 pub use error::Error;
-pub use home::{remove, ScratchDir};
+pub use home::{is_own_link, remove, ScratchDir};
 pub use mysql::{MySqlOptions, PrivateMySql};
 pub use ports::{check_free, free_ports};
 pub use postgres::{PostgresOptions, PrivatePostgres};

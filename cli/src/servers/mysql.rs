@@ -192,6 +192,25 @@ impl PrivateMySql {
         self.process.stop(STOP).await
     }
 
+    /// Waits until it has ended by itself, and says how.
+    pub async fn ended(&mut self) -> Error {
+        self.process.ended().await
+    }
+
+    /// Stops what a killed process left running on this folder, if anything.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while a live millrace holds the folder, [`Error::Unstoppable`].
+    pub async fn stop_orphan(data_dir: &Path) -> Result<(), Error> {
+        let Some(home) = Home::existing(data_dir)? else {
+            return Ok(());
+        };
+        match orphan(&home)? {
+            Some(mut process) => process.stop(STOP).await,
+            None => Ok(()),
+        }
+    }
+
     /// Forgets the server and leaves it running, as a `kill -9` of this process would; the next start finds it.
     pub fn abandon(mut self) {
         self.keep = true;
@@ -215,15 +234,11 @@ fn check(options: &MySqlOptions) -> Result<(), Error> {
 const INIT_FILE: &str = "accounts.sql";
 const FLAVOUR_FILE: &str = "flavour";
 
-fn data(home: &Home) -> PathBuf {
-    home.dir.join("data")
-}
-
 /// MySQL and MariaDB cannot open each other's data; the flavour is noted beside it.
 fn check_flavour(home: &Home, binary: &MySqlBinary) -> Result<(), Error> {
     let here = binary.flavour.to_string();
     match std::fs::read_to_string(home.dir.join(FLAVOUR_FILE)) {
-        Ok(made_by) if made_by.trim() != here && data(home).exists() => Err(Error::OtherVersion {
+        Ok(made_by) if made_by.trim() != here && home.data().exists() => Err(Error::OtherVersion {
             dir: home.dir.clone(),
             made_by: made_by.trim().to_owned(),
             found: format!("{here} {}", binary.version),
@@ -234,7 +249,7 @@ fn check_flavour(home: &Home, binary: &MySqlBinary) -> Result<(), Error> {
 
 /// Into a folder that becomes the data by a rename: after a kill it is simply made again.
 async fn initialise(home: &Home, binary: &MySqlBinary) -> Result<(), Error> {
-    if data(home).exists() {
+    if home.data().exists() {
         return Ok(());
     }
     let new = home.fresh_folder()?;
@@ -269,7 +284,7 @@ async fn initialise(home: &Home, binary: &MySqlBinary) -> Result<(), Error> {
     process::run(home, &launch).await?;
     let note = home.dir.join(FLAVOUR_FILE);
     std::fs::write(&note, binary.flavour.to_string()).map_err(io("write", &note))?;
-    std::fs::rename(&new, data(home)).map_err(io("rename", &new))
+    std::fs::rename(&new, home.data()).map_err(io("rename", &new))
 }
 
 /// Everything is said on the command line, so that no option file of the machine matters. The socket's path is
@@ -279,7 +294,7 @@ fn arguments(home: &Home, binary: &MySqlBinary, options: &MySqlOptions) -> Vec<S
     let collation = collation(binary.flavour);
     let mut arguments = vec![
         "--no-defaults".to_owned(),
-        format!("--datadir={}", data(home).display()),
+        format!("--datadir={}", home.data().display()),
         format!("--port={}", options.port),
         "--bind-address=127.0.0.1".into(),
         "--socket=mysqld.sock".into(),
@@ -351,8 +366,7 @@ async fn adopt(
     launch: &Launch<'_>,
     options: &MySqlOptions,
 ) -> Result<Option<ServerProcess>, Error> {
-    let noted = ServerProcess::orphan(home, SERVER)?;
-    let Some(mut process) = noted.or_else(|| unnoted(home)) else {
+    let Some(mut process) = orphan(home)? else {
         return Ok(None);
     };
     if process.was_started_as(launch)
@@ -376,6 +390,16 @@ async fn adopt(
     Ok(None)
 }
 
+/// A server that a killed process left running on this folder. What a copied folder says of the original's is
+/// forgotten: MySQL (not MariaDB) refuses its socket's lock.
+fn orphan(home: &Home) -> Result<Option<ServerProcess>, Error> {
+    let found = ServerProcess::orphan(home, SERVER)?.or_else(|| unnoted(home));
+    if found.is_none() {
+        process::forget_copied(home, &home.data().join("mysqld.sock.lock"))?;
+    }
+    Ok(found)
+}
+
 fn unnoted(home: &Home) -> Option<ServerProcess> {
     let file = std::fs::read_to_string(home.dir.join("mysqld.pid")).ok()?;
     ServerProcess::unnoted(home, SERVER, file.trim().parse().ok()?)
@@ -392,7 +416,7 @@ async fn answers(
     loop {
         process.check_alive()?;
         let last = match timeout(ATTEMPT, data_directory(options)).await {
-            Ok(Ok(dir)) if Path::new(&dir) == data(home) => return Ok(()),
+            Ok(Ok(dir)) if Path::new(&dir) == home.data() => return Ok(()),
             Ok(Ok(dir)) => format!("another server answers, with data in {dir}"),
             Ok(Err(error)) if is_refusal(&error) => {
                 return Err(Error::Refused {
@@ -439,37 +463,5 @@ fn is_refusal(error: &sqlx::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options() -> MySqlOptions {
-        MySqlOptions {
-            data_dir: "d".into(),
-            port: 1,
-            db: "mysql_db".into(),
-            user: "db_user".into(),
-            password: r"it's\x".into(),
-            all_rights: false,
-            binary: None,
-            arguments: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn names_and_passwords_are_quoted_and_rights_end_at_the_database() {
-        let sql = accounts_sql(&options(), Flavour::MySql);
-        assert!(sql.contains(r"IDENTIFIED BY 'it''s\\x';"), "{sql}");
-        assert!(
-            sql.contains("CREATE DATABASE IF NOT EXISTS `mysql_db` CHARACTER SET utf8mb4"),
-            "{sql}"
-        );
-        assert!(
-            sql.contains(r"GRANT ALL PRIVILEGES ON `mysql\_db`.* TO 'db_user'@'%';"),
-            "{sql}"
-        );
-        assert!(
-            sql.contains("ACCOUNT LOCK")
-                && !accounts_sql(&options(), Flavour::MariaDb).contains("LOCK")
-        );
-    }
-}
+#[path = "mysql_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use tokio::time::{sleep, timeout, Instant};
 
 use super::discover::{self, PostgresBinaries};
@@ -191,6 +191,25 @@ impl PrivatePostgres {
         self.process.stop(STOP).await
     }
 
+    /// Waits until it has ended by itself, and says how.
+    pub async fn ended(&mut self) -> Error {
+        self.process.ended().await
+    }
+
+    /// Stops what a killed process left running on this folder, if anything.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while a live millrace holds the folder, [`Error::Unstoppable`].
+    pub async fn stop_orphan(data_dir: &Path) -> Result<(), Error> {
+        let Some(home) = Home::existing(data_dir)? else {
+            return Ok(());
+        };
+        match orphan(&home)? {
+            Some(mut process) => process.stop(STOP).await,
+            None => Ok(()),
+        }
+    }
+
     /// Forgets the server and leaves it running, as a `kill -9` of this process would; the next start finds it.
     pub fn abandon(mut self) {
         self.keep = true;
@@ -214,7 +233,7 @@ fn check(options: &PostgresOptions) -> Result<(), Error> {
 
 /// The installation that can serve the data: another major version cannot.
 fn binaries_for(home: &Home, options: &PostgresOptions) -> Result<PostgresBinaries, Error> {
-    let made_by = std::fs::read_to_string(data(home).join("PG_VERSION")).ok();
+    let made_by = std::fs::read_to_string(home.data().join("PG_VERSION")).ok();
     let wanted = made_by.as_deref().and_then(|text| text.trim().parse().ok());
     let binaries = discover::postgres(options.binaries.as_deref(), wanted)?;
     match wanted {
@@ -227,17 +246,13 @@ fn binaries_for(home: &Home, options: &PostgresOptions) -> Result<PostgresBinari
     }
 }
 
-fn data(home: &Home) -> PathBuf {
-    home.dir.join("data")
-}
-
 /// `initdb` into a folder that becomes the data by a rename: after a kill it is simply made again.
 async fn initialise(
     home: &Home,
     binaries: &PostgresBinaries,
     options: &PostgresOptions,
 ) -> Result<(), Error> {
-    if data(home).exists() {
+    if home.data().exists() {
         return Ok(());
     }
     let new = home.fresh_folder()?;
@@ -265,7 +280,7 @@ async fn initialise(
     let made = process::run(home, &launch).await;
     remove_file(&password)?;
     made?;
-    std::fs::rename(&new, data(home)).map_err(io("rename", &new))
+    std::fs::rename(&new, home.data()).map_err(io("rename", &new))
 }
 
 /// Everything is said on the command line, so that a changed default reaches data made earlier.
@@ -288,7 +303,7 @@ fn arguments(home: &Home, options: &PostgresOptions) -> Vec<String> {
         ("password_encryption", "scram-sha-256"),
         ("jit", "off"),
     ];
-    let mut arguments = vec!["-D".to_owned(), data(home).display().to_string()];
+    let mut arguments = vec!["-D".to_owned(), home.data().display().to_string()];
     let own = fixed
         .into_iter()
         .map(|(name, value)| format!("{name}={value}"));
@@ -308,8 +323,7 @@ async fn adopt(
     launch: &Launch<'_>,
     options: &PostgresOptions,
 ) -> Result<Option<ServerProcess>, Error> {
-    let noted = ServerProcess::orphan(home, SERVER)?;
-    let Some(mut process) = noted.or_else(|| unnoted(home)) else {
+    let Some(mut process) = orphan(home)? else {
         return Ok(None);
     };
     if process.was_started_as(launch) {
@@ -332,9 +346,19 @@ async fn adopt(
     Ok(None)
 }
 
+/// A server that a killed process left running on this folder. What a copied folder says of the original's is
+/// forgotten.
+fn orphan(home: &Home) -> Result<Option<ServerProcess>, Error> {
+    let found = ServerProcess::orphan(home, SERVER)?.or_else(|| unnoted(home));
+    if found.is_none() {
+        process::forget_copied(home, &home.data().join("postmaster.pid"))?;
+    }
+    Ok(found)
+}
+
 /// The first line of Postgres' own pid file is the postmaster's pid.
 fn unnoted(home: &Home) -> Option<ServerProcess> {
-    let file = std::fs::read_to_string(data(home).join("postmaster.pid")).ok()?;
+    let file = std::fs::read_to_string(home.data().join("postmaster.pid")).ok()?;
     ServerProcess::unnoted(home, SERVER, file.lines().next()?.trim().parse().ok()?)
 }
 
@@ -349,7 +373,7 @@ async fn answers(
     loop {
         process.check_alive()?;
         let last = match timeout(ATTEMPT, data_directory(options)).await {
-            Ok(Ok(dir)) if Path::new(&dir) == data(home) => return Ok(()),
+            Ok(Ok(dir)) if Path::new(&dir) == home.data() => return Ok(()),
             Ok(Ok(dir)) => format!("another server answers, with data in {dir}"),
             Ok(Err(error)) if is_refusal(&error) => {
                 return Err(Error::Refused {
@@ -409,12 +433,12 @@ async fn create_database(options: &PostgresOptions) -> Result<(), Error> {
                 .await?;
         if !exists {
             let statement = format!("CREATE DATABASE {}", quoted(&options.db));
-            sqlx::raw_sql(&statement).execute(&mut server).await?;
+            server.execute(statement.as_str()).await?;
         }
         server.close().await?;
         let mut database = connect(options, &options.db).await?;
         let statement = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&options.schema));
-        sqlx::raw_sql(&statement).execute(&mut database).await?;
+        database.execute(statement.as_str()).await?;
         database.close().await
     };
     create.await.map_err(|source| Error::Sql {

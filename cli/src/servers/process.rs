@@ -2,7 +2,8 @@
 //! a bound.
 //!
 //! A pid file of ours says which process was started and with which arguments. A pid alone proves nothing, pids
-//! are used again; the file therefore also holds when the process started, counted from this boot.
+//! are used again; the file therefore also holds when the process started, counted from this boot. Nor does the file
+//! prove anything, it may be a copy: the process must also work in our folder, as the kernel sees it (see `place`).
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -16,6 +17,7 @@ use tokio::time::{sleep, Instant};
 
 use super::error::{io, Error};
 use super::home::{remove_file, Home};
+use super::place::{self, Place};
 
 /// A log that grew beyond this is started anew with the server.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -23,6 +25,8 @@ const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 12;
 /// How often a process that is not our child is looked at while it ends.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How soon the end of a running server is noticed.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
 
 /// What to run: `program` with `arguments`, as the home's account, inside the home.
 #[derive(Debug)]
@@ -107,7 +111,8 @@ impl ServerProcess {
             Ok(Ok(identity)) => identity,
             _ => return Ok(None),
         };
-        if observe(identity.pid).as_ref() != Some(&identity.started) {
+        let runs = observe(identity.pid).as_ref() == Some(&identity.started);
+        if !runs || place::of(identity.pid, home) == Place::Elsewhere {
             remove_file(&path)?;
             return Ok(None);
         }
@@ -121,9 +126,8 @@ impl ServerProcess {
 
     /// A server that its own pid file names and ours does not: killed between the start and our note of it.
     pub(super) fn unnoted(home: &Home, server: &'static str, pid: u32) -> Option<Self> {
-        let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let ours = home.dir.to_str()?;
-        if !String::from_utf8_lossy(&command_line).contains(ours) {
+        // A shell that stands in the folder may have got the pid since.
+        if place::of(pid, home) != Place::Ours || !place::is_told_ours(pid, home) {
             return None;
         }
         let identity = Identity {
@@ -137,6 +141,16 @@ impl ServerProcess {
             child: None,
             home: home.dir.clone(),
         })
+    }
+
+    /// Waits until the process has ended, and says how.
+    pub(super) async fn ended(&mut self) -> Error {
+        loop {
+            if let Err(error) = self.check_alive() {
+                return error;
+            }
+            sleep(WATCH_EVERY).await;
+        }
     }
 
     /// Whether it was started exactly so.
@@ -343,6 +357,20 @@ fn send(pid: u32, signal: Signal) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
+}
+
+/// Removes a note of a server's own (its pid, in a file that copies of a data folder hold too) if the process runs
+/// on other data: the server would take it for another one on its own.
+pub(super) fn forget_copied(home: &Home, note: &Path) -> Result<(), Error> {
+    let text = fs::read_to_string(note).unwrap_or_default();
+    let pid = text
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok());
+    match pid.filter(|pid| observe(*pid).is_some()) {
+        Some(pid) if place::of(pid, home) == Place::Elsewhere => remove_file(note),
+        _ => Ok(()),
+    }
 }
 
 /// When the process started, or `None` if it is gone. One that ended and waits for its parent to notice is gone.

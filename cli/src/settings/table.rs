@@ -1,98 +1,167 @@
-//! The table of settings. `.env` holds the same names and defaults; a test compares them.
+//! The table of settings: every name once, with its type, its default and its meaning.
+//!
+//! Each is a constant of its own name, so that a misspelt one does not compile. `.env` holds the same names,
+//! defaults and meanings; a test compares them.
 
-/// One setting.
-#[derive(Debug)]
-pub struct Setting {
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use millrace_shop_generator::SchemaName;
+use millrace_topic::SpuAddress;
+
+use super::value::{
+    Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PeriodMs, Seconds, Value,
+};
+use crate::address::Host;
+use crate::args::LogFormat;
+
+/// A setting whose values are of type `T`.
+pub struct Setting<T> {
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Setting<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Setting<T> {}
+
+impl<T: Value> Setting<T> {
+    const fn new(name: &'static str, default: &'static str, help: &'static str) -> Setting<T> {
+        Setting {
+            name,
+            default,
+            help,
+            value: PhantomData,
+        }
+    }
+
+    /// Name in the environment and in `.env`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Text of the value where no other is given.
+    pub(super) const fn default(self) -> &'static str {
+        self.default
+    }
+
+    /// The setting without its type.
+    const fn described(self) -> Described {
+        Described {
+            name: self.name,
+            default: self.default,
+            help: self.help,
+            secret: T::SECRET,
+            expected: T::expected,
+            accepts: accepts::<T>,
+        }
+    }
+}
+
+fn accepts<T: Value>(text: &str) -> bool {
+    T::parse(text).is_some()
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
     /// Name in the environment and in `.env`.
     pub name: &'static str,
-    /// Value without any other.
+    /// Value where no other is given.
     pub default: &'static str,
     /// What it means, with its unit.
     pub help: &'static str,
     /// Never printed.
     pub secret: bool,
+    /// What a value should be.
+    pub expected: fn() -> String,
+    /// True for the text of a value.
+    pub accepts: fn(&str) -> bool,
 }
 
-const fn plain(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting {
-        name,
-        default,
-        help,
-        secret: false,
-    }
+macro_rules! settings {
+    ($($name:ident: $type:ty = $default:literal, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $name: Setting<$type> = Setting::new(stringify!($name), $default, $help);
+        )*
+
+        /// All settings in the order of `.env`.
+        pub const SETTINGS: &[Described] = &[$($name.described()),*];
+    };
 }
 
-const fn secret(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting {
-        name,
-        default,
-        help,
-        secret: true,
-    }
+settings! {
+    POSTGRES_HOST: Host = "127.0.0.1", "host of the source database";
+    POSTGRES_PORT: u16 = "5432", "port of the source database";
+    POSTGRES_DB: Name = "postgres_db", "name of the source database";
+    POSTGRES_SCHEMA: SchemaName = "source", "schema of the shop in the source database";
+    POSTGRES_USER: Name = "db_user", "user of the source database; it needs the attribute REPLICATION";
+    POSTGRES_PASSWORD: Password = "qwerty", "password of that user";
+    MYSQL_HOST: Host = "127.0.0.1", "host of the target database";
+    MYSQL_PORT: u16 = "3306", "port of the target database";
+    MYSQL_DB: Name = "mysql_db", "name of the target database";
+    MYSQL_USER: Name = "db_user", "user of the target database";
+    MYSQL_PASSWORD: Password = "qwerty", "password of that user";
+    FLUVIO_HOST: Host = "127.0.0.1", "host of the Fluvio controller or of the embedded broker";
+    FLUVIO_PORT: u16 = "9003", "port of the Fluvio controller or of the embedded broker";
+    FLUVIO_SPU_PORT: u16 = "9010", "second port of the embedded broker, from which clients read and to which they write records";
+    FLUVIO_SPU_ADDRESS: SpuAddress = "public", "which address of the streaming units (SPUs) to use: public, or local for services in the units' own network";
+    DASHBOARD_HOST: Host = "127.0.0.1", "address on which the page listens";
+    DASHBOARD_PORT: u16 = "8080", "port of the page";
+    DASHBOARD_NAMES: Hosts = "", "host names, separated by commas, under which browsers may reach the page in addition to its address";
+    DASHBOARD_USER: Option<Name> = "admin", "user name for the page's buttons";
+    DASHBOARD_PASSWORD: Option<Password> = "admin", "password of that user";
+    MILLRACE_CONTROL_PORT: u16 = "8081", "port of the projector's control API";
+    MILLRACE_CONTROL_TOKEN: Password = "", "token that the control APIs ask for; if empty, `up` generates one for its data directory";
+    MILLRACE_CONTROL_HOST: Host = "127.0.0.1", "address of the control APIs";
+    MILLRACE_CAPTURE_CONTROL_PORT: u16 = "8082", "port of capture's control API";
+    MILLRACE_CAPTURE_CONTROL_HOST: Option<Host> = "", "address of capture's control API; if empty, that of MILLRACE_CONTROL_HOST";
+    MILLRACE_INGEST_CONTROL_PORT: u16 = "8083", "port of ingest's control API";
+    MILLRACE_INGEST_CONTROL_HOST: Option<Host> = "", "address of ingest's control API; if empty, that of MILLRACE_CONTROL_HOST";
+    MILLRACE_PUBLISHED_ON: Option<Host> = "", "in containers: address of the machine on which their ports are published; if empty, there are no containers";
+    MILLRACE_HEARTBEAT_PERIOD_MS: Milliseconds = "2000", "milliseconds between the heartbeats that the page sends through the pipeline to measure its delay; 0 turns them off";
+    MILLRACE_TOPIC_CHANGES: Name = "shop-changes", "topic of the change log";
+    MILLRACE_TOPIC_SNAPSHOT: Name = "shop-snapshot", "prefix of the snapshot topics; a number follows it";
+    MILLRACE_TOPIC_USERS: Name = "users-data", "topic of incoming users";
+    MILLRACE_TOPIC_REJECTED: Name = "users-data-rejected", "topic of rejected incoming users";
+    MILLRACE_RETENTION_DAYS: Days = "30", "number of days for which topics keep their records";
+    MILLRACE_PUBLICATION: Name = "millrace", "name of the publication in Postgres";
+    MILLRACE_SLOT: Name = "millrace", "name of the replication slot in Postgres";
+    MILLRACE_COLUMNS: Option<Columns> = "", "tables and columns that reach MySQL, as JSON: {\"users\":[\"user_id\",…],\"orders\":\"*\"}; if empty, all columns of the shop's tables";
+    MILLRACE_USER_EVENT_BYTES_MAX: NonZeroUsize = "16384", "largest size of an incoming user event in bytes";
+    MILLRACE_SEED: u64 = "42", "seed of the generator; the same seed generates the same shop";
+    MILLRACE_USERS: usize = "500", "number of users at the start";
+    MILLRACE_CATEGORIES: usize = "20", "number of product categories at the start; a quarter of them are top-level categories";
+    MILLRACE_PRODUCTS: usize = "800", "number of products at the start";
+    MILLRACE_ORDERS: usize = "3000", "number of orders at the start";
+    MILLRACE_ORDER_DETAILS_MIN: NonZeroUsize = "1", "smallest number of items in an order";
+    MILLRACE_ORDER_DETAILS_MAX: NonZeroUsize = "10", "largest number of items in an order";
+    MILLRACE_REVIEWS: usize = "2000", "number of reviews at the start";
+    MILLRACE_LOYALTY_ROWS: usize = "3000", "number of rows with loyalty points at the start";
+    MILLRACE_TRADES_PER_SECOND: PerSecond = "5", "transactions per second while the shop trades";
+    MILLRACE_USER_EVENT_PERIOD_MS: PeriodMs = "5000", "milliseconds between two incoming users";
+    MILLRACE_TRADE_SECONDS_ONCE: Seconds = "20", "seconds for which `up --demo --once` trades";
+    MILLRACE_LOG_FORMAT: LogFormat = "human", "format of the log on standard error: human or json";
+    MILLRACE_POSTGRES_BIN: Option<PathBuf> = "", "folder that contains initdb and postgres for the private server; if empty, `up` searches for it";
+    MILLRACE_MYSQL_BIN: Option<PathBuf> = "", "path of mysqld or mariadbd for the private server; if empty, `up` searches for it";
 }
 
-/// All settings in the order of `.env`.
-pub const SETTINGS: &[Setting] = &[
-    plain("POSTGRES_HOST", "127.0.0.1", "host of the source database"),
-    plain("POSTGRES_PORT", "5432", "port of the source database"),
-    plain("POSTGRES_DB", "postgres_db", "source database"),
-    plain("POSTGRES_SCHEMA", "source", "schema of the shop in the source database"),
-    plain("POSTGRES_USER", "db_user", "user of the source database; needs REPLICATION"),
-    secret("POSTGRES_PASSWORD", "qwerty", "password of that user"),
-    plain("MYSQL_HOST", "127.0.0.1", "host of the target database"),
-    plain("MYSQL_PORT", "3306", "port of the target database"),
-    plain("MYSQL_DB", "mysql_db", "target database"),
-    plain("MYSQL_USER", "db_user", "user of the target database"),
-    secret("MYSQL_PASSWORD", "qwerty", "password of that user"),
-    plain("FLUVIO_HOST", "127.0.0.1", "host of the Fluvio controller, or of the embedded broker"),
-    plain("FLUVIO_PORT", "9003", "port of the Fluvio controller"),
-    plain("FLUVIO_SPU_PORT", "9010", "port of the embedded broker's streaming unit"),
-    plain("FLUVIO_SPU_ADDRESS", "public", "which address of the streaming units to use: public, or local, the one for clients in their own network"),
-    plain("DASHBOARD_HOST", "127.0.0.1", "address that the page listens on"),
-    plain("DASHBOARD_PORT", "8080", "port of the page"),
-    plain("DASHBOARD_NAMES", "", "host names that the page goes by beside its addresses, separated by commas"),
-    plain("DASHBOARD_USER", "admin", "login of the page"),
-    secret("DASHBOARD_PASSWORD", "admin", "password of that login"),
-    plain("MILLRACE_CONTROL_PORT", "8081", "port of the projector's control API"),
-    secret("MILLRACE_CONTROL_TOKEN", "", "token of the control APIs; empty: `up` makes one for its data directory"),
-    plain("MILLRACE_CONTROL_HOST", "127.0.0.1", "address of the control APIs"),
-    plain("MILLRACE_CAPTURE_CONTROL_PORT", "8082", "port of capture's control API"),
-    plain("MILLRACE_CAPTURE_CONTROL_HOST", "", "address of capture's control API, if it is another one"),
-    plain("MILLRACE_INGEST_CONTROL_PORT", "8083", "port of ingest's control API"),
-    plain("MILLRACE_INGEST_CONTROL_HOST", "", "address of ingest's control API, if it is another one"),
-    plain("MILLRACE_PUBLISHED_ON", "", "with containers: address of this machine that their ports are published on, 127.0.0.1 by docker-compose.yml; empty: no container"),
-    plain("MILLRACE_HEARTBEAT_PERIOD_MS", "2000", "milliseconds between heartbeats, which the page writes into the source to measure the way to MySQL; 0: none"),
-    plain("MILLRACE_TOPIC_CHANGES", "shop-changes", "topic of the change log"),
-    plain("MILLRACE_TOPIC_SNAPSHOT", "shop-snapshot", "prefix of snapshot topics; a number follows"),
-    plain("MILLRACE_TOPIC_USERS", "users-data", "topic of incoming users"),
-    plain("MILLRACE_TOPIC_REJECTED", "users-data-rejected", "topic of rejected incoming users"),
-    plain("MILLRACE_RETENTION_DAYS", "30", "days that topics keep their records"),
-    plain("MILLRACE_PUBLICATION", "millrace", "publication in Postgres"),
-    plain("MILLRACE_SLOT", "millrace", "replication slot in Postgres"),
-    plain("MILLRACE_COLUMNS", "", "plan of the SmartModule columns, JSON: {\"users\":[\"user_id\",…],\"orders\":\"*\"}; empty: all tables of the shop, all columns"),
-    plain("MILLRACE_USER_EVENT_BYTES_MAX", "16384", "bytes that an incoming user may have"),
-    plain("MILLRACE_SEED", "42", "seed of the generator; the same seed makes the same shop"),
-    plain("MILLRACE_USERS", "500", "users at the start"),
-    plain("MILLRACE_CATEGORIES", "20", "product categories at the start, a quarter of them on the upper of two levels"),
-    plain("MILLRACE_PRODUCTS", "800", "products at the start"),
-    plain("MILLRACE_ORDERS", "3000", "orders at the start"),
-    plain("MILLRACE_ORDER_DETAILS_MIN", "1", "details of an order, at least"),
-    plain("MILLRACE_ORDER_DETAILS_MAX", "10", "details of an order, at most"),
-    plain("MILLRACE_REVIEWS", "2000", "reviews at the start"),
-    plain("MILLRACE_LOYALTY_ROWS", "3000", "loyalty point rows at the start"),
-    plain("MILLRACE_TRADES_PER_SECOND", "5", "transactions a second while the shop trades"),
-    plain("MILLRACE_USER_EVENT_PERIOD_MS", "5000", "milliseconds between incoming users"),
-    plain("MILLRACE_TRADE_SECONDS_ONCE", "20", "seconds of trading with ONCE=1"),
-    plain("MILLRACE_LOG_FORMAT", "human", "form of the log on standard error: human, or json"),
-    plain("MILLRACE_POSTGRES_BIN", "", "folder with initdb and postgres for the private server; empty: search"),
-    plain("MILLRACE_MYSQL_BIN", "", "mysqld or mariadbd for the private server; empty: search"),
-];
-
-/// Names that only building and testing read.
+/// Names with our prefix that only building and testing read.
 pub(super) const ELSEWHERE: &[&str] = &[
     "MILLRACE_BENCH_FLUVIO",
+    "MILLRACE_BLESS",
     "MILLRACE_SMARTMODULES_DIR",
     "MILLRACE_TEST_FLUVIO",
+    "MILLRACE_TEST_PYTHON",
     "MILLRACE_TEST_SCREENSHOTS",
     "MILLRACE_TEST_SEED",
 ];

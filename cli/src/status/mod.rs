@@ -9,30 +9,34 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use millrace_control::in_words;
 use millrace_dashboard::status::{Status, Verdict};
 use millrace_dashboard::Collector;
 use tokio::time::{interval, Interval, MissedTickBehavior};
 
+use crate::answer::{self, Reader};
 use crate::args;
 use crate::endpoints::Endpoints;
+use crate::output;
 use crate::services;
 use crate::settings::Settings;
 
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// Prints once, or again and again with `--watch`. Exit 0 fresh, 1 not fresh, 2 unknown.
+/// Prints once, or again and again with `--watch`. Exit 0 fresh and not known to be different, 1 not fresh or
+/// different, 2 unknown.
 pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
     let mut numbers = Numbers::find(settings, &endpoints).await?;
     loop {
         let status = numbers.next().await?;
-        if args.json {
-            println!("{}", serde_json::to_string(&status)?);
-        } else {
-            print!("{}", text::render(&status));
-        }
-        if !args.watch {
+        let shown = match args.json {
+            true => serde_json::to_string(&status)? + "\n",
+            false => text::render(&status),
+        };
+        let reader = answer::print(&shown)?;
+        if !args.watch || reader == Reader::Gone {
             return Ok(exit_code(&status));
         }
     }
@@ -58,7 +62,10 @@ impl Numbers {
         match dashboard.status().await {
             Ok(_) => Ok(Numbers::Dashboard(dashboard)),
             Err(error) => {
-                eprintln!("collecting by itself: {error:#}");
+                output::tell(format!(
+                    "no page answers, so this command asks the servers itself: {}",
+                    in_words(error.as_ref())
+                ));
                 let bind = "127.0.0.1:0".parse()?;
                 let config = services::dashboard(settings, endpoints, bind, None)?;
                 let mut collector = Box::new(Collector::new(&config));
@@ -95,7 +102,10 @@ struct Dashboard {
 
 impl Dashboard {
     fn new(endpoints: &Endpoints) -> anyhow::Result<Dashboard> {
-        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).build()?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(ANSWER_WITHIN)
+            .build()?;
         Ok(Dashboard {
             http,
             url: format!("{}/api/status", endpoints.dashboard),

@@ -2,7 +2,7 @@
 
 use millrace_control::Fault;
 use millrace_dashboard::status::{
-    Answer, Capture, Ingest, Latency, Projection, Source, Status, Topic, Verify,
+    Answer, Capture, Consumer, Ingest, Latency, Projection, Source, Status, Topic, Verify,
 };
 
 use crate::terminal::{printable, table};
@@ -40,7 +40,7 @@ fn projection(projection: &Projection) -> Vec<String> {
     let lag = &projection.lag;
     vec![
         printable(&projection.name),
-        projection.verdict.words().to_owned(),
+        verdict(projection),
         duration(lag.total_ms),
         duration(lag.own_ms),
         duration(lag.inherited_ms),
@@ -48,6 +48,15 @@ fn projection(projection: &Projection) -> Vec<String> {
         rate(projection.rate.transactions_per_s),
         known(projection.position.lsn),
     ]
+}
+
+/// How it behaves, and whether what it shows is known to be wrong.
+fn verdict(projection: &Projection) -> String {
+    let words = projection.verdict.words();
+    match projection.differences {
+        Some(found) if found > 0 => format!("{words}, DIFFERENT"),
+        _ => words.to_owned(),
+    }
 }
 
 /// Projections move together: what is said of several is said once.
@@ -78,6 +87,13 @@ fn notes(projection: &Projection) -> Vec<String> {
             loading.rows, loading.rows_estimated
         )
     });
+    // Said once: a reason often is the last error, or contains it.
+    let error = error.filter(|error| {
+        !projection
+            .reason
+            .as_ref()
+            .is_some_and(|r| r.contains(error))
+    });
     let reason = projection.reason.clone();
     [reason, paused, eta, loading, error]
         .into_iter()
@@ -104,7 +120,7 @@ fn parts(status: &Status) -> Vec<Vec<String>> {
     });
     latency(&mut rows, &status.latency);
     if let Some(said) = &status.verify {
-        rows.add("verify", "last result", verify(said));
+        verify(&mut rows, said);
     }
     rows.0
 }
@@ -166,9 +182,15 @@ fn topic(rows: &mut Rows, topic: &Topic) {
     let size = format!("{} records, {}", topic.end_offset, bytes(topic.bytes));
     rows.add("topic", &topic.name, size);
     for consumer in &topic.consumers {
-        let place = format!("{} records behind", consumer.lag_records);
-        rows.add("consumer", &consumer.name, place);
+        rows.add("consumer", &consumer.name, published(consumer));
     }
+}
+
+/// What a service publishes for `fluvio consumer list`: a little older than where it is.
+fn published(consumer: &Consumer) -> String {
+    let at = known(consumer.at);
+    let (offset, behind) = (consumer.offset, consumer.lag_records);
+    format!("offset {offset} published at {at}; {behind} records behind that one now")
 }
 
 fn ingest(rows: &mut Rows, ingest: &Ingest) {
@@ -192,14 +214,25 @@ fn latency(rows: &mut Rows, latency: &Latency) {
     rows.add("end to end", "p50, p95, p99", text);
 }
 
-fn verify(verify: &Verify) -> String {
+/// Whoever ran it: this command, the page, another process.
+fn verify(rows: &mut Rows, verify: &Verify) {
     let at = known(verify.at);
-    match (verify.running, verify.equal, &verify.error) {
-        (true, ..) => "running".to_owned(),
-        (_, _, Some(error)) => format!("failed at {at}: {error}"),
-        (_, Some(true), _) => format!("everything equal, {at}"),
-        (_, Some(false), _) => format!("NOT equal, {at}"),
-        (_, None, _) => UNKNOWN.to_owned(),
+    let answer = match verify.equal {
+        Some(true) => format!("everything equal, {at}"),
+        Some(false) => format!("DIFFERENT, {at}; so until a later `millrace verify` is equal"),
+        None => UNKNOWN.to_owned(),
+    };
+    rows.add("verify", "last answer", answer);
+    for table in verify.tables.iter().filter(|table| !table.equal) {
+        let found = format!("{} of {} rows", table.differences, table.rows);
+        rows.add("different", &table.name, found);
+    }
+    if let Some(later) = &verify.unfinished {
+        let told = format!("gave no answer at {}: {}", later.at, later.reason);
+        rows.add("verify", "last attempt", told);
+    }
+    if verify.running {
+        rows.add("verify", "now", "running");
     }
 }
 

@@ -2,64 +2,85 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_broker::Broker;
+use tokio_util::sync::CancellationToken;
 
+use super::failure::Secrets;
+use super::parts::{States, Supervisor};
+use super::servers::{keep_broker, keep_server, BrokerOptions};
 use crate::address::HostPort;
 use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
     check_free, free_ports, Flavour, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
 };
-use crate::settings::Settings;
+use crate::settings::table::{
+    DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_CAPTURE_CONTROL_PORT,
+    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_PORT,
+    MILLRACE_MYSQL_BIN, MILLRACE_POSTGRES_BIN, MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT,
+    MYSQL_USER, POSTGRES_DB, POSTGRES_HOST, POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_SCHEMA,
+    POSTGRES_USER,
+};
+use crate::settings::{Setting, Settings};
 use crate::terminal::Terminal;
 
 /// Settings that hold a port of the machine, in the order in which they are checked.
-const PORTS: [&str; 8] = [
-    "POSTGRES_PORT",
-    "MYSQL_PORT",
-    "FLUVIO_PORT",
-    "FLUVIO_SPU_PORT",
-    "MILLRACE_CONTROL_PORT",
-    "MILLRACE_CAPTURE_CONTROL_PORT",
-    "MILLRACE_INGEST_CONTROL_PORT",
-    "DASHBOARD_PORT",
+const PORTS: [Setting<u16>; 8] = [
+    POSTGRES_PORT,
+    MYSQL_PORT,
+    FLUVIO_PORT,
+    FLUVIO_SPU_PORT,
+    MILLRACE_CONTROL_PORT,
+    MILLRACE_CAPTURE_CONTROL_PORT,
+    MILLRACE_INGEST_CONTROL_PORT,
+    DASHBOARD_PORT,
 ];
 
 /// Those of them that services listen on; they are checked before anything is started.
-const SERVICE_PORTS: [&str; 4] = [
-    "MILLRACE_CONTROL_PORT",
-    "MILLRACE_CAPTURE_CONTROL_PORT",
-    "MILLRACE_INGEST_CONTROL_PORT",
-    "DASHBOARD_PORT",
+const SERVICE_PORTS: [Setting<u16>; 4] = [
+    MILLRACE_CONTROL_PORT,
+    MILLRACE_CAPTURE_CONTROL_PORT,
+    MILLRACE_INGEST_CONTROL_PORT,
+    DASHBOARD_PORT,
 ];
 
-/// About what stopping a database takes at worst, so that nothing waits for the broker alone.
-const BROKER_STOPS_WITHIN: Duration = Duration::from_secs(6);
+/// Where a private database listens if its host is given as `::1`; we ourselves use the first one.
+const BOTH_LOOPBACKS: &str = "127.0.0.1,::1";
 
-/// Running servers. Dropping it stops the databases hard, and they recover at the next start; call
+/// What the plans for stopping the databases add up to, and a little.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// Servers that are kept running. Dropping it stops the databases hard, and they recover at the next start; call
 /// [`Deployment::stop`]. Only a kill of this process leaves them running, to be adopted.
 pub(crate) struct Deployment {
-    /// The source.
-    pub postgres: PrivatePostgres,
-    /// The target.
-    pub mysql: PrivateMySql,
-    /// The topics; `None` where a cluster was given.
-    pub broker: Option<millrace_broker::Handle>,
+    servers: Supervisor,
+    /// How every part is doing.
+    pub(super) states: States,
     /// Where everything is.
     pub endpoints: Endpoints,
+    /// What is told of the databases.
+    pub(super) databases: Databases,
+}
+
+/// The private databases, for people.
+pub(super) struct Databases {
+    pub(super) postgres_jdbc: String,
+    pub(super) mysql_jdbc: String,
+    /// `MySQL` or `MariaDB`.
+    pub(super) mysql_product: &'static str,
 }
 
 /// Puts the ports that were chosen for this data directory above those of the settings.
 pub(super) fn choose_ports(settings: &mut Settings, data_dir: &Path) -> anyhow::Result<()> {
-    for (name, port) in free_ports(data_dir, &PORTS)? {
-        let Some(name) = PORTS.iter().find(|known| **known == name) else {
+    for (name, port) in free_ports(data_dir, &PORTS.map(Setting::name))? {
+        let Some(setting) = PORTS.iter().find(|known| known.name() == name) else {
             continue;
         };
-        settings.set(name, port.to_string());
+        settings.set(*setting, port);
     }
     Ok(())
 }
@@ -70,16 +91,16 @@ impl Deployment {
     pub(crate) async fn start(
         settings: &Settings,
         data_dir: &Path,
-        cluster: Option<&str>,
+        cluster: Option<&HostPort>,
         terminal: &mut Terminal,
     ) -> anyhow::Result<Deployment> {
         loopback_only(settings)?;
-        for name in SERVICE_PORTS {
-            check_free(settings.port(name)?, name)?;
+        for setting in SERVICE_PORTS {
+            check_free(settings.get(setting), setting.name())?;
         }
         let broker = match cluster {
             Some(_) => None,
-            None => Some(start_broker(settings, data_dir.join("broker")).await?),
+            None => Some(start_broker(settings, data_dir).await?),
         };
         if let Some(broker) = &broker {
             terminal.step(format!("broker listens on {}", broker.sc_addr()));
@@ -92,67 +113,66 @@ impl Deployment {
             (Ok(postgres), Ok(mysql)) => (postgres, mysql),
             (postgres, mysql) => return Err(half_started(postgres, mysql).await),
         };
-        let adopted = |yes| {
-            if yes {
-                ", adopted from an earlier run"
-            } else {
-                ""
-            }
-        };
-        terminal.step(format!(
-            "Postgres {} listens on port {}{}",
-            postgres.binaries().version,
-            postgres.options().port,
-            adopted(postgres.was_adopted())
-        ));
-        terminal.step(format!(
-            "{} {} listens on port {}{}",
-            product(&mysql),
-            mysql.binary().version,
-            mysql.options().port,
-            adopted(mysql.was_adopted())
-        ));
+        tell(&postgres, &mysql, terminal);
         let mut endpoints = Endpoints::from_settings(settings)?;
         if let Some(cluster) = cluster {
-            endpoints.fluvio = cluster.to_owned();
+            endpoints.fluvio = cluster.to_string();
         }
         endpoints.postgres = postgres.url();
         endpoints.mysql = mysql.url();
         endpoints.pid = std::process::id();
         endpoints.control_token = control_token(settings, data_dir)?;
+        let databases = Databases {
+            postgres_jdbc: postgres.jdbc_url(),
+            mysql_jdbc: mysql.jdbc_url(),
+            mysql_product: product(&mysql),
+        };
+        let states = States::new(Secrets::of(settings, &[&endpoints.control_token]));
+        let mut servers = Supervisor::of_servers(&states, CancellationToken::new());
+        let options = postgres.options().clone();
+        keep_server(&mut servers, "Postgres", postgres, options);
+        let options = mysql.options().clone();
+        keep_server(&mut servers, databases.mysql_product, mysql, options);
+        if let Some(broker) = broker {
+            keep_broker(&mut servers, broker, BrokerOptions::of(settings, data_dir));
+        }
         Ok(Deployment {
-            postgres,
-            mysql,
-            broker,
+            servers,
+            states,
             endpoints,
+            databases,
         })
     }
 
-    /// Fails if a server has ended by itself, with the end of its log.
-    pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
-        self.postgres.check_alive()?;
-        self.mysql.check_alive()?;
-        Ok(())
-    }
-
-    /// Stops everything side by side, within seven seconds; the first error is told after all have been
+    /// Stops everything side by side, within eight seconds; the first error is told after all have been
     /// asked to stop.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let broker = async {
-            if let Some(broker) = self.broker {
-                // Acknowledged records are on disk: a broker that hangs may be left.
-                let _ = tokio::time::timeout(BROKER_STOPS_WITHIN, broker.shutdown()).await;
-            }
-        };
-        let (postgres, mysql, ()) = tokio::join!(self.postgres.stop(), self.mysql.stop(), broker);
-        postgres?;
-        mysql?;
-        Ok(())
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.servers.stop(STOP_WITHIN).await
     }
 }
 
+fn tell(postgres: &PrivatePostgres, mysql: &PrivateMySql, terminal: &mut Terminal) {
+    let adopted = |yes| match yes {
+        true => ", adopted from an earlier run",
+        false => "",
+    };
+    terminal.step(format!(
+        "Postgres {} listens on port {}{}",
+        postgres.binaries().version,
+        postgres.options().port,
+        adopted(postgres.was_adopted())
+    ));
+    terminal.step(format!(
+        "{} {} listens on port {}{}",
+        product(mysql),
+        mysql.binary().version,
+        mysql.options().port,
+        adopted(mysql.was_adopted())
+    ));
+}
+
 /// `MySQL` or `MariaDB`.
-pub(super) fn product(mysql: &PrivateMySql) -> &'static str {
+fn product(mysql: &PrivateMySql) -> &'static str {
     match mysql.binary().flavour {
         Flavour::MySql => "MySQL",
         Flavour::MariaDb => "MariaDB",
@@ -178,12 +198,13 @@ async fn half_started(
 
 /// `up` starts private servers, and those are for this machine alone.
 fn loopback_only(settings: &Settings) -> anyhow::Result<()> {
-    for name in ["POSTGRES_HOST", "MYSQL_HOST", "FLUVIO_HOST"] {
-        let host = settings.text(name);
-        if !["127.0.0.1", "localhost"].contains(&host) {
+    for setting in [POSTGRES_HOST, MYSQL_HOST, FLUVIO_HOST] {
+        let host = settings.get(setting);
+        if !host.is_loopback() {
             bail!(
-                "{name} = {host}: `up` starts private servers on 127.0.0.1; to work with servers elsewhere, \
-                 run the services one by one (`millrace capture`, `project`, …)"
+                "{} = {host}: `up` starts private servers on this machine only; to work with servers elsewhere, run \
+                 the services one by one (`millrace capture`, `millrace project`, …)",
+                setting.name()
             );
         }
     }
@@ -192,21 +213,12 @@ fn loopback_only(settings: &Settings) -> anyhow::Result<()> {
 
 async fn start_broker(
     settings: &Settings,
-    log_dir: PathBuf,
+    data_dir: &Path,
 ) -> anyhow::Result<millrace_broker::Handle> {
-    let at = |name| -> anyhow::Result<SocketAddr> {
-        let port = settings.port(name)?;
-        check_free(port, name)?;
-        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-    };
-    open_broker(
-        log_dir,
-        at("FLUVIO_PORT")?,
-        at("FLUVIO_SPU_PORT")?,
-        None,
-        None,
-    )
-    .await
+    for setting in [FLUVIO_PORT, FLUVIO_SPU_PORT] {
+        check_free(settings.get(setting), setting.name())?;
+    }
+    BrokerOptions::of(settings, data_dir).open().await
 }
 
 /// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given.
@@ -220,7 +232,7 @@ pub(crate) async fn open_broker(
     let config = millrace_broker::Config {
         sc_bind,
         spu_bind,
-        advertised: advertised.map(|address| (address.host.clone(), address.port)),
+        advertised: advertised.map(|address| (address.host.to_string(), address.port)),
         tls,
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };
@@ -232,39 +244,41 @@ pub(crate) async fn open_broker(
 fn postgres_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<PostgresOptions> {
     Ok(PostgresOptions {
         data_dir: data_dir.join("postgres"),
-        port: settings.port("POSTGRES_PORT")?,
-        db: settings.text("POSTGRES_DB").to_owned(),
-        user: settings.text("POSTGRES_USER").to_owned(),
-        password: settings.text("POSTGRES_PASSWORD").to_owned(),
-        schema: settings.text("POSTGRES_SCHEMA").to_owned(),
-        binaries: path(settings.text("MILLRACE_POSTGRES_BIN")),
-        settings: Vec::new(),
+        port: settings.get(POSTGRES_PORT),
+        db: settings.get(POSTGRES_DB).into(),
+        user: settings.get(POSTGRES_USER).into(),
+        password: settings.get(POSTGRES_PASSWORD).into(),
+        schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
+        binaries: settings.get(MILLRACE_POSTGRES_BIN),
+        settings: match settings.get(POSTGRES_HOST).is_ipv6() {
+            true => vec![("listen_addresses".to_owned(), BOTH_LOOPBACKS.to_owned())],
+            false => Vec::new(),
+        },
     })
 }
 
 fn mysql_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<MySqlOptions> {
     Ok(MySqlOptions {
         data_dir: data_dir.join("mysql"),
-        port: settings.port("MYSQL_PORT")?,
-        db: settings.text("MYSQL_DB").to_owned(),
-        user: settings.text("MYSQL_USER").to_owned(),
-        password: settings.text("MYSQL_PASSWORD").to_owned(),
+        port: settings.get(MYSQL_PORT),
+        db: settings.get(MYSQL_DB).into(),
+        user: settings.get(MYSQL_USER).into(),
+        password: settings.get(MYSQL_PASSWORD).into(),
         all_rights: false,
-        arguments: Vec::new(),
-        binary: path(settings.text("MILLRACE_MYSQL_BIN")),
+        arguments: match settings.get(MYSQL_HOST).is_ipv6() {
+            true => vec![format!("--bind-address={BOTH_LOOPBACKS}")],
+            false => Vec::new(),
+        },
+        binary: settings.get(MILLRACE_MYSQL_BIN),
     })
-}
-
-fn path(text: &str) -> Option<PathBuf> {
-    (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
 /// The token of the settings, or one made once for this data directory. It outlives `endpoints.json`,
 /// so that a tool that was given it goes on working after a restart.
 fn control_token(settings: &Settings, data_dir: &Path) -> anyhow::Result<String> {
-    let given = settings.text("MILLRACE_CONTROL_TOKEN");
+    let given = String::from(settings.get(MILLRACE_CONTROL_TOKEN));
     if !given.is_empty() {
-        return Ok(given.to_owned());
+        return Ok(given);
     }
     let path = data_dir.join("control-token");
     match std::fs::read_to_string(&path) {

@@ -1,20 +1,27 @@
 //! `millrace up`: every service in one process, on private servers in a data directory.
+//!
+//! Each server and each service is a part that is kept running (`parts`) by the rules in `supervise`; where a
+//! configuration cannot work, `up` fails before it keeps anything.
 
 mod deployment;
+mod failure;
 mod once;
+mod parts;
+mod servers;
 mod services;
+mod shop;
 mod summary;
+mod supervise;
 
-use std::fs::File;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{bail, Context};
+use anyhow::bail;
 use tokio_util::sync::CancellationToken;
 
 use crate::args;
 use crate::cluster;
+use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::exposure;
 use crate::settings::Settings;
@@ -28,34 +35,31 @@ pub(crate) use services::Services;
 const SUMMARY_PERIOD: Duration = Duration::from_secs(1);
 const SUMMARY_PERIOD_IN_FILE: Duration = Duration::from_secs(10);
 
-/// Runs until Ctrl-C, or with `--once` until the answer is known.
+/// Runs until Ctrl-C, until nothing can run any more, or with `--once` until the answer is known.
 pub(crate) async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Result<ExitCode> {
     let mut terminal = Terminal::new();
     let shutdown = shutdown_on_signal()?;
-    std::fs::create_dir_all(&args.data_dir)
-        .with_context(|| format!("cannot create {}", args.data_dir.display()))?;
-    let _lock = lock(&args.data_dir)?;
+    let _data_dir = DataDir::claim(&args.data_dir)?;
     if args.free_ports {
         deployment::choose_ports(&mut settings, &args.data_dir)?;
     }
     if let Some(warning) = exposure::warning(&settings, None) {
         terminal.step(warning);
     }
-    let cluster = args.fluvio.as_deref();
+    let cluster = args.fluvio.as_ref();
     let start = Deployment::start(&settings, &args.data_dir, cluster, &mut terminal);
     let Some(started) = shutdown.run_until_cancelled(start).await else {
         terminal.step("stopped while starting; the next start begins again");
         return interrupted(args);
     };
-    let mut deployment = started?;
-    let mut services = Services::new(&shutdown);
-    let serve = serve(
-        args,
+    let deployment = started?;
+    let mut services = Services::new(
+        &deployment.states,
+        &shutdown,
         &settings,
-        &mut deployment,
-        &mut services,
-        &mut terminal,
+        &deployment.endpoints,
     );
+    let serve = serve(args, &settings, &deployment, &mut services, &mut terminal);
     let outcome = shutdown.run_until_cancelled(serve).await;
     // What is said of a service that failed matters more than how the rest stopped.
     Endpoints::remove(&args.data_dir);
@@ -80,47 +84,44 @@ fn interrupted(args: &args::Up) -> anyhow::Result<ExitCode> {
 async fn serve(
     args: &args::Up,
     settings: &Settings,
-    deployment: &mut Deployment,
+    deployment: &Deployment,
     services: &mut Services,
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {
-    let admin = cluster::connect(&deployment.endpoints.fluvio).await?;
+    let endpoints = &deployment.endpoints;
+    let admin = cluster::connect(&endpoints.fluvio).await?;
     cluster::wait_for_spu(&admin).await?;
-    let lookup = match deployment.broker {
-        Some(_) => Lookup::Exact,
-        None => Lookup::Loose,
+    // The embedded broker finds a module by its whole name only; a cluster may find a stranger's.
+    let lookup = match args.fluvio {
+        None => Lookup::Exact,
+        Some(_) => Lookup::Loose,
     };
     smartmodules::register(&admin, lookup).await?;
-    services::prepare_shop(args.demo, settings, &deployment.endpoints, terminal).await?;
-    services
-        .start_pipeline(settings, &deployment.endpoints)
-        .await?;
-    services
-        .start_dashboard(settings, &deployment.endpoints, &args.data_dir)
-        .await?;
-    deployment.endpoints.write(&args.data_dir)?;
-    if !services.wait_until_live(terminal).await? {
-        return interrupted(args);
+    shop::prepare_shop(args.demo, settings, endpoints, terminal).await?;
+    services.start_pipeline().await?;
+    services.start_dashboard(&args.data_dir).await?;
+    endpoints.write(&args.data_dir)?;
+    if services.wait_until_live(terminal, args.once).await? {
+        terminal.step("caught up: the marts move with the shop");
     }
-    terminal.step("caught up: the marts move with the shop");
-    eprint!("\n{}\n", summary::services(settings, deployment));
+    let table = summary::services(args, settings, deployment);
+    terminal.text(&format!("\n{table}\n"));
     if args.demo {
-        services.start_trading(settings, &deployment.endpoints)?;
+        services.start_trading()?;
     }
     if args.once {
         return once::run(settings, deployment, services, terminal).await;
     }
-    watch(settings, deployment, services, terminal).await?;
-    Ok(ExitCode::SUCCESS)
+    watch(settings, deployment, services, terminal).await
 }
 
-/// Shows lag and marts until Ctrl-C, a server's end, or a service's failure.
+/// Shows lag and marts, and what becomes of the parts. Ends with the reason if nothing can run any more.
 async fn watch(
     settings: &Settings,
-    deployment: &mut Deployment,
+    deployment: &Deployment,
     services: &mut Services,
     terminal: &mut Terminal,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitCode> {
     let period = if terminal.is_live() {
         SUMMARY_PERIOD
     } else {
@@ -131,43 +132,23 @@ async fn watch(
     let mut summary = summary::Live::new(settings, &deployment.endpoints)?;
     loop {
         tokio::select! {
-            ended = services.ended() => return ended,
+            news = services.news() => news?.iter().for_each(|line| terminal.step(line)),
             _ = tick.tick() => {}
         }
-        deployment.check_alive()?;
         let lag = summary.lag(services);
-        // A target that does not answer must not hide the end of a service.
-        let text = tokio::select! {
-            ended = services.ended() => return ended,
-            text = summary.draw(lag) => text,
-        };
-        terminal.block(&text);
-    }
-}
-
-/// Never two processes on one data directory.
-fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    let path = data_dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => bail!(
-            "another millrace runs on {}; stop it, or choose another --data-dir",
-            data_dir.display()
-        ),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        // A target that does not answer must not hide what becomes of the parts.
+        tokio::select! {
+            news = services.news() => news?.iter().for_each(|line| terminal.step(line)),
+            text = summary.draw(lag) => terminal.block(&text),
         }
     }
 }
 
 /// Cancelled by Ctrl-C or SIGTERM. A second one ends the process at once.
-pub(crate) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+///
+/// # Errors
+/// If the system does not let signals be received.
+pub fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{signal, SignalKind};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use millrace_events::Lsn;
 use millrace_projections::verify;
-use sqlx::{Column, Connection, MySqlConnection, Row};
+use millrace_sessions::mysql::{self, Purpose};
+use sqlx::{Column, Row};
 
 use super::{Deployment, Services};
 use crate::endpoints::Endpoints;
+use crate::output;
+use crate::settings::table::MILLRACE_TRADE_SECONDS_ONCE;
 use crate::settings::Settings;
 use crate::terminal::{table, Terminal};
 use crate::wait_for;
@@ -27,15 +30,15 @@ const MARTS: [&str; 4] = [
 /// Success only if something was traded and everything is equal.
 pub(super) async fn run(
     settings: &Settings,
-    deployment: &mut Deployment,
+    deployment: &Deployment,
     services: &mut Services,
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = deployment.endpoints.clone();
-    let seconds = settings.number("MILLRACE_TRADE_SECONDS_ONCE")?;
+    let seconds = settings.get(MILLRACE_TRADE_SECONDS_ONCE).get().as_secs();
     let started = terminal.elapsed();
     trade(seconds, services, terminal).await?;
-    services.stop_trading().await?;
+    services.stop_trading().await;
     terminal.step(traded(services)?);
 
     let began = Instant::now();
@@ -49,14 +52,21 @@ pub(super) async fn run(
     let comparison = async { Ok(verify::verify(&config, &shutdown).await?) };
     let report = services.meanwhile(comparison).await?;
     let verified = began.elapsed();
-    print!("{}", crate::verify::text(&report));
-    print!("{}", marts(&endpoints.mysql).await?);
-    println!(
-        "\nlive after {:.1} s; caught up {:.2} s after the last transaction; verify took {:.2} s",
+    let marts = marts(&endpoints.mysql).await?;
+    let times = format!(
+        "\nlive after {:.1} s; caught up {:.2} s after the last transaction; verify took {:.2} s\n",
         started.as_secs_f64(),
         caught_up.as_secs_f64(),
         verified.as_secs_f64()
     );
+    output::stdout().put(&(crate::verify::text(&report) + &marts + &times));
+    let down = services.down();
+    if !down.is_empty() {
+        bail!(
+            "both sides were compared, but not everything runs: {}",
+            down.join("; ")
+        );
+    }
     Ok(crate::verify::exit_code(&report))
 }
 
@@ -79,9 +89,9 @@ async fn trade(
 
 /// What came of the trade. Nothing is a failure: two sides that did not move prove nothing by being equal.
 fn traded(services: &Services) -> anyhow::Result<String> {
-    let trader = services.trader.as_ref();
+    let trader = services.trader.get();
     let trade = trader.map(|trader| trader.status()).unwrap_or_default();
-    let users = services.user_events.as_ref();
+    let users = services.user_events.get();
     let arrived = users.map_or(0, |users| users.status().sent);
     if trade.transactions == 0 {
         let hint = "look at MILLRACE_TRADES_PER_SECOND and MILLRACE_TRADE_SECONDS_ONCE";
@@ -102,7 +112,7 @@ async fn catch_up(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
 }
 
 async fn marts(url: &str) -> anyhow::Result<String> {
-    let mut target = MySqlConnection::connect(url).await?;
+    let mut target = mysql::connect(url, Purpose::Look).await?;
     let mut text = String::new();
     for query in MARTS {
         let name = query.split(' ').nth(3).unwrap_or_default();
@@ -111,7 +121,7 @@ async fn marts(url: &str) -> anyhow::Result<String> {
             .await?;
         text += &format!("\n{name}\n{}", draw(&rows));
     }
-    target.close().await?;
+    target.close().await;
     Ok(text)
 }
 

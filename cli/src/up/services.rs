@@ -1,20 +1,20 @@
-//! The services of a deployment as tasks of this process.
+//! The services of a deployment as parts that are kept running, each with its control API.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
+use millrace_control::Front;
 use millrace_postgres_cdc::{self as capture, Capture};
 use millrace_projections::engine;
 use millrace_shop_generator::trade::{self, Trader};
 use millrace_shop_generator::user_events::{self, UserEvents};
-use millrace_shop_generator::{create_schema, prepare, Filled, Progress};
 use millrace_users_data as ingest;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::parts::{beside, News, States, Supervisor};
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
 use crate::terminal::Terminal;
@@ -23,217 +23,383 @@ use crate::terminal::Terminal;
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-type Ended = (&'static str, anyhow::Result<()>);
+const CAPTURE: &str = "capture";
+const PROJECTOR: &str = "projector";
+const INGEST: &str = "ingest";
+const TRADE: &str = "trade";
+const USER_EVENTS: &str = "user events";
+
+/// What only a running projector can do; a pause it can write down at any time.
+const PROJECTOR_ONLY: &[&str] = &["/hold", "/stop-before", "/release", "/wait"];
+
+/// The handle of a part's newest start.
+#[derive(Clone)]
+pub(crate) struct Newest<T>(Arc<Mutex<Option<T>>>);
+
+impl<T: Clone> Newest<T> {
+    fn none() -> Newest<T> {
+        Newest(Arc::new(Mutex::new(None)))
+    }
+
+    fn set(&self, handle: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+    }
+
+    /// `None` before the first start.
+    pub(crate) fn get(&self) -> Option<T> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
 
 /// Running services and what there is to see of them.
 pub(crate) struct Services {
-    tasks: JoinSet<Ended>,
-    shutdown: CancellationToken,
+    parts: Supervisor,
+    states: States,
+    news: News,
+    wiring: Arc<Wiring>,
+    /// Ctrl-C.
+    asked_to_end: CancellationToken,
     trading: CancellationToken,
     /// Capture.
-    pub capture: Option<capture::Handle>,
+    pub capture: Newest<capture::Handle>,
     /// The projector.
-    pub projector: Option<engine::Handle>,
-    /// Ingest.
-    pub ingest: Option<ingest::Handle>,
+    pub projector: Newest<engine::Handle>,
     /// The shop's trade.
-    pub trader: Option<trade::Handle>,
+    pub trader: Newest<trade::Handle>,
     /// The stream of incoming users.
-    pub user_events: Option<user_events::Handle>,
+    pub user_events: Newest<user_events::Handle>,
+}
+
+/// What every start of a service is configured from.
+struct Wiring {
+    settings: Settings,
+    endpoints: Endpoints,
+}
+
+/// What makes a service: the first one is made beforehand, so that a configuration that cannot work is told at once.
+fn remade<T>(
+    wiring: &Arc<Wiring>,
+    make: impl Fn(&Wiring) -> anyhow::Result<T>,
+) -> anyhow::Result<impl FnMut() -> anyhow::Result<T>> {
+    let (mut first, wiring) = (Some(make(wiring)?), wiring.clone());
+    Ok(move || first.take().map_or_else(|| make(&wiring), Ok))
 }
 
 impl Services {
-    /// None runs yet; all end with `shutdown`.
-    pub(crate) fn new(shutdown: &CancellationToken) -> Services {
+    /// None runs yet.
+    pub(super) fn new(
+        states: &States,
+        asked_to_end: &CancellationToken,
+        settings: &Settings,
+        endpoints: &Endpoints,
+    ) -> Services {
+        let stop = CancellationToken::new();
         Services {
-            tasks: JoinSet::new(),
-            shutdown: shutdown.clone(),
-            trading: shutdown.child_token(),
-            capture: None,
-            projector: None,
-            ingest: None,
-            trader: None,
-            user_events: None,
+            parts: Supervisor::of_services(states, stop.clone()),
+            states: states.clone(),
+            news: states.news(),
+            wiring: Arc::new(Wiring {
+                settings: settings.clone(),
+                endpoints: endpoints.clone(),
+            }),
+            asked_to_end: asked_to_end.clone(),
+            trading: stop.child_token(),
+            capture: Newest::none(),
+            projector: Newest::none(),
+            trader: Newest::none(),
+            user_events: Newest::none(),
         }
     }
 
-    fn spawn<E>(
+    /// Starts capture, projector and ingest, each with its control API. What cannot work as it is configured fails
+    /// here; what happens later is up to the rules of supervision.
+    pub(crate) async fn start_pipeline(&mut self) -> anyhow::Result<()> {
+        self.start_capture().await?;
+        self.start_projector().await?;
+        self.start_ingest().await
+    }
+
+    async fn start_capture(&mut self) -> anyhow::Result<()> {
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
+        let mut make = remade(&self.wiring, |wiring| {
+            let config = crate::services::capture(&wiring.settings, &wiring.endpoints)?;
+            Ok(Capture::new(config)?)
+        })?;
+        let control = crate::services::capture_control(settings, endpoints).await?;
+        let token = control.token().to_owned();
+        let front = self.front(CAPTURE, &[]);
+        let (newest, shown) = (self.capture.clone(), front.clone());
+        self.parts.keep(CAPTURE, move |stop| {
+            let capture = make();
+            let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
+            async move {
+                let capture = capture?;
+                shown.show(capture::control::api(capture.handle(), &token));
+                newest.set(capture.handle());
+                Ok(capture.run(stop).await?)
+            }
+        });
+        self.keep_control(
+            "capture's control API",
+            front,
+            control,
+            |wiring| async move {
+                crate::services::capture_control(&wiring.settings, &wiring.endpoints).await
+            },
+        );
+        Ok(())
+    }
+
+    async fn start_projector(&mut self) -> anyhow::Result<()> {
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
+        let mut make = remade(&self.wiring, |wiring| {
+            let config = crate::services::projector(&wiring.settings, &wiring.endpoints)?;
+            Ok(engine::Service::new(config))
+        })?;
+        let control = crate::services::control(settings, endpoints).await?;
+        let token = control.token().to_owned();
+        let front = self.front(PROJECTOR, PROJECTOR_ONLY);
+        let (wiring, newest, shown) = (self.wiring.clone(), self.projector.clone(), front.clone());
+        let states = self.states.clone();
+        self.parts.keep(PROJECTOR, move |stop| {
+            let projector = make();
+            let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
+            let (states, wiring) = (states.clone(), wiring.clone());
+            async move {
+                let projector = projector?;
+                let handle = projector.handle();
+                shown.show(millrace_projections::control::api(handle.clone(), &token));
+                newest.set(handle.clone());
+                let mirror = move |stop| {
+                    let Wiring {
+                        settings,
+                        endpoints,
+                    } = &*wiring;
+                    let handle = handle.clone();
+                    without_error(crate::services::mirror_projector(
+                        settings, endpoints, handle, stop,
+                    ))
+                };
+                let _mirror = beside(&states, "projector's mirror", stop.clone(), mirror);
+                Ok(projector.run(stop).await?)
+            }
+        });
+        self.keep_control("projector's control API", front, control, |wiring| async move {
+            crate::services::control(&wiring.settings, &wiring.endpoints).await
+        });
+        Ok(())
+    }
+
+    async fn start_ingest(&mut self) -> anyhow::Result<()> {
+        let Wiring {
+            settings,
+            endpoints,
+        } = &*self.wiring;
+        let mut make = remade(&self.wiring, |wiring| {
+            let config = crate::services::ingest(&wiring.settings, &wiring.endpoints)?;
+            let rejected = ingest::Rejected::open(config.clone())?;
+            Ok((rejected, ingest::Service::new(config)?))
+        })?;
+        let control = crate::services::ingest_control(settings, endpoints).await?;
+        let token = control.token().to_owned();
+        let front = self.front(INGEST, &[]);
+        let (wiring, shown, states) = (self.wiring.clone(), front.clone(), self.states.clone());
+        self.parts.keep(INGEST, move |stop| {
+            let made = make();
+            let (shown, token) = (shown.clone(), token.clone());
+            let (states, wiring) = (states.clone(), wiring.clone());
+            async move {
+                let (rejected, (ingest, handle)) = made?;
+                shown.show(ingest::control::api(handle.clone(), rejected, &token));
+                let mirror = move |stop| {
+                    let Wiring {
+                        settings,
+                        endpoints,
+                    } = &*wiring;
+                    let handle = handle.clone();
+                    without_error(crate::services::mirror_ingest(
+                        settings, endpoints, handle, stop,
+                    ))
+                };
+                let _mirror = beside(&states, "ingest's mirror", stop.clone(), mirror);
+                Ok(ingest.run(stop).await?)
+            }
+        });
+        self.keep_control(
+            "ingest's control API",
+            front,
+            control,
+            |wiring| async move {
+                crate::services::ingest_control(&wiring.settings, &wiring.endpoints).await
+            },
+        );
+        Ok(())
+    }
+
+    fn front(&self, part: &'static str, needs_service: &'static [&'static str]) -> Front {
+        let states = self.states.clone();
+        Front::new(needs_service, move || states.down(part))
+    }
+
+    /// Keeps a control API that listens already; `listen` makes the later ones.
+    fn keep_control<R>(
         &mut self,
         name: &'static str,
-        run: impl Future<Output = Result<(), E>> + Send + 'static,
+        front: Front,
+        first: crate::services::Control,
+        listen: impl Fn(Arc<Wiring>) -> R + Send + 'static,
     ) where
-        E: Into<anyhow::Error> + Send + 'static,
+        R: Future<Output = anyhow::Result<crate::services::Control>> + Send + 'static,
     {
-        self.tasks
-            .spawn(async move { (name, run.await.map_err(Into::into)) });
-    }
-
-    fn spawn_mirror(&mut self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
-        self.spawn(name, async {
-            run.await;
-            anyhow::Ok(())
+        let (mut first, wiring) = (Some(first), self.wiring.clone());
+        self.parts.keep(name, move |stop| {
+            let (ready, front) = (first.take(), front.clone());
+            let listen = ready.is_none().then(|| listen(wiring.clone()));
+            async move {
+                let control = match (ready, listen) {
+                    (Some(control), _) => control,
+                    (None, Some(listen)) => listen.await?,
+                    (None, None) => bail!("there is nothing to serve"),
+                };
+                control.front(front, stop).await
+            }
         });
-    }
-
-    /// Starts capture, projector and ingest, each with its control API.
-    pub(crate) async fn start_pipeline(
-        &mut self,
-        settings: &Settings,
-        endpoints: &Endpoints,
-    ) -> anyhow::Result<()> {
-        self.start_capture(settings, endpoints).await?;
-        self.start_projector(settings, endpoints).await?;
-        self.start_ingest(settings, endpoints).await
-    }
-
-    async fn start_capture(
-        &mut self,
-        settings: &Settings,
-        endpoints: &Endpoints,
-    ) -> anyhow::Result<()> {
-        let capture = Capture::new(crate::services::capture(settings, endpoints)?)?;
-        let handle = capture.handle();
-        let control = crate::services::capture_control(settings, endpoints).await?;
-        let control = control.capture(handle.clone(), self.shutdown.clone());
-        self.capture = Some(handle);
-        self.spawn("capture", capture.run(self.shutdown.clone()));
-        self.spawn("capture's control API", control);
-        Ok(())
-    }
-
-    async fn start_projector(
-        &mut self,
-        settings: &Settings,
-        endpoints: &Endpoints,
-    ) -> anyhow::Result<()> {
-        let projector = engine::Service::new(crate::services::projector(settings, endpoints)?);
-        let handle = projector.handle();
-        let control = crate::services::control(settings, endpoints).await?;
-        let control = control.project(handle.clone(), self.shutdown.clone());
-        self.spawn_mirror("projector's mirror", {
-            let shutdown = self.shutdown.clone();
-            crate::services::mirror_projector(settings, endpoints, handle.clone(), shutdown)
-        });
-        self.projector = Some(handle);
-        self.spawn("projector", projector.run(self.shutdown.clone()));
-        self.spawn("control API", control);
-        Ok(())
-    }
-
-    async fn start_ingest(
-        &mut self,
-        settings: &Settings,
-        endpoints: &Endpoints,
-    ) -> anyhow::Result<()> {
-        let config = crate::services::ingest(settings, endpoints)?;
-        let rejected = ingest::Rejected::open(config.clone())?;
-        let (ingest, handle) = ingest::Service::new(config)?;
-        let control = crate::services::ingest_control(settings, endpoints).await?;
-        let control = control.ingest(handle.clone(), rejected, self.shutdown.clone());
-        self.spawn_mirror("ingest's mirror", {
-            let shutdown = self.shutdown.clone();
-            crate::services::mirror_ingest(settings, endpoints, handle.clone(), shutdown)
-        });
-        self.ingest = Some(handle);
-        self.spawn("ingest", ingest.run(self.shutdown.clone()));
-        self.spawn("ingest's control API", control);
-        Ok(())
     }
 
     /// Starts the page; its history lies in the data directory.
-    pub(crate) async fn start_dashboard(
-        &mut self,
-        settings: &Settings,
-        endpoints: &Endpoints,
-        data_dir: &Path,
-    ) -> anyhow::Result<()> {
-        let bind = crate::services::dashboard_address(settings).await?;
-        let state_dir = Some(data_dir.join("dashboard"));
-        let config = crate::services::dashboard(settings, endpoints, bind, state_dir)?;
-        let page = millrace_dashboard::Service::bind(config).await?;
-        self.spawn("the page", page.run(self.shutdown.clone()));
+    pub(crate) async fn start_dashboard(&mut self, data_dir: &Path) -> anyhow::Result<()> {
+        let state_dir = data_dir.join("dashboard");
+        let mut first = Some(page(self.wiring.clone(), state_dir.clone()).await?);
+        let wiring = self.wiring.clone();
+        self.parts.keep("page", move |stop| {
+            let ready = first.take();
+            let make = page(wiring.clone(), state_dir.clone());
+            async move {
+                let page = match ready {
+                    Some(page) => page,
+                    None => make.await?,
+                };
+                Ok(page.run(stop).await?)
+            }
+        });
         Ok(())
     }
 
     /// Starts the shop's trade and the stream of incoming users.
-    pub(crate) fn start_trading(
-        &mut self,
-        settings: &Settings,
-        endpoints: &Endpoints,
-    ) -> anyhow::Result<()> {
-        let trader = Trader::new(crate::services::trade(settings, endpoints)?)?;
-        self.trader = Some(trader.handle());
-        self.spawn("trade", trader.run(self.trading.clone()));
-        let users = UserEvents::new(crate::services::user_events(settings, endpoints)?)?;
-        self.user_events = Some(users.handle());
-        self.spawn("user events", users.run(self.trading.clone()));
+    pub(crate) fn start_trading(&mut self) -> anyhow::Result<()> {
+        self.start_trade()?;
+        self.start_user_events()
+    }
+
+    fn start_trade(&mut self) -> anyhow::Result<()> {
+        let mut make = remade(&self.wiring, |wiring| {
+            let config = crate::services::trade(&wiring.settings, &wiring.endpoints)?;
+            Ok(Trader::new(config)?)
+        })?;
+        let newest = self.trader.clone();
+        self.parts
+            .keep_until(self.trading.clone(), TRADE, move |stop| {
+                let (trader, newest) = (make(), newest.clone());
+                async move {
+                    let trader = trader?;
+                    newest.set(trader.handle());
+                    Ok(trader.run(stop).await?)
+                }
+            });
+        Ok(())
+    }
+
+    fn start_user_events(&mut self) -> anyhow::Result<()> {
+        let mut make = remade(&self.wiring, |wiring| {
+            let config = crate::services::user_events(&wiring.settings, &wiring.endpoints)?;
+            Ok(UserEvents::new(config)?)
+        })?;
+        let newest = self.user_events.clone();
+        self.parts
+            .keep_until(self.trading.clone(), USER_EVENTS, move |stop| {
+                let (users, newest) = (make(), newest.clone());
+                async move {
+                    let users = users?;
+                    newest.set(users.handle());
+                    Ok(users.run(stop).await?)
+                }
+            });
         Ok(())
     }
 
     /// Ends the trade and the stream of users, and nothing else.
-    pub(crate) async fn stop_trading(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop_trading(&mut self) {
         self.trading.cancel();
-        for _ in 0..2 {
-            match self.tasks.join_next().await {
-                Some(Ok((_, Ok(())))) => {}
-                other => return Err(failure(other)),
-            }
-        }
-        Ok(())
+        self.states.gone(&[TRADE, USER_EVENTS]).await;
     }
 
-    /// Returns when Ctrl-C was pressed, or with the reason when a service ended by itself.
-    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
-        tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => Ok(()),
-            ended = self.tasks.join_next() => {
-                if self.shutdown.is_cancelled() {
-                    return Ok(());
-                }
-                Err(failure(ended))
-            }
-        }
-    }
-
-    /// Waits for `work`, but no longer than the services run: nothing would come of it.
+    /// Waits for `work`, but no longer than it can come to something: until a part is in trouble that `--once` does
+    /// not wait for.
     pub(crate) async fn meanwhile<T>(
-        &mut self,
+        &self,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         tokio::select! {
-            ended = self.ended() => {
-                ended?;
-                bail!("interrupted before both sides were compared");
-            }
+            trouble = self.states.trouble() => Err(trouble),
             done = work => done,
         }
     }
 
-    /// Ends with all services, on Ctrl-C.
-    pub(crate) fn shutdown(&self) -> CancellationToken {
-        self.shutdown.clone()
-    }
-
-    /// Asks all to end, waits a little, and drops those that have not.
-    pub(crate) async fn stop(&mut self) {
-        self.shutdown.cancel();
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
-            // Each may be dropped at any instant: that is what surviving kill -9 means.
-            self.tasks.shutdown().await;
+    /// Waits for what a person should know: parts that went down, parts that came back. The reason as an error if
+    /// nothing is left that can run. May be dropped at any instant.
+    pub(crate) async fn news(&mut self) -> anyhow::Result<Vec<String>> {
+        tokio::select! {
+            ended = self.states.nothing_can_run() => Err(ended),
+            lines = self.news.next() => Ok(lines),
         }
     }
 
-    /// Shows the snapshot and the catching up; false if Ctrl-C came first.
+    /// One line for each part that is down.
+    pub(crate) fn down(&self) -> Vec<String> {
+        let down = self.states.all_down();
+        let lines = down
+            .iter()
+            .map(|(name, down)| format!("{name} is down: {down}"));
+        lines.collect()
+    }
+
+    /// Ends with Ctrl-C.
+    pub(crate) fn shutdown(&self) -> CancellationToken {
+        self.asked_to_end.clone()
+    }
+
+    /// Asks all to end, waits a little, and drops those that have not: each may be dropped at any instant, that is
+    /// what surviving kill -9 means.
+    pub(crate) async fn stop(&mut self) {
+        if let Err(error) = self.parts.stop(STOP_WITHIN).await {
+            tracing::warn!(error = format!("{error:#}"), "a service did not end well");
+        }
+    }
+
+    /// Shows the snapshot and the catching up, until it is done or a part needs a person; whether it is done. With
+    /// `once` trouble is an error.
     pub(crate) async fn wait_until_live(
         &mut self,
         terminal: &mut Terminal,
+        once: bool,
     ) -> anyhow::Result<bool> {
         let began = Instant::now();
         loop {
             tokio::select! {
-                ended = self.ended() => return ended.map(|()| false),
+                trouble = self.states.trouble() => match once {
+                    true => return Err(trouble),
+                    false => return Ok(false),
+                },
+                lines = self.news.next() => lines.iter().for_each(|line| terminal.step(line)),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if self.caught_up() {
@@ -246,7 +412,7 @@ impl Services {
     /// Records read are not enough: a projector that waits for a missing record has read them all, but
     /// its position stays below what capture has in the log.
     fn caught_up(&self) -> bool {
-        let (Some(capture), Some(projector)) = (&self.capture, &self.projector) else {
+        let (Some(capture), Some(projector)) = (self.capture.get(), self.projector.get()) else {
             return false;
         };
         let (captured, applied) = (capture.status(), projector.status());
@@ -257,12 +423,12 @@ impl Services {
     }
 
     fn show_progress(&self, terminal: &mut Terminal, began: Instant) {
-        let captured = self.capture.as_ref().map(|capture| capture.status().state);
+        let captured = self.capture.get().map(|capture| capture.status().state);
         if let Some(capture::State::Snapshot { table, rows, total }) = captured {
             terminal.bar(&format!("snapshot: {table}"), rows, total.max(rows), began);
             return;
         }
-        let Some(status) = self.projector.as_ref().map(engine::Handle::status) else {
+        let Some(status) = self.projector.get().map(|projector| projector.status()) else {
             return;
         };
         if let (engine::State::Loading, Some(loaded)) = (status.state, status.snapshot) {
@@ -274,45 +440,20 @@ impl Services {
     }
 }
 
-fn failure(ended: Option<Result<Ended, tokio::task::JoinError>>) -> anyhow::Error {
-    match ended {
-        Some(Ok((name, Err(error)))) => error.context(format!("{name} stopped")),
-        Some(Ok((name, Ok(())))) => anyhow!("{name} ended without being asked to"),
-        Some(Err(error)) => anyhow!(error).context("a service broke down; please report this"),
-        None => anyhow!("no service runs"),
-    }
+async fn page(
+    wiring: Arc<Wiring>,
+    state_dir: PathBuf,
+) -> anyhow::Result<millrace_dashboard::Service> {
+    let Wiring {
+        settings,
+        endpoints,
+    } = &*wiring;
+    let bind = crate::services::dashboard_address(settings).await?;
+    let config = crate::services::dashboard(settings, endpoints, bind, Some(state_dir))?;
+    Ok(millrace_dashboard::Service::bind(config).await?)
 }
 
-/// Creates the shop's tables; for the demo it fills them too, once.
-pub(super) async fn prepare_shop(
-    demo: bool,
-    settings: &Settings,
-    endpoints: &Endpoints,
-    terminal: &mut Terminal,
-) -> anyhow::Result<()> {
-    let pool = crate::services::shop_pool(endpoints)?;
-    let (schema, shop) = crate::services::shop(settings)?;
-    if !demo {
-        create_schema(&pool, &schema).await?;
-        return Ok(());
-    }
-    let (progress, seen) = watch::channel(Progress::default());
-    let began = Instant::now();
-    let filling = prepare(&pool, &schema, &shop, &progress);
-    tokio::pin!(filling);
-    let filled = loop {
-        tokio::select! {
-            filled = &mut filling => break filled?,
-            () = tokio::time::sleep(LOOK_EVERY) => {
-                let Progress { phase, done, total } = *seen.borrow();
-                terminal.bar(&format!("filling: {phase}"), done, total, began);
-            }
-        }
-    };
-    terminal.step(match filled {
-        Filled::Now { rows } => format!("the shop is filled: {rows} rows"),
-        Filled::Before => "the shop was filled before and goes on from there".to_owned(),
-    });
-    pool.close().await;
+async fn without_error(work: impl Future<Output = ()>) -> anyhow::Result<()> {
+    work.await;
     Ok(())
 }

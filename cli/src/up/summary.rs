@@ -1,15 +1,23 @@
 //! What a person sees of a running deployment: where everything is, how far behind, and the marts.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use sqlx::mysql::MySqlPoolOptions;
+use millrace_sessions::mysql;
 use sqlx::{MySqlPool, Row};
 
-use super::deployment::product;
 use super::{Deployment, Services};
+use crate::args;
 use crate::endpoints::Endpoints;
+use crate::settings::table::{
+    DASHBOARD_PASSWORD, DASHBOARD_USER, MYSQL_PASSWORD, MYSQL_USER, POSTGRES_PASSWORD,
+    POSTGRES_USER,
+};
 use crate::settings::Settings;
 use crate::terminal::table;
+
+/// A summary waits no longer for a figure.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Marts with the figure that the summary shows of each.
 const FIGURES: [(&str, &str, &str); 4] = [
@@ -23,14 +31,19 @@ const FIGURES: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// A table of every server with its address and login.
-pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
-    let text = |name| settings.text(name).to_owned();
+/// A table of every server with its address and login, and what to do next.
+pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deployment) -> String {
     let row = |service: &str, address: String, user: String, password: String| {
         vec![service.to_owned(), address, user, password]
     };
-    let postgres = (text("POSTGRES_USER"), text("POSTGRES_PASSWORD"));
-    let mysql = (text("MYSQL_USER"), text("MYSQL_PASSWORD"));
+    let postgres: (String, String) = (
+        settings.get(POSTGRES_USER).into(),
+        settings.get(POSTGRES_PASSWORD).into(),
+    );
+    let mysql: (String, String) = (
+        settings.get(MYSQL_USER).into(),
+        settings.get(MYSQL_PASSWORD).into(),
+    );
     let endpoints = &deployment.endpoints;
     let control = |service: &str, url: &str| {
         row(
@@ -49,17 +62,22 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
         ),
         row(
             "  JDBC",
-            deployment.postgres.jdbc_url(),
+            deployment.databases.postgres_jdbc.clone(),
             postgres.0,
             postgres.1,
         ),
         row(
-            &format!("{} (replica, marts)", product(&deployment.mysql)),
+            &format!("{} (replica, marts)", deployment.databases.mysql_product),
             without_login(&endpoints.mysql),
             mysql.0.clone(),
             mysql.1.clone(),
         ),
-        row("  JDBC", deployment.mysql.jdbc_url(), mysql.0, mysql.1),
+        row(
+            "  JDBC",
+            deployment.databases.mysql_jdbc.clone(),
+            mysql.0,
+            mysql.1,
+        ),
         row(
             "Fluvio (topics)",
             endpoints.fluvio.clone(),
@@ -69,8 +87,10 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
         row(
             "page",
             endpoints.dashboard.clone(),
-            text("DASHBOARD_USER"),
-            text("DASHBOARD_PASSWORD"),
+            settings.get(DASHBOARD_USER).map_or("-".into(), Into::into),
+            settings
+                .get(DASHBOARD_PASSWORD)
+                .map_or("-".into(), Into::into),
         ),
         control("control: projector", &endpoints.control),
         control("control: capture", &endpoints.capture_control),
@@ -80,7 +100,30 @@ pub(super) fn services(settings: &Settings, deployment: &Deployment) -> String {
         "\nfluvio CLI:  fluvio profile add millrace {} local\n",
         endpoints.fluvio
     );
-    table(&["service", "address", "login", "password"], &rows) + &profile
+    table(&["service", "address", "login", "password"], &rows)
+        + &profile
+        + &next_steps(&program(), &args.data_dir, &endpoints.dashboard)
+}
+
+/// What a person who sees this for the first time can do now.
+fn next_steps(program: &str, data_dir: &Path, page: &str) -> String {
+    let data_dir = match data_dir == Path::new(args::DATA_DIR) {
+        true => String::new(),
+        false => format!(" --data-dir {}", data_dir.display()),
+    };
+    format!(
+        "\n\
+         Open this page:          {page}\n\
+         Try this elsewhere:      {program} verify{data_dir}\n\
+         Stop everything:         Ctrl-C; the next start resumes where this one stopped\n"
+    )
+}
+
+/// As this program was called, so that the line can be copied.
+fn program() -> String {
+    std::env::args()
+        .next()
+        .unwrap_or_else(|| "millrace".to_owned())
 }
 
 fn without_login(url: &str) -> String {
@@ -99,18 +142,17 @@ pub(super) struct Live {
 impl Live {
     /// Connects lazily: a summary must not stop anything.
     pub(super) fn new(_settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Live> {
-        let target = MySqlPoolOptions::new()
-            .max_connections(1)
-            .connect_lazy(&endpoints.mysql)?;
+        let target = mysql::pool(&endpoints.mysql, 1)?;
         Ok(Live { target, last: None })
     }
 
-    /// One block of text: the line of [`lag`](Self::lag), then the marts.
+    /// One block of text: the lines of [`lag`](Self::lag), then the marts.
     pub(super) async fn draw(&self, lag: String) -> String {
         let mut text = lag;
         for (mart, label, query) in FIGURES {
-            let line = match sqlx::query(query).fetch_one(&self.target).await {
-                Ok(row) => {
+            let asked = sqlx::query(query).fetch_one(&self.target);
+            let line = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+                Ok(Ok(row)) => {
                     let rows: i64 = row.get(0);
                     let figure = row.try_get_unchecked::<Option<String>, _>(1).ok().flatten();
                     format!(
@@ -118,20 +160,17 @@ impl Live {
                         figure.as_deref().unwrap_or("-")
                     )
                 }
-                Err(error) => format!("not readable: {error}"),
+                Ok(Err(error)) => format!("not readable: {error}"),
+                Err(_) => "not readable: MySQL does not answer".to_owned(),
             };
             text += &format!("  {mart:<26}{line}\n");
         }
         text
     }
 
-    /// The line about the services; empty before there is a projector.
+    /// The lines about the services; empty before there is a projector.
     pub(super) fn lag(&mut self, services: &Services) -> String {
-        let Some(status) = services
-            .projector
-            .as_ref()
-            .map(|projector| projector.status())
-        else {
+        let Some(status) = services.projector.get().map(|projector| projector.status()) else {
             return String::new();
         };
         let now = Instant::now();
@@ -142,9 +181,14 @@ impl Live {
         self.last = Some((now, status.transactions));
         let sent = services
             .user_events
-            .as_ref()
+            .get()
             .map_or(0, |users| users.status().sent);
-        format!(
+        let down: String = services
+            .down()
+            .iter()
+            .map(|line| format!("  {line}\n"))
+            .collect();
+        down + &format!(
             "  {} UTC  {:?}  lag {} records  at {}  {} transactions ({:.1}/s)  {sent} users arrived\n",
             chrono::Utc::now().format("%H:%M:%S"),
             status.state,
@@ -153,5 +197,26 @@ impl Live {
             status.transactions,
             rate.unwrap_or(0.0),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_steps_name_the_page_a_command_that_finds_this_deployment_and_the_way_out() {
+        let page = "http://127.0.0.1:8080";
+        let steps = next_steps("./millrace", Path::new(".millrace"), page);
+        let lines: Vec<&str> = steps.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].ends_with(page), "{steps}");
+        assert!(lines[1].ends_with("./millrace verify"), "{steps}");
+        assert!(lines[2].contains("Ctrl-C"), "{steps}");
+        let elsewhere = next_steps("./millrace", Path::new("/tmp/d"), page);
+        assert!(
+            elsewhere.contains("./millrace verify --data-dir /tmp/d\n"),
+            "{elsewhere}"
+        );
     }
 }

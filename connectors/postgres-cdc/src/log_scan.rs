@@ -47,7 +47,7 @@ impl LogScan {
     }
 
     /// Reads to the end of the topic as it is now. The record that finds the end means nothing to any reader.
-    pub(crate) async fn to_end(
+    pub(crate) async fn find_end(
         &mut self,
         fluvio: &Fluvio,
         topic: &str,

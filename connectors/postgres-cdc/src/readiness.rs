@@ -1,5 +1,6 @@
 //! Whether capture does its work, from its status alone.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use millrace_control::NotReady;
 
 use crate::status::{State, Status};
@@ -9,12 +10,27 @@ pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
     let because = |reason: &str| Err(NotReady::new(reason, status.last_error.as_deref()));
     match &status.state {
         State::Streaming => Ok(()),
+        State::Preflight | State::Backoff if status.failing_since.is_some() => {
+            because(&waits(status))
+        }
         State::Preflight => because("it looks where the log ends"),
         State::Snapshot { rows, total, .. } => {
             because(&format!("it copies the tables: {rows} of {total} rows"))
         }
         State::Backoff => because("its session failed; it tries again"),
         State::Stopped => because("it has stopped"),
+    }
+}
+
+/// Since when, and what comes next.
+fn waits(status: &Status) -> String {
+    let shown = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let since = status.failing_since.map(shown).unwrap_or_default();
+    match status.next_attempt_at.map(shown) {
+        Some(next) => {
+            format!("nothing has been captured since {since}; the next attempt is at {next}")
+        }
+        None => format!("nothing has been captured since {since}; it tries again now"),
     }
 }
 
@@ -36,6 +52,21 @@ mod tests {
         // What went wrong before does not matter any more.
         status.state = State::Streaming;
         assert_eq!(ready(&status), Ok(()));
+    }
+
+    #[test]
+    fn who_waits_says_since_when_and_for_what() {
+        let status = Status {
+            state: State::Backoff,
+            failing_since: DateTime::from_timestamp(1_750_000_000, 0),
+            next_attempt_at: DateTime::from_timestamp(1_750_000_015, 0),
+            ..Status::default()
+        };
+        let because = ready(&status).expect_err("not ready");
+        assert_eq!(
+            because.reason,
+            "nothing has been captured since 2025-06-15T15:06:40Z; the next attempt is at 2025-06-15T15:06:55Z"
+        );
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Session<'_> {
             check_origin(facts, mark)?;
         }
         let mut log = Appender::new(topics.fluvio(), self.config, topic).await?;
-        scan.to_end(topics.fluvio(), topic, &mut log).await?;
+        scan.find_end(topics.fluvio(), topic, &mut log).await?;
         Ok(log)
     }
 

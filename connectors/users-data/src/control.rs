@@ -5,10 +5,10 @@
 //! | `GET /health` | 200 while it works, 503 when it has stopped; needs no token |
 //! | `GET /ready` | 200 while it reads its topic; else 503 with reason and code; needs no token |
 //! | `GET /status` | what it is doing and how far it is |
-//! | `GET /rejected?state=&limit=&before=` | rejected events, newest first: `open` (default), `retried`, `discarded`, `all` |
+//! | `GET /rejected?state=&limit=&before=` | rejected events, newest first: `open` (default), `retried`, `discarded`, `all`; how many there are of each reason |
 //! | `GET /rejected/{offset}` | one of them; the offset is that in the topic of rejected events |
-//! | `POST /rejected/{offset}/retry` | sends it again; 409 if it is not open or not kept whole |
-//! | `POST /rejected/{offset}/discard` | puts it away; 409 if it is not open |
+//! | `POST /rejected/{offset}/retry` | sends it again; 409 if it is not open, not kept whole, or would be rejected again |
+//! | `POST /rejected/{offset}/discard` | discards it; 409 if it is not open |
 
 use axum::extract::{Path, State as Given};
 use axum::http::StatusCode;
@@ -111,7 +111,7 @@ fn refusal(error: &RejectedError) -> Response {
         RejectedError::NotFound(_) => StatusCode::NOT_FOUND,
         RejectedError::NotOpen { .. }
         | RejectedError::InDoubt { .. }
-        | RejectedError::NotWhole(_) => StatusCode::CONFLICT,
+        | RejectedError::NoRetry { .. } => StatusCode::CONFLICT,
         RejectedError::Unknown { .. } => StatusCode::BAD_GATEWAY,
         RejectedError::NotReady | RejectedError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
@@ -129,6 +129,8 @@ struct Shown {
     rejected: u64,
     failures: u64,
     last_error: Option<String>,
+    #[serde(serialize_with = "time::serialize_option")]
+    failing_since: Option<DateTime<Utc>>,
     #[serde(serialize_with = "time::serialize_option")]
     committed_at: Option<DateTime<Utc>>,
 }
@@ -149,6 +151,7 @@ impl From<Status> for Shown {
             rejected: status.rejected,
             failures: status.failures,
             last_error: status.last_error,
+            failing_since: status.failing_since,
             committed_at: status.committed_at,
         }
     }

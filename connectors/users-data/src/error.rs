@@ -1,7 +1,10 @@
 //! Why ingest stops, and why an attempt ends.
 
-/// What needs a person. Everything else is tried again with a growing delay, and shown by
-/// [`crate::Status::last_error`].
+use sqlx::error::DatabaseError;
+
+/// What needs a person. Ingest stops for some of it and waits for the rest to be mended, as
+/// [`SessionError::Operator`] says; what passes by itself has no code. Whatever it is, [`crate::Status::last_error`]
+/// shows it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The configuration cannot work.
@@ -43,6 +46,42 @@ pub enum Error {
         /// Offset that came.
         found: i64,
     },
+    /// New rows get ids that exist already. Goes on by itself once the sequence is mended.
+    #[error("table {table} takes no new users: sequence {sequence} generates values of {column} that are in the table already, as after a restore with explicit ids. No event is rejected for it; ingest goes on by itself after: SELECT setval('{sequence}', (SELECT max({column}) FROM {table}))")]
+    SequenceBehind {
+        /// Its name, quoted.
+        table: String,
+        /// The column that the sequence fills.
+        column: String,
+        /// The sequence.
+        sequence: String,
+    },
+    /// The table takes no event, whatever its values. Goes on by itself once the table is mended.
+    #[error("table {table} takes no users, whatever an event says: {reason} (SQLSTATE {sqlstate}). No event is rejected for it; ingest goes on by itself once the table is mended")]
+    TableRefuses {
+        /// Its name, quoted.
+        table: String,
+        /// What Postgres said.
+        sqlstate: String,
+        /// What that means.
+        reason: String,
+    },
+    /// Postgres does not let ingest in. Goes on by itself once it does.
+    #[error("Postgres refuses ingest's login: {reason} (SQLSTATE {sqlstate}). Check user, password and database (POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB); a changed password in the settings needs a restart of ingest, one that is changed back in Postgres does not")]
+    LoginRefused {
+        /// What Postgres said.
+        sqlstate: String,
+        /// Its words.
+        reason: String,
+    },
+    /// Postgres does not do what ingest asks for. Goes on by itself once it does.
+    #[error("Postgres does not let ingest work: {reason} (SQLSTATE {sqlstate}). No event is rejected for it; ingest goes on by itself once rights, tables or server are mended")]
+    PostgresRefuses {
+        /// What Postgres said.
+        sqlstate: String,
+        /// Its words.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -54,6 +93,10 @@ impl Error {
             Error::TopicRecreated { .. } => "ingest-topic-recreated",
             Error::EventsExpired { .. } => "ingest-events-expired",
             Error::EventsMissing { .. } => "ingest-events-missing",
+            Error::SequenceBehind { .. } => "ingest-sequence-behind",
+            Error::TableRefuses { .. } => "ingest-table-refuses",
+            Error::LoginRefused { .. } => "ingest-login-refused",
+            Error::PostgresRefuses { .. } => "ingest-postgres-refuses",
         }
     }
 }
@@ -67,8 +110,11 @@ pub(crate) enum SessionError {
     /// Needs a person if it happens several times in a row; may be a server that just starts.
     #[error("{0}")]
     Suspicious(Error),
+    /// Needs a person, and ingest goes on by itself once that person has acted.
+    #[error("{0}")]
+    Operator(Error),
     #[error("Postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
+    Postgres(sqlx::Error),
     #[error("Fluvio: {0}")]
     Fluvio(String),
     #[error("the position in Postgres was moved by another ingest")]
@@ -79,10 +125,36 @@ impl SessionError {
     /// For the status: with its code if it has one.
     pub(crate) fn text(&self) -> String {
         match self {
-            SessionError::Fatal(error) | SessionError::Suspicious(error) => {
+            SessionError::Fatal(error)
+            | SessionError::Suspicious(error)
+            | SessionError::Operator(error) => {
                 format!("{}: {error}", error.code())
             }
             other => other.to_string(),
         }
+    }
+}
+
+impl From<sqlx::Error> for SessionError {
+    fn from(error: sqlx::Error) -> SessionError {
+        match error.as_database_error().and_then(of_operator) {
+            Some(fault) => SessionError::Operator(fault),
+            None => SessionError::Postgres(error),
+        }
+    }
+}
+
+/// What is neither an event's fault nor passes by itself; `crate::refusal` has the whole rule. The messages of these
+/// classes name objects, never values.
+fn of_operator(error: &dyn DatabaseError) -> Option<Error> {
+    let sqlstate = error.code()?.into_owned();
+    let reason = error.message().to_owned();
+    let class = sqlstate.get(..2)?;
+    match (class, sqlstate.as_str()) {
+        ("28" | "3D", _) => Some(Error::LoginRefused { sqlstate, reason }),
+        ("3F" | "42" | "53", _) | (_, "0A000" | "25006") => {
+            Some(Error::PostgresRefuses { sqlstate, reason })
+        }
+        _ => None,
     }
 }

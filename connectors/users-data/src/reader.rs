@@ -24,6 +24,26 @@ const FETCH_BYTES_MAX: i32 = 32 * 1024 * 1024;
 /// A server that has a record sends it at once; one that has not waits for it to be written.
 const ANCHOR_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A stream that has records to bring and brings none for so long is dead.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Its first answer includes the compilation of the SmartModule, which a broker may do for each stream. It is waited for
+/// twice as long at each attempt, up to this.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(240);
+
+/// How patiently a stream is waited for at its beginning; outlives the session.
+#[derive(Debug, Default)]
+pub(crate) struct FirstAnswer {
+    /// How often in a row a stream did not begin in time.
+    missed: u32,
+}
+
+impl FirstAnswer {
+    fn within(&self) -> Duration {
+        let grown = SILENCE.saturating_mul(2_u32.saturating_pow(self.missed));
+        grown.min(FIRST_ANSWER_MAX)
+    }
+}
+
 /// A record as it stands in the topic or comes out of the SmartModule.
 pub(crate) struct Record {
     pub(crate) offset: i64,
@@ -39,6 +59,12 @@ pub(crate) struct Reader {
     records: Records,
     /// Offset of the next event; unknown before the first of a topic that was never read.
     next: Option<i64>,
+    /// The stream has begun.
+    answered: bool,
+    /// Since when the topic is known to have more than the stream brings.
+    behind_since: Option<Instant>,
+    /// Why the stream ended behind the last batch; told at the next call.
+    failed: Option<SessionError>,
 }
 
 impl Reader {
@@ -58,7 +84,40 @@ impl Reader {
             topic: config.topic.clone(),
             records: records(fluvio, &config.topic, next, module).await?,
             next,
+            answered: false,
+            behind_since: None,
+            failed: None,
         })
+    }
+
+    /// Fails if the topic, which ends at `end`, has events that the stream does not bring. To be asked when a batch is
+    /// empty.
+    pub(crate) fn check_silence(
+        &mut self,
+        end: Option<i64>,
+        first: &mut FirstAnswer,
+        now: Instant,
+    ) -> Result<(), SessionError> {
+        if end.is_none_or(|end| end <= self.next.unwrap_or(0)) {
+            self.behind_since = None;
+            return Ok(());
+        }
+        let waited = now.duration_since(*self.behind_since.get_or_insert(now));
+        match self.answered {
+            true if waited >= SILENCE => {
+                Err(SessionError::Fluvio("the stream fell silent".to_owned()))
+            }
+            false if waited >= first.within() => {
+                first.missed += 1;
+                Err(SessionError::Fluvio(format!(
+                    "the stream did not begin within {} s (the broker may be compiling the SmartModule); \
+                     the next attempt waits {} s",
+                    waited.as_secs(),
+                    first.within().as_secs()
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The next events: waits at most `patience` for the first, and `wait_max` for others behind
@@ -69,16 +128,24 @@ impl Reader {
         wait_max: Duration,
         events_max: usize,
     ) -> Result<Vec<Event>, SessionError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let mut events = Vec::new();
         let mut deadline = Instant::now() + patience;
         while events.len() < events_max {
             let Ok(record) = timeout_at(deadline, self.records.next()).await else {
                 break;
             };
-            let record = record.ok_or_else(|| SessionError::Fluvio("the stream ended".into()))?;
-            let record = record.map_err(|code| failure(code, &self.topic, self.next))?;
-            let Some(event) = self.in_sequence(record)? else {
-                continue;
+            let event = match self.event(record) {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                // What came before it is good, and must be stored before anybody skips what did not come.
+                Err(error) if !events.is_empty() => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Err(error) => return Err(error),
             };
             if events.is_empty() {
                 deadline = Instant::now() + wait_max;
@@ -86,6 +153,16 @@ impl Reader {
             events.push(event);
         }
         Ok(events)
+    }
+
+    fn event(
+        &mut self,
+        record: Option<Result<Record, ErrorCode>>,
+    ) -> Result<Option<Event>, SessionError> {
+        let record = record.ok_or_else(|| SessionError::Fluvio("the stream ended".into()))?;
+        let record = record.map_err(|code| failure(code, &self.topic, self.next))?;
+        (self.answered, self.behind_since) = (true, None);
+        self.in_sequence(record)
     }
 
     /// Offsets are contiguous. A server may repeat records, and one that lost its way may skip some:
@@ -155,11 +232,7 @@ pub(crate) async fn anchor(
 ) -> Result<Option<Anchor>, SessionError> {
     let mut records = records(fluvio, topic, Some(offset), Vec::new()).await?;
     let Ok(record) = timeout(ANCHOR_TIMEOUT, records.next()).await else {
-        let topic = topic.to_owned();
-        return Err(SessionError::Suspicious(Error::TopicRecreated {
-            topic,
-            next_offset,
-        }));
+        return Err(no_anchor(fluvio, topic, offset, next_offset).await?);
     };
     match record {
         Some(Ok(record)) if record.offset == offset => {
@@ -169,6 +242,25 @@ pub(crate) async fn anchor(
         Some(Err(code)) => Err(failure(code, topic, Some(next_offset))),
         None => Err(SessionError::Fluvio("the stream ended".to_owned())),
     }
+}
+
+/// Silence alone says nothing of a topic: only one that is known to end before the record is another one.
+async fn no_anchor(
+    fluvio: &Fluvio,
+    topic: &str,
+    offset: i64,
+    next_offset: i64,
+) -> Result<SessionError, SessionError> {
+    let bounds = crate::topic::bounds(fluvio, topic).await?;
+    let topic = topic.to_owned();
+    Ok(match bounds {
+        Some(bounds) if bounds.end <= offset => {
+            SessionError::Suspicious(Error::TopicRecreated { topic, next_offset })
+        }
+        _ => SessionError::Fluvio(format!(
+            "topic {topic} did not bring record {offset} in time"
+        )),
+    })
 }
 
 /// What a read without SmartModule brought.
@@ -275,6 +367,9 @@ mod tests {
             topic: "t".to_owned(),
             records: Box::pin(stream::iter(records).chain(stream::pending())),
             next,
+            answered: false,
+            behind_since: None,
+            failed: None,
         }
     }
 
@@ -294,8 +389,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gap_ends_the_session() {
+    async fn a_gap_ends_the_session_after_what_came_before_it() {
         let mut reader = reader(&[7, 9], Some(7));
+        assert_eq!(
+            read(&mut reader).await.expect("the event before the gap"),
+            [7]
+        );
         let error = read(&mut reader).await.expect_err("gap");
         let SessionError::Suspicious(Error::EventsMissing {
             next_offset, found, ..
@@ -310,6 +409,51 @@ mod tests {
     async fn a_topic_never_read_begins_where_it_begins() {
         let mut reader = reader(&[3, 4], None);
         assert_eq!(read(&mut reader).await.expect("events"), [3, 4]);
+    }
+
+    #[tokio::test]
+    async fn the_first_answer_is_waited_for_longer_each_time_and_later_silence_is_not() {
+        let mut first = FirstAnswer::default();
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for seconds in [15, 30, 60, 120, 240, 240] {
+            let mut silent = reader(&[], Some(7));
+            for earlier in [0, seconds - 1] {
+                let checked = silent.check_silence(Some(9), &mut first, after(earlier));
+                checked.expect("it may still begin");
+            }
+            let checked = silent.check_silence(Some(9), &mut first, after(seconds));
+            let error = checked.expect_err("too long").to_string();
+            assert!(error.contains(&format!("within {seconds} s")), "{error}");
+        }
+        let mut begun = reader(&[7], Some(7));
+        assert_eq!(read(&mut begun).await.expect("events"), [7]);
+        for (end, seconds) in [(8, 0), (9, 3_600), (9, 3_614)] {
+            let checked = begun.check_silence(Some(end), &mut first, after(seconds));
+            checked.expect("nothing is late");
+        }
+        let checked = begun.check_silence(Some(9), &mut first, after(3_615));
+        let error = checked.expect_err("silent").to_string();
+        assert!(error.contains("fell silent"), "{error}");
+    }
+
+    #[test]
+    fn an_evicted_offset_is_told_with_its_code_and_never_tried_again() {
+        let code = || ErrorCode::OffsetEvicted {
+            offset: 5,
+            next_available: 9,
+        };
+        let error = failure(code(), "t", Some(5));
+        let SessionError::Fatal(error) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(error.code(), "ingest-events-expired");
+        assert!(error.to_string().contains("SET next_offset = 9"), "{error}");
+        // A topic that was never read has no events to miss.
+        assert!(matches!(
+            failure(code(), "t", None),
+            SessionError::Fluvio(_)
+        ));
     }
 
     #[test]

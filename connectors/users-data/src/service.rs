@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use millrace_control::Running;
 use rand::RngExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SessionError;
+use crate::reader::FirstAnswer;
 use crate::status::{Board, Handle, State};
 use crate::{session, Config, Error};
 
@@ -32,8 +34,8 @@ impl Service {
         Ok((Service { config, board }, handle))
     }
 
-    /// Runs until `shutdown`, or until an error that needs a person. Failures of Postgres and
-    /// Fluvio, also at the start, are waited out. Stops at once: what was not committed is read
+    /// Runs until `shutdown`, or until an error that no waiting mends. Failures of Postgres and Fluvio, also at the
+    /// start, are waited out, refusals of Postgres that a person has to mend included. Stops at once: what was not committed is read
     /// again at the next start.
     pub fn run(self, shutdown: CancellationToken) -> Running<Error> {
         Box::pin(self.run_until(shutdown))
@@ -56,22 +58,34 @@ impl Service {
 
     async fn sessions(&self) -> Error {
         let mut attempts = Attempts::default();
+        let mut first = FirstAnswer::default();
         loop {
-            let events = self.board.events();
-            let Err(error) = session::run(&self.config, &self.board).await else {
+            let Err(error) = session::run(&self.config, &self.board, &mut first).await else {
                 continue;
             };
-            let progress = self.board.events() > events;
-            self.board.update(|status| {
-                status.state = State::Connecting;
-                status.failures += 1;
-                status.last_error = Some(error.text());
-            });
-            match attempts.after(error, progress) {
-                Next::Stop(error) => return error,
-                Next::RetryAfter(delay) => sleep(jittered(delay)).await,
+            let worked = self.board.is_working();
+            let since = self.board.failed();
+            let text = error.text();
+            match attempts.after(error, worked) {
+                Next::Stop(error) => {
+                    self.board.update(|status| status.last_error = Some(text));
+                    return error;
+                }
+                Next::RetryAfter(delay) => self.wait(jittered(delay), &text, since).await,
             }
         }
+    }
+
+    /// Says why and since when ingest waits, and when it tries again.
+    async fn wait(&self, delay: Duration, text: &str, since: DateTime<Utc>) {
+        let retry_in_s = delay.as_secs_f64();
+        let at = since.format("%Y-%m-%d %H:%M:%S UTC");
+        tracing::warn!(error = text, failing_since = %at, retry_in_s, "ingest waits and tries again");
+        self.board.update(|status| {
+            let waits = format!("{text} (failing since {at}, next attempt in {retry_in_s:.1} s)");
+            status.last_error = Some(waits);
+        });
+        sleep(delay).await;
     }
 }
 
@@ -90,8 +104,8 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn after(&mut self, error: SessionError, progress: bool) -> Next {
-        if progress {
+    fn after(&mut self, error: SessionError, worked: bool) -> Next {
+        if worked {
             *self = Attempts::default();
         }
         self.failures += 1;
@@ -103,12 +117,8 @@ impl Attempts {
                 if self.suspicions >= SUSPICIONS_MAX {
                     return Next::Stop(error);
                 }
-                tracing::warn!(%error, "ingest tries again");
             }
-            error => {
-                self.suspicions = 0;
-                tracing::warn!(%error, "ingest tries again");
-            }
+            _ => self.suspicions = 0,
         }
         Next::RetryAfter(delay.min(BACKOFF_MAX))
     }
@@ -131,6 +141,17 @@ mod tests {
         Error::TopicRecreated {
             topic: "t".to_owned(),
             next_offset: 5,
+        }
+    }
+
+    #[test]
+    fn what_the_operator_mends_is_waited_for_without_end() {
+        let mut attempts = Attempts::default();
+        for round in 0..1000 {
+            let (sqlstate, reason) = ("28P01".to_owned(), "no".to_owned());
+            let refused = Error::LoginRefused { sqlstate, reason };
+            let next = attempts.after(SessionError::Operator(refused), false);
+            assert!(matches!(next, Next::RetryAfter(_)), "round {round}");
         }
     }
 

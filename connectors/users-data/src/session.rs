@@ -17,11 +17,13 @@ use crate::bookkeeping::{self, POSTGRES_TIME_MAX};
 use crate::dead_letter::DeadLetters;
 use crate::error::SessionError;
 use crate::position::{self, Position};
-use crate::reader::{self, Reader};
-use crate::status::{Board, State};
+use crate::reader::{self, FirstAnswer, Reader};
+use crate::status::Board;
 use crate::users::{self, Stored};
 use crate::{topic, Config, Error};
 
+/// A session works once it has stored what was there. That is known soon where there is nothing.
+const FIRST_PATIENCE: Duration = Duration::from_millis(300);
 /// How long to wait for an event before looking after the anchor.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the end of the topic is asked for.
@@ -30,18 +32,27 @@ const END_PERIOD: Duration = Duration::from_secs(2);
 const ANCHOR_PERIOD: Duration = Duration::from_secs(60);
 
 /// Reads, stores and moves on until something fails. Dropping it is safe at any time.
-pub(crate) async fn run(config: &Config, board: &Board) -> Result<(), SessionError> {
+pub(crate) async fn run(
+    config: &Config,
+    board: &Board,
+    first: &mut FirstAnswer,
+) -> Result<(), SessionError> {
     let mut session = answered(Session::open(config, board)).await?;
-    board.update(|status| {
-        status.state = State::Running;
-        status.last_error = None;
-        status.next_offset = session.next_offset;
-    });
+    board.update(|status| status.next_offset = session.next_offset);
+    let mut patience = FIRST_PATIENCE;
     loop {
         let (wait_max, events_max) = (config.batch_wait_max, config.batch_events_max);
-        let events = session.reader.batch(PATIENCE, wait_max, events_max).await?;
-        if !events.is_empty() {
+        let events = session.reader.batch(patience, wait_max, events_max).await?;
+        patience = PATIENCE;
+        if events.is_empty() {
+            let end = board.end_offset();
+            session.reader.check_silence(end, first, Instant::now())?;
+        } else {
+            *first = FirstAnswer::default();
             answered(session.store(&events)).await?;
+        }
+        if !events.is_empty() || !session.is_behind() {
+            board.works();
         }
         if session.is_anchor_due() {
             answered(session.drop_anchor()).await?;
@@ -102,6 +113,12 @@ impl<'a> Session<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// True if the topic is known to have more than is stored.
+    fn is_behind(&self) -> bool {
+        let end = self.board.end_offset();
+        end.is_some_and(|end| end > self.next_offset.unwrap_or(0))
     }
 
     /// At once after the first events of a topic, then now and then.

@@ -34,8 +34,10 @@ pub struct Status {
     pub rejected: u64,
     /// Attempts that failed.
     pub failures: u64,
-    /// Why the last attempt failed; nothing once a later one works.
+    /// Why the last attempt failed, since when attempts fail, and when the next one comes; nothing once one works.
     pub last_error: Option<String>,
+    /// When the first of the attempts failed that have failed in a row; nothing while ingest works.
+    pub failing_since: Option<DateTime<Utc>>,
     /// When the last transaction was committed.
     pub committed_at: Option<DateTime<Utc>>,
 }
@@ -55,6 +57,11 @@ impl Handle {
     /// The current status.
     pub fn status(&self) -> Status {
         self.0.borrow().clone()
+    }
+
+    /// Follows the status.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.0.clone()
     }
 
     /// Waits until the status fulfils a condition. Returns nothing if the service ends before.
@@ -79,7 +86,34 @@ impl Board {
         self.0.send_modify(change);
     }
 
-    pub(crate) fn events(&self) -> u64 {
-        self.0.borrow().events
+    /// Something was read or stored, or there was nothing to do: what failed before is over.
+    pub(crate) fn works(&self) {
+        self.0.send_if_modified(|status| {
+            let was_failing = status.state != State::Running || status.failing_since.is_some();
+            status.state = State::Running;
+            status.last_error = None;
+            status.failing_since = None;
+            was_failing
+        });
+    }
+
+    /// An attempt has failed. Returns since when attempts fail.
+    pub(crate) fn failed(&self) -> DateTime<Utc> {
+        let mut since = Utc::now();
+        self.0.send_modify(|status| {
+            status.state = State::Connecting;
+            status.failures += 1;
+            since = *status.failing_since.get_or_insert(since);
+        });
+        since
+    }
+
+    /// True if something worked since the last failure.
+    pub(crate) fn is_working(&self) -> bool {
+        self.0.borrow().failing_since.is_none()
+    }
+
+    pub(crate) fn end_offset(&self) -> Option<i64> {
+        self.0.borrow().end_offset
     }
 }

@@ -9,12 +9,12 @@ use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::smartmodule::SmartModuleSpec;
 use fluvio::metadata::topic::TopicSpec;
 use fluvio::{Fluvio, FluvioAdmin};
+use millrace_control::in_words;
 
 use crate::config::Topics;
 use crate::status::{Consumer, Time, Topic, TopicKind};
 
-/// What seldom changes is asked in every so-many-eth tick only.
-const OFFSETS_EVERY: u64 = 5;
+/// Retention and SmartModules change seldom: they are asked for in every tenth tick.
 const DEFINITIONS_EVERY: u64 = 10;
 
 /// Asks a cluster.
@@ -65,7 +65,7 @@ impl Clients {
     async fn connect(endpoint: &str) -> Result<Clients, String> {
         let data = Fluvio::connect_with_config(&millrace_topic::cluster(endpoint))
             .await
-            .map_err(|error| format!("{error:#}"))?;
+            .map_err(|error| in_words(error.as_ref()))?;
         let admin = data.admin().await;
         Ok(Clients {
             data,
@@ -78,16 +78,15 @@ impl Clients {
     }
 
     async fn read(&mut self, names: &Topics) -> Result<ClusterReading, String> {
-        let failed = |error| format!("{error:#}");
         if self.asked.is_multiple_of(DEFINITIONS_EVERY) {
             self.read_definitions().await?;
         }
-        if self.asked.is_multiple_of(OFFSETS_EVERY) {
-            let offsets = self.data.consumer_offsets().await.map_err(failed)?;
-            self.consumers = offsets.into_iter().map(consumer).collect();
-        }
+        let offsets = self.data.consumer_offsets().await;
+        let offsets = offsets.map_err(|error| in_words(error.as_ref()))?;
+        self.consumers = offsets.into_iter().map(consumer).collect();
         self.asked += 1;
-        let partitions = self.admin.all::<PartitionSpec>().await.map_err(failed)?;
+        let partitions = self.admin.all::<PartitionSpec>().await;
+        let partitions = partitions.map_err(|error| in_words(error.as_ref()))?;
         let mut topics: Vec<Topic> = Vec::new();
         for partition in &partitions {
             let Some((name, _)) = partition.name.rsplit_once('-') else {
@@ -112,8 +111,8 @@ impl Clients {
     }
 
     async fn read_definitions(&mut self) -> Result<(), String> {
-        let failed = |error| format!("{error:#}");
-        let topics = self.admin.all::<TopicSpec>().await.map_err(failed)?;
+        let topics = self.admin.all::<TopicSpec>().await;
+        let topics = topics.map_err(|error| in_words(error.as_ref()))?;
         let retention = |topic: &TopicSpec| u64::from(topic.retention_secs());
         self.retention_s = topics
             .iter()
@@ -124,7 +123,7 @@ impl Clients {
             .admin
             .list_with_params::<SmartModuleSpec, String>(Vec::new(), true)
             .await
-            .map_err(failed)?;
+            .map_err(|error| in_words(error.as_ref()))?;
         self.smartmodules = modules
             .iter()
             .map(|module| module.spec.fqdn(&module.name).into_owned())

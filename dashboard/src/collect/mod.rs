@@ -23,10 +23,11 @@ use self::fluvio::{Cluster, ClusterReading};
 use limit::answer;
 use postgres::Postgres;
 
-pub(crate) use mysql::{applied, options as mysql_options, MySql};
+pub(crate) use mysql::{applied, MySql};
 pub(crate) use postgres::connect as connect_postgres;
 pub(crate) use reading::{
-    CaptureReading, IngestReading, Moment, Named, ProjectorReading, Readings, SourceReading,
+    Answered, Button, CaptureReading, Compared, FindingsReading, FoundReading, IngestReading,
+    Moment, Named, ProjectorReading, Readings, SourceReading,
 };
 pub(crate) use services::{Services, Which};
 
@@ -132,7 +133,7 @@ impl Collector {
             ingest,
             rejected,
             beats: self.ledger.show(self.heartbeat_ms, moment.mono_ms),
-            verify: self.verifier.last(),
+            button: self.verifier.button(),
         };
         self.memory.status(&self.constants, &readings)
     }

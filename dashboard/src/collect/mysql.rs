@@ -1,10 +1,8 @@
 //! MySQL: the position as it is committed there.
 
-use std::str::FromStr;
-
 use millrace_events::Lsn;
-use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, Connection, MySqlConnection, Row};
+use millrace_sessions::mysql::{self, Purpose};
+use sqlx::{Executor, Row};
 
 use crate::status::Target;
 
@@ -18,8 +16,7 @@ pub(crate) struct MySql {
 }
 
 struct Session {
-    connection: MySqlConnection,
-    server: String,
+    connection: mysql::Session,
     database: String,
 }
 
@@ -41,7 +38,7 @@ impl MySql {
             .await
             .map_err(|error| error.to_string())?;
         let target = Target {
-            server: session.server.clone(),
+            server: session.connection.server().product(),
             database: session.database.clone(),
             applied_lsn,
         };
@@ -52,72 +49,31 @@ impl MySql {
 
 impl Session {
     async fn open(url: &str) -> Result<Session, String> {
-        let failed = |error: sqlx::Error| error.to_string();
-        let mut connection = MySqlConnection::connect_with(&options(url)?)
+        let mut connection = mysql::connect(url, Purpose::Look)
             .await
-            .map_err(failed)?;
-        let row = sqlx::query("SELECT CAST(VERSION() AS CHAR), CAST(DATABASE() AS CHAR)")
-            .fetch_one(&mut connection)
+            .map_err(|error| error.to_string())?;
+        let database: Result<Option<String>, sqlx::Error> = connection
+            .fetch_one("SELECT CAST(DATABASE() AS CHAR)")
             .await
-            .map_err(failed)?;
-        let version: String = row.try_get_unchecked(0).map_err(failed)?;
-        let database: Option<String> = row.try_get_unchecked(1).map_err(failed)?;
+            .and_then(|row| row.try_get_unchecked(0));
         Ok(Session {
             connection,
-            server: product(&version),
-            database: database.unwrap_or_default(),
+            database: database
+                .map_err(|error| error.to_string())?
+                .unwrap_or_default(),
         })
     }
 }
 
-/// Connection options under which results do not depend on the server's settings, and statements
-/// are not logged.
-pub(crate) fn options(url: &str) -> Result<MySqlConnectOptions, String> {
-    let options = MySqlConnectOptions::from_str(url)
-        .map_err(|_| "its URL cannot be used".to_owned())?
-        .charset("utf8mb4")
-        .pipes_as_concat(false)
-        .no_engine_substitution(false)
-        .timezone(None)
-        .disable_statement_logging();
-    Ok(options)
-}
-
 /// The committed position; none before the projector's first start.
-pub(crate) async fn applied(connection: &mut MySqlConnection) -> Result<Option<Lsn>, sqlx::Error> {
+pub(crate) async fn applied(
+    connection: impl Executor<'_, Database = sqlx::MySql>,
+) -> Result<Option<Lsn>, sqlx::Error> {
     let statement = "SELECT end_lsn FROM millrace_position WHERE id = 1";
     let found = sqlx::query(statement).fetch_optional(connection).await;
     match found {
         Ok(row) => row.map(|row| row.try_get(0).map(Lsn)).transpose(),
-        Err(error) if is_no_such_table(&error) => Ok(None),
+        Err(error) if mysql::server_code(&error) == Some(NO_SUCH_TABLE) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-fn is_no_such_table(error: &sqlx::Error) -> bool {
-    let error = error
-        .as_database_error()
-        .and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>());
-    error.is_some_and(|error| error.number() == NO_SUCH_TABLE)
-}
-
-/// "MariaDB 10.11.14" of "10.11.14-MariaDB-0+deb12u2".
-fn product(version: &str) -> String {
-    let name = match version.to_ascii_lowercase().contains("mariadb") {
-        true => "MariaDB",
-        false => "MySQL",
-    };
-    format!("{name} {}", version.split('-').next().unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn product_and_version_are_named_shortly() {
-        assert_eq!(product("10.11.14-MariaDB-0+deb12u2"), "MariaDB 10.11.14");
-        assert_eq!(product("8.0.36-0ubuntu0.22.04.1"), "MySQL 8.0.36");
-        assert_eq!(product("9.7.0"), "MySQL 9.7.0");
     }
 }

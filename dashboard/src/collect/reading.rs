@@ -8,7 +8,6 @@ use serde::{Deserialize, Deserializer};
 use crate::heartbeat::Beats;
 use crate::status::{
     Answer, CaptureSnapshot, Kind, Loading, Rejected, Slot, State, Target, Time, Topic,
-    Verify,
 };
 
 /// A moment on both clocks.
@@ -34,7 +33,7 @@ pub(crate) struct Readings {
     pub(crate) ingest: Answer<IngestReading>,
     pub(crate) rejected: Answer<Rejected>,
     pub(crate) beats: Beats,
-    pub(crate) verify: Option<Verify>,
+    pub(crate) button: Button,
 }
 
 /// Postgres.
@@ -69,6 +68,63 @@ pub(crate) struct ProjectorReading {
     pub(crate) oldest_pending_at: Option<Time>,
     pub(crate) pending_transactions: Option<u64>,
     pub(crate) projections: Vec<Named>,
+    /// `None`: it has not asked MySQL yet.
+    pub(crate) verify: Option<FindingsReading>,
+}
+
+/// What the projector keeps of verifications.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct FindingsReading {
+    /// The last one that gave an answer.
+    pub(crate) answered: Option<FoundReading>,
+    /// A later one that gave none.
+    pub(crate) unfinished: Option<FoundReading>,
+}
+
+/// One verification.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct FoundReading {
+    pub(crate) at: Time,
+    pub(crate) answer: Answered,
+    #[serde(default)]
+    pub(crate) lsn: Option<Lsn>,
+    #[serde(default)]
+    pub(crate) tables: Vec<Compared>,
+    #[serde(default)]
+    pub(crate) not_live: Vec<String>,
+    #[serde(default)]
+    pub(crate) error: Option<String>,
+}
+
+/// What it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answered {
+    Equal,
+    Different,
+    /// Nothing, or something newer than this program.
+    #[serde(other)]
+    Unfinished,
+}
+
+/// A table or mart with what was found in it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Compared {
+    pub(crate) name: String,
+    pub(crate) rows: u64,
+    pub(crate) differences: u64,
+}
+
+/// The page's own button.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Button {
+    /// A verification that it started runs.
+    pub(crate) running: bool,
+    /// What the last of them found.
+    pub(crate) last: Option<FoundReading>,
+    /// Its first differences, for people.
+    pub(crate) differences: Vec<String>,
 }
 
 /// A projection as the projector names it.

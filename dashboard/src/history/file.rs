@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::Verify;
-
 use super::History;
 
 /// Number of this form of the file.
@@ -19,7 +17,6 @@ const NAME: &str = "history.json";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Saved {
     version: u32,
-    pub(crate) verify: Option<Verify>,
     pub(crate) history: History,
 }
 
@@ -31,11 +28,11 @@ pub(crate) struct Store {
 
 #[derive(Debug, thiserror::Error)]
 enum Damage {
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("longer than {BYTES_MAX} bytes")]
     TooLong,
-    #[error("{0}")]
+    #[error(transparent)]
     Json(#[from] serde_json::Error),
     #[error("of version {0}, this program writes {VERSION}")]
     Version(u32),
@@ -108,16 +105,14 @@ impl Store {
 }
 
 /// The file's content.
-pub(crate) fn encode(history: &History, verify: Option<&Verify>) -> Vec<u8> {
+pub(crate) fn encode(history: &History) -> Vec<u8> {
     #[derive(Serialize)]
     struct Borrowed<'a> {
         version: u32,
-        verify: Option<&'a Verify>,
         history: &'a History,
     }
     let saved = Borrowed {
         version: VERSION,
-        verify,
         history,
     };
     // All keys are strings, so there is no error to report.
@@ -134,13 +129,8 @@ mod tests {
         let store = Store::new(&folder.path().join("new"));
         let mut history = History::default();
         history.add_sample("replica", 10_000, Some(7), Some(1.5));
-        let verify = Verify {
-            equal: Some(true),
-            ..Verify::default()
-        };
-        store.write(&encode(&history, Some(&verify))).unwrap();
-        let loaded = store.load();
-        assert_eq!((loaded.history, loaded.verify), (history, Some(verify)));
+        store.write(&encode(&history)).unwrap();
+        assert_eq!(store.load().history, history);
     }
 
     #[test]

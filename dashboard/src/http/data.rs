@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
+use millrace_control::in_words;
 use serde::Deserialize;
 
 use crate::history::Range;
@@ -80,7 +81,7 @@ pub(super) async fn chart(
 }
 
 fn mart_problem(error: marts::Error) -> Problem {
-    let message = error.to_string();
+    let message = in_words(&error);
     match error {
         marts::Error::Unknown(_) | marts::Error::NoChart(_) | marts::Error::NotThere(_) => {
             Problem::not_found(message)

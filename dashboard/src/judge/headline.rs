@@ -1,19 +1,93 @@
-//! One sentence that tells a person whether the marts are fresh, and if not, why.
+//! One verdict from all that is known, and one sentence that tells a person whether the marts are right and fresh, and
+//! if not, why.
 
-use crate::status::{Basis, Hop, HopName, Projection, Verdict};
+use crate::status::{Basis, Projection, Verdict, Verify};
 
-/// The worst of all, and the sentence about it.
-pub(super) fn overall(projections: &[Projection], pipeline: &[Hop]) -> (Verdict, String) {
+use super::parts::Trouble;
+
+/// Tables that a sentence names.
+const NAMES_MAX: usize = 2;
+
+/// The worst of all, and the sentence about it; what is next worst is told behind it.
+pub(super) fn overall(
+    projections: &[Projection],
+    parts: Vec<Trouble>,
+    verify: Option<&Verify>,
+) -> (Verdict, String) {
+    let mut all: Vec<Trouble> = different(verify).into_iter().chain(parts).collect();
+    all.push(of_projections(projections));
+    // Stable: of two as bad the one whose cause is nearer comes first.
+    all.sort_by_key(|one| std::cmp::Reverse(rank(one.verdict)));
+    let Some((first, rest)) = all.split_first() else {
+        return (Verdict::Unknown, "Unknown".to_owned());
+    };
+    let begin = capitalised(&first.in_words());
+    let sentence = match rest.first() {
+        Some(next) if next.verdict == first.verdict => format!("{begin}; {}", next.sentence),
+        Some(next) => format!("{begin}; otherwise {}", next.in_words()),
+        None => begin,
+    };
+    (first.verdict, sentence)
+}
+
+/// Worst last. What is certain outranks what is not known: often it is why that is not known.
+fn rank(verdict: Verdict) -> usize {
+    const RANKS: [Verdict; 8] = [
+        Verdict::Ok,
+        Verdict::CatchingUp,
+        Verdict::FallingBehind,
+        Verdict::Unknown,
+        Verdict::Stalled,
+        Verdict::Stopped,
+        Verdict::Rewound,
+        Verdict::Different,
+    ];
+    let found = RANKS.iter().position(|ranked| *ranked == verdict);
+    found.unwrap_or(RANKS.len())
+}
+
+impl Trouble {
+    fn in_words(&self) -> String {
+        format!("{}: {}", self.verdict.words(), self.sentence)
+    }
+}
+
+/// A difference that is known.
+fn different(verify: Option<&Verify>) -> Option<Trouble> {
+    let verify = verify.filter(|verify| verify.equal == Some(false))?;
+    let tables = verify.tables.iter().filter(|table| !table.equal);
+    let names: Vec<&str> = tables.map(|table| table.name.as_str()).collect();
+    let at = verify
+        .at
+        .map_or(String::new(), |at| format!(" at {}", at.in_words()));
+    let count = match verify.differences_total() {
+        1 => "1 difference".to_owned(),
+        many => format!("{many} differences"),
+    };
+    Some(Trouble {
+        verdict: Verdict::Different,
+        sentence: format!("verify found {count} in {}{at}", listed(&names)),
+    })
+}
+
+fn listed(names: &[&str]) -> String {
+    match names.split_at_checked(NAMES_MAX) {
+        Some((first, rest)) if !rest.is_empty() => {
+            format!("{} and {} more", first.join(", "), rest.len())
+        }
+        _ => names.join(" and "),
+    }
+}
+
+fn of_projections(projections: &[Projection]) -> Trouble {
     let worst = projections.iter().map(|p| p.verdict).max();
     let worst = worst.unwrap_or(Verdict::Unknown);
-    let slot = pipeline.iter().find(|hop| hop.hop == HopName::Slot);
-    match slot.filter(|slot| slot.verdict == Verdict::Stopped && worst < Verdict::Stopped) {
-        Some(slot) => (
-            Verdict::Stopped,
-            format!("Capture is stopped: {}", slot.detail),
-        ),
-        None if worst == Verdict::Ok => (worst, fresh(projections)),
-        None => (worst, trouble(projections, worst)),
+    Trouble {
+        verdict: worst,
+        sentence: match worst {
+            Verdict::Ok => fresh(projections),
+            _ => trouble(projections, worst),
+        },
     }
 }
 
@@ -21,8 +95,8 @@ fn fresh(projections: &[Projection]) -> String {
     let who = all(projections.len());
     let longest = projections.iter().filter_map(|p| p.lag.total_ms).max();
     match longest.filter(|ms| *ms > 0) {
-        Some(ms) => format!("Fresh: {who} within {}", duration(ms)),
-        None => format!("Fresh: {who} caught up"),
+        Some(ms) => format!("{who} within {}", duration(ms)),
+        None => format!("{who} caught up"),
     }
 }
 
@@ -32,14 +106,13 @@ fn trouble(projections: &[Projection], worst: Verdict) -> String {
         .filter(|projection| projection.verdict == worst)
         .collect();
     let Some(first) = affected.first() else {
-        return "Unknown: no projection is known".to_owned();
+        return "no projection is known".to_owned();
     };
-    let who = match affected.len() {
+    let mut sentence = match affected.len() {
         1 => first.name.clone(),
         many if many == projections.len() => all(many),
         many => format!("{} and {} more", first.name, many - 1),
     };
-    let mut sentence = format!("{}: {who}", capitalised(worst.words()));
     // A duration that only one part of the lag is known of would be too short.
     if let Some(ms) = first.lag.total_ms.filter(|ms| *ms > 0) {
         let most = match first.lag.basis {

@@ -3,21 +3,23 @@
 mod earlier;
 mod headline;
 mod lag;
+mod parts;
 mod pipeline;
 mod rate;
 #[cfg(test)]
 mod scenarios;
 mod topics;
 mod verdict;
+mod verified;
 mod window;
 
 use millrace_events::Lsn;
 
-use crate::collect::{Named, ProjectorReading, Readings, SourceReading};
+use crate::collect::{FindingsReading, Named, ProjectorReading, Readings, SourceReading};
 use crate::latency;
 use crate::status::{
     Answer, Capture, Heartbeat, Ingest, Kind, Lag, Position, Projection, Rate, Source, State,
-    Status, Time, VERSION,
+    Status, Time, Verify, VERSION,
 };
 
 use earlier::Earlier;
@@ -46,6 +48,8 @@ pub(crate) struct Memory {
     earlier: Earlier,
     /// What MySQL said when it last answered.
     committed: Option<Lsn>,
+    /// What the projector said of verifications when it last answered: a difference stays known while it is away.
+    findings: Option<FindingsReading>,
 }
 
 impl Memory {
@@ -56,7 +60,9 @@ impl Memory {
         let lag = self.lag(constants, readings, applied);
         let judgement = self.judge(readings, &lag, applied);
         let rate = self.rate(now_ms, readings.projector.known());
-        let projections = projections(constants, readings, &lag, &judgement, rate, applied);
+        let verify = self.verify(readings);
+        let mut projections = projections(constants, readings, &lag, &judgement, rate, applied);
+        tell_differences(&mut projections, verify.as_ref());
         let wal = readings.source.known().map(|source| source.lsn.0);
         let wal_bytes_per_s = self.meters.rate("wal", now_ms, wal);
         let capture = self.capture(readings);
@@ -75,7 +81,8 @@ impl Memory {
             projections: judgement.verdict,
         }
         .hops(&mut self.meters);
-        let (verdict, headline) = headline::overall(&projections, &pipeline);
+        let parts = parts::troubles(readings, &pipeline);
+        let (verdict, headline) = headline::overall(&projections, parts, verify.as_ref());
         let ingest = self.ingest(readings);
         self.meters.end_tick();
         Status {
@@ -101,8 +108,16 @@ impl Memory {
                 .clone()
                 .unwrap_or_else(|| latency::summary(Vec::new(), 0, None)),
             pipeline,
-            verify: readings.verify.clone(),
+            verify,
         }
+    }
+
+    fn verify(&mut self, readings: &Readings) -> Option<Verify> {
+        let projector = readings.projector.known();
+        if let Some(findings) = projector.and_then(|projector| projector.verify.clone()) {
+            self.findings = Some(findings);
+        }
+        verified::known(&readings.button, self.findings.as_ref())
     }
 
     /// MySQL's own word. While it does not answer, the projector's or MySQL's last one: whichever is
@@ -265,10 +280,32 @@ fn projections(
         version: version(constants, &named),
         snapshot: projector.snapshot,
         last_error: projector.error.clone().or(projector.log_error.clone()),
+        differences: None,
         name: named.name,
         kind: named.kind,
     };
     named(constants, projector).into_iter().map(one).collect()
+}
+
+/// A mart by its name; everything else that was compared is the replica's.
+fn tell_differences(projections: &mut [Projection], verify: Option<&Verify>) {
+    let Some(verify) = verify.filter(|verify| verify.equal.is_some()) else {
+        return;
+    };
+    let marts: Vec<String> = projections
+        .iter()
+        .filter(|projection| projection.kind == Kind::Mart)
+        .map(|mart| mart.name.clone())
+        .collect();
+    for projection in projections {
+        let ours = |name: &String| match projection.kind {
+            Kind::Mart => *name == projection.name,
+            Kind::Replica => !marts.contains(name),
+        };
+        let tables = verify.tables.iter().filter(|table| ours(&table.name));
+        let found: Vec<u64> = tables.map(|table| table.differences).collect();
+        projection.differences = (!found.is_empty()).then(|| found.iter().sum());
+    }
 }
 
 /// As the projector names them; a silent or older one has the replica and the marts we know.

@@ -2,12 +2,14 @@
 
 mod evidence;
 mod outage;
+mod parts;
+mod verification;
 
 use millrace_events::Lsn;
 use proptest::prelude::*;
 
 use super::*;
-use crate::collect::{CaptureReading, IngestReading, Moment};
+use crate::collect::{Button, CaptureReading, IngestReading, Moment};
 use crate::heartbeat::{Beat, Beats};
 use crate::status::{Basis, HopName, Slot, Target, Time, Verdict, WalStatus};
 
@@ -55,7 +57,7 @@ impl World {
                 ingest: Answer::Known(IngestReading::default()),
                 rejected: away(),
                 beats: Beats::default(),
-                verify: None,
+                button: Button::default(),
             },
         }
     }
@@ -73,7 +75,9 @@ impl World {
             millrace: "0".into(),
             marts: vec![("mart_x".into(), "abc".into())],
         };
-        self.memory.status(&constants, &self.readings)
+        let status = self.memory.status(&constants, &self.readings);
+        says_nothing_twice(&status.headline);
+        status
     }
 
     fn ticks(&mut self, seconds: u64, mut change: impl FnMut(&mut Readings)) -> Status {
@@ -82,6 +86,16 @@ impl World {
         }
         self.tick(change)
     }
+}
+
+/// Of what a headline begins with, which is about one thing, no part comes twice.
+fn says_nothing_twice(headline: &str) {
+    let first = headline.split("; ").next().unwrap_or_default();
+    let mut parts: Vec<&str> = first.split([':', ',']).map(str::trim).collect();
+    let all = parts.len();
+    parts.sort_unstable();
+    parts.dedup();
+    assert_eq!(parts.len(), all, "{headline}");
 }
 
 fn source_at(lsn: u64) -> SourceReading {

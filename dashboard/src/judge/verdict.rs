@@ -36,11 +36,19 @@ pub(super) struct Judgement {
 }
 
 impl Judgement {
-    fn new(verdict: Verdict, reason: impl Into<String>) -> Judgement {
+    /// One that says it all, together with the lag that stands beside it.
+    fn plain(verdict: Verdict) -> Judgement {
         Judgement {
             verdict,
-            reason: Some(reason.into()),
+            reason: None,
             eta_s: None,
+        }
+    }
+
+    fn new(verdict: Verdict, reason: impl Into<String>) -> Judgement {
+        Judgement {
+            reason: Some(reason.into()),
+            ..Judgement::plain(verdict)
         }
     }
 
@@ -169,11 +177,7 @@ fn by_lag(facts: &Facts<'_>, projector: &ProjectorReading) -> Judgement {
     };
     match trouble {
         Some(trouble) => Judgement::new(Verdict::FallingBehind, trouble),
-        None if lag_ms <= FRESH_MS => Judgement {
-            verdict: Verdict::Ok,
-            reason: None,
-            eta_s: None,
-        },
+        None if lag_ms <= FRESH_MS => Judgement::plain(Verdict::Ok),
         None => by_slope(facts, lag_ms),
     }
 }
@@ -190,16 +194,12 @@ fn target_is_silent(facts: &Facts<'_>) -> Option<String> {
 }
 
 fn by_slope(facts: &Facts<'_>, lag_ms: u64) -> Judgement {
-    let behind = format!("{} s behind", lag_ms / 1_000);
     match facts.window.lag_slope() {
-        None => Judgement::new(
-            Verdict::Unknown,
-            format!("{behind}; not watched long enough to say more"),
-        ),
+        None => Judgement::new(Verdict::Unknown, "not watched long enough to say more"),
         Some(slope) if slope < 0.0 && facts.window.moved_within(MOVES_MS) => {
-            Judgement::new(Verdict::CatchingUp, behind).with_eta(seconds(lag_ms, -slope))
+            Judgement::plain(Verdict::CatchingUp).with_eta(seconds(lag_ms, -slope))
         }
-        Some(_) => Judgement::new(Verdict::FallingBehind, format!("{behind}, and not less")),
+        Some(_) => Judgement::plain(Verdict::FallingBehind),
     }
 }
 

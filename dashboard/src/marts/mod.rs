@@ -33,7 +33,7 @@ pub(crate) enum Error {
     NoChart(String),
     #[error("{0}")]
     Request(String),
-    #[error("MySQL: {0}")]
+    #[error("MySQL")]
     Sql(#[from] sqlx::Error),
     #[error("MySQL did not answer within {} s", ANSWER_WITHIN.as_secs())]
     Timeout,
@@ -131,14 +131,15 @@ async fn begin(conn: &mut MySqlConnection) -> Result<(), Error> {
 
 /// The position that the rows of the open snapshot are at.
 async fn position(conn: &mut MySqlConnection) -> Result<Option<Lsn>, Error> {
-    Ok(collect::applied(conn).await?)
+    Ok(collect::applied(&mut *conn).await?)
 }
 
-/// Columns in order; none if there is no such table.
+/// Columns in order, without those that `SELECT *` leaves out; none if there is no such table.
 async fn columns(conn: &mut MySqlConnection, table: &str) -> Result<Vec<Column>, Error> {
     let rows = sqlx::query(
         "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR) FROM information_schema.columns \
-         WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
+         WHERE table_schema = DATABASE() AND table_name = ? AND extra NOT LIKE '%INVISIBLE%' \
+         ORDER BY ordinal_position",
     )
     .bind(table)
     .fetch_all(conn)

@@ -133,12 +133,13 @@ fn verdicts(text: &mut Text, projections: &[Projection]) {
         "1 for the verdict on the projection, 0 for the others.",
     );
     for projection in projections {
-        for verdict in Verdict::ALL {
+        // A difference is one of the whole; `millrace_verify_differences` says in which table it is.
+        for verdict in Verdict::ALL.iter().filter(|v| **v != Verdict::Different) {
             let labels = [
                 ("projection", projection.name.as_str()),
                 ("verdict", verdict.name()),
             ];
-            let holds = u8::from(verdict == projection.verdict);
+            let holds = u8::from(*verdict == projection.verdict);
             text.sample(&labels, Some(holds));
         }
     }
@@ -362,16 +363,35 @@ fn verify(text: &mut Text, status: &Status) {
     text.family(
         "millrace_verify_equal",
         "gauge",
-        "1 if the last verification found everything live and equal, 0 if not.",
+        "1 if the last verification that gave an answer found everything equal, 0 if something was different.",
     )
     .sample(&[], verify.and_then(|verify| verify.equal).map(u8::from));
     let at = verify.and_then(|verify| verify.at);
     text.family(
         "millrace_verify_timestamp_seconds",
         "gauge",
-        "When the last verification ended, seconds of the Unix epoch.",
+        "When the last answer of a verification came, seconds of the Unix epoch.",
     )
     .sample(&[], seconds(at.map(|at| at.epoch_ms())));
+    text.family(
+        "millrace_verify_differences",
+        "gauge",
+        "Differences that the last verification found in the table.",
+    );
+    for table in verify.map_or(&[][..], |verify| &verify.tables) {
+        let labels = [("table", table.name.as_str())];
+        text.sample(&labels, Some(table.differences));
+    }
+    let unfinished = verify.filter(|verify| !verify.running);
+    text.family(
+        "millrace_verify_unfinished",
+        "gauge",
+        "1 if a verification after that answer gave none, 0 if not.",
+    )
+    .sample(
+        &[],
+        unfinished.map(|verify| u8::from(verify.unfinished.is_some())),
+    );
 }
 
 /// Exact: three decimal places.

@@ -25,6 +25,9 @@ const LOOK_BYTES_MAX: usize = 8 << 20;
 const KEY_BYTES_MAX: usize = 1_024;
 /// A look ends by then with what it has.
 const READ_WITHIN: Duration = Duration::from_secs(3);
+/// The first record through a module may take so long: brokers compile a module when it is first asked for, which took
+/// up to a minute on a busy machine. Whoever gives up sooner has to begin again.
+const COMPILED_WITHIN: Duration = Duration::from_secs(110);
 /// Each has a connection of its own.
 const LOOKS_MAX: usize = 4;
 

@@ -1,5 +1,8 @@
 //! Reading a range of a topic, on a connection of its own.
 
+use std::future::Future;
+use std::time::Duration;
+
 use fluvio::consumer::{ConsumerConfigExtBuilder, OffsetManagementStrategy, RetryMode};
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::{
@@ -7,12 +10,13 @@ use fluvio::{
     SmartModuleInvocationWasm, SmartModuleKind,
 };
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use millrace_control::in_words;
+use tokio::time::{timeout, timeout_at, Instant};
 
 use crate::status::Time;
 
 use super::pairing::Awaited;
-use super::{Error, Module, READ_WITHIN};
+use super::{Error, Module, COMPILED_WITHIN, READ_WITHIN};
 
 /// Above the segment size of our topics, so that no server cuts a batch in two.
 const FETCH_BYTES_MAX: i32 = 32 * 1024 * 1024;
@@ -47,13 +51,13 @@ pub(super) struct Topic {
 
 /// Connects and finds the topic.
 pub(super) async fn open(endpoint: &str, name: &str) -> Result<Topic, Error> {
-    let failed = |error| Error::Fluvio(format!("{error:#}"));
     let opening = async {
         let client = Fluvio::connect_with_config(&millrace_topic::cluster(endpoint))
             .await
-            .map_err(failed)?;
+            .map_err(|error| Error::Fluvio(in_words(error.as_ref())))?;
         let admin = client.admin().await;
-        let partitions = admin.all::<PartitionSpec>().await.map_err(failed)?;
+        let partitions = admin.all::<PartitionSpec>().await;
+        let partitions = partitions.map_err(|error| Error::Fluvio(in_words(error.as_ref())))?;
         let key = format!("{name}-0");
         let partition = partitions.iter().find(|partition| partition.name == key);
         let status = &partition
@@ -85,11 +89,7 @@ impl Topic {
             return (records, None);
         }
         let reading = self.collect(first, until, module, &mut records);
-        let error = match timeout(READ_WITHIN, reading).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some(format!("cut off after {} s", READ_WITHIN.as_secs())),
-        };
+        let error = reading.await.err();
         (records, error.filter(|_| !until.has_all()))
     }
 
@@ -113,10 +113,14 @@ impl Topic {
             .disable_continuous(true)
             .build()
             .map_err(|error| error.to_string())?;
-        let stream = self.client.consumer_with_config(config).await;
-        let mut stream = stream.map_err(|error| format!("{error:#}"))?;
+        let mut patience = Patience::with(module);
+        let stream = patience
+            .wait(self.client.consumer_with_config(config))
+            .await?;
+        let mut stream = stream.map_err(|error| in_words(error.as_ref()))?;
         let mut bytes = 0;
-        while let Some(record) = stream.next().await {
+        while let Some(record) = patience.wait(stream.next()).await? {
+            patience.has_begun();
             let record = raw(record.map_err(|code| code.to_string())?);
             if until.is_passed_by(&record) {
                 return Ok(());
@@ -133,6 +137,48 @@ impl Topic {
         }
         Ok(())
     }
+}
+
+/// How long is waited, and what is said when that is over.
+struct Patience {
+    deadline: Instant,
+    excuse: String,
+}
+
+impl Patience {
+    fn with(module: Option<&Module>) -> Patience {
+        match module {
+            None => Patience::of(READ_WITHIN, cut_off()),
+            Some(Module { name, .. }) => {
+                let seconds = COMPILED_WITHIN.as_secs();
+                let excuse = format!("{name} made nothing within {seconds} s; the broker may still be compiling it: look again");
+                Patience::of(COMPILED_WITHIN, excuse)
+            }
+        }
+    }
+
+    fn of(within: Duration, excuse: String) -> Patience {
+        Patience {
+            deadline: Instant::now() + within,
+            excuse,
+        }
+    }
+
+    /// A module that makes records is compiled: from now on it is reading that takes the time.
+    fn has_begun(&mut self) {
+        if self.excuse != cut_off() {
+            *self = Patience::of(READ_WITHIN, cut_off());
+        }
+    }
+
+    async fn wait<T>(&self, answer: impl Future<Output = T>) -> Result<T, String> {
+        let answer = timeout_at(self.deadline, answer).await;
+        answer.map_err(|_| self.excuse.clone())
+    }
+}
+
+fn cut_off() -> String {
+    format!("cut off after {} s", READ_WITHIN.as_secs())
 }
 
 /// Where reading ends.
@@ -173,5 +219,41 @@ fn invocation(module: &Module) -> SmartModuleInvocation {
         kind: SmartModuleKind::Generic(SmartModuleContextData::None),
         params: SmartModuleExtraParams::from(module.params.clone()),
         name: Some(module.name.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redact() -> Module {
+        Module {
+            name: "redact".into(),
+            params: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn left(patience: &Patience) -> Duration {
+        patience.deadline.saturating_duration_since(Instant::now())
+    }
+
+    #[test]
+    fn a_module_is_given_the_time_that_compiling_it_takes_and_records_are_not() {
+        let minute = Duration::from_secs(60);
+        let mut patience = Patience::with(Some(&redact()));
+        assert!(left(&patience) > minute, "{:?}", left(&patience));
+        patience.has_begun();
+        assert!(left(&patience) <= READ_WITHIN);
+        assert!(left(&Patience::with(None)) <= READ_WITHIN);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_in_vain_hears_that_the_module_may_still_be_compiled() {
+        let mut patience = Patience::with(Some(&redact()));
+        patience.deadline = Instant::now();
+        let said = patience.wait(std::future::pending::<()>()).await;
+        let said = said.unwrap_err();
+        assert!(said.contains("redact made nothing within 110 s"), "{said}");
+        assert!(said.contains("compiling"), "{said}");
     }
 }

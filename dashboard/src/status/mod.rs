@@ -17,8 +17,7 @@ pub use projection::{Basis, Kind, Lag, Loading, Position, Projection, Rate, Stat
 pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
 pub use time::Time;
 pub use verdict::Verdict;
-pub use verify::{Verified, Verify};
-
+pub use verify::{Unfinished, Verified, Verify};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +35,7 @@ pub struct Status {
     pub tick_ms: u64,
     /// Version of the program.
     pub millrace: String,
-    /// The worst of the projections' verdicts and the slot's.
+    /// The worst of all that is known: the projections' verdicts, capture and ingest, the last verification.
     pub verdict: Verdict,
     /// One sentence for people.
     pub headline: String,

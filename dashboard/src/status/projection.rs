@@ -48,6 +48,8 @@ pub struct Projection {
     pub snapshot: Option<Loading>,
     /// What is wrong.
     pub last_error: Option<Fault>,
+    /// Differences that the last verification found in its tables; not known before the first one.
+    pub differences: Option<u64>,
 }
 
 /// Kinds of projections.
@@ -78,7 +80,8 @@ pub enum State {
     Live,
     /// MySQL does not answer, and is waited for.
     WaitingForMysql,
-    /// It has ended.
+    /// It has ended, or failed and is tried again by whoever runs it.
+    #[serde(alias = "failed")]
     Stopped,
     /// It does not say, or says something newer than this program.
     #[default]

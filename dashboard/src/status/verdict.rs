@@ -23,11 +23,13 @@ pub enum Verdict {
     /// Something that has to be known is not.
     #[default]
     Unknown,
+    /// Verify found a difference: what is shown is wrong, however fresh it is. Only of the whole.
+    Different,
 }
 
 impl Verdict {
     /// All of them, best first.
-    pub const ALL: [Verdict; 7] = [
+    pub const ALL: [Verdict; 8] = [
         Verdict::Ok,
         Verdict::CatchingUp,
         Verdict::FallingBehind,
@@ -35,6 +37,7 @@ impl Verdict {
         Verdict::Stopped,
         Verdict::Rewound,
         Verdict::Unknown,
+        Verdict::Different,
     ];
 
     /// As in JSON.
@@ -47,6 +50,7 @@ impl Verdict {
             Verdict::Stopped => "stopped",
             Verdict::Rewound => "rewound",
             Verdict::Unknown => "unknown",
+            Verdict::Different => "different",
         }
     }
 
@@ -60,6 +64,7 @@ impl Verdict {
             Verdict::Stopped => "stopped",
             Verdict::Rewound => "rewound",
             Verdict::Unknown => "unknown",
+            Verdict::Different => "different",
         }
     }
 }

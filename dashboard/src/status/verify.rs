@@ -1,29 +1,29 @@
-//! What `verify` last said.
+//! What `verify` last said, whoever ran it.
 
 use millrace_events::Lsn;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
 
-/// A verification, running or done. While one runs, the result of the last one stays.
+/// The last verification that gave an answer, and what came after it. While one runs, the answer of the last one stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verify {
-    /// One is running.
+    /// One that was started from this page is running.
     pub running: bool,
-    /// When the last one ended.
+    /// When the last answer came.
     pub at: Option<Time>,
     /// Where both sides were compared.
     pub lsn: Option<Lsn>,
-    /// Everything is live and equal.
+    /// Everything was live and equal; `false`: something is different, and stays so until a later one is equal.
     pub equal: Option<bool>,
     /// Tables and marts.
     pub tables: Vec<Verified>,
-    /// The first differences, for people.
+    /// The first differences, for people; known where this page has run it.
     pub differences: Vec<String>,
     /// What could not be compared.
     pub not_live: Vec<String>,
-    /// Why there is no result.
-    pub error: Option<String>,
+    /// A later one that gave no answer.
+    pub unfinished: Option<Unfinished>,
 }
 
 /// One table or mart.
@@ -35,4 +35,24 @@ pub struct Verified {
     pub rows: u64,
     /// No difference was found.
     pub equal: bool,
+    /// How many were found.
+    pub differences: u64,
+}
+
+/// A verification that gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// When it ended.
+    pub at: Time,
+    /// Why.
+    pub reason: String,
+    /// What is not live.
+    pub not_live: Vec<String>,
+}
+
+impl Verify {
+    /// Differences that are known, all tables together.
+    pub fn differences_total(&self) -> u64 {
+        self.tables.iter().map(|table| table.differences).sum()
+    }
 }

@@ -125,6 +125,10 @@ async fn answer(State(control): State<Control>, request: Request) -> Response {
     }
 }
 
+/// Somebody has run verify elsewhere.
 fn projector() -> Value {
-    json!({"state": "live", "end_lsn": "0/10", "lag_records": 0, "something_new": {}})
+    json!({"state": "live", "end_lsn": "0/10", "lag_records": 0, "something_new": {},
+        "verify": {"unfinished": null, "answered": {"at": "2026-01-02T03:04:05.000000Z", "incarnation": "a",
+            "answer": "different", "lsn": "0/8", "not_live": [], "error": null,
+            "tables": [{"name": "orders", "rows": 3, "differences": 2}]}}})
 }

@@ -51,7 +51,8 @@ async fn what_does_not_answer_is_unknown_and_names_no_password() {
             status[part]
         );
     }
-    assert_eq!(status["verdict"], "unknown");
+    assert_eq!(status["verdict"], "different");
+    assert_eq!(projections_are(&status), "unknown");
     assert_eq!(status["ingest"]["known"]["behind_events"], 2);
     let projection = &status["projections"][1];
     assert_eq!(projection["name"], "mart_x");
@@ -72,7 +73,13 @@ async fn what_does_not_answer_is_unknown_and_names_no_password() {
         "{metrics}"
     );
     assert_eq!(rig.get("/health").await.status(), 200);
+    // Nothing answers, and that is what the page is there to say.
+    assert_eq!(rig.get("/ready").await.status(), 200);
     rig.stop().await;
+}
+
+fn projections_are(status: &serde_json::Value) -> &str {
+    status["projections"][0]["verdict"].as_str().unwrap()
 }
 
 #[tokio::test]
@@ -109,24 +116,38 @@ async fn one_viewer_too_many_is_refused_and_a_seat_becomes_free_again() {
 }
 
 #[tokio::test]
-async fn history_and_the_last_verification_survive_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
+async fn what_verify_found_elsewhere_is_known_until_the_page_finds_everything_equal() {
     let report = serde_json::json!({"lsn": "0/10", "equal": true, "tables": [], "marts": [], "not_live": []});
-    let keep = |config: &mut millrace_dashboard::Config| {
-        config.state_dir = Some(folder.path().to_owned());
-        config.verify = Some(verification(report.clone()));
-    };
-    let rig = Rig::start(keep).await;
+    let rig = Rig::start(|config| config.verify = Some(verification(report))).await;
+    let known = rig.status_where(|status| status.verify.is_some()).await;
+    assert_eq!(known.verdict.name(), "different");
+    let metrics = rig.get("/metrics").await.text().await.unwrap();
+    for line in [
+        "millrace_verify_equal 0",
+        "millrace_verify_differences{table=\"orders\"} 2",
+        "millrace_verdict{verdict=\"different\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}");
+    }
     let start = rig.client.post(rig.url("/api/verify")).bearer_auth(TOKEN);
     assert_eq!(start.send().await.unwrap().status(), 202);
-    let done = rig
-        .status_where(|status| status.verify.as_ref().is_some_and(|verify| !verify.running))
-        .await;
-    assert_eq!(done.verify.clone().unwrap().equal, Some(true));
+    let equal = |status: &millrace_dashboard::status::Status| {
+        status.verify.as_ref().and_then(|verify| verify.equal) == Some(true)
+    };
+    let done = rig.status_where(equal).await;
+    assert_ne!(done.verdict.name(), "different");
     rig.stop().await;
+}
+
+#[tokio::test]
+async fn history_survives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = |config: &mut millrace_dashboard::Config| {
+        config.state_dir = Some(folder.path().to_owned());
+    };
+    Rig::start(keep).await.stop().await;
     assert!(folder.path().join("history.json").exists());
     let rig = Rig::start(keep).await;
-    assert_eq!(rig.status_where(|_| true).await.verify, done.verify);
     let history = rig.json("/api/history?range=1h").await;
     assert_eq!(history["step_ms"], 10_000);
     let series = &history["series"]["replica"];

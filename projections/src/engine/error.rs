@@ -189,6 +189,16 @@ impl Error {
         self.of_mysql().is_some_and(mysql::is_silence)
     }
 
+    /// What happened, for somebody who is to wait: without the code, under which nothing is to be done.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Error::Server(error) => error.to_string(),
+            Error::Sql { what, source } => format!("{what}: {source}"),
+            Error::Mart(error) => error.to_string(),
+            error => error.to_string(),
+        }
+    }
+
     /// True if the server has rolled back for a reason that a repetition may not meet.
     pub(crate) fn is_lock_conflict(&self) -> bool {
         self.of_mysql().is_some_and(mysql::is_lock_conflict)

@@ -271,7 +271,8 @@ impl Live<'_> {
         let told = tokio::time::timeout_at(hold.deadline, self.orders.changed());
         let told = self.conn.meanwhile(told).await;
         if told.map_err(Error::sql("a sign of life"))?.is_err() && self.shared.end_hold(hold.id) {
-            self.shared.tell("a hold was beyond its time limit; going on");
+            self.shared
+                .tell("a hold was beyond its time limit; going on");
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 mod apply;
 mod assemble;
 mod error;
+mod findings;
 pub mod fold;
 mod live;
 pub mod log;
@@ -38,11 +39,12 @@ use log::{FluvioLog, Log, LogError};
 use status::Shared;
 
 pub use error::Error;
+pub use findings::{Findings, Found, NotWritten};
 pub use log::SmartModule;
 pub use pause::PauseError;
 pub use status::{
-    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress, State,
-    Status, WaitError,
+    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress,
+    State, Status, WaitError,
 };
 
 /// How often the end of the log is asked for.
@@ -94,6 +96,9 @@ pub struct Limits {
     pub part_bytes: usize,
     /// MySQL answers a statement within so long, or the connection is replaced; work on whole tables may take longer.
     pub statement: Duration,
+    /// A stream of the log that has records to bring and brings none for so long is dead. Its first answer, which may
+    /// include the compilation of its module, gets twice as long at each attempt.
+    pub silence: Duration,
     /// No hold lasts longer: a verify that died does not stop the pipeline.
     pub hold: Duration,
     /// MySQL answers within so long whether a pause is written down; else that is found out later.
@@ -108,6 +113,7 @@ impl Default for Limits {
             bytes: 8 * 1024 * 1024,
             part_bytes: 8 * 1024 * 1024,
             statement: mysql::STATEMENT,
+            silence: Duration::from_secs(15),
             hold: Duration::from_secs(60),
             pause_answer: Duration::from_secs(15),
         }

@@ -36,10 +36,7 @@ impl Owner {
 
     /// Makes this connection the only one that works here, and returns the position as it then is:
     /// what a predecessor was committing is committed or rolled back.
-    pub(crate) async fn take(
-        &mut self,
-        conn: &mut Session,
-    ) -> Result<Option<Position>, Error> {
+    pub(crate) async fn take(&mut self, conn: &mut Session) -> Result<Option<Position>, Error> {
         if let Some(position) = Position::read(conn, false).await? {
             self.check(&position)?;
             return self.take_over(conn).await.map(Some);

@@ -73,6 +73,11 @@ impl Pause {
         }
     }
 
+    /// Where bookkeeping is written to beside the projector's own connection, and how long that may take.
+    pub(super) fn target(&self) -> (&str, Duration) {
+        (&self.mysql_url.0, self.answer_within)
+    }
+
     /// Says whether the projector stands still for a pause.
     pub(super) fn standing(&self, still: bool) {
         self.standing.send_replace(still);
@@ -104,10 +109,7 @@ impl Handle {
 
 impl Shared {
     /// Takes over what an earlier projector was told, or this one on another connection.
-    pub(super) async fn remember_pause(
-        self: &Arc<Self>,
-        conn: &mut Session,
-    ) -> Result<(), Error> {
+    pub(super) async fn remember_pause(self: &Arc<Self>, conn: &mut Session) -> Result<(), Error> {
         let _change = self.pause.change.lock().await;
         let writer = LOCK.seize(conn).await?;
         self.show_pause(read(conn).await?);

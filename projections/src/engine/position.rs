@@ -4,8 +4,8 @@
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Epoch, Lsn, SnapshotReader, TableSchema};
-use sqlx::mysql::MySqlRow;
 use millrace_sessions::mysql::Session;
+use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
 use super::error::Error;
@@ -13,7 +13,12 @@ use super::log::Offset;
 use crate::replica::{ddl, texts};
 
 /// Names of the bookkeeping tables.
-const TABLES: [&str; 3] = ["millrace_position", "millrace_tables", "millrace_paused"];
+const TABLES: [&str; 4] = [
+    "millrace_position",
+    "millrace_tables",
+    "millrace_paused",
+    "millrace_verified",
+];
 /// Their comment, by which we know them again.
 const FORMAT: &str = "millrace bookkeeping, format 2";
 
@@ -88,11 +93,12 @@ impl Stage {
 pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
     let foreign = sqlx::query(
         "SELECT table_name FROM information_schema.tables \
-         WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?) AND table_comment <> ?",
+         WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?, ?) AND table_comment <> ?",
     )
     .bind(TABLES[0])
     .bind(TABLES[1])
     .bind(TABLES[2])
+    .bind(TABLES[3])
     .bind(FORMAT)
     .fetch_all(&mut *conn)
     .await
@@ -116,6 +122,9 @@ pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
          smartmodule LONGTEXT NOT NULL)",
         "millrace_tables (name VARCHAR(64) NOT NULL PRIMARY KEY)",
         "millrace_paused (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, since DATETIME(6) NOT NULL)",
+        "millrace_verified (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, at DATETIME(6) NOT NULL, \
+         incarnation VARCHAR(190) NULL, lsn BIGINT UNSIGNED NULL, answer VARCHAR(16) NOT NULL, \
+         detail LONGTEXT NOT NULL)",
     ] {
         conn.execute(format!("CREATE TABLE IF NOT EXISTS {definition} {tail}").as_str())
             .await
@@ -152,10 +161,7 @@ pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<(), Er
 
 impl Position {
     /// Reads the row, and with `lock` keeps it until the transaction ends.
-    pub(crate) async fn read(
-        conn: &mut Session,
-        lock: bool,
-    ) -> Result<Option<Position>, Error> {
+    pub(crate) async fn read(conn: &mut Session, lock: bool) -> Result<Option<Position>, Error> {
         let lock = if lock { "FOR UPDATE" } else { "" };
         let sql = format!(
             "SELECT stage, owner, incarnation, log_offset, end_lsn, epoch, source_at, \
@@ -227,11 +233,7 @@ impl Position {
     }
 
     /// Takes the row over from whoever had it; their next commit fails.
-    pub(crate) async fn take(
-        &mut self,
-        conn: &mut Session,
-        owner: &str,
-    ) -> Result<(), Error> {
+    pub(crate) async fn take(&mut self, conn: &mut Session, owner: &str) -> Result<(), Error> {
         sqlx::query("UPDATE millrace_position SET owner = ? WHERE id = 1")
             .bind(owner)
             .execute(conn)
@@ -242,11 +244,7 @@ impl Position {
     }
 
     /// Moves to the next stage. The compare-and-set fails if another projector has taken over.
-    pub(crate) async fn enter(
-        &mut self,
-        conn: &mut Session,
-        stage: Stage,
-    ) -> Result<(), Error> {
+    pub(crate) async fn enter(&mut self, conn: &mut Session, stage: Stage) -> Result<(), Error> {
         let done = sqlx::query(
             "UPDATE millrace_position SET stage = ? WHERE id = 1 AND owner = ? AND stage = ?",
         )
@@ -288,11 +286,7 @@ impl Position {
 
     /// Moves the row, in the open transaction, if it still is where we left it. The caller updates
     /// its own copy after COMMIT.
-    pub(crate) async fn advance(
-        &self,
-        conn: &mut Session,
-        to: &Advance,
-    ) -> Result<(), Error> {
+    pub(crate) async fn advance(&self, conn: &mut Session, to: &Advance) -> Result<(), Error> {
         let done = sqlx::query(
             "UPDATE millrace_position SET log_offset = ?, end_lsn = ?, epoch = ?, source_at = ? \
              WHERE id = 1 AND owner = ? AND end_lsn = ? AND stage = 'live'",

@@ -1,5 +1,6 @@
 //! Reading a topic without a gap, over any number of connections, ahead of its consumer.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use futures_util::StreamExt;
 use millrace_events::Record;
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::error::Error;
 use super::log::{Log, LogError, Offset, RawRecord, RecordStream};
@@ -16,11 +18,9 @@ use super::status::Shared;
 const AHEAD_KIB: u32 = 16 * 1024;
 /// And up to this many of them.
 pub(crate) const AHEAD_RECORDS: usize = 16_384;
-/// After this much silence it is asked whether there really is nothing more.
-const SILENCE: Duration = Duration::from_secs(15);
 /// The first answer of a stream includes the compilation of its SmartModule, which a broker may do for each stream. It is
-/// waited for twice as long at each attempt, up to this.
-const FIRST_ANSWER_MAX: Duration = Duration::from_secs(240);
+/// waited for twice as long at each attempt, up to this many times as long as for a later one.
+const FIRST_ANSWER_TIMES_MAX: u32 = 16;
 /// Pauses between attempts grow up to this.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A topic that a replica was built from may be unknown for a while after a restart of the broker.
@@ -97,7 +97,6 @@ impl Reader {
             failures: 0,
             gaps: 0,
             losses: 0,
-            unanswered: 0,
             room: Arc::new(Semaphore::new(AHEAD_KIB as usize)),
             sender,
         };
@@ -120,6 +119,47 @@ impl Reader {
     }
 }
 
+/// How long a stream is waited for; all streams of a projector come through the same module.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    /// After this much silence it is asked whether there really is nothing more.
+    silence: Duration,
+    /// How often in a row a stream did not begin in time.
+    missed: AtomicU32,
+    /// How long the last one took to begin.
+    took_ms: AtomicU64,
+}
+
+impl Patience {
+    pub(crate) fn new(silence: Duration) -> Patience {
+        Patience {
+            silence,
+            missed: AtomicU32::new(0),
+            took_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Twice what the last one took, and twice that for every one that did not begin.
+    fn for_the_first(&self) -> Duration {
+        let took = Duration::from_millis(self.took_ms.load(Ordering::Relaxed));
+        let times = 2_u32.saturating_pow(self.missed.load(Ordering::Relaxed));
+        let grown = self.silence.max(2 * took).saturating_mul(times);
+        grown.min(self.silence * FIRST_ANSWER_TIMES_MAX)
+    }
+
+    fn missed(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how long the next record is waited for.
+    fn begun(&self, took: Duration) -> Duration {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.took_ms.store(took_ms, Ordering::Relaxed);
+        self.missed.store(0, Ordering::Relaxed);
+        self.silence
+    }
+}
+
 struct Source {
     log: Arc<dyn Log>,
     shared: Arc<Shared>,
@@ -131,8 +171,6 @@ struct Source {
     gaps: u32,
     /// How often in a row the server said that the wanted record is gone.
     losses: u32,
-    /// How often in a row a stream gave no first answer in time.
-    unanswered: u32,
     room: Arc<Semaphore>,
     sender: mpsc::Sender<Result<Item, Error>>,
 }
@@ -170,15 +208,22 @@ impl Source {
     }
 
     async fn forward(&mut self, mut stream: RecordStream) -> Ended {
-        let mut patience = first_answer_within(self.unanswered);
-        let mut answered = false;
+        let mut patience = self.shared.streams.for_the_first();
+        let (mut asked, mut answered) = (Instant::now(), false);
         loop {
             let next = match tokio::time::timeout(patience, stream.next()).await {
                 Ok(next) => next,
                 Err(_) if self.behind().await => return self.silent(patience, answered),
-                Err(_) => continue,
+                Err(_) => {
+                    // There was nothing to bring until now.
+                    asked = Instant::now();
+                    continue;
+                }
             };
-            (patience, answered) = (SILENCE, true);
+            if !answered {
+                patience = self.shared.streams.begun(asked.elapsed());
+                answered = true;
+            }
             let raw = match next {
                 Some(Ok(raw)) => raw,
                 Some(Err(error)) => return Ended::Failed(error),
@@ -225,7 +270,6 @@ impl Source {
         self.failures = 0;
         self.gaps = 0;
         self.losses = 0;
-        self.unanswered = 0;
         Ok(())
     }
 
@@ -234,11 +278,11 @@ impl Source {
         if answered {
             return Ended::Failed(LogError::Other("the stream fell silent".into()));
         }
-        self.unanswered += 1;
+        self.shared.streams.missed();
         Ended::Failed(LogError::Other(format!(
             "the stream did not begin within {} s (the broker may be compiling the SmartModule); the next attempt waits {} s",
             waited.as_secs(),
-            first_answer_within(self.unanswered).as_secs()
+            self.shared.streams.for_the_first().as_secs()
         )))
     }
 
@@ -311,13 +355,27 @@ impl Source {
     }
 }
 
-fn first_answer_within(unanswered: u32) -> Duration {
-    let grown = SILENCE.saturating_mul(2_u32.saturating_pow(unanswered));
-    grown.min(FIRST_ANSWER_MAX)
-}
-
 /// 50 ms, doubled with every failure up to the limit, and up to a half of it more at random.
 pub(crate) fn backoff(failures: u32, max: Duration) -> Duration {
     let base = Duration::from_millis(50 << failures.min(12)).min(max);
     base + base.mul_f64(rand::random::<f64>() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_does_not_begin_gets_longer_and_one_that_began_late_may_do_so_again() {
+        let seconds = Duration::from_secs;
+        let patience = Patience::new(seconds(15));
+        for expected in [15, 30, 60, 120, 240, 240] {
+            assert_eq!(patience.for_the_first(), seconds(expected));
+            patience.missed();
+        }
+        assert_eq!(patience.begun(seconds(40)), seconds(15));
+        assert_eq!(patience.for_the_first(), seconds(80));
+        patience.begun(seconds(1));
+        assert_eq!(patience.for_the_first(), seconds(15));
+    }
 }

@@ -86,7 +86,7 @@ impl Service {
         let away = Away {
             since: *run.failing_since.get_or_insert(now),
             next_try_at: now + pause,
-            reason: error.to_string(),
+            reason: error.reason(),
         };
         run.failures += 1;
         run.silences += u32::from(error.is_silence());
@@ -94,7 +94,7 @@ impl Service {
         tracing::warn!(
             projection = PROJECTIONS,
             lsn,
-            %error,
+            error = %away.reason,
             since = %time::text(away.since),
             pause_ms = pause.as_millis(),
             "MySQL failed; connecting again, and going on at the position that it has"
@@ -116,16 +116,13 @@ impl Service {
             .watched(self.shared.answers());
         position::prepare(&mut conn).await?;
         self.shared.remember_pause(&mut conn).await?;
+        self.shared.remember_findings(&mut conn).await?;
         let position = self.stand(&mut conn, run).await?;
         self.live(conn, position, run).await
     }
 
     /// Takes the position over, or makes the first one, and brings it to the live stage.
-    async fn stand(
-        &self,
-        conn: &mut Session,
-        run: &mut Run,
-    ) -> Result<Position, Error> {
+    async fn stand(&self, conn: &mut Session, run: &mut Run) -> Result<Position, Error> {
         let smartmodule = self.config.smartmodule.as_ref();
         let smartmodule = smartmodule.map(ToString::to_string).unwrap_or_default();
         let loader = Loader {

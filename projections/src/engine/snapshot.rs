@@ -347,8 +347,7 @@ fn physical_roots(tables: &Tables, marts: &Marts) -> Vec<String> {
 }
 
 fn physical_names(tables: &Tables, marts: &Marts) -> Vec<String> {
-    let with_suffixes =
-        |name: String| ["", SHADOW, RETIRED].map(|suffix| suffixed(&name, suffix));
+    let with_suffixes = |name: String| ["", SHADOW, RETIRED].map(|suffix| suffixed(&name, suffix));
     physical_roots(tables, marts)
         .into_iter()
         .flat_map(with_suffixes)
@@ -358,9 +357,8 @@ fn physical_names(tables: &Tables, marts: &Marts) -> Vec<String> {
 /// Puts all shadow tables in the place of the live ones at once. One RENAME is atomic for readers
 /// and for crashes, so either all shadows are there afterwards or none.
 async fn swap(conn: &mut Session, names: &[String]) -> Result<(), Error> {
-    let all = |suffix: &str| -> Vec<String> {
-        names.iter().map(|name| suffixed(name, suffix)).collect()
-    };
+    let all =
+        |suffix: &str| -> Vec<String> { names.iter().map(|name| suffixed(name, suffix)).collect() };
     let look = Error::sql("a look at the existing tables");
     let shadows = ddl::existing(conn, &all(SHADOW)).await.map_err(look)?;
     if !shadows.is_empty() {

@@ -11,9 +11,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
-use super::reader::AHEAD_RECORDS;
+use super::reader::{Patience, AHEAD_RECORDS};
 use super::Config;
 
 /// A statement that MySQL has not answered for longer is shown.
@@ -157,6 +158,8 @@ pub struct Status {
     pub snapshot: Option<SnapshotProgress>,
     /// Hold in force.
     pub hold: Option<HoldStatus>,
+    /// What is known from verifications; `None` until MySQL was asked.
+    pub verify: Option<Findings>,
     /// What is wrong with MySQL, or why it has stopped.
     pub error: Option<String>,
     /// While MySQL is waited for.
@@ -260,6 +263,9 @@ pub(crate) struct Shared {
     pub(super) pause: Pause,
     /// Whether MySQL owes an answer.
     answers: Answers,
+    pub(super) findings: Keeper,
+    /// How patiently the streams of the log are waited for.
+    pub(super) streams: Patience,
 }
 
 impl Handle {
@@ -402,12 +408,18 @@ impl Shared {
             pending: Mutex::new(InTransit::new(pending_max)),
             pause: Pause::new(config.mysql_url.clone(), &config.limits),
             answers: Answers::default(),
+            findings: Keeper::default(),
+            streams: Patience::new(config.limits.silence),
         })
     }
 
     /// Told by the session whether MySQL owes an answer.
     pub(super) fn answers(&self) -> &Answers {
         &self.answers
+    }
+
+    pub(super) fn known_findings(&self) -> Option<Findings> {
+        self.status.borrow().verify.clone()
     }
 
     /// Transactions on their way from the log to MySQL.

@@ -20,8 +20,8 @@ use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::temporary;
 use columns::ReplicaTable;
 pub(crate) use mart::{Column, Mart, KEY};
-use statements::{layout, Level, Statements};
 pub(crate) use statements::{digest, recomputed_groups, recomputed_subtotals};
+use statements::{layout, Level, Statements};
 
 /// A mart could not be created or kept.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +156,10 @@ impl Marts {
                 format!("DROP TABLE IF EXISTS `{shadow}`, `{retired}`"),
                 format!("CREATE TABLE `{shadow}` ({body}) ENGINE=InnoDB"),
                 statements::build_visible(mart, SHADOW, &mart.groups()),
-                format!("RENAME TABLE `{0}` TO `{retired}`, `{shadow}` TO `{0}`", mart.name),
+                format!(
+                    "RENAME TABLE `{0}` TO `{retired}`, `{shadow}` TO `{0}`",
+                    mart.name
+                ),
                 format!("DROP TABLE `{retired}`"),
             ] {
                 run_on_a_table(conn, mart, &statement).await?;
@@ -255,11 +258,7 @@ async fn merge(conn: &mut Session, mart: &Mart, level: &Level) -> Result<(), Err
 }
 
 /// Applies the outer delta and rewrites the visible rows of its groups.
-async fn show(
-    conn: &mut Session,
-    mart: &Mart,
-    statements: &Statements,
-) -> Result<(), Error> {
+async fn show(conn: &mut Session, mart: &Mart, statements: &Statements) -> Result<(), Error> {
     merge(conn, mart, &statements.groups).await?;
     run(conn, mart, &statements.hide).await?;
     run(conn, mart, &statements.show).await

@@ -92,16 +92,16 @@ pub(super) fn build(mart: &Mart, suffix: &str) -> [String; 3] {
         of(mart.dimension.table),
         mart.dimension.key
     );
-    let groups = format!(
-        "INSERT INTO `{g}` {}",
-        groups_of(mart, &from, Sign::Plus)
-    );
+    let groups = format!("INSERT INTO `{g}` {}", groups_of(mart, &from, Sign::Plus));
     [subtotals, groups, build_visible(mart, suffix, &g)]
 }
 
 /// Fills the visible table of that suffix from a table of groups.
 pub(super) fn build_visible(mart: &Mart, suffix: &str, groups: &str) -> String {
-    format!("{} FROM `{groups}` g", insert_visible(mart, &suffixed(mart.name, suffix)))
+    format!(
+        "{} FROM `{groups}` g",
+        insert_visible(mart, &suffixed(mart.name, suffix))
+    )
 }
 
 /// What the inner level should hold, recomputed from the replica.
@@ -219,7 +219,11 @@ fn show(mart: &Mart) -> String {
 
 /// Writes visible rows out of rows `g` of the outer level. What is invisible has to be named.
 fn insert_visible(mart: &Mart, table: &str) -> String {
-    let names: Vec<String> = mart.columns.iter().map(|c| format!(", `{}`", c.name())).collect();
+    let names: Vec<String> = mart
+        .columns
+        .iter()
+        .map(|c| format!(", `{}`", c.name()))
+        .collect();
     format!(
         "INSERT INTO `{table}` (`{KEY}`{}) SELECT g.`{KEY}`, {}",
         names.concat(),
@@ -352,7 +356,7 @@ pub(super) mod layout {
     /// MariaDB wants a default for what is invisible; no row has it.
     pub(in crate::marts) fn visible(columns: &[String], index: &str) -> String {
         format!(
-            "`{KEY}` BINARY(32) NOT NULL DEFAULT '' INVISIBLE, {}, PRIMARY KEY (`{KEY}`), KEY ({index})",
+            "{}, `{KEY}` BINARY(32) NOT NULL DEFAULT '' INVISIBLE, PRIMARY KEY (`{KEY}`), KEY ({index})",
             columns.join(", ")
         )
     }

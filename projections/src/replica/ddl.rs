@@ -69,10 +69,7 @@ pub async fn add_indexes(
 }
 
 /// Those of `names` that exist as tables or views.
-pub async fn existing(
-    conn: &mut Session,
-    names: &[String],
-) -> sqlx::Result<BTreeSet<String>> {
+pub async fn existing(conn: &mut Session, names: &[String]) -> sqlx::Result<BTreeSet<String>> {
     let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()";
     let rows = sqlx::query(sql).fetch_all(conn).await?;
     let all: BTreeSet<String> = texts(&rows)?.into_iter().collect();

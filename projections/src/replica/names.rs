@@ -54,7 +54,11 @@ mod tests {
 
     #[test]
     fn long_names_are_shortened_and_stay_apart() {
-        for (prefix, suffix) in [("millrace_keys_", ""), ("", SHADOW), ("millrace_", "_delta")] {
+        for (prefix, suffix) in [
+            ("millrace_keys_", ""),
+            ("", SHADOW),
+            ("millrace_", "_delta"),
+        ] {
             let [one, other] = ["a", "b"].map(|end| {
                 let name = format!("{}{end}", "ü".repeat(NAME_CHARS_MAX - 2));
                 derived(prefix, &name, suffix)

@@ -1,7 +1,7 @@
 //! What fits into a row, and what has to leave it. Pure.
 //!
 //! Two limits meet here. The server counts every column with its greatest length, up to 65,535 bytes a row. InnoDB stores
-//! columns of at most 255 bytes always on the page, whose half (8,126 bytes) a row may take; longer ones may leave it and
+//! columns of at most 255 bytes always on the page, and a row must stay below half of that (8,126 bytes); longer ones may leave it and
 //! then take 41 bytes there at most. Where a table is beyond a limit, its widest texts become LONGTEXT until it fits.
 //!
 //! The numbers are those of pages of 16 KiB, ROW_FORMAT=DYNAMIC and utf8mb4, and the larger of the two families where
@@ -11,8 +11,8 @@ use super::{Column, Kind};
 
 /// The server's limit.
 const ROW_BYTES_MAX: usize = 65_535;
-/// InnoDB's limit for what is stored on the page.
-const PAGE_BYTES_MAX: usize = 8_126;
+/// InnoDB's limit for what is stored on the page: below 8,126.
+const PAGE_BYTES_MAX: usize = 8_125;
 /// Header of a row, and the two columns that InnoDB adds.
 const PAGE_OVERHEAD: usize = 5 + 6 + 7;
 /// Columns of at most so many bytes are never stored off the page.
@@ -47,7 +47,9 @@ pub(super) fn fit(columns: &mut [Column]) -> Result<(), String> {
 
 /// Turns the widest text into a LONGTEXT; false if none would take less then.
 fn widen(columns: &mut [Column], bytes: fn(&Column) -> usize, then: usize) -> bool {
-    let texts = columns.iter_mut().filter(|c| is_short_text(c) && bytes(c) > then);
+    let texts = columns
+        .iter_mut()
+        .filter(|c| is_short_text(c) && bytes(c) > then);
     match texts.max_by_key(|column| bytes(column)) {
         Some(column) => {
             column.kind = Kind::LongText;
@@ -124,7 +126,9 @@ fn fixed_bytes(kind: Kind) -> usize {
         Kind::Int => 4,
         Kind::Time => 6,
         Kind::BigInt | Kind::Double | Kind::DateTime => 8,
-        Kind::Decimal { precision, scale } => decimal_bytes(precision - scale) + decimal_bytes(scale),
+        Kind::Decimal { precision, scale } => {
+            decimal_bytes(precision - scale) + decimal_bytes(scale)
+        }
         Kind::DecimalAny => decimal_bytes(35) + decimal_bytes(30),
         _ => 0,
     }
@@ -169,7 +173,11 @@ mod tests {
     fn the_widest_leave_first_and_keys_never_do() {
         let mut columns = table(
             Kind::VarChar(768),
-            &[(20, Kind::VarChar(63)), (20, Kind::Uuid), (5, Kind::VarChar(10))],
+            &[
+                (20, Kind::VarChar(63)),
+                (20, Kind::Uuid),
+                (5, Kind::VarChar(10)),
+            ],
         );
         fit(&mut columns).expect("it fits");
         assert_eq!(columns[0].kind, Kind::VarChar(768));
@@ -191,7 +199,10 @@ mod tests {
     fn what_cannot_fit_is_said() {
         let mut columns = table(Kind::BigInt, &[(198, Kind::LongText)]);
         let reason = fit(&mut columns).expect_err("too many columns");
-        assert!(reason.contains("8126") && reason.contains("MILLRACE_COLUMNS"), "{reason}");
+        assert!(
+            reason.contains("8125") && reason.contains("MILLRACE_COLUMNS"),
+            "{reason}"
+        );
     }
 
     #[test]

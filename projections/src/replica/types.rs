@@ -393,7 +393,11 @@ mod tests {
     fn more_short_texts_than_fit_on_a_page_become_long_ones() {
         let names: Vec<String> = (0..45).map(|n| format!("extra_{n}")).collect();
         let mut columns = vec![("id", "bigint", true)];
-        columns.extend(names.iter().map(|name| (name.as_str(), "character varying(50)", false)));
+        columns.extend(
+            names
+                .iter()
+                .map(|name| (name.as_str(), "character varying(50)", false)),
+        );
         let table = Table::of(&schema(&columns)).expect("replicable");
         assert!(table.columns.iter().any(|c| c.kind == Kind::LongText));
         assert!(table.columns.iter().any(|c| c.kind == Kind::VarChar(50)));

@@ -16,6 +16,7 @@
 //! differences that are kept.
 
 mod fence;
+mod finding;
 mod key;
 mod marts;
 mod merge;
@@ -28,6 +29,7 @@ mod tables;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use millrace_control::in_words;
 use millrace_events::{Lsn, TableSchema};
 use millrace_sessions::mysql::{self, ConnectError, Purpose, Session};
 use millrace_sessions::postgres::replication::ReplicationError;
@@ -37,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
 use fence::Fence;
+pub use finding::{Answer, Compared, Finding};
 use position::Position;
 use projector::{Held, Projector};
 pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
@@ -92,7 +95,7 @@ pub enum Error {
         blocker: String,
     },
     /// A question to Postgres failed.
-    #[error("[MR-V004] Postgres, {doing}: {source}")]
+    #[error("[MR-V004] Postgres, {doing}")]
     Postgres {
         /// What was asked.
         doing: &'static str,
@@ -100,10 +103,10 @@ pub enum Error {
         source: sqlx::Error,
     },
     /// The replication connection failed.
-    #[error("[MR-V004] Postgres, replication connection: {0}")]
+    #[error("[MR-V004] Postgres, replication connection")]
     Replication(#[from] ReplicationError),
     /// A question to MySQL failed.
-    #[error("[MR-V005] MySQL, {doing}: {source}")]
+    #[error("[MR-V005] MySQL, {doing}")]
     MySql {
         /// What was asked.
         doing: &'static str,
@@ -111,7 +114,7 @@ pub enum Error {
         source: sqlx::Error,
     },
     /// No session with MySQL.
-    #[error("[MR-V005] {0}")]
+    #[error("[MR-V005] MySQL, connecting")]
     Connect(#[from] ConnectError),
     /// The bookkeeping of the projector cannot be read.
     #[error("[MR-V006] the projector's bookkeeping: {0}")]
@@ -125,18 +128,35 @@ pub enum Error {
 }
 
 /// Compares Postgres with replica and marts. The projector is released in every case, also when
-/// `shutdown` is cancelled or the future is dropped.
+/// `shutdown` is cancelled or the future is dropped. The projector is told what was found, so that status, page and
+/// metrics know it whoever asked; not if only some tables were compared, as that says nothing of the others, and not
+/// if somebody asked to stop.
 pub fn verify<'a>(
     config: &'a Config,
     shutdown: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<Report, Error>> {
     // Boxed here, so that it is compiled with this crate only (ADR 14).
-    Box::pin(async {
-        tokio::select! {
+    Box::pin(async move {
+        let outcome = tokio::select! {
             report = run(config) => report,
-            () = shutdown.cancelled() => Err(Error::Interrupted),
+            () = shutdown.cancelled() => return Err(Error::Interrupted),
+        };
+        if config.tables.is_empty() {
+            tell(config, &Finding::of(&outcome)).await;
         }
+        outcome
     })
+}
+
+async fn tell(config: &Config, finding: &Finding) {
+    let told = async { Projector::new(config)?.found(finding).await };
+    if let Err(error) = told.await {
+        let error = in_words(&error);
+        tracing::warn!(
+            error,
+            "status, page and metrics do not know what verify found"
+        );
+    }
 }
 
 async fn run(config: &Config) -> Result<Report, Error> {
@@ -144,13 +164,19 @@ async fn run(config: &Config) -> Result<Report, Error> {
         return Ok(Report::nothing_live(config));
     }
     let projector = Projector::new(config)?;
-    let mut round = Round::begin(config, &projector).await?;
+    let round = Round::begin(config, &projector).await?;
     let mut report = Report::new(round.lsn);
     check_position(&mut report, &round.position, round.log_end);
-    let (tables, absent) = tables::chosen(config, &round.position);
+    let (chosen, absent) = tables::chosen(config, &round.position);
     report.not_live.extend(absent);
-    let rewritten = round.tables(config, &tables, &mut report).await?;
-    round.marts(config, &mut report).await?;
+    let [mut mysql, mut other] = round.mysql;
+    let rewritten = compare(config, round.postgres, &mut mysql, &chosen, &mut report).await?;
+    for mart in config.marts.iter() {
+        match marts::compare(config, &mut mysql, &mut other, mart).await? {
+            Some(subject) => report.marts.push(subject),
+            None => report.not_live.push(mart.name.to_owned()),
+        }
+    }
     again(config, &projector, rewritten, &mut report).await?;
     Ok(report.finish())
 }
@@ -167,10 +193,11 @@ async fn again(
             return Ok(());
         }
         tracing::info!(tables = ?rewritten, "truncated or rewritten before their turn: they are compared at a point of their own");
-        let mut round = Round::begin(config, projector).await?;
-        let (tables, absent) = tables::named(&rewritten, &round.position);
+        let round = Round::begin(config, projector).await?;
+        let (named, absent) = tables::named(&rewritten, &round.position);
         report.not_live.extend(absent);
-        rewritten = round.tables(config, &tables, report).await?;
+        let [mut mysql, _] = round.mysql;
+        rewritten = compare(config, round.postgres, &mut mysql, &named, report).await?;
     }
     match rewritten.is_empty() {
         true => Ok(()),
@@ -204,35 +231,26 @@ impl Round {
             mysql: sessions.mysql,
         })
     }
+}
 
-    /// Compares tables, and returns those that cannot be read as of the consistent point any more.
-    async fn tables(
-        &mut self,
-        config: &Config,
-        tables: &[TableSchema],
-        report: &mut Report,
-    ) -> Result<Vec<String>, Error> {
-        let [mysql, _] = &mut self.mysql;
-        let mut rewritten = Vec::new();
-        for table in tables {
-            match tables::compare(config, &mut self.postgres, mysql, table).await? {
-                Some(subject) => report.tables.push(subject),
-                None => rewritten.push(table.table.clone()),
-            }
+/// Compares tables, and returns those that cannot be read as of the consistent point any more. The session with
+/// Postgres ends with that, and its locks on the tables.
+async fn compare(
+    config: &Config,
+    mut postgres: PgSession,
+    mysql: &mut Session,
+    tables: &[TableSchema],
+    report: &mut Report,
+) -> Result<Vec<String>, Error> {
+    let mut rewritten = Vec::new();
+    for table in tables {
+        match tables::compare(config, &mut postgres, mysql, table).await? {
+            Some(subject) => report.tables.push(subject),
+            None => rewritten.push(table.table.clone()),
         }
-        Ok(rewritten)
     }
-
-    async fn marts(&mut self, config: &Config, report: &mut Report) -> Result<(), Error> {
-        let [mysql, other] = &mut self.mysql;
-        for mart in config.marts.iter() {
-            match marts::compare(config, mysql, other, mart).await? {
-                Some(subject) => report.marts.push(subject),
-                None => report.not_live.push(mart.name.to_owned()),
-            }
-        }
-        Ok(())
-    }
+    let _ = postgres.close().await;
+    Ok(rewritten)
 }
 
 /// Two sessions that see MySQL at the same commit.

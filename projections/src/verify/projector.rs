@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use millrace_events::Lsn;
+use reqwest::RequestBuilder;
 use serde::Deserialize;
 
-use super::{Config, Error};
+use super::{Config, Error, Finding};
 
 /// Time that an answer may take beyond the time that was asked for.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The projector answers by then whether MySQL has taken what was found.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 
 /// A projector that can be told to hold.
 #[derive(Clone)]
@@ -62,12 +66,24 @@ impl Projector {
         })
     }
 
+    /// Lets the projector keep what was found.
+    pub(super) async fn found(&self, finding: &Finding) -> Result<(), Error> {
+        let request = self.request("/verified", WRITTEN_WITHIN).json(finding);
+        self.send(request).await.map(|_| ())
+    }
+
     async fn post(&self, path: &str, timeout: Duration) -> Result<String, Error> {
-        let request = self
-            .client
+        self.send(self.request(path, timeout)).await
+    }
+
+    fn request(&self, path: &str, timeout: Duration) -> RequestBuilder {
+        self.client
             .post(format!("{}{path}", self.url))
             .bearer_auth(&self.token)
-            .timeout(timeout + GRACE);
+            .timeout(timeout + GRACE)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<String, Error> {
         let failed = |error: reqwest::Error| Error::Projector(error.without_url().to_string());
         let response = request.send().await.map_err(failed)?;
         let status = response.status();

@@ -1,16 +1,19 @@
 //! The projector against a real MySQL or MariaDB, over a log in memory that misbehaves.
 
 mod memory_log;
+mod outage;
 mod pause;
+mod settings;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;
+mod wide;
 mod world;
 
 use std::time::Duration;
 
 use millrace_events::{Lsn, Op, Record, Row, SnapshotMark, Value};
-use millrace_projections::engine::{HoldError, SmartModule, State};
+use millrace_projections::engine::{HoldError, SmartModule, State, Status};
 use rand::RngExt;
 use sqlx::Executor;
 
@@ -20,7 +23,11 @@ use world::{World, PATIENCE};
 const TRANSACTIONS: usize = 150;
 
 pub(crate) async fn filled() -> World {
-    let mut world = World::new().await;
+    filled_on(support::Server::shared().await).await
+}
+
+pub(crate) async fn filled_on(server: &support::Server) -> World {
+    let mut world = World::on(server).await;
     for _ in 0..30 {
         world.source.random_transaction();
     }
@@ -103,21 +110,7 @@ async fn connections_that_die_are_replaced() {
         for _ in 0..20 {
             world.source.random_transaction();
         }
-        let own: u64 = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS UNSIGNED)")
-            .fetch_one(&mut world.conn)
-            .await
-            .expect("an id");
-        let others: Vec<i64> = sqlx::query_scalar(
-            "SELECT CAST(id AS SIGNED) FROM information_schema.processlist \
-             WHERE db = DATABASE() AND id <> ?",
-        )
-        .bind(own)
-        .fetch_all(&mut world.conn)
-        .await
-        .expect("a process list");
-        for id in others {
-            let _ = world.conn.execute(format!("KILL {id}").as_str()).await;
-        }
+        world.end_connections().await;
         let pause = world.source.rng.random_range(0..150);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
@@ -325,6 +318,22 @@ async fn another_smartmodule_than_that_of_the_tables_is_refused() {
     assert_eq!(world.start().error().await.code(), "MR-P022");
     world.smartmodule = None;
     let running = world.start();
+    world.caught_up(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_begins_late_is_waited_for_longer_at_each_attempt() {
+    let mut world = filled().await;
+    world.limits.silence = Duration::from_millis(500);
+    // Beyond what the first attempts wait for.
+    world.source.log.begin_after(Duration::from_millis(1_800));
+    let running = world.start();
+    let said = |status: &Status| {
+        let error = status.log_error.as_ref();
+        error.is_some_and(|error| error.contains("did not begin within"))
+    };
+    running.until(said).await;
     world.caught_up(&running).await;
     running.stop().await;
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream;
+use futures_util::{stream, FutureExt, StreamExt};
 use millrace_projections::engine::log::{Log, LogError, Offset, RawRecord, RecordStream};
 use tokio::sync::watch;
 
@@ -17,6 +18,7 @@ pub(crate) struct MemoryLog {
     topics: Arc<watch::Sender<Topics>>,
     faulty: Arc<AtomicBool>,
     evicted: Arc<Mutex<u64>>,
+    begins_after: Arc<Mutex<Duration>>,
 }
 
 impl MemoryLog {
@@ -25,6 +27,7 @@ impl MemoryLog {
             topics: Arc::new(watch::Sender::new(Topics::new())),
             faulty: Arc::default(),
             evicted: Arc::default(),
+            begins_after: Arc::default(),
         }
     }
 
@@ -36,6 +39,12 @@ impl MemoryLog {
     /// Retention removes the records before `next`.
     pub(crate) fn evict(&self, next: u64) {
         *self.evicted.lock().expect("not poisoned") = next;
+    }
+
+    /// Every stream takes so long to begin, as with a broker that compiles a module for each.
+    #[allow(dead_code)]
+    pub(crate) fn begin_after(&self, delay: Duration) {
+        *self.begins_after.lock().expect("not poisoned") = delay;
     }
 
     pub(crate) fn append(&self, topic: &str, value: Vec<u8>) {
@@ -106,7 +115,12 @@ impl Log for MemoryLog {
                 Some((Ok(raw), (topics, at + 1)))
             }
         });
-        Ok(Box::pin(stream))
+        let delay = *self.begins_after.lock().expect("not poisoned");
+        let begun = async move {
+            tokio::time::sleep(delay).await;
+            stream
+        };
+        Ok(Box::pin(begun.into_stream().flatten()))
     }
 
     async fn end(&self, topic: &str) -> Result<Offset, LogError> {

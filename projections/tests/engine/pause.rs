@@ -31,21 +31,6 @@ fn append(world: &mut World, transactions: i64) {
     }
 }
 
-async fn kill_connections(world: &mut World) {
-    let others: Vec<i64> = sqlx::query_scalar(
-        "SELECT CAST(id AS SIGNED) FROM information_schema.processlist \
-         WHERE db = DATABASE() AND id <> CONNECTION_ID()",
-    )
-    .fetch_all(&mut world.conn)
-    .await
-    .expect("a process list");
-    assert!(!others.is_empty());
-    for id in others {
-        let kill = format!("KILL {id}");
-        world.conn.execute(kill.as_str()).await.expect("killed");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_outlives_the_projector_and_what_waits_is_counted() {
     let mut world = filled().await;
@@ -80,7 +65,7 @@ async fn a_pause_outlives_the_projector_and_what_waits_is_counted() {
     second.handle.pause().await.expect("it is paused already");
     assert_eq!(second.handle.status().paused_since, since);
 
-    kill_connections(&mut world).await;
+    world.end_connections().await;
     second.handle.resume().await.expect("resumed");
     world.caught_up(&second).await;
     let status = second.until(nothing_pending).await;

@@ -10,9 +10,9 @@ use millrace_projections::engine::{
 };
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
+use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
 use rand::SeedableRng;
-use millrace_sessions::mysql::Session;
 use sqlx::{Executor, Row};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -54,7 +54,10 @@ pub(crate) fn seed() -> u64 {
 
 impl World {
     pub(crate) async fn new() -> World {
-        let server = support::Server::shared().await;
+        World::on(support::Server::shared().await).await
+    }
+
+    pub(crate) async fn on(server: &support::Server) -> World {
         let database = server.database().await;
         let rng = StdRng::seed_from_u64(seed());
         World {
@@ -64,6 +67,42 @@ impl World {
             limits: Limits::default(),
             hooks: Hooks::default(),
             smartmodule: None,
+        }
+    }
+
+    /// Makes a user without any right beyond this database, and lets the projector log in as it. Returns how SQL writes it.
+    pub(crate) async fn user(&mut self, name: &str) -> String {
+        let user = format!("'{name}_{:x}'@'%'", rand::random::<u32>());
+        let create = format!("CREATE USER {user} IDENTIFIED BY ''");
+        self.conn.execute(create.as_str()).await.expect("a user");
+        self.log_in_as(&user).await;
+        user
+    }
+
+    /// Lets the projector log in as this user.
+    pub(crate) async fn log_in_as(&mut self, user: &str) {
+        let (server, database) = self.url.rsplit_once('/').expect("a database");
+        let grant = format!("GRANT ALL ON `{database}`.* TO {user}");
+        let name = user.split('\'').nth(1).expect("a name");
+        let url = format!("{}/{database}", server.replace("root", name));
+        self.conn.execute(grant.as_str()).await.expect("its rights");
+        self.url = url;
+    }
+
+    /// Ends all connections to the database but our own.
+    pub(crate) async fn end_connections(&mut self) {
+        let own = self.conn.server().connection;
+        let others: Vec<i64> = sqlx::query_scalar(
+            "SELECT CAST(id AS SIGNED) FROM information_schema.processlist \
+             WHERE db = DATABASE() AND id <> ?",
+        )
+        .bind(own)
+        .fetch_all(&mut self.conn)
+        .await
+        .expect("a process list");
+        for id in others {
+            // It may be gone by itself meanwhile.
+            let _ = self.conn.execute(format!("KILL {id}").as_str()).await;
         }
     }
 

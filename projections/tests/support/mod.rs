@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod postgres;
+pub(crate) mod proxy;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -35,6 +36,7 @@ pub(crate) const NOBODY: u32 = 65534;
 /// A running server.
 pub(crate) struct Server {
     url: String,
+    port: u16,
     _watchdog: Child,
 }
 
@@ -69,6 +71,7 @@ impl Server {
         let watchdog = command.spawn().expect("sh starts");
         let server = Server {
             url: format!("mysql://root@127.0.0.1:{port}"),
+            port,
             _watchdog: watchdog,
         };
         server.wait(&folder).await;
@@ -98,6 +101,11 @@ impl Server {
         }
     }
 
+    /// Where it listens, on this machine.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// URL of a database on this server.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("{}/{database}", self.url)
@@ -107,11 +115,7 @@ impl Server {
     pub(crate) async fn database(&self) -> String {
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
-        let mut conn = self
-            .options("")
-            .connect()
-            .await
-            .expect("the server answers");
+        let mut conn = self.connect("").await;
         conn.execute(format!("CREATE DATABASE {name} CHARACTER SET utf8mb4").as_str())
             .await
             .expect("a new database");

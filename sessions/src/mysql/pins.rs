@@ -27,7 +27,10 @@ const LOOK_SECONDS: u32 = 5;
 /// Variable and value. A variable that a server does not have is left out.
 const PINS: [(&str, &str); 40] = [
     // What a statement means.
-    ("sql_mode", "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'"),
+    (
+        "sql_mode",
+        "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
+    ),
     ("old_mode", "'UTF8_IS_UTF8MB3'"),
     ("time_zone", "'+00:00'"),
     ("sql_auto_is_null", "0"),

@@ -56,14 +56,17 @@ impl Server {
             Flavour::MySql => "MySQL",
             Flavour::MariaDb => "MariaDB",
         };
-        format!("{name} {}", self.version.split('-').next().unwrap_or_default())
+        format!(
+            "{name} {}",
+            self.version.split('-').next().unwrap_or_default()
+        )
     }
 
     /// True if it writes statements into its binary log: such a server takes no writes at READ COMMITTED.
     pub(super) async fn logs_statements(&self, conn: &mut MySqlConnection) -> sqlx::Result<bool> {
-        let sql = "SELECT CAST(@@log_bin = 1 AND @@binlog_format = 'STATEMENT' AS SIGNED)";
-        let found: i64 = conn.fetch_one(sql).await?.try_get(0)?;
-        Ok(found == 1)
+        let sql = "SHOW SESSION VARIABLES WHERE (Variable_name = 'log_bin' AND Value = 'ON') \
+                   OR (Variable_name = 'binlog_format' AND Value = 'STATEMENT')";
+        Ok(conn.fetch_all(sql).await?.len() == 2)
     }
 }
 

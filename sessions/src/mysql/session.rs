@@ -171,7 +171,9 @@ impl Session {
 
     fn check(&self) -> sqlx::Result<()> {
         match self.given_up {
-            true => Err(io::Error::new(io::ErrorKind::NotConnected, "the session was given up").into()),
+            true => {
+                Err(io::Error::new(io::ErrorKind::NotConnected, "the session was given up").into())
+            }
             false => Ok(()),
         }
     }
@@ -223,7 +225,10 @@ impl<'c> Executor<'c> for Within<'c> {
         .boxed()
     }
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<MySqlRow>>>
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, sqlx::Result<Option<MySqlRow>>>
     where
         'c: 'e,
         E: 'q + Execute<'q, MySql>,
@@ -267,7 +272,11 @@ impl<'c> Executor<'c> for Within<'c> {
         let Within { session, limit } = self;
         async move {
             session.check()?;
-            match session.answers.within(limit, session.conn.describe(sql)).await {
+            match session
+                .answers
+                .within(limit, session.conn.describe(sql))
+                .await
+            {
                 Some(described) => described,
                 None => Err(silence(limit, &mut session.given_up)),
             }
@@ -287,7 +296,10 @@ impl<'c> Executor<'c> for &'c mut Session {
         self.statement().fetch_many(query)
     }
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<MySqlRow>>>
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, sqlx::Result<Option<MySqlRow>>>
     where
         'c: 'e,
         E: 'q + Execute<'q, MySql>,

@@ -5,10 +5,11 @@ use millrace_events::{LoyaltyStatus, RejectReason, Rejection};
 use serde_json::{Map, Value};
 
 use crate::date;
+use crate::visible::{is_visible, trimmed};
 
 /// Longer dates than this are none; RFC 3339 with nanoseconds and offset needs 35.
-const DATE_CHARS_MAX: usize = 64;
-const STATUS_CHARS_MAX: usize = 20;
+pub(crate) const DATE_CHARS_MAX: usize = 64;
+pub(crate) const STATUS_CHARS_MAX: usize = 20;
 
 /// The members of an event.
 pub(crate) struct Fields<'a>(pub(crate) &'a Map<String, Value>);
@@ -23,8 +24,8 @@ fn refuse<T>(reason: RejectReason, field: &str) -> Checked<T> {
 }
 
 impl Fields<'_> {
-    /// 1 to `chars_max` characters without the white space around them, none of them a control
-    /// character.
+    /// 1 to `chars_max` characters without the white space around them, at least one of them visible, none of them
+    /// a control character.
     pub(crate) fn text(&self, name: &str, chars_max: usize) -> Checked<String> {
         match self.optional_text(name, chars_max)? {
             Some(text) => Ok(text),
@@ -36,17 +37,17 @@ impl Fields<'_> {
     pub(crate) fn optional_text(&self, name: &str, chars_max: usize) -> Checked<Option<String>> {
         let text = match self.0.get(name) {
             None | Some(Value::Null) => return Ok(None),
-            Some(Value::String(text)) => text.trim(),
+            Some(Value::String(text)) => trimmed(text),
             Some(_) => return refuse(RejectReason::NotText, name),
         };
-        if text.is_empty() {
+        if text.chars().any(char::is_control) {
+            return refuse(RejectReason::ControlCharacter, name);
+        }
+        if !text.chars().any(is_visible) {
             return refuse(RejectReason::Empty, name);
         }
         if text.chars().count() > chars_max {
             return refuse(RejectReason::TooLong, name);
-        }
-        if text.chars().any(char::is_control) {
-            return refuse(RejectReason::ControlCharacter, name);
         }
         Ok(Some(text.to_owned()))
     }
@@ -82,8 +83,8 @@ impl Fields<'_> {
     }
 }
 
-/// One `@`, something before it, and at least two labels of letters, digits and hyphens behind it.
-/// Whether mail arrives there no syntax can tell.
+/// One `@`, something before it, and at least two labels of letters, digits and hyphens behind it; nothing that
+/// cannot be seen, which would make another address of the same looks. Whether mail arrives there no syntax can tell.
 fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {
         return false;
@@ -95,8 +96,9 @@ fn is_email(text: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let is_local = |c: char| !c.is_whitespace() && !"@()<>[]:;,\\\"".contains(c);
-    !local.is_empty()
+    let is_local = |c: char| !"@()<>[]:;,\\\"".contains(c);
+    text.chars().all(is_visible)
+        && !local.is_empty()
         && local.chars().all(is_local)
         && domain.contains('.')
         && domain.split('.').all(is_label)

@@ -10,6 +10,7 @@ mod field;
 mod shim;
 #[cfg(test)]
 mod tests;
+mod visible;
 
 use millrace_events::{RejectReason, Rejection, User, UserEvent};
 use serde_json::Value;
@@ -19,6 +20,18 @@ use crate::field::Fields;
 /// Events beyond this many bytes are refused unread, where parameter `max_bytes` says nothing else:
 /// several times what all columns can hold.
 pub const BYTES_MAX_DEFAULT: usize = 16 * 1024;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Characters that the fields of a user may have, as their columns have it.
+pub const CHARS_MAX: [(&str, usize); 6] = [
+    ("first_name", 100),
+    ("last_name", 100),
+    ("email", 255),
+    ("phone", 50),
+    ("registration_date", field::DATE_CHARS_MAX),
+    ("loyalty_status", field::STATUS_CHARS_MAX),
+];
 
 /// What ingest gets to see in place of the event.
 pub fn validate(event: &[u8], bytes_max: usize) -> UserEvent {
@@ -36,6 +49,8 @@ fn read(event: &[u8], bytes_max: usize) -> Result<User, Rejection> {
     if event.len() > bytes_max {
         return Err(whole(RejectReason::Oversized));
     }
+    // Programs of some systems put a byte order mark before UTF-8; JSON does not allow it and says nothing by it.
+    let event = event.strip_prefix(BYTE_ORDER_MARK).unwrap_or(event);
     let event: Value =
         serde_json::from_slice(event).map_err(|_| whole(RejectReason::MalformedJson))?;
     let Value::Object(event) = event else {

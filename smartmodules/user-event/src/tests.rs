@@ -61,6 +61,16 @@ fn dates_become_utc_in_microseconds() {
             "2026-01-02 01:04:05.123456",
         ),
         ("2026-01-02 03:04:05-05:30", "2026-01-02 08:34:05"),
+        ("2026-01-02 03:04:05+02", "2026-01-02 01:04:05"),
+        ("2026-01-02 03:04:05+0200", "2026-01-02 01:04:05"),
+        ("2026-01-02T03:04:05-0000", "2026-01-02 03:04:05"),
+        ("2026-01-02 03:04:05 +0200", "2026-01-02 01:04:05"),
+        ("2026-01-02 03:04:05.25-01", "2026-01-02 04:04:05.250"),
+        ("2026-01-02 03:04:05Z", "2026-01-02 03:04:05"),
+        ("2026-01-02t03:04:05z", "2026-01-02 03:04:05"),
+        ("2026-01-01 00:00:00+14", "2025-12-31 10:00:00"),
+        ("2026-01-02", "2026-01-02 00:00:00"),
+        ("2024-02-29", "2024-02-29 00:00:00"),
     ] {
         let date = user(with("registration_date", json!(text))).registration_date;
         assert_eq!(date.to_string(), expected, "{text}");
@@ -71,7 +81,21 @@ fn dates_become_utc_in_microseconds() {
 fn what_is_no_date_is_rejected() {
     for text in [
         "yesterday",
-        "2026-01-02",
+        "2026-13-02",
+        "2025-02-29",
+        "2026-01-02T",
+        "2026-01-02Z",
+        "2026-01-02 03",
+        "2026-01-02 03:04",
+        "2026-01-02 03:04:05+",
+        "2026-01-02 03:04:05+2",
+        "2026-01-02 03:04:05+020",
+        "2026-01-02 03:04:05+24",
+        "2026-01-02 03:04:05+02:60",
+        "2026-01-02 03:04:05+02:000",
+        "2026-01-02 03:04:05++2",
+        "2026-01-02 03:04:05+ü",
+        "2026-01-02 03:04:05 UTC",
         "2026-13-02 03:04:05",
         "2026-02-30 03:04:05",
         "2026-01-02 25:00:00",
@@ -96,6 +120,63 @@ fn what_is_no_date_is_rejected() {
 }
 
 #[test]
+fn a_name_of_characters_that_nobody_sees_is_no_name() {
+    let invisible = [
+        "\u{200b}",
+        "\u{200c}",
+        "\u{200d}",
+        "\u{2060}",
+        "\u{feff}",
+        "\u{ad}",
+        "\u{34f}",
+        "\u{61c}",
+        "\u{115f}",
+        "\u{180e}",
+        "\u{202e}",
+        "\u{2066}",
+        "\u{2800}",
+        "\u{3164}",
+        "\u{fe0f}",
+        "\u{ffa0}",
+        "\u{fff9}",
+        "\u{1d173}",
+        "\u{e0001}",
+        "\u{e0100}",
+        "\u{a0}",
+        "\u{2003}",
+        "\u{3000}",
+        "\u{2028}",
+        " \u{200b}\u{a0}\u{200d} ",
+    ];
+    for field in ["first_name", "last_name", "phone"] {
+        for text in invisible {
+            assert_rejected(with(field, json!(text)), RejectReason::Empty, Some(field));
+        }
+    }
+}
+
+#[test]
+fn invisible_characters_that_belong_to_a_name_stay_and_those_around_it_go() {
+    // A Persian name with a zero-width non-joiner, and a Japanese one with a variation selector at its end.
+    for name in ["\u{645}\u{6cc}\u{200c}\u{631}", "\u{845b}\u{e0100}"] {
+        assert_eq!(user(with("first_name", json!(name))).first_name, name);
+    }
+    let around = "\u{feff}\u{200b} Ada\u{2060}\u{a0}";
+    assert_eq!(user(with("first_name", json!(around))).first_name, "Ada");
+}
+
+#[test]
+fn a_byte_order_mark_before_the_event_is_left_out() {
+    let marked = |marks: usize| {
+        let text = format!("{}{}", "\u{feff}".repeat(marks), event());
+        validate(text.as_bytes(), BYTES_MAX_DEFAULT)
+    };
+    assert_eq!(marked(1), marked(0));
+    user(marked(1));
+    assert_rejected(marked(2), RejectReason::MalformedJson, None);
+}
+
+#[test]
 fn what_is_no_email_is_rejected() {
     for text in [
         "ada",
@@ -109,6 +190,9 @@ fn what_is_no_email_is_rejected() {
         "ada@example..org",
         "ada@-example.org",
         "<ada@example.org>",
+        "ada\u{200b}@example.org",
+        "ada@exam\u{ad}ple.org",
+        "ada@\u{3164}.org",
     ] {
         assert_rejected(
             with("email", json!(text)),

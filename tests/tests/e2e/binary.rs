@@ -69,6 +69,29 @@ impl Demo {
         self.start_with(&["up", "--demo", "--once"])
     }
 
+    /// Starts `up --demo` with a log as talkative as it gets, into a pipe that nobody reads until it is asked for
+    /// with [`Demo::read`].
+    pub(crate) fn start_unread(&mut self) -> anyhow::Result<()> {
+        ensure!(self.child.is_none(), "it runs already");
+        let mut command = self.up(&["up", "--demo"])?;
+        command.env("RUST_LOG", "trace").stdout(Stdio::null());
+        self.child = Some(command.stderr(Stdio::piped()).spawn()?);
+        self.killed = false;
+        Ok(())
+    }
+
+    /// Reads the pipe of [`Demo::start_unread`] from now on.
+    pub(crate) fn read(&mut self) -> anyhow::Result<impl std::io::Read> {
+        let child = self.child.as_mut().context("nothing runs")?;
+        child.stderr.take().context("there is no pipe")
+    }
+
+    /// Whether the process that was started has not ended.
+    pub(crate) fn runs(&mut self) -> anyhow::Result<bool> {
+        let child = self.child.as_mut().context("nothing runs")?;
+        Ok(child.try_wait()?.is_none())
+    }
+
     /// Waits until the process that was started has the data directory for itself: from then on it
     /// listens to Ctrl-C.
     pub(crate) fn wait_for_lock(&self) -> anyhow::Result<()> {
@@ -86,15 +109,20 @@ impl Demo {
             .create(true)
             .append(true)
             .open(self.folder.path().join("up.log"))?;
+        let mut command = self.up(arguments)?;
+        command.stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn()?);
+        self.killed = false;
+        Ok(())
+    }
+
+    fn up(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = self.command()?;
         command
             .args(arguments)
             .args(["--free-ports", "--data-dir"])
             .arg(self.data_dir());
-        command.stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn()?);
-        self.killed = false;
-        Ok(())
+        Ok(command)
     }
 
     /// `kill -9` of the process; the databases it started are left behind.
@@ -110,11 +138,7 @@ impl Demo {
     pub(crate) fn interrupt(&mut self) -> anyhow::Result<(Duration, bool)> {
         let mut child = self.child.take().context("nothing runs")?;
         let began = Instant::now();
-        // The shell's own: a bare machine has no program `kill`.
-        let status = Command::new("sh")
-            .args(["-c", "kill -s INT \"$1\"", "sh", &child.id().to_string()])
-            .status()?;
-        ensure!(status.success(), "kill -s INT");
+        signal("INT", u64::from(child.id()))?;
         let ended = child.wait()?;
         Ok((began.elapsed(), ended.success()))
     }
@@ -156,16 +180,38 @@ impl Demo {
     /// Stops the private Postgres in its tracks, so that it neither answers nor hangs up, until the guard is
     /// dropped.
     pub(crate) fn freeze_postgres(&self) -> anyhow::Result<Frozen> {
-        let home = self.data_dir().join("postgres");
-        let identity: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(home.join("server.pid"))?)?;
-        let postmaster = identity["pid"].as_u64().context("no pid")?;
+        let postmaster = self.server("postgres").context("no pid")?;
         // The postmaster first: it makes no new ones then.
         let mut frozen = Frozen(vec![postmaster]);
         frozen.signal("STOP")?;
         frozen.0.extend(children(postmaster)?);
         frozen.signal("STOP")?;
         Ok(frozen)
+    }
+
+    /// Process of the private server `postgres` or `mysql`, as its pid file tells it.
+    pub(crate) fn server(&self, name: &str) -> Option<u64> {
+        let file = std::fs::read(self.data_dir().join(name).join("server.pid")).ok()?;
+        serde_json::from_slice::<serde_json::Value>(&file).ok()?["pid"].as_u64()
+    }
+
+    /// `kill -9` of that server; waits until another one runs in its place, and returns that one's process.
+    pub(crate) fn kill_server(&mut self, name: &str) -> anyhow::Result<u64> {
+        let killed = self.server(name).context("no pid")?;
+        signal("KILL", killed)?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.server(name) {
+                Some(pid) if pid != killed => return Ok(pid),
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+            ensure!(self.runs()?, "`up` ended with {name}\n{}", self.log());
+            ensure!(
+                Instant::now() < deadline,
+                "{name} stays down\n{}",
+                self.log()
+            );
+        }
     }
 
     /// The end of what `up` said.
@@ -186,23 +232,21 @@ impl Drop for Demo {
     }
 }
 
+/// By the shell's own kill: a bare machine has no such program.
+fn signal(name: &str, pid: u64) -> anyhow::Result<()> {
+    let status = Command::new("sh")
+        .args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()])
+        .status()?;
+    ensure!(status.success(), "kill -s {name} {pid}");
+    Ok(())
+}
+
 /// Processes that stand still until this is dropped.
 pub(crate) struct Frozen(Vec<u64>);
 
 impl Frozen {
-    /// By the shell's own kill: a bare machine has no such program.
-    fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        let status = Command::new("sh")
-            .args([
-                "-c",
-                "signal=$1; shift; kill -s \"$signal\" \"$@\"",
-                "sh",
-                signal,
-            ])
-            .args(self.0.iter().map(u64::to_string))
-            .status()?;
-        ensure!(status.success(), "kill -s {signal} {:?}", self.0);
-        Ok(())
+    fn signal(&self, name: &str) -> anyhow::Result<()> {
+        self.0.iter().try_for_each(|pid| signal(name, *pid))
     }
 }
 

@@ -176,7 +176,8 @@ async fn lag_is_true_while_the_projector_stands_still_and_falls_to_zero_after() 
     while arrived(&mut target).await? <= first.id {
         ensure!(Instant::now() < deadline, "{}", stage.demo.log());
     }
-    stage.browser.click("#pause").await?;
+    stage.browser.click("#pause[data-action=\"pause\"]").await?;
+    stage.browser.click("#confirm-yes").await?;
     let said = "document.querySelector('#projections-message').textContent.startsWith('Paused.')";
     stage.browser.until(said, SOON).await?;
     let paused = Time::now();
@@ -191,7 +192,10 @@ async fn lag_is_true_while_the_projector_stands_still_and_falls_to_zero_after() 
         .await?;
     stage.browser.screenshot("in-trouble", WIDE).await?;
 
-    stage.browser.click("#resume").await?;
+    stage
+        .browser
+        .click("#pause[data-action=\"resume\"]")
+        .await?;
     let fresh = "[...document.querySelectorAll('#projections-body [data-projection]')].every(row => row.dataset.verdict === 'ok' && Number(row.dataset.lagMs) < 1000)";
     stage.browser.until(fresh, CAUGHT_UP).await?;
     let written = load.rows.borrow().len();

@@ -9,4 +9,8 @@ mod lag;
 mod mirror;
 mod oracle;
 mod page;
+mod page_keyboard;
 mod stage;
+mod stalled;
+mod supervise;
+mod verified;

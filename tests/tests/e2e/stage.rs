@@ -21,7 +21,7 @@ pub(crate) struct Stage {
     pub(crate) demo: Demo,
     pub(crate) endpoints: Endpoints,
     pub(crate) browser: Browser,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 impl Stage {

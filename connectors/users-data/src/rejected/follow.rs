@@ -11,7 +11,7 @@ use millrace_events::RejectedEvent;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::index::{Digest, Index};
+use super::index::{Digest, Entry, Index};
 use crate::error::SessionError;
 use crate::reader;
 use crate::topic::{self, Bounds};
@@ -142,9 +142,9 @@ impl Follower {
     fn take(&mut self, record: reader::Record, end: i64) -> Result<(), SessionError> {
         let next = self.followed.progress.borrow().next;
         let letter = serde_json::from_slice::<RejectedEvent>(&record.value).ok();
-        let digest = letter.map(|letter| Digest::of(&letter));
+        let entry = letter.map(|letter| Entry::of(&letter));
         if let Some((_, known)) = self.last.filter(|(last, _)| *last == record.offset) {
-            if digest != Some(known) {
+            if entry.map(|entry| entry.digest) != Some(known) {
                 self.start_over(0);
                 return Err(broken("the topic was created again"));
             }
@@ -155,11 +155,11 @@ impl Follower {
         if record.offset > next && self.gap.replace(next) != Some(next) {
             return Err(SessionError::Fluvio(format!("offset {next} did not come")));
         }
-        match digest {
-            Some(digest) => {
-                self.last = Some((record.offset, digest));
+        match entry {
+            Some(entry) => {
+                self.last = Some((record.offset, entry.digest));
                 self.followed
-                    .with(|index| index.insert(record.offset, digest));
+                    .with(|index| index.insert(record.offset, entry));
             }
             None => tracing::warn!(offset = record.offset, "no rejected event; left out"),
         }

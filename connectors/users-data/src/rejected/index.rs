@@ -1,8 +1,8 @@
-//! Which rejected events the topic has: offsets and digests, nothing of their contents. Pure.
+//! Which rejected events the topic has: offsets, digests and reasons, nothing of their contents. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
-use millrace_events::RejectedEvent;
+use millrace_events::{RejectReason, RejectedEvent};
 use sha2::{Digest as _, Sha256};
 
 /// So many of the newest rejected events are listed and counted; older ones are still in the topic. Bounds
@@ -27,11 +27,27 @@ impl Digest {
     }
 }
 
+/// What is known of a record without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) digest: Digest,
+    pub(crate) reason: RejectReason,
+}
+
+impl Entry {
+    pub(crate) fn of(letter: &RejectedEvent) -> Entry {
+        Entry {
+            digest: Digest::of(letter),
+            reason: letter.rejection.reason,
+        }
+    }
+}
+
 /// The rejected events in a topic, each once: the first record stands for its copies.
 #[derive(Debug)]
 pub(crate) struct Index {
     records_max: usize,
-    by_offset: BTreeMap<i64, Digest>,
+    by_offset: BTreeMap<i64, Entry>,
     by_digest: HashMap<Digest, i64>,
 }
 
@@ -45,12 +61,12 @@ impl Index {
     }
 
     /// Adds a record unless it is a copy of one that is there.
-    pub(crate) fn insert(&mut self, offset: i64, digest: Digest) {
-        if self.by_digest.contains_key(&digest) {
+    pub(crate) fn insert(&mut self, offset: i64, entry: Entry) {
+        if self.by_digest.contains_key(&entry.digest) {
             return;
         }
-        self.by_offset.insert(offset, digest);
-        self.by_digest.insert(digest, offset);
+        self.by_offset.insert(offset, entry);
+        self.by_digest.insert(entry.digest, offset);
         if self.by_offset.len() > self.records_max {
             self.drop_first();
         }
@@ -64,8 +80,8 @@ impl Index {
     }
 
     fn drop_first(&mut self) {
-        if let Some((_, digest)) = self.by_offset.pop_first() {
-            self.by_digest.remove(&digest);
+        if let Some((_, entry)) = self.by_offset.pop_first() {
+            self.by_digest.remove(&entry.digest);
         }
     }
 
@@ -80,11 +96,11 @@ impl Index {
     }
 
     /// The records from the newest on.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (i64, Digest)> + '_ {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (i64, Entry)> + '_ {
         self.by_offset
             .iter()
             .rev()
-            .map(|(offset, digest)| (*offset, *digest))
+            .map(|(offset, entry)| (*offset, *entry))
     }
 }
 
@@ -99,7 +115,8 @@ mod tests {
     fn index(records_max: usize, digests: &[u8]) -> Index {
         let mut index = Index::new(records_max);
         for (offset, n) in (0..).zip(digests) {
-            index.insert(offset, digest(*n));
+            let (digest, reason) = (digest(*n), RejectReason::BadEmail);
+            index.insert(offset, Entry { digest, reason });
         }
         index
     }

@@ -5,17 +5,20 @@
 //! and is read there each time. A retry sends the original to the users topic again (`resend`).
 
 mod actions;
+mod advice;
 mod follow;
 mod index;
 mod read;
 mod record;
 mod resend;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fluvio::Fluvio;
 use futures_util::future::{BoxFuture, FutureExt};
+use millrace_events::RejectReason;
 use millrace_sessions::postgres::Work;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
@@ -28,10 +31,10 @@ use crate::error::SessionError;
 use crate::{topic, Config, Error};
 use actions::{Action, Kind, Place};
 use follow::Followed;
-use index::Digest;
+use index::{Digest, Entry};
 use resend::Failure;
 
-pub use record::{Counts, Filter, Page, RejectedRecord, RejectedState};
+pub use record::{Counts, Filter, Page, ReasonCount, RejectedRecord, RejectedState};
 
 /// Records of one page at most.
 const PAGE_RECORDS_MAX: usize = 200;
@@ -69,9 +72,14 @@ pub enum RejectedError {
         /// When it may be taken again.
         seconds: u64,
     },
-    /// What was sent is not known to the last byte, and something else must not be sent in its place.
-    #[error("the event at offset {0} is not kept whole (cut, not UTF-8, or gone), so it cannot be sent again; discard it")]
-    NotWhole(i64),
+    /// It is not known to the last byte, or would be rejected again.
+    #[error("the event at offset {offset} cannot be retried, {reason}; `millrace rejected discard {offset}` takes it off the list")]
+    NoRetry {
+        /// The record.
+        offset: i64,
+        /// Why.
+        reason: String,
+    },
     /// The event may be in the users topic or not.
     #[error("it is not known whether the event at offset {offset} was sent ({reason}); it can be retried again in {seconds} s")]
     Unknown {
@@ -152,7 +160,7 @@ impl Rejected {
         to_the_end(async move { inner.retry(offset).await }.boxed()).await
     }
 
-    /// Puts a record away.
+    /// Takes a record off the list of open ones.
     pub async fn discard(&self, offset: i64) -> Result<RejectedRecord, RejectedError> {
         let inner = self.0.clone();
         to_the_end(async move { inner.discard(offset).await }.boxed()).await
@@ -177,6 +185,15 @@ async fn to_the_end(
     }
 }
 
+fn most_frequent_first(reasons: HashMap<RejectReason, usize>) -> Vec<ReasonCount> {
+    let counts = reasons.into_iter();
+    let mut counts: Vec<_> = counts
+        .map(|(reason, records)| ReasonCount { reason, records })
+        .collect();
+    counts.sort_by_key(|count| (std::cmp::Reverse(count.records), count.reason as u8));
+    counts
+}
+
 /// A record with what is needed to act on it.
 type Subject = (RejectedRecord, Digest);
 
@@ -193,6 +210,7 @@ impl Inner {
         let Some(oldest) = oldest else {
             return Ok(Page {
                 counts: Counts::default(),
+                reasons: Vec::new(),
                 records: Vec::new(),
                 next_before: None,
             });
@@ -203,12 +221,16 @@ impl Inner {
         let action = |offset: i64, digest| actions.get(&offset).filter(|one| one.is_about(digest));
 
         let (mut counts, mut wanted) = (Counts::default(), Vec::new());
+        let mut reasons = HashMap::new();
         self.followed.with(|index| {
-            for (offset, digest) in index.newest_first() {
+            for (offset, Entry { digest, reason }) in index.newest_first() {
                 let state = record::state(action(offset, digest));
                 counts.add(state);
-                let on_page = filter.takes(state) && before.is_none_or(|before| offset < before);
-                if on_page && wanted.len() <= limit {
+                if !filter.takes(state) {
+                    continue;
+                }
+                *reasons.entry(reason).or_insert(0) += 1;
+                if before.is_none_or(|before| offset < before) && wanted.len() <= limit {
                     wanted.push((offset, digest));
                 }
             }
@@ -219,6 +241,7 @@ impl Inner {
         let cut = records.len() < wanted.len() && last > wanted.last().map_or(0, |one| one.0);
         Ok(Page {
             counts,
+            reasons: most_frequent_first(reasons),
             records,
             next_before: (more || cut).then_some(last),
         })
@@ -295,8 +318,15 @@ impl Inner {
 
     async fn retry(&self, offset: i64) -> Result<RejectedRecord, RejectedError> {
         let (record, digest) = self.find(offset).await?;
-        let Some(event) = record.whole().map(str::to_owned) else {
-            return Err(RejectedError::NotWhole(record.offset));
+        let event = match (record.original, record.no_retry) {
+            (Some(event), None) => event,
+            (_, reason) => {
+                let reason = reason.unwrap_or_default();
+                return Err(RejectedError::NoRetry {
+                    offset: record.offset,
+                    reason,
+                });
+            }
         };
         let place = self.place(record.offset, digest);
         let fluvio = self.fluvio().await?;

@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use millrace_control::time;
-use millrace_events::{RejectReason, RejectedEvent};
+use millrace_events::{RejectReason, RejectedEvent, Rejection, UserEvent};
 use millrace_sm_user_event as user_event;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Action, Kind};
+use super::advice;
 use crate::Config;
 
 /// What became of a rejected event.
@@ -18,7 +19,7 @@ pub enum RejectedState {
     Open,
     /// Sent again. If it was rejected again, that is a record of its own.
     Retried,
-    /// Put away.
+    /// Taken off the list of open events.
     Discarded,
 }
 
@@ -69,11 +70,22 @@ impl Counts {
     }
 }
 
+/// How many of the events that were asked for were rejected for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReasonCount {
+    /// Why.
+    pub reason: RejectReason,
+    /// How many, on this page and on others.
+    pub records: usize,
+}
+
 /// Rejected events from the newest on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Page {
     /// Of all of them.
     pub counts: Counts,
+    /// Of those in the state that was asked for, the most frequent reason first.
+    pub reasons: Vec<ReasonCount>,
     /// Newest first.
     pub records: Vec<RejectedRecord>,
     /// To be given as `before` for the next page, if there is one.
@@ -110,6 +122,10 @@ pub struct RejectedRecord {
     pub lossy: bool,
     /// What SmartModule `user-event` makes of the original now; nothing if that is not whole.
     pub transformed: Option<String>,
+    /// What would have been valid.
+    pub valid: String,
+    /// Why sending it again is of no use; nothing if it may be.
+    pub no_retry: Option<String>,
     /// What became of it.
     pub state: RejectedState,
     /// When that was.
@@ -133,15 +149,25 @@ impl RejectedRecord {
         letter: RejectedEvent,
         action: Option<&Action>,
     ) -> RejectedRecord {
+        let bytes_max = bytes_max(config);
+        let made = made_of(&letter, bytes_max);
+        let Rejection { reason, field } = letter.rejection;
         RejectedRecord {
             offset,
-            transformed: transformed(config, &letter),
+            valid: advice::valid(reason, field.as_deref(), bytes_max),
+            no_retry: no_retry(
+                &letter.original,
+                letter.truncated,
+                letter.lossy,
+                made.as_ref(),
+            ),
+            transformed: made.and_then(|event| serde_json::to_string(&event).ok()),
             source_topic: letter.topic,
             source_partition: letter.partition,
             source_offset: letter.offset,
             at: letter.at,
-            reason: letter.rejection.reason,
-            field: letter.rejection.field,
+            reason,
+            field,
             sqlstate: letter.sqlstate,
             constraint: letter.constraint,
             original: letter.original,
@@ -151,25 +177,42 @@ impl RejectedRecord {
             acted_at: action.map(|action| action.at),
         }
     }
-
-    /// The event as it was sent, if that is known to the last byte.
-    pub(crate) fn whole(&self) -> Option<&str> {
-        let whole = !self.truncated && !self.lossy;
-        self.original.as_deref().filter(|_| whole)
-    }
 }
 
-/// The module's own function, called here and not in the broker: the broker runs it over records of a topic
-/// only, and the original may be gone from there by now.
-fn transformed(config: &Config, letter: &RejectedEvent) -> Option<String> {
-    if letter.truncated || letter.lossy {
-        return None;
-    }
-    let bytes_max = config.smartmodule_params.get("max_bytes");
-    let bytes_max = bytes_max.and_then(|text| text.parse().ok());
-    let bytes_max = bytes_max.unwrap_or(user_event::BYTES_MAX_DEFAULT);
-    let event = user_event::validate(letter.original.as_ref()?.as_bytes(), bytes_max);
-    serde_json::to_string(&event).ok()
+/// Bytes that an event may have.
+fn bytes_max(config: &Config) -> usize {
+    let given = config.smartmodule_params.get("max_bytes");
+    let given = given.and_then(|text| text.parse().ok());
+    given.unwrap_or(user_event::BYTES_MAX_DEFAULT)
+}
+
+/// What SmartModule `user-event` makes of an event that is kept whole. The module's own function, called here and not
+/// in the broker: the broker runs it over records of a topic only, and the original may be gone from there by now.
+fn made_of(letter: &RejectedEvent, bytes_max: usize) -> Option<UserEvent> {
+    let original = letter
+        .original
+        .as_ref()
+        .filter(|_| !letter.truncated && !letter.lossy)?;
+    Some(user_event::validate(original.as_bytes(), bytes_max))
+}
+
+/// Sending the same bytes to the same module has the same end, unless the module or its limit has changed.
+fn no_retry(
+    original: &Option<String>,
+    truncated: bool,
+    lossy: bool,
+    made: Option<&UserEvent>,
+) -> Option<String> {
+    let reason = match (original, made) {
+        (None, _) => "it is not kept: the topic no longer had it",
+        _ if truncated => "only its beginning is kept",
+        _ if lossy => "it was not UTF-8 and is not kept byte by byte",
+        (_, Some(UserEvent::Rejected(_))) => {
+            "it would be rejected again: send a corrected event instead"
+        }
+        _ => return None,
+    };
+    Some(reason.to_owned())
 }
 
 #[cfg(test)]
@@ -200,13 +243,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_gone_is_not_whole() {
-        let whole = |letter| {
-            let record = RejectedRecord::new(&Config::default(), 0, letter, None);
-            record.whole().map(str::to_owned)
-        };
-        assert_eq!(whole(letter(Some("{}"), false)).as_deref(), Some("{}"));
-        assert_eq!(whole(letter(Some("{}"), true)), None);
-        assert_eq!(whole(letter(None, false)), None);
+    fn only_what_is_whole_and_passes_the_module_may_be_sent_again() {
+        let no_retry = |letter| RejectedRecord::new(&Config::default(), 0, letter, None).no_retry;
+        let good = r#"{"first_name":"A","last_name":"B","email":"a@b.org","registration_date":"2026-01-02","loyalty_status":"Gold"}"#;
+        assert_eq!(no_retry(letter(Some(good), false)), None);
+        for (letter, said) in [
+            (letter(Some("{}"), false), "rejected again"),
+            (letter(Some(good), true), "beginning"),
+            (letter(None, false), "not kept"),
+        ] {
+            let reason = no_retry(letter).expect("a reason");
+            assert!(reason.contains(said), "{reason}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Ingest against a real Postgres and the embedded broker, with the real SmartModule.
 
+mod operator;
 mod postgres;
 mod rejected;
 mod shop;
+mod spelling;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -121,6 +123,21 @@ async fn a_repeated_event_leaves_the_row_alone() {
         .expect("a row");
     assert_eq!(before, after);
     assert_eq!(ingest.handle.status().rows_changed, 1);
+    ingest.stop().await;
+}
+
+/// Where the machine has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_on_an_ipv6_address_is_reached() {
+    let mut shop = Shop::open("ipv6").await;
+    if std::net::TcpListener::bind(("::1", 0)).is_err() {
+        return;
+    }
+    shop.config.postgres_url = shop.config.postgres_url.replace("127.0.0.1", "[::1]");
+    let last = shop.send([user("a@example.org", "A")]).await;
+    let ingest = shop.ingest();
+    ingest.reach(last).await;
+    assert_eq!(shop.users().await.len(), 1);
     ingest.stop().await;
 }
 

@@ -66,7 +66,7 @@ impl Postgres {
             .arg(&folder)
             .arg(tool("postgres"));
         server
-            .args(["-Ddata", "-k.", "-h127.0.0.1", "-F", "-p"])
+            .args(["-Ddata", "-k.", "-h127.0.0.1,::1", "-F", "-p"])
             .arg(port.to_string());
         let _watchdog = server
             .stdin(Stdio::piped())

@@ -37,10 +37,17 @@ fn offsets(records: &[RejectedRecord]) -> Vec<i64> {
     records.iter().map(|record| record.offset).collect()
 }
 
+/// Refused by a constraint of the table, so that a retry may succeed one day.
+fn eve(n: usize) -> String {
+    user(&format!("eve{n}@example.org"), "Eve")
+}
+
 /// A shop whose ingest has rejected so many events, each for itself.
 async fn with_rejected(name: &str, count: usize) -> (Shop, Ingest, Rejected) {
-    let shop = Shop::open(name).await;
-    let last = shop.send((0..count).map(|n| format!("bad {n}"))).await;
+    let mut shop = Shop::open(name).await;
+    let refuse = "ALTER TABLE source.users ADD CONSTRAINT no_eve CHECK (first_name <> 'Eve')";
+    shop.postgres.execute(refuse).await.expect("a constraint");
+    let last = shop.send((0..count).map(eve)).await;
     let ingest = shop.ingest();
     ingest.reach(last).await;
     let rejected = open(&shop);
@@ -181,7 +188,7 @@ async fn records_far_apart_are_found() {
     let listed = page(&rejected, Filter::Open).await;
     assert_eq!(listed.counts, counts(4, 0, 396));
     assert_eq!(offsets(&listed.records), [399, 266, 133, 0]);
-    assert_eq!(listed.records[3].original.as_deref(), Some("bad 0"));
+    assert_eq!(listed.records[3].original.as_deref(), Some(eve(0).as_str()));
     ingest.stop().await;
 }
 
@@ -197,11 +204,44 @@ async fn what_is_not_kept_whole_is_not_sent_again() {
     assert_eq!((record.truncated, record.transformed), (true, None));
     let refused = patient(rejected.retry(0)).await;
     assert!(
-        matches!(refused, Err(RejectedError::NotWhole(0))),
+        matches!(refused, Err(RejectedError::NoRetry { offset: 0, .. })),
         "{refused:?}"
     );
     assert_eq!(page(&rejected, Filter::Open).await.counts, counts(1, 0, 0));
     patient(rejected.discard(0)).await.expect("discarded");
+    ingest.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_rejected_again_is_not_sent_again_and_says_what_would_be_valid() {
+    let shop = Shop::open("hopeless").await;
+    let bad = user("ada@example.org", "Ada").replace("2026-01-02T03:04:05Z", "yesterday");
+    let last = shop.send([bad.clone(), "no JSON".to_owned(), bad]).await;
+    let ingest = shop.ingest();
+    ingest.reach(last).await;
+    let rejected = open(&shop);
+    let listed = page(&rejected, Filter::Open).await;
+    let reasons: Vec<_> = listed
+        .reasons
+        .iter()
+        .map(|one| (one.reason, one.records))
+        .collect();
+    assert_eq!(
+        reasons,
+        [(RejectReason::BadDate, 2), (RejectReason::MalformedJson, 1)]
+    );
+    assert!(listed.records[0].valid.contains("2026-01-02 03:04:05"));
+    for record in &listed.records {
+        assert!(record.no_retry.is_some(), "{record:?}");
+        let refused = patient(rejected.retry(record.offset)).await;
+        assert!(
+            matches!(refused, Err(RejectedError::NoRetry { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(page(&rejected, Filter::Open).await.counts, counts(3, 0, 0));
+    // The next event's offset says that nothing was sent.
+    assert_eq!(shop.send([user("a@example.org", "A")]).await, last + 1);
     ingest.stop().await;
 }
 
@@ -263,7 +303,7 @@ async fn actions_do_not_stick_to_the_events_of_a_topic_created_again() {
     patient(admin.delete::<TopicSpec>(REJECTED))
         .await
         .expect("deleted");
-    let last = shop.send(["another one".to_owned()]).await;
+    let last = shop.send([eve(99)]).await;
     let ingest = shop.ingest();
     ingest.reach(last).await;
     assert_eq!(
@@ -281,7 +321,10 @@ async fn actions_do_not_stick_to_the_events_of_a_topic_created_again() {
         }
     };
     let listed = patient(noticed).await;
-    assert_eq!(listed.records[0].original.as_deref(), Some("another one"));
+    assert_eq!(
+        listed.records[0].original.as_deref(),
+        Some(eve(99).as_str())
+    );
     patient(rejected.retry(0))
         .await
         .expect("the old action is void");
@@ -340,10 +383,14 @@ async fn the_control_api_shows_retries_and_discards() {
     assert_eq!(listed["next_before"], 1);
     let record = &listed["records"][0];
     let fields: Vec<_> = record.as_object().expect("an object").keys().collect();
-    assert_eq!(fields.len(), 15, "{fields:?}");
+    assert_eq!(fields.len(), 17, "{fields:?}");
     assert_eq!(
         (&record["reason"], &record["state"]),
-        (&"malformed_json".into(), &"open".into())
+        (&"refused_by_database".into(), &"open".into())
+    );
+    assert_eq!(
+        listed["reasons"],
+        serde_json::json!([{"reason": "refused_by_database", "records": 2}])
     );
 
     assert_eq!(client.post("/rejected/0/discard").await.0, StatusCode::OK);

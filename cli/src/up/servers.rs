@@ -1,0 +1,140 @@
+//! The servers of a deployment as parts that are kept running: one that has ended is started again on its port and
+//! its data, so that the services find it where it was.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::deployment::open_broker;
+use super::parts::Supervisor;
+use crate::servers::{Error, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres};
+use crate::settings::table::{FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT};
+use crate::settings::{Setting, Settings};
+
+/// About what stopping a database takes at worst, so that nothing waits for the broker alone.
+const BROKER_STOPS_WITHIN: Duration = Duration::from_secs(6);
+
+/// What both private databases can do.
+pub(super) trait Database: Sized + Send + 'static {
+    type Options: Clone + Send + 'static;
+
+    fn start(options: Self::Options) -> impl Future<Output = Result<Self, Error>> + Send;
+
+    fn ended(&mut self) -> impl Future<Output = Error> + Send;
+
+    fn stop(self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+impl Database for PrivatePostgres {
+    type Options = PostgresOptions;
+
+    async fn start(options: PostgresOptions) -> Result<Self, Error> {
+        PrivatePostgres::start(options).await
+    }
+
+    async fn ended(&mut self) -> Error {
+        PrivatePostgres::ended(self).await
+    }
+
+    async fn stop(self) -> Result<(), Error> {
+        PrivatePostgres::stop(self).await
+    }
+}
+
+impl Database for PrivateMySql {
+    type Options = MySqlOptions;
+
+    async fn start(options: MySqlOptions) -> Result<Self, Error> {
+        PrivateMySql::start(options).await
+    }
+
+    async fn ended(&mut self) -> Error {
+        PrivateMySql::ended(self).await
+    }
+
+    async fn stop(self) -> Result<(), Error> {
+        PrivateMySql::stop(self).await
+    }
+}
+
+/// Keeps a database that runs already.
+pub(super) fn keep_server<D: Database>(
+    servers: &mut Supervisor,
+    name: &'static str,
+    running: D,
+    options: D::Options,
+) {
+    let mut running = Some(running);
+    servers.keep(name, move |stop| {
+        let (running, options) = (running.take(), options.clone());
+        async move {
+            let start = async {
+                match running {
+                    Some(server) => Ok(server),
+                    None => D::start(options).await,
+                }
+            };
+            let Some(started) = stop.run_until_cancelled(start).await else {
+                return Ok(());
+            };
+            let mut server = started?;
+            match stop.run_until_cancelled(server.ended()).await {
+                Some(ended) => Err(ended.into()),
+                None => Ok(server.stop().await?),
+            }
+        }
+    });
+}
+
+/// Where the embedded broker keeps its topics, and where it listens.
+#[derive(Clone)]
+pub(super) struct BrokerOptions {
+    log_dir: PathBuf,
+    sc: SocketAddr,
+    spu: SocketAddr,
+}
+
+impl BrokerOptions {
+    pub(super) fn of(settings: &Settings, data_dir: &Path) -> BrokerOptions {
+        let address: IpAddr = match settings.get(FLUVIO_HOST).is_ipv6() {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => Ipv4Addr::LOCALHOST.into(),
+        };
+        let at = |port: Setting<u16>| SocketAddr::from((address, settings.get(port)));
+        BrokerOptions {
+            log_dir: data_dir.join("broker"),
+            sc: at(FLUVIO_PORT),
+            spu: at(FLUVIO_SPU_PORT),
+        }
+    }
+
+    pub(super) async fn open(self) -> anyhow::Result<millrace_broker::Handle> {
+        open_broker(self.log_dir, self.sc, self.spu, None, None).await
+    }
+}
+
+/// Keeps a broker that runs already.
+pub(super) fn keep_broker(
+    servers: &mut Supervisor,
+    running: millrace_broker::Handle,
+    options: BrokerOptions,
+) {
+    let mut running = Some(running);
+    servers.keep("broker", move |stop| {
+        let (running, options) = (running.take(), options.clone());
+        async move {
+            let broker = match running {
+                Some(broker) => broker,
+                None => options.open().await?,
+            };
+            let ended = stop.run_until_cancelled(broker.ended()).await;
+            // Acknowledged records are on disk: a broker that hangs may be left.
+            let _ = tokio::time::timeout(BROKER_STOPS_WITHIN, broker.shutdown()).await;
+            match ended {
+                Some(()) => anyhow::bail!("one of its listeners broke down"),
+                None => Ok(()),
+            }
+        }
+    });
+}

@@ -1,0 +1,61 @@
+//! What the services say is wrong beside the projections: a part that has ended, or does not do its work.
+
+use millrace_control::Fault;
+
+use crate::collect::{CaptureReading, IngestReading, Readings};
+use crate::status::{Answer, Hop, HopName, Verdict};
+
+/// Something that is not well, in words for the headline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) verdict: Verdict,
+    pub(super) sentence: String,
+}
+
+/// What is wrong with capture and with ingest. Whether the projections are late is not said here.
+pub(super) fn troubles(readings: &Readings, hops: &[Hop]) -> Vec<Trouble> {
+    let capture = ended_capture(readings.capture.known()).or_else(|| slot(hops));
+    let ingest = match &readings.ingest {
+        Answer::Known(ingest) => failed_ingest(ingest),
+        Answer::Unknown(reason) => Some(Trouble {
+            verdict: Verdict::Unknown,
+            sentence: format!("ingest: {reason}"),
+        }),
+    };
+    capture.into_iter().chain(ingest).collect()
+}
+
+fn ended_capture(capture: Option<&CaptureReading>) -> Option<Trouble> {
+    let is_over = |state: &str| matches!(state, "stopped" | "failed");
+    let capture = capture.filter(|capture| is_over(&capture.state))?;
+    Some(ended("capture", capture.last_error.as_ref()))
+}
+
+/// Nobody reads Postgres, for a reason that capture does not say.
+fn slot(hops: &[Hop]) -> Option<Trouble> {
+    let slot = hops.iter().find(|hop| hop.hop == HopName::Slot);
+    let slot = slot.filter(|slot| slot.verdict == Verdict::Stopped)?;
+    Some(Trouble {
+        verdict: Verdict::Stopped,
+        sentence: format!("capture: {}", slot.detail),
+    })
+}
+
+fn failed_ingest(ingest: &IngestReading) -> Option<Trouble> {
+    match (ingest.state.as_str(), &ingest.last_error) {
+        ("stopped" | "failed", fault) => Some(ended("ingest", fault.as_ref())),
+        ("connecting", Some(fault)) => Some(Trouble {
+            verdict: Verdict::FallingBehind,
+            sentence: format!("ingest tries again: {fault}"),
+        }),
+        _ => None,
+    }
+}
+
+fn ended(part: &str, fault: Option<&Fault>) -> Trouble {
+    let why = fault.map_or(String::new(), |fault| format!(": {fault}"));
+    Trouble {
+        verdict: Verdict::Stopped,
+        sentence: format!("{part} has ended{why}"),
+    }
+}

@@ -1,0 +1,57 @@
+//! A part that has ended is not well, however fresh the marts are.
+
+use super::*;
+
+fn ingest(readings: &mut Readings) -> &mut IngestReading {
+    match &mut readings.ingest {
+        Answer::Known(ingest) => ingest,
+        Answer::Unknown(_) => panic!("ingest is away in this scenario"),
+    }
+}
+
+#[test]
+fn an_ingest_that_has_ended_is_stopped_and_says_why() {
+    let status = World::at_rest().tick(|readings| {
+        ingest(readings).state = "failed".into();
+        ingest(readings).last_error = Some("ingest-topic-recreated: read up to 5".into());
+    });
+    assert_eq!(status.verdict, Verdict::Stopped);
+    assert_eq!(
+        status.headline,
+        "Stopped: ingest has ended: ingest-topic-recreated: read up to 5; \
+         otherwise fresh: all 2 projections caught up"
+    );
+}
+
+#[test]
+fn an_ingest_that_does_not_answer_is_unknown_and_one_that_tries_again_is_behind() {
+    let status = World::at_rest().tick(|readings| readings.ingest = away());
+    assert_eq!(status.verdict, Verdict::Unknown);
+    assert!(status
+        .headline
+        .starts_with("Unknown: ingest: connection refused"));
+    let status = World::at_rest().tick(|readings| {
+        ingest(readings).state = "connecting".into();
+        ingest(readings).last_error = Some("Postgres: away".into());
+    });
+    assert_eq!(status.verdict, Verdict::FallingBehind);
+}
+
+#[test]
+fn a_capture_that_has_ended_says_why_in_place_of_the_slot_that_nobody_reads() {
+    let status = World::at_rest().tick(|readings| {
+        source(readings).slot.as_mut().expect("a slot").active = false;
+        if let Answer::Known(capture) = &mut readings.capture {
+            capture.state = "stopped".into();
+            capture.last_error = Some("capture-wal-level: it is replica".into());
+        }
+    });
+    assert_eq!(status.verdict, Verdict::Stopped);
+    assert!(
+        status
+            .headline
+            .starts_with("Stopped: capture has ended: capture-wal-level: it is replica"),
+        "{}",
+        status.headline
+    );
+}
