@@ -505,8 +505,9 @@ async fn added_rows_are_found(stage: &mut Stage, tables: &[String]) {
                 _ => format!("`{column}`"),
             });
         }
-        let values = values.join(", ");
-        let insert = format!("INSERT INTO `{table}` SELECT {values} FROM `kept_{table}` LIMIT 1");
+        let (names, values) = (names(stage, table).await, values.join(", "));
+        let insert =
+            format!("INSERT INTO `{table}` ({names}) SELECT {values} FROM `kept_{table}` LIMIT 1");
         assert_eq!(stage.change(&insert).await, 1);
     }
     let report = stage.report().await;
@@ -530,21 +531,30 @@ fn differences(report: &Report, table: &str) -> Vec<Difference> {
 }
 
 async fn keep(stage: &mut Stage, table: &str) {
+    let names = names(stage, table).await;
     stage
         .change(&format!(
-            "CREATE TABLE `kept_{table}` AS SELECT * FROM `{table}`"
+            "CREATE TABLE `kept_{table}` AS SELECT {names} FROM `{table}`"
         ))
         .await;
 }
 
 async fn restore(stage: &mut Stage, table: &str) {
+    let names = names(stage, table).await;
     stage.change(&format!("DELETE FROM `{table}`")).await;
     stage
         .change(&format!(
-            "INSERT INTO `{table}` SELECT * FROM `kept_{table}`"
+            "INSERT INTO `{table}` ({names}) SELECT {names} FROM `kept_{table}`"
         ))
         .await;
     stage.change(&format!("DROP TABLE `kept_{table}`")).await;
+}
+
+/// All columns as SQL lists them, those too that `SELECT *` leaves out.
+async fn names(stage: &mut Stage, table: &str) -> String {
+    let columns = columns(stage, table).await;
+    let quoted = columns.iter().map(|(name, _)| format!("`{name}`"));
+    quoted.collect::<Vec<_>>().join(", ")
 }
 
 /// Names and types.

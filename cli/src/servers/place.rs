@@ -121,6 +121,11 @@ mod tests {
         };
         let path = data.display().to_string();
         let mut child = sleep(&["-D", &path]);
+        // The kernel shows the command line a moment after the program has begun.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !is_told_ours(child.id(), &home) && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         let there = (of(child.id(), &home), is_told_ours(child.id(), &home));
         assert_eq!(there, (Place::Ours, true));
 

@@ -59,8 +59,21 @@ fn in_short(error: &anyhow::Error) -> String {
         Some(servers::Error::Ended { status, log, .. }) => {
             format!("it has ended ({status}); its log is {}", log.display())
         }
-        _ => format!("{error:#}"),
+        _ => causes(error),
     }
+}
+
+/// Each cause once: some errors repeat theirs in their own text.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn end(error: &anyhow::Error, code: Option<&str>) -> End {
@@ -171,6 +184,15 @@ mod tests {
             without_code("nothing of the sort", "capture-x"),
             "nothing of the sort"
         );
+    }
+
+    #[test]
+    fn a_cause_that_is_told_already_is_not_told_again() {
+        let inner = std::io::Error::other("no route");
+        let error = anyhow::Error::from(inner).context("MySQL: no route");
+        assert_eq!(failure(error).reason, "MySQL: no route");
+        let error = anyhow::anyhow!("no route").context("connecting");
+        assert_eq!(failure(error).reason, "connecting: no route");
     }
 
     #[test]

@@ -32,8 +32,8 @@ struct Part {
     down: Option<Down>,
     /// `--once` gives up because of it.
     ends_once: bool,
-    /// How often it was started.
-    starts: u64,
+    /// How often it has ended without being asked to.
+    failures: u64,
 }
 
 impl States {
@@ -103,7 +103,7 @@ impl States {
                 is_server: false,
                 down: None,
                 ends_once: false,
-                starts: 0,
+                failures: 0,
             });
             change(part);
         });
@@ -113,7 +113,6 @@ impl States {
         self.change(name, |part| {
             part.is_server = is_server;
             part.down = None;
-            part.starts += 1;
         });
     }
 
@@ -132,6 +131,7 @@ impl States {
         tracing::info!(part = name, code = failure.code, tries = record.tries, %down, "a part is down");
         self.change(name, |part| {
             part.ends_once = record.ends_once(failure.end);
+            part.failures += 1;
             part.down = Some(down);
         });
     }
@@ -171,14 +171,14 @@ impl News {
         let parts = self.parts.borrow_and_update();
         let mut lines = Vec::new();
         for (name, part) in parts.iter() {
-            let now = (part.starts, part.down.is_some());
+            let now = (part.failures, part.down.is_some());
             let before = self.told.insert(name, now);
             if before == Some(now) {
                 continue;
             }
             match &part.down {
                 Some(down) => lines.push(format!("{name} is down: {down}")),
-                None if part.starts > 1 => lines.push(format!("{name} is started again")),
+                None if part.failures > 0 => lines.push(format!("{name} is started again")),
                 None => {}
             }
         }

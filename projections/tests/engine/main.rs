@@ -346,7 +346,8 @@ async fn nonsense_in_the_log_stops_with_a_code() {
             world.source.log.append(CHANGES, b"{}".to_vec())
         }),
         ("MR-P010", |world| {
-            world.source.schemas[0].columns[1].type_name = "bigint".into();
+            let column = &mut world.source.schemas[0].columns[1];
+            (column.type_name, column.oid) = ("bigint".into(), 20);
             world.source.commit(&[], 10);
         }),
         ("MR-P011", |world| {

@@ -133,7 +133,7 @@ async fn a_pause_waits_for_the_hold_that_was_there_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_that_was_not_answered_does_not_come_into_force_unseen() {
     let mut world = filled().await;
-    world.limits.pause_answer = Duration::from_secs(1);
+    world.limits.pause_answer = Duration::from_secs(4);
     let running = world.start();
     world.caught_up(&running).await;
     running.handle.pause().await.expect("paused");

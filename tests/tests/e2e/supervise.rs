@@ -43,9 +43,9 @@ async fn a_value_that_stops_the_projector_is_corrected_and_the_projector_goes_on
     let endpoints = Endpoints::read(&demo.data_dir())?;
     let mut shop = PgConnection::connect(&endpoints.postgres).await?;
     shop.execute(
-        "INSERT INTO source.product_categories (name) VALUES ('c');
-         INSERT INTO source.products (name, description, category_id, price, stock_quantity, creation_date)
-         VALUES ('p', 'd', 1, 'NaN', 1, now())",
+        "INSERT INTO source.productcategories (name) VALUES ('c');
+         INSERT INTO source.products (name, category_id, price)
+         VALUES ('p', 1, 'NaN')",
     )
     .await?;
     let status = until(&endpoints, |status| status["state"] == "failed").await?;
