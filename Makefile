@@ -28,8 +28,14 @@ setup-tools:
 smartmodules: setup-tools ## build the SmartModules to target/smartmodules/*.wasm
 	@scripts/wasm.sh
 
-build: smartmodules ## build target/release/millrace
-	@cargo build --release --workspace $(CARGO_FLAGS)
+# $(call beside_modules,COMMAND) runs COMMAND while the SmartModules are built. What embeds them waits for them: the build
+# script of cli runs the same script, which finds them built or being built.
+beside_modules = scripts/wasm.sh & modules=$$!; made=0; $(1) || made=$$?; wait $$modules || true; \
+    [ $$made = 0 ] || exit $$made
+
+# The binary alone: the tests' own crates and what they need are built by `make test`, with nothing built twice.
+build: setup-tools ## build target/release/millrace
+	@$(call beside_modules,cargo build --release -p millrace $(CARGO_FLAGS))
 	@if [ "$(TARGET_DIR)" != "$(abspath target)" ]; then \
 	    mkdir -p target/release && \
 	    { cmp -s "$(TARGET_DIR)/release/millrace" $(BINARY) || install -m 755 "$(TARGET_DIR)/release/millrace" $(BINARY); }; \
@@ -48,8 +54,8 @@ clean-demo: ## remove the demo's data directory
 	@$(BINARY) clean --data-dir "$(DATA_DIR)"
 
 .PHONY: test-build
-test-build: smartmodules
-	@cargo test --release --workspace --no-run $(CARGO_FLAGS)
+test-build: setup-tools
+	@$(call beside_modules,cargo test --release --workspace --no-run $(CARGO_FLAGS))
 
 test: setup-tools ## every test, end-to-end ones on real servers included
 	@$(call beside,tests,test-build)
@@ -107,10 +113,10 @@ fmt-check:
 fmt: ## format the sources
 	@cargo fmt --all
 
-lint: smartmodules ## clippy and the compiler's lints, warnings denied
+lint: setup-tools ## clippy and the compiler's lints, warnings denied
 	@cargo clippy --release --workspace --all-targets $(CARGO_FLAGS) -- -D warnings -D missing_docs
 
-doc: smartmodules ## documentation of the workspace, broken links denied
+doc: setup-tools ## documentation of the workspace, broken links denied
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib $(CARGO_FLAGS)
 
 # cargo-fuzz uses flags that only a nightly compiler has; a stable one is told to allow them.

@@ -7,7 +7,7 @@
 #   installed  the rustc on PATH already has the target
 #   rustup     rustup can add it
 #   debian     Debian 13's rustc, unpacked (never installed) into target/wasm-toolchain
-# CARGO_FLAGS is passed on to cargo (the Makefile sets it to --locked).
+# CARGO_FLAGS is passed on to cargo (the Makefile sets it to --locked). The build script of cli runs this too.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -105,10 +105,9 @@ build_modules() {
         packages+=(-p "millrace-sm-$name")
     done
     say "building ${names[*]}"
-    unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
+    unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS
     (cd "$root" && cargo build ${CARGO_FLAGS:-} --release --lib --target $target --target-dir "$root/target/wasm" \
         --config 'profile.release.opt-level=3' \
-        --config 'profile.release.package."*".opt-level=3' \
         --config 'profile.release.lto=true' \
         --config 'profile.release.codegen-units=1' \
         --config 'profile.release.panic="abort"' \
@@ -125,8 +124,8 @@ build_modules() {
 keep() {
     [ -f "$1" ] || fail "cargo built no $(basename "$1"): does its Cargo.toml say crate-type = [\"cdylib\", \"rlib\"]?"
     cmp -s "$1" "$2" && return 0
-    cp "$1" "$2.new"
-    mv "$2.new" "$2"
+    cp "$1" "$2.$$"
+    mv "$2.$$" "$2"
     say "$(basename "$2"): $(wc -c <"$2") bytes"
 }
 

@@ -9,7 +9,9 @@ use clap::Parser;
 use millrace_cli::args::{Cli, Command, LogFormat};
 use millrace_cli::output;
 use millrace_control::in_words;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// What still runs on a thread of its own when everything has ended, a SmartModule for example.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
@@ -26,22 +28,16 @@ fn main() -> ExitCode {
 }
 
 fn work(cli: Cli) -> ExitCode {
-    // Logs go where talk goes. The Fluvio client logs what it retries by itself: only its errors
-    // matter. `up` tells what happens in lines of its own.
-    let default = match cli.command {
-        Command::Up(_) => "warn,fluvio=error,fluvio_socket=off",
-        _ => "warn,fluvio=error,fluvio_socket=off,millrace=info",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = wanted(&cli.command);
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_ansi(millrace_cli::log_in_colour())
         .with_writer(output::stderr().clone());
     match millrace_cli::log_format(&cli) {
-        Ok(LogFormat::Human) => log.init(),
+        Ok(LogFormat::Human) => log.finish().with(wanted).init(),
         Ok(LogFormat::Json) => {
             output::stderr().report_in_json();
-            log.json().flatten_event(true).init();
+            log.json().flatten_event(true).finish().with(wanted).init();
         }
         Err(error) => {
             output::tell(format!("millrace: {}", in_words(&error)));
@@ -58,6 +54,24 @@ fn work(cli: Cli) -> ExitCode {
     let code = runtime.block_on(run(cli));
     runtime.shutdown_timeout(LEAVE_WITHIN);
     code
+}
+
+/// What is logged: as `RUST_LOG` says (`warn,millrace=debug`), or by default. Logs go where talk goes. The Fluvio client
+/// logs what it retries by itself: only its errors matter. `up` tells what happens in lines of its own.
+fn wanted(command: &Command) -> Targets {
+    let said = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    said.unwrap_or_else(|| {
+        let quiet = Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_target("fluvio", LevelFilter::ERROR)
+            .with_target("fluvio_socket", LevelFilter::OFF);
+        match command {
+            Command::Up(_) => quiet,
+            _ => quiet.with_target("millrace", LevelFilter::INFO),
+        }
+    })
 }
 
 async fn run(cli: Cli) -> ExitCode {

@@ -2,22 +2,17 @@
 //!
 //! Everything that the page requests and says on its console is recorded from the start.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context};
-use fantoccini::wd::WebDriverCompatibleCommand;
-use fantoccini::{Client, ClientBuilder, Locator};
-use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{json, Map, Value};
+use base64::prelude::{Engine as _, BASE64_STANDARD};
+use serde_json::{json, Value};
+
+use crate::webdriver::Session;
 
 /// A page that is being waited for is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-const MISSING: &str =
-    "no chromedriver on this machine: `make setup` installs it (Debian: chromium chromium-driver)";
 
 /// Chromium draws no larger picture.
 const SCREENSHOT_HEIGHT_MAX: u32 = 12_000;
@@ -43,47 +38,26 @@ const FLAGS: [&str; 12] = [
 
 /// A browser with one tab. Ends with its driver when dropped.
 pub struct Browser {
-    client: Client,
-    _driver: Driver,
-}
-
-/// chromedriver and its browser, in a process group of their own: without it the browser stays.
-struct Driver(Child);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        // The shell's own kill: a bare machine has no such program.
-        let _ = Command::new("sh")
-            .args(["-c", "kill -s KILL -- \"-$1\"", "sh"])
-            .arg(self.0.id().to_string())
-            .status();
-        let _ = self.0.wait();
-    }
+    session: Session,
 }
 
 impl Browser {
     /// Starts a browser with a profile of its own.
     pub async fn start() -> anyhow::Result<Browser> {
-        let (driver, port) = tokio::task::spawn_blocking(start_driver).await??;
-        let mut capabilities = Map::new();
-        capabilities.insert("goog:chromeOptions".to_owned(), json!({ "args": FLAGS }));
-        let logs = json!({ "browser": "ALL", "performance": "ALL" });
-        capabilities.insert("goog:loggingPrefs".to_owned(), logs);
-        let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&format!("http://127.0.0.1:{port}"))
-            .await
-            .context("chromedriver starts no browser; is Debian's package chromium installed?")?;
+        let session = Session::start(json!({
+            "goog:chromeOptions": { "args": FLAGS },
+            "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
+        }));
         Ok(Browser {
-            client,
-            _driver: driver,
+            session: session.await?,
         })
     }
 
     /// Shows a page in a window of this size, in CSS pixels.
     pub async fn open(&self, url: &str, width: u32, height: u32) -> anyhow::Result<()> {
         self.resize(width, height).await?;
-        self.client.goto(url).await.context("opening the page")
+        let opened = self.session.tell("url", json!({ "url": url })).await;
+        opened.map(drop).context("opening the page")
     }
 
     /// Narrower than a window can be, too.
@@ -112,7 +86,8 @@ impl Browser {
 
     /// Runs a function body in the page.
     pub async fn script(&self, body: &str) -> anyhow::Result<Value> {
-        let result = self.client.execute(body, Vec::new()).await;
+        let script = json!({ "script": body, "args": [] });
+        let result = self.session.tell("execute/sync", script).await;
         result.with_context(|| format!("running {body:?} in the page"))
     }
 
@@ -133,25 +108,32 @@ impl Browser {
 
     /// Text of the first element, as it is shown.
     pub async fn text(&self, css: &str) -> anyhow::Result<String> {
-        let element = self.client.find(Locator::Css(css)).await;
-        let element = element.with_context(|| format!("no {css} on the page"))?;
-        Ok(element.text().await?)
+        let element = self.session.find(css).await?;
+        let text = self.session.ask(&format!("{element}/text")).await?;
+        Ok(text.as_str().context("an element without text")?.to_owned())
     }
 
     /// Clicks as a person does: not on what is hidden or covered.
     pub async fn click(&self, css: &str) -> anyhow::Result<()> {
-        let element = self.client.find(Locator::Css(css)).await;
-        let element = element.with_context(|| format!("no {css} on the page"))?;
-        let clicked = element.click().await;
-        clicked.with_context(|| format!("clicking on {css}"))
+        let element = self.session.find(css).await?;
+        let clicked = self
+            .session
+            .tell(&format!("{element}/click"), json!({}))
+            .await;
+        clicked
+            .map(drop)
+            .with_context(|| format!("clicking on {css}"))
     }
 
     /// Types into a field, in place of what stands there.
     pub async fn fill(&self, css: &str, text: &str) -> anyhow::Result<()> {
-        let element = self.client.find(Locator::Css(css)).await;
-        let element = element.with_context(|| format!("no {css} on the page"))?;
-        element.clear().await?;
-        Ok(element.send_keys(text).await?)
+        let element = self.session.find(css).await?;
+        self.session
+            .tell(&format!("{element}/clear"), json!({}))
+            .await?;
+        let typed = json!({ "text": text });
+        let typed = self.session.tell(&format!("{element}/value"), typed).await;
+        typed.map(drop)
     }
 
     /// Presses keys where the focus is.
@@ -193,7 +175,8 @@ impl Browser {
         let height = height.as_u64().context("a page without height")?;
         self.resize(width, u32::try_from(height)?.min(SCREENSHOT_HEIGHT_MAX))
             .await?;
-        let png = self.client.screenshot().await?;
+        let png = self.session.ask("screenshot").await?;
+        let png = BASE64_STANDARD.decode(png.as_str().context("no picture")?)?;
         ensure!(
             png.len() > SCREENSHOT_BYTES_MIN,
             "the picture {name} is nearly empty"
@@ -206,7 +189,7 @@ impl Browser {
     }
 
     async fn log(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
-        let answer = self.command("se/log", json!({ "type": kind })).await?;
+        let answer = self.session.tell("se/log", json!({ "type": kind })).await?;
         let Value::Array(entries) = answer else {
             bail!("chromedriver's log {kind} is no list");
         };
@@ -215,59 +198,6 @@ impl Browser {
 
     async fn devtools(&self, command: &str, params: Value) -> anyhow::Result<Value> {
         let body = json!({ "cmd": command, "params": params });
-        self.command("goog/cdp/execute", body).await
-    }
-
-    async fn command(&self, path: &'static str, body: Value) -> anyhow::Result<Value> {
-        let answer = self.client.issue_cmd(Extension { path, body }).await;
-        answer.with_context(|| format!("chromedriver's {path}"))
-    }
-}
-
-/// Starts chromedriver on a free port, and returns when it listens.
-fn start_driver() -> anyhow::Result<(Driver, u16)> {
-    let child = Command::new("chromedriver")
-        .arg("--port=0")
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut driver = Driver(child.context(MISSING)?);
-    let said = driver.0.stdout.take().context("chromedriver is mute")?;
-    let mut heard = String::new();
-    let mut lines = BufReader::new(said).lines();
-    for line in lines.by_ref() {
-        let line = line?;
-        if let Some(port) = line.split("started successfully on port ").nth(1) {
-            let port = port.trim_end_matches('.').parse()?;
-            // It goes on talking, and must not find the pipe closed.
-            std::thread::spawn(move || lines.for_each(drop));
-            return Ok((driver, port));
-        }
-        heard += &format!("{line}\n");
-    }
-    bail!("chromedriver ended:\n{heard}")
-}
-
-/// A command of chromedriver beyond the standard.
-#[derive(Debug)]
-struct Extension {
-    path: &'static str,
-    body: Value,
-}
-
-impl WebDriverCompatibleCommand for Extension {
-    fn endpoint(
-        &self,
-        base_url: &url::Url,
-        session_id: Option<&str>,
-    ) -> Result<url::Url, url::ParseError> {
-        let session = session_id.unwrap_or_default();
-        base_url.join(&format!("session/{session}/{}", self.path))
-    }
-
-    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
-        (http::Method::POST, Some(self.body.to_string()))
+        self.session.tell("goog/cdp/execute", body).await
     }
 }

@@ -4,6 +4,7 @@
 pub mod browser;
 pub mod harness;
 pub mod model;
+mod webdriver;
 pub mod workload;
 
 /// The seed of this run, printed: `MILLRACE_TEST_SEED`, or a new one.
