@@ -7,7 +7,7 @@ use super::position::exist;
 use super::report::{Subject, Tally};
 use super::sides::from_mysql_by_digest;
 use super::{Config, Error};
-use crate::marts::{digest, recomputed_groups, recomputed_subtotals, Mart};
+use crate::marts::{digest, recomputed_groups, recomputed_subtotals, Mart, KEY};
 use crate::replica::quoted;
 
 /// Two queries that should give the same rows.
@@ -40,16 +40,23 @@ pub(super) async fn compare(
     Ok(Some(tally.finish(rows.unwrap_or_default())))
 }
 
+/// The key is part of it: the projector finds the row of a group by it alone, so a wrong one would leave that row behind.
 fn visible(mart: &Mart) -> Pair {
-    let columns = mart
+    let mut columns: Vec<String> = mart
         .columns
         .iter()
         .map(|column| column.name().to_owned())
         .collect();
+    columns.push(KEY.to_owned());
     let identity = mart.identity();
+    let group: Vec<String> = mart.group().map(|column| quoted(column.name())).collect();
     // The files end without semicolon; one that a person adds does no harm.
     let definition = mart.definition.trim().trim_end_matches(';');
-    pair(mart.name, columns, &identity, definition)
+    let keyed = format!(
+        "SELECT shown.*, {} FROM ({definition}\n) AS shown",
+        digest(&group)
+    );
+    pair(mart.name, columns, &identity, &keyed)
 }
 
 fn subtotals(mart: &Mart) -> Pair {
@@ -103,7 +110,7 @@ fn pair(table: &str, columns: Vec<String>, identity: &[&str], expected: &str) ->
 }
 
 fn cell(column: &str) -> String {
-    if column == crate::marts::KEY {
+    if column == KEY {
         format!("HEX({})", quoted(column))
     } else {
         quoted(column)
