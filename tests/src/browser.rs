@@ -138,9 +138,10 @@ impl Browser {
 
     /// Presses keys where the focus is.
     pub async fn press(&self, keys: &str) -> anyhow::Result<()> {
-        let focused = self.client.active_element().await;
-        let focused = focused.context("nothing has the focus")?;
-        Ok(focused.send_keys(keys).await?)
+        let focused = self.session.focused().await?;
+        let typed = json!({ "text": keys });
+        let typed = self.session.tell(&format!("{focused}/value"), typed).await;
+        typed.map(drop)
     }
 
     /// What went wrong on the console since the last call, refused content included.

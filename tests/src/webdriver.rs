@@ -79,14 +79,23 @@ impl Session {
     pub(crate) async fn find(&self, css: &str) -> anyhow::Result<String> {
         let wanted = json!({ "using": "css selector", "value": css });
         let found = self.tell("element", wanted).await;
-        let found = found.with_context(|| format!("no {css} on the page"))?;
-        let id = found[ELEMENT].as_str().context("an element without id")?;
-        Ok(format!("element/{id}"))
+        path_of(&found.with_context(|| format!("no {css} on the page"))?)
+    }
+
+    /// Path of the element that has the focus.
+    pub(crate) async fn focused(&self) -> anyhow::Result<String> {
+        let focused = self.ask("element/active").await;
+        path_of(&focused.context("nothing has the focus")?)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}/{path}", self.url))
     }
+}
+
+fn path_of(element: &Value) -> anyhow::Result<String> {
+    let id = element[ELEMENT].as_str().context("an element without id")?;
+    Ok(format!("element/{id}"))
 }
 
 /// The value of an answer, or what went wrong in the driver's words.
