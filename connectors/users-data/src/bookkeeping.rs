@@ -15,10 +15,12 @@ use crate::{Config, Error};
 pub(crate) const POSTGRES_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// A piece of work that needs Postgres, within [`POSTGRES_TIME_MAX`]: a server that has vanished never answers.
-pub(crate) async fn limited<T>(work: impl Future<Output = T>) -> Result<T, sqlx::Error> {
+pub(crate) async fn limited<T, E: From<sqlx::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     match timeout(POSTGRES_TIME_MAX, work).await {
-        Ok(answer) => Ok(answer),
-        Err(_) => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())),
+        Ok(answer) => answer,
+        Err(_) => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()),
     }
 }
 

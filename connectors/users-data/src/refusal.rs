@@ -106,14 +106,14 @@ async fn constraint(
         return Ok(Fault::Event);
     };
     let concerned = concerned(connection, schema, error).await?;
-    let mut fields = concerned
-        .iter()
-        .filter(|one| one.is_of_users && FIELDS.contains(&one.column.as_str()))
-        .peekable();
-    if fields.peek().is_some() {
-        let is_email = fields.any(|field| field.column == "email");
+    let concerns = |fields: &[&str]| {
+        concerned
+            .iter()
+            .any(|one| one.is_of_users && fields.contains(&one.column.as_str()))
+    };
+    if concerns(&FIELDS) {
         return Ok(match error.code() {
-            "23505" if is_email => Fault::Spelling,
+            "23505" if concerns(&["email"]) => Fault::Spelling,
             _ => Fault::Event,
         });
     }

@@ -35,7 +35,7 @@ pub(crate) async fn run(
     board: &Board,
     first: &mut FirstAnswer,
 ) -> Result<(), SessionError> {
-    let mut session = limited(Session::open(config, board)).await??;
+    let mut session = limited(Session::open(config, board)).await?;
     board.update(|status| status.next_offset = session.next_offset);
     let mut patience = FIRST_PATIENCE;
     loop {
@@ -53,7 +53,7 @@ pub(crate) async fn run(
             board.works();
         }
         if session.is_anchor_due() {
-            limited(session.drop_anchor()).await??;
+            limited(session.drop_anchor()).await?;
         }
     }
 }
@@ -149,10 +149,10 @@ impl<'a> Session<'a> {
         };
         let batch = Batch::read(events);
         let next = last.offset + 1;
-        let mut transaction = limited(self.postgres.begin()).await??;
+        let mut transaction = limited(self.postgres.begin()).await?;
         let topic = &self.config.topic;
         let advance = position::advance(&mut transaction, topic, self.next_offset, next);
-        limited(advance).await??;
+        limited(advance).await?;
         let Stored {
             rows_changed,
             mut refused,
@@ -165,7 +165,7 @@ impl<'a> Session<'a> {
                 .write(&self.fluvio, self.config, refused)
                 .await?;
         }
-        limited(transaction.commit()).await??;
+        limited(transaction.commit()).await?;
         self.next_offset = Some(next);
         self.board.update(|status| {
             status.works();

@@ -59,7 +59,7 @@ pub(crate) async fn store(
     }
     let emails = batch.users.iter().map(|(_, user)| user.email.as_str());
     let emails: Vec<&str> = emails.collect();
-    let spelled = limited(spellings(connection, schema, &emails)).await??;
+    let spelled = limited(spellings(connection, schema, &emails)).await?;
     let mut storing = Storing {
         schema,
         users: &batch.users,
@@ -195,15 +195,15 @@ impl<'a> Storing<'a> {
         let mut races = 0;
         loop {
             let stored = upsert(connection, self.schema, &last, &self.spelled, keep);
-            let error = match limited(stored).await? {
+            let error = match limited(stored).await {
                 Ok(rows_changed) => return Ok(Ok(rows_changed)),
                 Err(error) => error,
             };
-            let unclear = match limited(judge(connection, self.schema, &error)).await?? {
+            let unclear = match limited(judge(connection, self.schema, &error)).await? {
                 Fault::Spelling if last.len() == 1 && races < RACES_MAX => {
                     races += 1;
                     let email = [last[0].email.as_str()];
-                    let found = limited(spellings(connection, self.schema, &email)).await??;
+                    let found = limited(spellings(connection, self.schema, &email)).await?;
                     self.spelled.extend(found);
                     continue;
                 }
