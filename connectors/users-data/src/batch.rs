@@ -58,22 +58,22 @@ impl Batch {
             constraint: None,
         });
     }
+}
 
-    /// The last user of each email. One statement must not write a row twice.
-    pub(crate) fn last_of_each(&self) -> Vec<&User> {
-        let mut place = HashMap::new();
-        let mut last: Vec<&User> = Vec::with_capacity(self.users.len());
-        for (_, user) in &self.users {
-            match place.get(user.email.as_str()) {
-                Some(index) => last[*index] = user,
-                None => {
-                    place.insert(user.email.as_str(), last.len());
-                    last.push(user);
-                }
+/// The last user of each email. One statement must not write a row twice.
+pub(crate) fn last_of_each(users: &[(i64, User)]) -> Vec<&User> {
+    let mut place = HashMap::new();
+    let mut last: Vec<&User> = Vec::with_capacity(users.len());
+    for (_, user) in users {
+        match place.get(user.email.as_str()) {
+            Some(index) => last[*index] = user,
+            None => {
+                place.insert(user.email.as_str(), last.len());
+                last.push(user);
             }
         }
-        last
     }
+    last
 }
 
 #[cfg(test)]
@@ -125,8 +125,7 @@ mod tests {
             user("b@x.org", "B"),
             user("a@x.org", "C"),
         ]);
-        let names: Vec<_> = batch
-            .last_of_each()
+        let names: Vec<_> = last_of_each(&batch.users)
             .into_iter()
             .map(|user| user.first_name.as_str())
             .collect();

@@ -1,15 +1,28 @@
 //! What ingest keeps in Postgres beside the users: tables of schema `millrace`.
 
+use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use millrace_sessions::postgres::Server;
 use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
 
 use crate::{Config, Error};
 
-/// One piece of work in Postgres, of several statements that the server limits one by one. Only a server that has
+/// One piece of work in Postgres, of a few statements that the server limits one by one. Only a server that has
 /// vanished takes longer.
 pub(crate) const POSTGRES_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A piece of work that needs Postgres, within [`POSTGRES_TIME_MAX`]: a server that has vanished never answers.
+pub(crate) async fn limited<T, E: From<sqlx::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    match timeout(POSTGRES_TIME_MAX, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()),
+    }
+}
 
 /// The database that ingest writes to.
 pub(crate) fn server(config: &Config) -> Result<Server, Error> {

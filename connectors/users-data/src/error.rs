@@ -47,7 +47,7 @@ pub enum Error {
         found: i64,
     },
     /// New rows get ids that exist already. Goes on by itself once the sequence is mended.
-    #[error("table {table} takes no new users: sequence {sequence} generates values of {column} that are in the table already, as after a restore with explicit ids. No event is rejected for it; ingest goes on by itself after: SELECT setval('{sequence}', (SELECT max({column}) FROM {table}))")]
+    #[error("table {table} takes no new rows: sequence {sequence} generates values of {column} that are in the table already, as after a restore with explicit ids. No event is rejected for it; ingest goes on by itself after: SELECT setval('{sequence}', (SELECT max({column}) FROM {table}))")]
     SequenceBehind {
         /// Its name, quoted.
         table: String,
@@ -56,8 +56,9 @@ pub enum Error {
         /// The sequence.
         sequence: String,
     },
-    /// The table takes no event, whatever its values. Goes on by itself once the table is mended.
-    #[error("table {table} takes no users, whatever an event says: {reason} (SQLSTATE {sqlstate}). No event is rejected for it; ingest goes on by itself once the table is mended")]
+    /// The table refuses users, and no event is known to be at fault. Goes on by itself once the table is mended, or
+    /// once it takes another event.
+    #[error("table {table} refuses users (SQLSTATE {sqlstate}), and not for what an event says, as far as is known: {reason}. No event is rejected for it; ingest goes on by itself once the table is mended, or once it takes another event")]
     TableRefuses {
         /// Its name, quoted.
         table: String,
@@ -152,7 +153,7 @@ fn of_operator(error: &dyn DatabaseError) -> Option<Error> {
     let class = sqlstate.get(..2)?;
     match (class, sqlstate.as_str()) {
         ("28" | "3D", _) => Some(Error::LoginRefused { sqlstate, reason }),
-        ("3F" | "42" | "53", _) | (_, "0A000" | "25006") => {
+        ("3F" | "42" | "53" | "58", _) | (_, "0A000" | "25006" | "55000") => {
             Some(Error::PostgresRefuses { sqlstate, reason })
         }
         _ => None,

@@ -1,7 +1,5 @@
 //! One attempt: from connecting to the first failure.
 
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +7,11 @@ use chrono::Utc;
 use fluvio::Fluvio;
 use millrace_sessions::postgres::Work;
 use sqlx::{Connection, PgConnection};
-use tokio::time::{sleep, timeout, Instant};
+use tokio::time::{sleep, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::batch::{Batch, Event};
-use crate::bookkeeping::{self, POSTGRES_TIME_MAX};
+use crate::bookkeeping::{self, limited};
 use crate::dead_letter::DeadLetters;
 use crate::error::SessionError;
 use crate::position::{self, Position};
@@ -37,7 +35,7 @@ pub(crate) async fn run(
     board: &Board,
     first: &mut FirstAnswer,
 ) -> Result<(), SessionError> {
-    let mut session = answered(Session::open(config, board)).await?;
+    let mut session = limited(Session::open(config, board)).await?;
     board.update(|status| status.next_offset = session.next_offset);
     let mut patience = FIRST_PATIENCE;
     loop {
@@ -49,13 +47,13 @@ pub(crate) async fn run(
             session.reader.check_silence(end, first, Instant::now())?;
         } else {
             *first = FirstAnswer::default();
-            answered(session.store(&events)).await?;
+            session.store(&events).await?;
         }
         if !events.is_empty() || !session.is_behind() {
             board.works();
         }
         if session.is_anchor_due() {
-            answered(session.drop_anchor()).await?;
+            limited(session.drop_anchor()).await?;
         }
     }
 }
@@ -143,15 +141,18 @@ impl<'a> Session<'a> {
     }
 
     /// One Postgres transaction: the position first, so that a second ingest waits and then gives
-    /// way; then the users; then the dead letters, acknowledged before the commit.
+    /// way; then the users; then the dead letters, acknowledged before the commit. Each step has its own time limit,
+    /// because a batch in which many events are refused takes many statements.
     async fn store(&mut self, events: &[Event]) -> Result<(), SessionError> {
         let Some(last) = events.last() else {
             return Ok(());
         };
         let batch = Batch::read(events);
         let next = last.offset + 1;
-        let mut transaction = self.postgres.begin().await?;
-        position::advance(&mut transaction, &self.config.topic, self.next_offset, next).await?;
+        let mut transaction = limited(self.postgres.begin()).await?;
+        let topic = &self.config.topic;
+        let advance = position::advance(&mut transaction, topic, self.next_offset, next);
+        limited(advance).await?;
         let Stored {
             rows_changed,
             mut refused,
@@ -164,7 +165,7 @@ impl<'a> Session<'a> {
                 .write(&self.fluvio, self.config, refused)
                 .await?;
         }
-        transaction.commit().await?;
+        limited(transaction.commit()).await?;
         self.next_offset = Some(next);
         self.board.update(|status| {
             status.works();
@@ -196,14 +197,4 @@ async fn connect(config: &Config) -> Result<PgConnection, SessionError> {
     let server = bookkeeping::server(config)?;
     let session = server.connect("millrace ingest", Work::Write).await?;
     Ok(session.into_inner())
-}
-
-/// Whatever needs Postgres, within a limit: one that has vanished never answers.
-async fn answered<T>(
-    work: impl Future<Output = Result<T, SessionError>>,
-) -> Result<T, SessionError> {
-    match timeout(POSTGRES_TIME_MAX, work).await {
-        Ok(answer) => answer,
-        Err(_) => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()),
-    }
 }

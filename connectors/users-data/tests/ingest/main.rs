@@ -1,6 +1,7 @@
 //! Ingest against a real Postgres and the embedded broker, with the real SmartModule.
 
 mod operator;
+mod poison;
 mod postgres;
 mod rejected;
 mod shop;

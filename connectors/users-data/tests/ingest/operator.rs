@@ -108,6 +108,21 @@ async fn a_table_that_takes_no_user_at_all_is_waited_for() {
             "ingest-table-refuses",
         ),
         (
+            "CREATE TABLE public.log (id serial PRIMARY KEY); INSERT INTO public.log SELECT generate_series(1, 1000); \
+             CREATE FUNCTION log_it() RETURNS trigger LANGUAGE plpgsql AS \
+                 'BEGIN INSERT INTO public.log DEFAULT VALUES; RETURN NULL; END'; \
+             CREATE TRIGGER log_it AFTER INSERT ON source.users FOR EACH ROW EXECUTE FUNCTION log_it()",
+            "DROP TRIGGER log_it ON source.users",
+            "ingest-sequence-behind",
+        ),
+        (
+            "CREATE FUNCTION closed() RETURNS trigger LANGUAGE plpgsql AS \
+                 'BEGIN RAISE ''closed'' USING ERRCODE = ''MY001''; END'; \
+             CREATE TRIGGER closed BEFORE INSERT ON source.users FOR EACH ROW EXECUTE FUNCTION closed()",
+            "DROP TRIGGER closed ON source.users",
+            "ingest-table-refuses",
+        ),
+        (
             "DO 'BEGIN EXECUTE format(''ALTER DATABASE %I SET default_transaction_read_only = on'', current_database()); END'",
             "SET default_transaction_read_only = off; \
              DO 'BEGIN EXECUTE format(''ALTER DATABASE %I RESET default_transaction_read_only'', current_database()); END'",
