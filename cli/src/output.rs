@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// About three thousand lines. Above every result that is printed while services run.
+/// About three thousand lines. One text may be larger: see [`Output::put`].
 const QUEUE_BYTES_MAX: usize = 512 << 10;
 /// How often a descriptor is tried again that others have made non-blocking.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -105,7 +105,8 @@ impl Output {
         output
     }
 
-    /// Queues one or more whole lines, or drops them all. Never waits for whoever reads.
+    /// Queues one or more whole lines, or drops them all. Never waits for whoever reads. An empty queue takes a text of
+    /// any size: a result is either printed whole or was never asked for.
     pub fn put(&self, text: &str) {
         self.put_bytes(text.as_bytes());
     }
@@ -115,7 +116,7 @@ impl Output {
         if queue.closed || bytes.is_empty() {
             return;
         }
-        if queue.bytes + bytes.len() > QUEUE_BYTES_MAX {
+        if !queue.lines.is_empty() && queue.bytes + bytes.len() > QUEUE_BYTES_MAX {
             queue.dropped += 1;
             return;
         }
@@ -316,6 +317,17 @@ mod tests {
         let mut text = vec![0; expected.len()];
         reader.read_exact(&mut text).unwrap();
         assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_text_above_the_limit_is_printed_whole_if_nothing_waits() {
+        let (output, mut reader) = piped();
+        let text = LINE.repeat(2 * QUEUE_BYTES_MAX / LINE.len());
+        output.put(&text);
+        let mut read = vec![0; text.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert!(read == text.as_bytes());
+        assert!(output.flush(Duration::from_secs(10)));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::endpoints::{
     ControlAddress, Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL,
 };
-use crate::mirror::{self, Mirror};
+use crate::mirror::{self, Mirror, Position};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
     MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
@@ -87,7 +87,12 @@ pub fn mirror_projector(
         topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
         consumer: mirror::PROJECTOR,
     };
-    let position = |status: &engine::Status| i64::try_from(status.offset?.0).ok();
+    let position = |status: &engine::Status| {
+        Some(Position {
+            offset: i64::try_from(status.offset?.0).ok()?,
+            behind: status.lag_records.unwrap_or(0),
+        })
+    };
     mirror.run(handle.watch(), position, shutdown)
 }
 
