@@ -108,7 +108,12 @@ pub fn mirror_ingest(
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         consumer: mirror::INGEST,
     };
-    let position = |status: &ingest::Status| Some(status.next_offset? - 1);
+    let position = |status: &ingest::Status| {
+        Some(Position {
+            offset: status.next_offset? - 1,
+            behind: status.lag().and_then(|lag| lag.try_into().ok()).unwrap_or(0),
+        })
+    };
     mirror.run(handle.watch(), position, shutdown)
 }
 
