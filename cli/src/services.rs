@@ -111,7 +111,10 @@ pub fn mirror_ingest(
     let position = |status: &ingest::Status| {
         Some(Position {
             offset: status.next_offset? - 1,
-            behind: status.lag().and_then(|lag| lag.try_into().ok()).unwrap_or(0),
+            behind: status
+                .lag()
+                .and_then(|lag| lag.try_into().ok())
+                .unwrap_or(0),
         })
     };
     mirror.run(handle.watch(), position, shutdown)

@@ -360,7 +360,11 @@ mod tests {
     async fn a_part_that_ends_is_started_again_while_the_others_go_on() {
         let (states, mut supervisor, _stop) = supervisor();
         let mut news = states.news();
-        supervisor.keep("steady", Role::MovesData, failing(0, || anyhow::anyhow!("never")));
+        supervisor.keep(
+            "steady",
+            Role::MovesData,
+            failing(0, || anyhow::anyhow!("never")),
+        );
         supervisor.keep(
             "shaky",
             Role::MovesData,
@@ -425,7 +429,9 @@ mod tests {
         let mut since = Vec::new();
         for count in 1..=2 {
             let failed = |parts: &BTreeMap<&str, Part>| {
-                parts.get("shaky").is_some_and(|part| part.failures == count)
+                parts
+                    .get("shaky")
+                    .is_some_and(|part| part.failures == count)
             };
             let parts = failures.wait_for(failed).await.unwrap();
             since.extend(parts["shaky"].down.as_ref().map(|down| down.since));

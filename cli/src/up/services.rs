@@ -325,15 +325,19 @@ impl Services {
             Ok(UserEvents::new(config)?)
         })?;
         let newest = self.user_events.clone();
-        self.parts
-            .keep_until(self.trading.clone(), USER_EVENTS, Role::Serves, move |stop| {
+        self.parts.keep_until(
+            self.trading.clone(),
+            USER_EVENTS,
+            Role::Serves,
+            move |stop| {
                 let (users, newest) = (make(), newest.clone());
                 async move {
                     let users = users?;
                     newest.set(users.handle());
                     Ok(users.run(stop).await?)
                 }
-            });
+            },
+        );
         Ok(())
     }
 
