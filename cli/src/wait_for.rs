@@ -133,7 +133,8 @@ mod tests {
             lsn: Some(Lsn(1)),
             timeout: 3_600.0,
         };
-        let waited = run(&args, &Settings::default());
+        let settings = Settings::default();
+        let waited = run(&args, &settings);
         let waited = tokio::time::timeout(Duration::from_secs(20), waited).await;
         waited.expect("no answer at once").unwrap_err()
     }
