@@ -11,7 +11,9 @@ use std::{env, fs};
 
 const MODULES: [&str; 4] = ["columns", "user-event", "rows", "redact"];
 
-/// What the modules are made of, in the workspace.
+/// What the modules are made of, in the workspace. A change there runs this script again, which builds them anew. The
+/// modules themselves are not watched: cargo would find them younger than the start of the run that made them, and the
+/// next build would run this again and link for nothing.
 const SOURCES: [&str; 5] = [
     "smartmodules",
     "events",
@@ -30,18 +32,20 @@ fn main() {
     }
 }
 
-/// `CARGO_TARGET_DIR` may point anywhere, the modules always lie in the workspace's own target folder.
+/// The folder with the modules. `CARGO_TARGET_DIR` may point anywhere, they always lie in the workspace's own target
+/// folder; a folder that was given is watched, as nothing else tells that they changed.
 fn modules_dir() -> Result<PathBuf, String> {
     let given = env::var_os("MILLRACE_SMARTMODULES_DIR").filter(|dir| !dir.is_empty());
-    if let Some(dir) = given {
-        return Ok(dir.into());
-    }
     let workspace = required("CARGO_MANIFEST_DIR").join("..");
+    if let Some(dir) = given.map(PathBuf::from) {
+        for name in MODULES {
+            watch(&dir.join(name).with_extension("wasm"));
+            watch(&manifest(&workspace, name));
+        }
+        return Ok(dir);
+    }
     for source in SOURCES {
-        println!(
-            "cargo:rerun-if-changed={}",
-            workspace.join(source).display()
-        );
+        watch(&workspace.join(source));
     }
     build(&workspace)?;
     Ok(workspace.join("target/smartmodules"))
@@ -69,10 +73,10 @@ fn embed(from: &Path, out: &Path) -> Result<(), String> {
     let mut table = String::from("&[\n");
     for name in MODULES {
         let wasm = keep(&from.join(name).with_extension("wasm"), out)?;
-        let manifests = required("CARGO_MANIFEST_DIR").join("../smartmodules");
-        let manifest = out.join(name);
-        fs::create_dir_all(&manifest).map_err(|error| format!("{name}: {error}"))?;
-        let manifest = keep(&manifests.join(name).join("SmartModule.toml"), &manifest)?;
+        let folder = out.join(name);
+        fs::create_dir_all(&folder).map_err(|error| format!("{name}: {error}"))?;
+        let workspace = required("CARGO_MANIFEST_DIR").join("..");
+        let manifest = keep(&manifest(&workspace, name), &folder)?;
         writeln!(
             table,
             "Module {{ name: {name:?}, wasm: include_bytes!({wasm:?}), manifest: include_str!({manifest:?}) }},"
@@ -84,9 +88,20 @@ fn embed(from: &Path, out: &Path) -> Result<(), String> {
         .map_err(|error| format!("smartmodules.rs: {error}"))
 }
 
-/// Copies a file into a folder, and has it looked at again when it changes.
+fn manifest(workspace: &Path, module: &str) -> PathBuf {
+    workspace
+        .join("smartmodules")
+        .join(module)
+        .join("SmartModule.toml")
+}
+
+/// Runs this script again when the file, or anything in the folder, has changed.
+fn watch(path: &Path) {
+    println!("cargo:rerun-if-changed={}", path.display());
+}
+
+/// Copies a file into a folder.
 fn keep(source: &Path, folder: &Path) -> Result<PathBuf, String> {
-    println!("cargo:rerun-if-changed={}", source.display());
     let copy = folder.join(source.file_name().unwrap_or_default());
     fs::copy(source, &copy)
         .map_err(|error| format!("SmartModule {}: {error}", source.display()))?;

@@ -21,6 +21,11 @@ const ACTION: Duration = Duration::from_secs(60);
 #[error("{0}")]
 pub(crate) struct Refused(String);
 
+/// A service does not accept the token. The text says where the right one is found.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct TokenRefused(String);
+
 /// One of the services.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Service<'a> {
@@ -135,7 +140,7 @@ impl Service<'_> {
     async fn refused<T>(self, answer: reqwest::Response) -> anyhow::Result<T> {
         let status = answer.status();
         if status == StatusCode::UNAUTHORIZED {
-            bail!(self.token_refused());
+            return Err(TokenRefused(self.token_refused()).into());
         }
         let text = answer.text().await.unwrap_or_default();
         let json: Option<Value> = serde_json::from_str(&text).ok();

@@ -44,6 +44,14 @@ pub struct Endpoints {
     pub found: Found,
 }
 
+/// `endpoints.json` holds something else. It is replaced in one step, so it was not caught half-written.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is damaged", path.display())]
+pub(crate) struct Damaged {
+    path: PathBuf,
+    source: serde_json::Error,
+}
+
 /// Where endpoints were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Found {
@@ -131,9 +139,10 @@ impl Endpoints {
                 data_dir.display()
             )
         })?;
-        let read = serde_json::from_slice(&text);
-        let endpoints: Endpoints =
-            read.with_context(|| format!("{} is damaged", path.display()))?;
+        let endpoints: Endpoints = serde_json::from_slice(&text).map_err(|source| Damaged {
+            path: path.clone(),
+            source,
+        })?;
         Ok(Endpoints {
             found: Found::File(path),
             ..endpoints

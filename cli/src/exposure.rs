@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use crate::address::Host;
 use crate::settings::table::{
     DASHBOARD_HOST, FLUVIO_HOST, MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CONTROL_HOST,
-    MILLRACE_INGEST_CONTROL_HOST, MILLRACE_PUBLISHED_ON, MYSQL_HOST, POSTGRES_HOST,
+    MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_HOST, MILLRACE_PUBLISHED_ON, MYSQL_HOST,
+    POSTGRES_HOST,
 };
 use crate::settings::{Setting, Settings};
 
@@ -18,6 +19,9 @@ const HOSTS: [Setting<Host>; 5] = [
 ];
 const OPTIONAL_HOSTS: [Setting<Option<Host>>; 2] =
     [MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_INGEST_CONTROL_HOST];
+
+/// Token of the control APIs in docker-compose.yml, where none is set: everybody can read it there.
+const COMPOSE_TOKEN: &str = "compose";
 
 /// Every host that the settings name.
 pub(crate) fn hosts(settings: &Settings) -> Vec<Host> {
@@ -44,7 +48,10 @@ pub(crate) fn warning(settings: &Settings, bind: Option<IpAddr>) -> Option<Strin
     };
     hosts.retain(|host| !host.is_loopback());
     let reachable = !hosts.is_empty();
-    let names = settings.default_passwords();
+    let mut names = settings.default_passwords();
+    if String::from(settings.get(MILLRACE_CONTROL_TOKEN)) == COMPOSE_TOKEN {
+        names.push("MILLRACE_CONTROL_TOKEN");
+    }
     (reachable && !names.is_empty()).then(|| {
         format!(
             "WARNING: other machines can reach this with the passwords of the demo; change {}",
@@ -95,6 +102,28 @@ mod tests {
         assert!(container("0.0.0.0").is_some());
         assert!(container("192.168.1.5").is_some());
         assert!(container("").is_some());
+    }
+
+    #[test]
+    fn the_token_of_docker_compose_yml_is_no_secret() {
+        let file = include_str!("../../docker-compose.yml");
+        let line =
+            format!("MILLRACE_CONTROL_TOKEN: ${{MILLRACE_CONTROL_TOKEN:-{COMPOSE_TOKEN}}}\n");
+        assert!(file.contains(&line), "{line}");
+        let container = |published, token| {
+            let names = [
+                ("POSTGRES_PASSWORD", "a"),
+                ("MYSQL_PASSWORD", "b"),
+                ("DASHBOARD_PASSWORD", "c"),
+                ("MILLRACE_PUBLISHED_ON", published),
+                ("MILLRACE_CONTROL_TOKEN", token),
+            ];
+            warning(&with(&names), Some([0, 0, 0, 0].into()))
+        };
+        let text = container("0.0.0.0", COMPOSE_TOKEN).unwrap();
+        assert!(text.ends_with("change MILLRACE_CONTROL_TOKEN"), "{text}");
+        assert_eq!(container("127.0.0.1", COMPOSE_TOKEN), None);
+        assert_eq!(container("0.0.0.0", "d"), None);
     }
 
     #[test]

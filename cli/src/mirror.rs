@@ -23,6 +23,10 @@ pub const INGEST: &str = "millrace-ingest";
 /// A position is published as soon as the service has committed it, and not more often than this: each time takes a
 /// connection and a read.
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+/// The same for a service that is further than [`FAR_RECORDS`] from the end of the log: a read there brings up to
+/// [`FETCH_BYTES_MAX`] for the one record that is used, while the service itself needs the broker most.
+const PUBLISH_EVERY_FAR: Duration = Duration::from_secs(5);
+const FAR_RECORDS: u64 = 1_000;
 /// A failed attempt is repeated after this.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -41,38 +45,63 @@ pub struct Mirror {
     pub consumer: &'static str,
 }
 
+/// How far a service is.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// Of the last record that it is done with; -1 if that is none.
+    pub offset: i64,
+    /// Records from there to the end of the log; 0 if that is not known.
+    pub behind: u64,
+}
+
+impl Position {
+    /// How soon another one may be published.
+    fn pause(self) -> Duration {
+        match self.behind > FAR_RECORDS {
+            true => PUBLISH_EVERY_FAR,
+            false => PUBLISH_EVERY,
+        }
+    }
+}
+
 impl Mirror {
-    /// Follows the status of a service until `shutdown`, or until the service is gone. `position` is the offset of
-    /// the last record that it is done with. A failure is reported once and tried again; the service works on.
+    /// Follows the status of a service until `shutdown`, or until the service is gone. `position` is `None` while
+    /// the service has none. A failure is reported once and tried again; the service works on.
     pub async fn run<S: Send + Sync>(
         self,
         status: watch::Receiver<S>,
-        position: impl Fn(&S) -> Option<i64> + Send,
+        position: impl Fn(&S) -> Option<Position> + Send,
         shutdown: CancellationToken,
     ) {
-        let following = self.follow(status, position);
+        let publish = |offset| in_time(self.show(offset));
+        let following = self.follow(status, position, publish);
         let _ = shutdown.run_until_cancelled(following).await;
     }
 
-    async fn follow<S: Send + Sync>(
-        self,
+    async fn follow<S: Send + Sync, P: Future<Output = anyhow::Result<()>> + Send>(
+        &self,
         mut status: watch::Receiver<S>,
-        position: impl Fn(&S) -> Option<i64> + Send,
+        position: impl Fn(&S) -> Option<Position> + Send,
+        publish: impl Fn(i64) -> P + Send,
     ) {
         let (mut published, mut failing) = (None, false);
         loop {
-            let offset = position(&status.borrow_and_update()).filter(|offset| *offset >= 0);
-            if published == offset {
+            let position =
+                position(&status.borrow_and_update()).filter(|position| position.offset >= 0);
+            // A position that went away is published again when it comes back.
+            published = published.filter(|_| position.is_some());
+            let Some(position) = position.filter(|position| published != Some(position.offset))
+            else {
                 match status.changed().await {
                     Ok(()) => continue,
                     Err(_) => return,
                 }
-            }
-            let Some(offset) = offset else { continue };
-            match in_time(self.show(offset)).await {
+            };
+            let offset = position.offset;
+            match publish(offset).await {
                 Ok(()) => {
                     (published, failing) = (Some(offset), false);
-                    tokio::time::sleep(PUBLISH_EVERY).await;
+                    tokio::time::sleep(position.pause()).await;
                 }
                 Err(error) => {
                     self.report(offset, &error, failing);
@@ -126,4 +155,52 @@ async fn in_time(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resu
     tokio::time::timeout(TIMEOUT, work)
         .await
         .with_context(|| format!("no answer within {} s", TIMEOUT.as_secs()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn near(offset: &Option<i64>) -> Option<Position> {
+        let offset = (*offset)?;
+        Some(Position { offset, behind: 0 })
+    }
+
+    #[tokio::test]
+    async fn a_position_that_goes_away_is_waited_for_and_published_when_it_comes_back() {
+        let mirror = Mirror {
+            endpoint: String::new(),
+            topic: String::new(),
+            consumer: PROJECTOR,
+        };
+        let (status, watched) = watch::channel(Some(7));
+        let (sender, mut published) = mpsc::unbounded_channel();
+        let publish = |offset| {
+            let sent = sender.send(offset).context("nobody listens");
+            async move { sent }
+        };
+        let story = async {
+            assert_eq!(published.recv().await, Some(7));
+            status.send(None).unwrap();
+            // It looks at the status again, and must let others run then.
+            tokio::time::sleep(PUBLISH_EVERY * 2).await;
+            status.send(Some(7)).unwrap();
+            assert_eq!(published.recv().await, Some(7));
+        };
+        tokio::select! {
+            () = mirror.follow(watched, near, publish) => panic!("the service is not gone"),
+            told = tokio::time::timeout(SOON, story) => told.unwrap(),
+        }
+    }
+
+    #[test]
+    fn who_is_far_from_the_end_publishes_less_often() {
+        let pause = |behind| Position { offset: 0, behind }.pause();
+        assert_eq!(pause(FAR_RECORDS), PUBLISH_EVERY);
+        assert_eq!(pause(FAR_RECORDS + 1), PUBLISH_EVERY_FAR);
+    }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::endpoints::{
     ControlAddress, Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL,
 };
-use crate::mirror::{self, Mirror};
+use crate::mirror::{self, Mirror, Position};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
     MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
@@ -87,7 +87,12 @@ pub fn mirror_projector(
         topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
         consumer: mirror::PROJECTOR,
     };
-    let position = |status: &engine::Status| i64::try_from(status.offset?.0).ok();
+    let position = |status: &engine::Status| {
+        Some(Position {
+            offset: i64::try_from(status.offset?.0).ok()?,
+            behind: status.lag_records.unwrap_or(0),
+        })
+    };
     mirror.run(handle.watch(), position, shutdown)
 }
 
@@ -103,7 +108,15 @@ pub fn mirror_ingest(
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         consumer: mirror::INGEST,
     };
-    let position = |status: &ingest::Status| Some(status.next_offset? - 1);
+    let position = |status: &ingest::Status| {
+        Some(Position {
+            offset: status.next_offset? - 1,
+            behind: status
+                .lag()
+                .and_then(|lag| lag.try_into().ok())
+                .unwrap_or(0),
+        })
+    };
     mirror.run(handle.watch(), position, shutdown)
 }
 

@@ -15,6 +15,7 @@ mod discover;
 mod error;
 mod home;
 mod mysql;
+mod patience;
 mod place;
 mod ports;
 mod postgres;

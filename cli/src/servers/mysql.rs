@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection};
-use tokio::time::{sleep, timeout, Instant};
+use tokio::time::{sleep, timeout};
 
 use super::discover::{self, Flavour, MySqlBinary};
 use super::error::{io, Error};
 use super::home::{remove_file, Home};
+use super::patience::{Patience, Wait};
 use super::process::{self, Launch, ServerProcess, Signal, StopPlan};
 use super::{no_control_characters, ports, url_part};
 
@@ -18,10 +19,6 @@ const PORT_VARIABLE: &str = "MYSQL_PORT";
 /// For root: under whom it runs. Debian's `mariadb-server-core` makes no account of its own.
 const ACCOUNTS: [&str; 3] = ["mysql", "postgres", "nobody"];
 
-/// Crash recovery after a kill under load can take its time.
-const READY_WITHIN: Duration = Duration::from_secs(90);
-/// An orphan that does not answer by then is stopped instead of adopted.
-const ADOPT_WITHIN: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -112,7 +109,7 @@ impl PrivateMySql {
             &mut server.process,
             &server._home,
             &server.options,
-            READY_WITHIN,
+            Patience::START,
         )
         .await;
         remove_file(&accounts)?;
@@ -370,7 +367,7 @@ async fn adopt(
         return Ok(None);
     };
     if process.was_started_as(launch)
-        && answers(&mut process, home, options, ADOPT_WITHIN)
+        && answers(&mut process, home, options, Patience::ADOPT)
             .await
             .is_ok()
     {
@@ -410,14 +407,14 @@ async fn answers(
     process: &mut ServerProcess,
     home: &Home,
     options: &MySqlOptions,
-    within: Duration,
+    patience: Patience,
 ) -> Result<(), Error> {
-    let deadline = Instant::now() + within;
+    let mut wait = Wait::begin(SERVER, patience);
     loop {
         process.check_alive()?;
-        let last = match timeout(ATTEMPT, data_directory(options)).await {
+        let (last, is_starting) = match timeout(ATTEMPT, data_directory(options)).await {
             Ok(Ok(dir)) if Path::new(&dir) == home.data() => return Ok(()),
-            Ok(Ok(dir)) => format!("another server answers, with data in {dir}"),
+            Ok(Ok(dir)) => (format!("another server answers, with data in {dir}"), false),
             Ok(Err(error)) if is_refusal(&error) => {
                 return Err(Error::Refused {
                     server: SERVER,
@@ -425,16 +422,10 @@ async fn answers(
                     dir: home.dir.clone(),
                 })
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer to a connection".into(),
+            Ok(Err(error)) => (error.to_string(), is_starting(&error)),
+            Err(_) => ("no answer to a connection".into(), false),
         };
-        if Instant::now() >= deadline {
-            return Err(Error::NotReady {
-                server: SERVER,
-                seconds: within.as_secs(),
-                last,
-            });
-        }
+        wait.go_on(last, is_starting)?;
         sleep(RETRY_AFTER).await;
     }
 }
@@ -460,6 +451,11 @@ async fn data_directory(options: &MySqlOptions) -> Result<String, sqlx::Error> {
 fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     matches!(code.as_deref(), Some("28000" | "42000"))
+}
+
+/// It does not listen yet, and does not before it has recovered; that it lives is known.
+fn is_starting(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
-use tokio::time::{sleep, timeout, Instant};
+use tokio::time::{sleep, timeout};
 
 use super::discover::{self, PostgresBinaries};
 use super::error::{io, Error};
 use super::home::{remove_file, Home};
+use super::patience::{Patience, Wait};
 use super::process::{self, Launch, ServerProcess, Signal, StopPlan};
 use super::{no_control_characters, ports, url_part};
 
@@ -18,10 +19,6 @@ const PORT_VARIABLE: &str = "POSTGRES_PORT";
 /// For root: under whom it runs.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
-/// Crash recovery after a `kill -9` of the machine's load can take its time.
-const READY_WITHIN: Duration = Duration::from_secs(90);
-/// An orphan that does not answer by then is stopped instead of adopted.
-const ADOPT_WITHIN: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -113,7 +110,7 @@ impl PrivatePostgres {
             &mut server.process,
             &server.home,
             &server.options,
-            READY_WITHIN,
+            Patience::START,
         )
         .await?;
         create_database(&server.options).await?;
@@ -327,7 +324,7 @@ async fn adopt(
         return Ok(None);
     };
     if process.was_started_as(launch) {
-        let ready = answers(&mut process, home, options, ADOPT_WITHIN).await;
+        let ready = answers(&mut process, home, options, Patience::ADOPT).await;
         if ready.is_ok() && create_database(options).await.is_ok() {
             tracing::info!(
                 server = SERVER,
@@ -367,14 +364,14 @@ async fn answers(
     process: &mut ServerProcess,
     home: &Home,
     options: &PostgresOptions,
-    within: Duration,
+    patience: Patience,
 ) -> Result<(), Error> {
-    let deadline = Instant::now() + within;
+    let mut wait = Wait::begin(SERVER, patience);
     loop {
         process.check_alive()?;
-        let last = match timeout(ATTEMPT, data_directory(options)).await {
+        let (last, is_starting) = match timeout(ATTEMPT, data_directory(options)).await {
             Ok(Ok(dir)) if Path::new(&dir) == home.data() => return Ok(()),
-            Ok(Ok(dir)) => format!("another server answers, with data in {dir}"),
+            Ok(Ok(dir)) => (format!("another server answers, with data in {dir}"), false),
             Ok(Err(error)) if is_refusal(&error) => {
                 return Err(Error::Refused {
                     server: SERVER,
@@ -382,16 +379,10 @@ async fn answers(
                     dir: home.dir.clone(),
                 })
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer to a connection".into(),
+            Ok(Err(error)) => (error.to_string(), is_starting(&error)),
+            Err(_) => ("no answer to a connection".into(), false),
         };
-        if Instant::now() >= deadline {
-            return Err(Error::NotReady {
-                server: SERVER,
-                seconds: within.as_secs(),
-                last,
-            });
-        }
+        wait.go_on(last, is_starting)?;
         sleep(RETRY_AFTER).await;
     }
 }
@@ -409,6 +400,12 @@ async fn data_directory(options: &PostgresOptions) -> Result<String, sqlx::Error
 fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     matches!(code.as_deref(), Some("28000" | "28P01"))
+}
+
+/// `cannot_connect_now`: it starts up, or recovers from a crash.
+fn is_starting(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("57P03")
 }
 
 async fn connect(options: &PostgresOptions, database: &str) -> Result<PgConnection, sqlx::Error> {

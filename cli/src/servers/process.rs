@@ -233,8 +233,20 @@ impl ServerProcess {
         true
     }
 
-    /// Ends the process at once, as far as data safety allows it, without a runtime. For `Drop`.
+    /// Ends the process at once, as far as data safety allows it, and returns when it has ended. Needs no runtime; in
+    /// one, the other tasks of the thread go on elsewhere where that is possible. For `Drop`.
     pub(super) fn stop_hard(&mut self, plan: StopPlan) {
+        use tokio::runtime::{Handle, RuntimeFlavor};
+        let runtime = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        match runtime {
+            Ok(RuntimeFlavor::MultiThread) => {
+                tokio::task::block_in_place(|| self.stop_blocking(plan));
+            }
+            _ => self.stop_blocking(plan),
+        }
+    }
+
+    fn stop_blocking(&mut self, plan: StopPlan) {
         for (signal, patience) in plan {
             if self.has_ended() {
                 break;

@@ -128,7 +128,7 @@ impl Deployment {
             mysql_product: product(&mysql),
         };
         let states = States::new(Secrets::of(settings, &[&endpoints.control_token]));
-        let mut servers = Supervisor::of_servers(&states, CancellationToken::new());
+        let mut servers = Supervisor::new(&states, CancellationToken::new());
         let options = postgres.options().clone();
         keep_server(&mut servers, "Postgres", postgres, options);
         let options = mysql.options().clone();

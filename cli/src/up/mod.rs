@@ -35,7 +35,7 @@ pub(crate) use services::Services;
 const SUMMARY_PERIOD: Duration = Duration::from_secs(1);
 const SUMMARY_PERIOD_IN_FILE: Duration = Duration::from_secs(10);
 
-/// Runs until Ctrl-C, until nothing can run any more, or with `--once` until the answer is known.
+/// Runs until Ctrl-C, until nothing can move data any more, or with `--once` until the answer is known.
 pub(crate) async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Result<ExitCode> {
     let mut terminal = Terminal::new();
     let shutdown = shutdown_on_signal()?;
@@ -115,7 +115,7 @@ async fn serve(
     watch(settings, deployment, services, terminal).await
 }
 
-/// Shows lag and marts, and what becomes of the parts. Ends with the reason if nothing can run any more.
+/// Shows lag and marts, and what becomes of the parts. Ends with the reason if nothing can move data any more.
 async fn watch(
     settings: &Settings,
     deployment: &Deployment,

@@ -5,16 +5,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use millrace_control::Down;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::{Failure, Secrets};
-use super::supervise::{Next, Record};
+use super::supervise::{Next, Record, Role};
 
 /// How each part is doing, for those who watch. Cheap to clone.
 #[derive(Clone)]
@@ -26,10 +26,11 @@ pub(crate) struct States {
 /// One part.
 #[derive(Clone, Debug)]
 struct Part {
-    /// A server: it does nothing by itself.
-    is_server: bool,
+    role: Role,
     /// Why it is down, while it is.
     down: Option<Down>,
+    /// The first of the failures in a row, which a start does not end: only a stable run does (rule 2).
+    failing_since: Option<DateTime<Utc>>,
     /// `--once` gives up because of it.
     ends_once: bool,
     /// How often it has ended without being asked to.
@@ -67,16 +68,20 @@ impl States {
         }
     }
 
-    /// Waits until nothing is left that runs or will be tried again (rule 7), and says so in one line.
-    pub(super) async fn nothing_can_run(&self) -> anyhow::Error {
+    /// Waits until no part that moves data runs or will be tried again (rule 7), and says so in one line.
+    pub(super) async fn nothing_can_move(&self) -> anyhow::Error {
         let is_lost = |part: &Part| matches!(&part.down, Some(down) if down.next_try_at.is_none());
+        let moves = |part: &Part| part.role == Role::MovesData;
         let mut parts = self.parts.subscribe();
         let lost = parts.wait_for(|parts| {
-            let mut services = parts.values().filter(|part| !part.is_server).peekable();
-            services.peek().is_some() && services.all(is_lost)
+            let mut moving = parts.values().filter(|part| moves(part)).peekable();
+            moving.peek().is_some() && moving.all(is_lost)
         });
-        let all = lost.await.map(|parts| reasons(&parts, |_| true));
-        anyhow::anyhow!("nothing is left that can run: {}", all.unwrap_or_default())
+        let all = lost.await.map(|parts| reasons(&parts, moves));
+        anyhow::anyhow!(
+            "nothing is left that can move data: {}",
+            all.unwrap_or_default()
+        )
     }
 
     /// Waits until a part is down for longer than `--once` waits (rule 8).
@@ -100,8 +105,9 @@ impl States {
     fn change(&self, name: &'static str, change: impl FnOnce(&mut Part)) {
         self.parts.send_modify(|parts| {
             let part = parts.entry(name).or_insert(Part {
-                is_server: false,
+                role: Role::Serves,
                 down: None,
+                failing_since: None,
                 ends_once: false,
                 failures: 0,
             });
@@ -109,9 +115,9 @@ impl States {
         });
     }
 
-    fn started(&self, name: &'static str, is_server: bool) {
+    fn started(&self, name: &'static str, role: Role) {
         self.change(name, |part| {
-            part.is_server = is_server;
+            part.role = role;
             part.down = None;
         });
     }
@@ -130,9 +136,12 @@ impl States {
         };
         tracing::info!(part = name, code = failure.code, tries = record.tries, %down, "a part is down");
         self.change(name, |part| {
+            let earlier = part.failing_since.filter(|_| record.tries > 1);
+            let since = earlier.unwrap_or(now);
+            part.failing_since = Some(since);
             part.ends_once = record.ends_once(failure.end);
             part.failures += 1;
-            part.down = Some(down);
+            part.down = Some(Down { since, ..down });
         });
     }
 
@@ -191,25 +200,15 @@ pub(super) struct Supervisor {
     tasks: JoinSet<anyhow::Result<()>>,
     states: States,
     stop: CancellationToken,
-    are_servers: bool,
 }
 
 impl Supervisor {
-    /// Keeps services until `stop`.
-    pub(super) fn of_services(states: &States, stop: CancellationToken) -> Supervisor {
+    /// Keeps parts until `stop`.
+    pub(super) fn new(states: &States, stop: CancellationToken) -> Supervisor {
         Supervisor {
             tasks: JoinSet::new(),
             states: states.clone(),
             stop,
-            are_servers: false,
-        }
-    }
-
-    /// Keeps servers, which services work on, until `stop`.
-    pub(super) fn of_servers(states: &States, stop: CancellationToken) -> Supervisor {
-        Supervisor {
-            are_servers: true,
-            ..Supervisor::of_services(states, stop)
         }
     }
 
@@ -218,11 +217,12 @@ impl Supervisor {
     pub(super) fn keep<R>(
         &mut self,
         name: &'static str,
+        role: Role,
         start: impl FnMut(CancellationToken) -> R + Send + 'static,
     ) where
         R: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        self.keep_until(self.stop.child_token(), name, start);
+        self.keep_until(self.stop.child_token(), name, role, start);
     }
 
     /// The same for a part that may be asked to end before the others.
@@ -230,11 +230,12 @@ impl Supervisor {
         &mut self,
         stop: CancellationToken,
         name: &'static str,
+        role: Role,
         start: impl FnMut(CancellationToken) -> R + Send + 'static,
     ) where
         R: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let part = keep(self.states.clone(), name, self.are_servers, stop, start);
+        let part = keep(self.states.clone(), name, role, stop, start);
         self.tasks.spawn(part);
     }
 
@@ -262,18 +263,37 @@ pub(super) fn beside<R>(
     name: &'static str,
     stop: CancellationToken,
     start: impl FnMut(CancellationToken) -> R + Send + 'static,
-) -> AbortOnDropHandle<anyhow::Result<()>>
+) -> Beside
 where
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    AbortOnDropHandle::new(tokio::spawn(keep(states.clone(), name, false, stop, start)))
+    let part = keep(states.clone(), name, Role::Serves, stop, start);
+    Beside {
+        task: tokio::spawn(part).abort_handle(),
+        states: states.clone(),
+        name,
+    }
+}
+
+/// Dropping it drops the part, which is then neither running nor down.
+pub(super) struct Beside {
+    task: AbortHandle,
+    states: States,
+    name: &'static str,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.states.forgotten(self.name);
+    }
 }
 
 /// Ends when the part was asked to end, with what came of that.
 async fn keep<R>(
     states: States,
     name: &'static str,
-    is_server: bool,
+    role: Role,
     stop: CancellationToken,
     mut start: impl FnMut(CancellationToken) -> R + Send + 'static,
 ) -> anyhow::Result<()>
@@ -283,7 +303,7 @@ where
     let mut record = Record::default();
     loop {
         let began = Instant::now();
-        states.started(name, is_server);
+        states.started(name, role);
         let ended = AbortOnDropHandle::new(tokio::spawn(start(stop.clone()))).await;
         if stop.is_cancelled() {
             states.forgotten(name);
@@ -312,7 +332,7 @@ mod tests {
 
     fn supervisor() -> (States, Supervisor, CancellationToken) {
         let (states, stop) = (States::new(Secrets::default()), CancellationToken::new());
-        let supervisor = Supervisor::of_services(&states, stop.clone());
+        let supervisor = Supervisor::new(&states, stop.clone());
         (states, supervisor, stop)
     }
 
@@ -340,8 +360,16 @@ mod tests {
     async fn a_part_that_ends_is_started_again_while_the_others_go_on() {
         let (states, mut supervisor, _stop) = supervisor();
         let mut news = states.news();
-        supervisor.keep("steady", failing(0, || anyhow::anyhow!("never")));
-        supervisor.keep("shaky", failing(1, || anyhow::anyhow!("gone")));
+        supervisor.keep(
+            "steady",
+            Role::MovesData,
+            failing(0, || anyhow::anyhow!("never")),
+        );
+        supervisor.keep(
+            "shaky",
+            Role::MovesData,
+            failing(1, || anyhow::anyhow!("gone")),
+        );
         let mut told = Vec::new();
         while told.len() < 2 {
             told.extend(news.next().await);
@@ -359,7 +387,7 @@ mod tests {
     async fn a_part_that_needs_a_person_is_tried_again_slowly_and_ends_once() {
         let (states, mut supervisor, _stop) = supervisor();
         let foreign = || engine::Error::ForeignTables(vec!["t".to_owned()]).into();
-        supervisor.keep("projector", failing(1, foreign));
+        supervisor.keep("projector", Role::MovesData, failing(1, foreign));
         let trouble = states.trouble().await.to_string();
         assert!(
             trouble.starts_with("projector: MR-P003: the MySQL database"),
@@ -374,24 +402,80 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_can_run_once_all_services_are_down_for_good() {
+    async fn nothing_can_move_once_all_that_moves_data_is_down_for_good() {
         let (states, mut supervisor, _stop) = supervisor();
-        let mut servers = Supervisor::of_servers(&states, CancellationToken::new());
-        servers.keep("Postgres", failing(0, || anyhow::anyhow!("never")));
-        supervisor.keep("projector", failing(1, || engine::Error::Superseded.into()));
-        let ended = states.nothing_can_run().await.to_string();
+        for name in ["Postgres", "projector's control API", "page"] {
+            supervisor.keep(name, Role::Serves, failing(0, || anyhow::anyhow!("never")));
+        }
+        let replaced = || engine::Error::Superseded.into();
+        supervisor.keep("projector", Role::MovesData, failing(1, replaced));
+        let ended = states.nothing_can_move().await.to_string();
         assert!(
             ended.contains("projector: MR-P013") && !ended.contains('\n'),
             "{ended}"
         );
         supervisor.stop(Duration::from_secs(1)).await.unwrap();
-        servers.stop(Duration::from_secs(1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_part_that_fails_again_and_again_is_down_since_the_first_failure() {
+        let (states, mut supervisor, _stop) = supervisor();
+        let mut failures = states.parts.subscribe();
+        supervisor.keep(
+            "shaky",
+            Role::MovesData,
+            failing(2, || anyhow::anyhow!("gone")),
+        );
+        let mut since = Vec::new();
+        for count in 1..=2 {
+            let failed = |parts: &BTreeMap<&str, Part>| {
+                parts
+                    .get("shaky")
+                    .is_some_and(|part| part.failures == count)
+            };
+            let parts = failures.wait_for(failed).await.unwrap();
+            since.extend(parts["shaky"].down.as_ref().map(|down| down.since));
+        }
+        assert_eq!(since.len(), 2);
+        assert_eq!(since[0], since[1]);
+        supervisor.stop(Duration::from_secs(1)).await.unwrap();
+    }
+
+    #[test]
+    fn a_stable_run_begins_a_new_time_of_failure() {
+        let states = States::new(Secrets::default());
+        let failure = Failure::of(Ok(Err(anyhow::anyhow!("gone"))), &states.secrets);
+        let mut record = Record::default();
+        let mut fail = |ran| {
+            states.started("shaky", Role::MovesData);
+            let next = record.after(failure.end, ran, 0.5);
+            states.ended("shaky", &failure, record, next);
+            states.down("shaky").unwrap().since
+        };
+        let (short, long) = (Duration::ZERO, Duration::from_secs(3_600));
+        let first = fail(short);
+        assert_eq!(fail(short), first);
+        assert!(fail(long) > first);
+    }
+
+    #[tokio::test]
+    async fn what_lives_beside_a_part_is_forgotten_with_it() {
+        let states = States::new(Secrets::default());
+        let stop = CancellationToken::new();
+        let mirror = beside(&states, "mirror", stop, |_| async {
+            anyhow::bail!("no server")
+        });
+        let mut parts = states.parts.subscribe();
+        let is_down = |parts: &BTreeMap<&str, Part>| parts.values().any(|part| part.down.is_some());
+        parts.wait_for(is_down).await.unwrap();
+        drop(mirror);
+        assert!(states.all_down().is_empty());
     }
 
     #[tokio::test]
     async fn who_does_not_end_is_dropped() {
         let (_states, mut supervisor, _stop) = supervisor();
-        supervisor.keep("deaf", |_| std::future::pending());
+        supervisor.keep("deaf", Role::Serves, |_| std::future::pending());
         supervisor.stop(Duration::from_millis(50)).await.unwrap();
     }
 }

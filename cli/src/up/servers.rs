@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::deployment::open_broker;
 use super::parts::Supervisor;
+use super::supervise::Role;
 use crate::servers::{Error, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres};
 use crate::settings::table::{FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT};
 use crate::settings::{Setting, Settings};
@@ -66,7 +67,7 @@ pub(super) fn keep_server<D: Database>(
     options: D::Options,
 ) {
     let mut running = Some(running);
-    servers.keep(name, move |stop| {
+    servers.keep(name, Role::Serves, move |stop| {
         let (running, options) = (running.take(), options.clone());
         async move {
             let start = async {
@@ -121,7 +122,7 @@ pub(super) fn keep_broker(
     options: BrokerOptions,
 ) {
     let mut running = Some(running);
-    servers.keep("broker", move |stop| {
+    servers.keep("broker", Role::Serves, move |stop| {
         let (running, options) = (running.take(), options.clone());
         async move {
             let broker = match running {

@@ -15,6 +15,7 @@ use millrace_users_data as ingest;
 use tokio_util::sync::CancellationToken;
 
 use super::parts::{beside, News, States, Supervisor};
+use super::supervise::Role;
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
 use crate::terminal::Terminal;
@@ -98,7 +99,7 @@ impl Services {
     ) -> Services {
         let stop = CancellationToken::new();
         Services {
-            parts: Supervisor::of_services(states, stop.clone()),
+            parts: Supervisor::new(states, stop.clone()),
             states: states.clone(),
             news: states.news(),
             wiring: Arc::new(Wiring {
@@ -135,7 +136,7 @@ impl Services {
         let token = control.token().to_owned();
         let front = self.front(CAPTURE, &[]);
         let (newest, shown) = (self.capture.clone(), front.clone());
-        self.parts.keep(CAPTURE, move |stop| {
+        self.parts.keep(CAPTURE, Role::MovesData, move |stop| {
             let capture = make();
             let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
             async move {
@@ -170,7 +171,7 @@ impl Services {
         let front = self.front(PROJECTOR, PROJECTOR_ONLY);
         let (wiring, newest, shown) = (self.wiring.clone(), self.projector.clone(), front.clone());
         let states = self.states.clone();
-        self.parts.keep(PROJECTOR, move |stop| {
+        self.parts.keep(PROJECTOR, Role::MovesData, move |stop| {
             let projector = make();
             let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
             let (states, wiring) = (states.clone(), wiring.clone());
@@ -213,7 +214,7 @@ impl Services {
         let token = control.token().to_owned();
         let front = self.front(INGEST, &[]);
         let (wiring, shown, states) = (self.wiring.clone(), front.clone(), self.states.clone());
-        self.parts.keep(INGEST, move |stop| {
+        self.parts.keep(INGEST, Role::MovesData, move |stop| {
             let made = make();
             let (shown, token) = (shown.clone(), token.clone());
             let (states, wiring) = (states.clone(), wiring.clone());
@@ -261,7 +262,7 @@ impl Services {
         R: Future<Output = anyhow::Result<crate::services::Control>> + Send + 'static,
     {
         let (mut first, wiring) = (Some(first), self.wiring.clone());
-        self.parts.keep(name, move |stop| {
+        self.parts.keep(name, Role::Serves, move |stop| {
             let (ready, front) = (first.take(), front.clone());
             let listen = ready.is_none().then(|| listen(wiring.clone()));
             async move {
@@ -280,7 +281,7 @@ impl Services {
         let state_dir = data_dir.join("dashboard");
         let mut first = Some(page(self.wiring.clone(), state_dir.clone()).await?);
         let wiring = self.wiring.clone();
-        self.parts.keep("page", move |stop| {
+        self.parts.keep("page", Role::Serves, move |stop| {
             let ready = first.take();
             let make = page(wiring.clone(), state_dir.clone());
             async move {
@@ -307,7 +308,7 @@ impl Services {
         })?;
         let newest = self.trader.clone();
         self.parts
-            .keep_until(self.trading.clone(), TRADE, move |stop| {
+            .keep_until(self.trading.clone(), TRADE, Role::Serves, move |stop| {
                 let (trader, newest) = (make(), newest.clone());
                 async move {
                     let trader = trader?;
@@ -324,15 +325,19 @@ impl Services {
             Ok(UserEvents::new(config)?)
         })?;
         let newest = self.user_events.clone();
-        self.parts
-            .keep_until(self.trading.clone(), USER_EVENTS, move |stop| {
+        self.parts.keep_until(
+            self.trading.clone(),
+            USER_EVENTS,
+            Role::Serves,
+            move |stop| {
                 let (users, newest) = (make(), newest.clone());
                 async move {
                     let users = users?;
                     newest.set(users.handle());
                     Ok(users.run(stop).await?)
                 }
-            });
+            },
+        );
         Ok(())
     }
 
@@ -355,10 +360,10 @@ impl Services {
     }
 
     /// Waits for what a person should know: parts that went down, parts that came back. The reason as an error if
-    /// nothing is left that can run. May be dropped at any instant.
+    /// nothing is left that can move data. May be dropped at any instant.
     pub(crate) async fn news(&mut self) -> anyhow::Result<Vec<String>> {
         tokio::select! {
-            ended = self.states.nothing_can_run() => Err(ended),
+            ended = self.states.nothing_can_move() => Err(ended),
             lines = self.news.next() => Ok(lines),
         }
     }

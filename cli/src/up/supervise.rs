@@ -9,8 +9,9 @@
 //! 5. A part that ended in any other way (it broke down, it ended without being asked, its failure has no code)
 //!    is tried again after [`PASSING_MIN`], then twice as long each time, up to [`PASSING_MAX`].
 //! 6. Every delay is varied by up to a quarter of it, so that parts do not come back in step.
-//! 7. `up` ends when it is asked to, or when no part is left that runs or will be tried again. Servers do not
-//!    count: by themselves they do nothing.
+//! 7. `up` ends when it is asked to, or when no part that moves data (capture, projector, ingest) runs or will be
+//!    tried again. Servers, control APIs, the page and the shop's trade do not count: without those three nothing
+//!    reaches MySQL.
 //! 8. `up --once`, which owes an answer, also ends when a part needs a person, or has failed [`ONCE_TRIES`] times
 //!    in a row.
 
@@ -26,6 +27,15 @@ const PASSING_MIN: Duration = Duration::from_secs(1);
 const PASSING_MAX: Duration = Duration::from_secs(60);
 /// About a minute of trying.
 const ONCE_TRIES: u32 = 6;
+
+/// What a part is there for (rule 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It moves data from one side to the other.
+    MovesData,
+    /// It serves those that do, or shows them, or gives them something to do.
+    Serves,
+}
 
 /// How a part ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub(super) fn overall(
     let mut all: Vec<Trouble> = different(verify).into_iter().chain(parts).collect();
     all.push(of_projections(projections));
     // Stable: of two as bad the one whose cause is nearer comes first.
-    all.sort_by_key(|one| std::cmp::Reverse(rank(one.verdict)));
+    all.sort_by_key(|one| std::cmp::Reverse(rank(one)));
     let Some((first, rest)) = all.split_first() else {
         return (Verdict::Unknown, "Unknown".to_owned());
     };
@@ -30,19 +30,23 @@ pub(super) fn overall(
     (first.verdict, sentence)
 }
 
-/// Worst last. What is certain outranks what is not known: often it is why that is not known.
-fn rank(verdict: Verdict) -> usize {
-    const RANKS: [Verdict; 8] = [
-        Verdict::Ok,
-        Verdict::CatchingUp,
-        Verdict::FallingBehind,
-        Verdict::Unknown,
-        Verdict::Stalled,
-        Verdict::Stopped,
-        Verdict::Rewound,
-        Verdict::Different,
+/// Worst last. What is certain outranks what is not known: often it is why that is not known. That a part aside is not
+/// known is outranked by a pipeline that is known to be late, too.
+fn rank(trouble: &Trouble) -> usize {
+    const RANKS: [(Verdict, bool); 9] = [
+        (Verdict::Ok, false),
+        (Verdict::CatchingUp, false),
+        (Verdict::Unknown, true),
+        (Verdict::FallingBehind, false),
+        (Verdict::Unknown, false),
+        (Verdict::Stalled, false),
+        (Verdict::Stopped, false),
+        (Verdict::Rewound, false),
+        (Verdict::Different, false),
     ];
-    let found = RANKS.iter().position(|ranked| *ranked == verdict);
+    let is_aside = trouble.is_aside && trouble.verdict == Verdict::Unknown;
+    let ranked = (trouble.verdict, is_aside);
+    let found = RANKS.iter().position(|rank| *rank == ranked);
     found.unwrap_or(RANKS.len())
 }
 
@@ -67,6 +71,7 @@ fn different(verify: Option<&Verify>) -> Option<Trouble> {
     Some(Trouble {
         verdict: Verdict::Different,
         sentence: format!("verify found {count} in {}{at}", listed(&names)),
+        is_aside: false,
     })
 }
 
@@ -88,6 +93,7 @@ fn of_projections(projections: &[Projection]) -> Trouble {
             Verdict::Ok => fresh(projections),
             _ => trouble(projections, worst),
         },
+        is_aside: false,
     }
 }
 

@@ -10,6 +10,8 @@ use crate::status::{Answer, Hop, HopName, Verdict};
 pub(super) struct Trouble {
     pub(super) verdict: Verdict,
     pub(super) sentence: String,
+    /// It is about a part from which nothing follows for the projections: that it is not known leaves theirs known.
+    pub(super) is_aside: bool,
 }
 
 /// What is wrong with capture and with ingest. Whether the projections are late is not said here.
@@ -20,6 +22,7 @@ pub(super) fn troubles(readings: &Readings, hops: &[Hop]) -> Vec<Trouble> {
         Answer::Unknown(reason) => Some(Trouble {
             verdict: Verdict::Unknown,
             sentence: format!("ingest: {reason}"),
+            is_aside: true,
         }),
     };
     capture.into_iter().chain(ingest).collect()
@@ -28,7 +31,7 @@ pub(super) fn troubles(readings: &Readings, hops: &[Hop]) -> Vec<Trouble> {
 fn ended_capture(capture: Option<&CaptureReading>) -> Option<Trouble> {
     let is_over = |state: &str| matches!(state, "stopped" | "failed");
     let capture = capture.filter(|capture| is_over(&capture.state))?;
-    Some(ended("capture", capture.last_error.as_ref()))
+    Some(ended("capture", false, capture.last_error.as_ref()))
 }
 
 /// Nobody reads Postgres, for a reason that capture does not say.
@@ -38,24 +41,27 @@ fn slot(hops: &[Hop]) -> Option<Trouble> {
     Some(Trouble {
         verdict: Verdict::Stopped,
         sentence: format!("capture: {}", slot.detail),
+        is_aside: false,
     })
 }
 
 fn failed_ingest(ingest: &IngestReading) -> Option<Trouble> {
     match (ingest.state.as_str(), &ingest.last_error) {
-        ("stopped" | "failed", fault) => Some(ended("ingest", fault.as_ref())),
+        ("stopped" | "failed", fault) => Some(ended("ingest", true, fault.as_ref())),
         ("connecting", Some(fault)) => Some(Trouble {
             verdict: Verdict::FallingBehind,
             sentence: format!("ingest tries again: {fault}"),
+            is_aside: true,
         }),
         _ => None,
     }
 }
 
-fn ended(part: &str, fault: Option<&Fault>) -> Trouble {
+fn ended(part: &str, is_aside: bool, fault: Option<&Fault>) -> Trouble {
     let why = fault.map_or(String::new(), |fault| format!(": {fault}"));
     Trouble {
         verdict: Verdict::Stopped,
         sentence: format!("{part} has ended{why}"),
+        is_aside,
     }
 }

@@ -1,6 +1,7 @@
 //! The page without a mouse, and its charts in every window.
 
 use anyhow::ensure;
+use millrace_dashboard::status::Time;
 use serde_json::json;
 
 use crate::binary::Demo;
@@ -29,7 +30,8 @@ async fn pausing_by_keyboard_asks_first_and_keeps_the_focus() -> anyhow::Result<
     browser
         .until("!document.querySelector('#confirm-dialog').open", SOON)
         .await?;
-    ensure!(stage.status().await?.projections[0].paused_since.is_none());
+    let status = stage.status_after(Time::now()).await?;
+    ensure!(status.projections[0].paused_since.is_none());
     has_focus(&stage, "#pause").await?;
 
     browser.press(ENTER).await?;

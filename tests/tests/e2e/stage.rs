@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{ensure, Context};
 use millrace_cli::endpoints::Endpoints;
-use millrace_dashboard::status::Status;
+use millrace_dashboard::status::{Status, Time};
 use millrace_tests::browser::Browser;
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use crate::binary::Demo;
 
 /// A page that works shows what it is asked for by then.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Widths of windows, in CSS pixels.
 pub(crate) const WIDE: u32 = 1400;
 pub(crate) const NARROW: u32 = 390;
@@ -93,6 +94,21 @@ impl Stage {
     pub(crate) async fn status(&self) -> anyhow::Result<Status> {
         let url = format!("{}/api/status", self.endpoints.dashboard);
         Ok(self.http.get(url).send().await?.json().await?)
+    }
+
+    /// The first status that was collected after `moment`: what was asked for before that is in it.
+    pub(crate) async fn status_after(&self, moment: Time) -> anyhow::Result<Status> {
+        let later = async {
+            loop {
+                let status = self.status().await?;
+                if status.at > moment {
+                    return Ok(status);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let later = tokio::time::timeout(SOON, later).await;
+        later.context("the page's status does not move")?
     }
 
     pub(crate) async fn metrics(&self) -> anyhow::Result<String> {

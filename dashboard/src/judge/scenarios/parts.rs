@@ -38,6 +38,34 @@ fn an_ingest_that_does_not_answer_is_unknown_and_one_that_tries_again_is_behind(
 }
 
 #[test]
+fn a_pipeline_that_is_known_to_be_late_is_late_whether_or_not_ingest_answers() {
+    let late = |readings: &mut Readings| {
+        readings.ingest = away();
+        projector(readings).error = Some("MR-P001: MySQL fails".into());
+    };
+    let status = World::at_rest().tick(late);
+    assert_eq!(status.verdict, Verdict::FallingBehind);
+    assert!(
+        status
+            .headline
+            .ends_with("otherwise unknown: ingest: connection refused"),
+        "{}",
+        status.headline
+    );
+    // What is not known of the pipeline itself is worse.
+    let status = World::at_rest().tick(|readings| {
+        readings.source = away();
+        readings.ingest = away();
+    });
+    assert_eq!(status.verdict, Verdict::Unknown);
+    assert!(
+        !status.headline.starts_with("Unknown: ingest"),
+        "{}",
+        status.headline
+    );
+}
+
+#[test]
 fn a_capture_that_has_ended_says_why_in_place_of_the_slot_that_nobody_reads() {
     let status = World::at_rest().tick(|readings| {
         source(readings).slot.as_mut().expect("a slot").active = false;
