@@ -40,7 +40,8 @@ struct Run {
     /// Since when MySQL has been failing, and how often it has since.
     failing_since: Option<DateTime<Utc>>,
     failures: u32,
-    /// How often MySQL did not answer in time since the last commit: each time it is given twice as long.
+    /// How often MySQL did not answer in time since the last commit: each time it is given twice as long, until it has
+    /// taken a commit.
     silences: u32,
 }
 
