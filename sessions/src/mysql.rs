@@ -18,7 +18,7 @@ use sqlx::{ConnectOptions, MySqlConnection};
 
 pub use passing::{is_lock_conflict, is_silence, may_pass, server_code, server_refused};
 pub use pool::pool;
-pub use server::{Flavour, Server};
+pub use server::{Flavour, Server, OLDEST};
 pub use session::{Answers, Session, Within, PING_EVERY, STATEMENT};
 
 /// A connection attempt that takes longer is given up.
@@ -49,7 +49,8 @@ pub enum ConnectError {
     Timeout,
     /// Too old.
     #[error(
-        "MySQL server version {0:?} is not supported; MySQL 8.0.23 or MariaDB 10.6 or later is needed"
+        "MySQL server version {0:?} is not supported; {} or later is needed",
+        OLDEST
     )]
     Version(String),
     /// The server's binary log takes no row changes.
