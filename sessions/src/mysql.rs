@@ -49,8 +49,8 @@ pub enum ConnectError {
     Timeout,
     /// Too old.
     #[error(
-        "MySQL server version {0:?} is not supported; {} or later is needed",
-        OLDEST
+        "MySQL server version {0:?} is not supported; {oldest} or later is needed",
+        oldest = OLDEST
     )]
     Version(String),
     /// The server's binary log takes no row changes.
