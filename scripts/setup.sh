@@ -8,7 +8,7 @@
 #   WebAssembly target       see wasm.sh
 #   servers:
 #   Postgres 14 or newer     programs only; `millrace up` and the tests run private servers
-#   MySQL 8 / MariaDB 10.6   likewise
+#   MySQL 8.0.23 or newer    likewise; or MariaDB 10.6 or newer
 #   tests, beside the servers:
 #   Chromium, chromedriver   for the tests of the page
 #   clients:
@@ -49,7 +49,7 @@ tools() {
 servers() {
     need "Postgres 14 or newer" "the demo and the tests run private Postgres servers" have_postgres \
         "postgresql" "dnf install postgresql-server | pacman -S postgresql | brew install postgresql@16"
-    need "MySQL 8 or MariaDB 10.6" "the demo and the tests run private MySQL or MariaDB servers" have_mysql \
+    need "MySQL 8.0.23 or MariaDB 10.6" "the demo and the tests run private MySQL or MariaDB servers" have_mysql \
         "mariadb-server-core mariadb-client-core / mysql-server-core-8.4 / mysql-server-core-8.0" \
         "dnf install mariadb-server | pacman -S mariadb | brew install mariadb"
     say "Postgres and MySQL or MariaDB are here"
@@ -125,7 +125,7 @@ have_mysql() {
                 at_least "$version" 10.6 && command -v mariadb-install-db mysql_install_db >/dev/null &&
                     command -v my_print_defaults >/dev/null && return 0
             else
-                at_least "$version" 8.0 && return 0
+                at_least "$version" 8.0.23 && return 0
             fi
         done
     done

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use millrace_cli::servers::{
-    free_ports, remove, Error, Flavour, MySqlOptions, PostgresOptions, PrivateMySql,
-    PrivatePostgres, ScratchDir,
+    free_ports, remove, Error, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
+    ScratchDir,
 };
+use millrace_sessions::mysql::Flavour;
 use sqlx::{Connection, MySqlConnection, PgConnection, Row};
 
 fn port(dir: &Path, name: &str) -> u16 {

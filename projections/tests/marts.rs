@@ -817,3 +817,25 @@ async fn marts_of_an_earlier_version_get_their_primary_key() {
     .expect("tables");
     assert_eq!(without, 0, "every table has a primary key");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_removes_what_an_earlier_one_left_and_survives_a_mart_that_is_gone() {
+    let mut shop = Shop::new().await;
+    let tables = shop.marts.tables();
+    let retired = format!("{}__retired", tables[0]);
+    shop.run(&format!("CREATE TABLE {retired} (a INT PRIMARY KEY)"))
+        .await;
+    // The tables of the second mart: the visible one, its groups.
+    shop.run(&format!("DROP TABLE {}, {}", tables[3], tables[4]))
+        .await;
+    shop.marts.upgrade(&mut shop.conn).await.expect("upgraded");
+    let left: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM information_schema.tables \
+         WHERE table_schema = DATABASE() AND table_name = ?",
+    )
+    .bind(retired)
+    .fetch_one(&mut shop.conn)
+    .await
+    .expect("a count");
+    assert_eq!(left, 0);
+}

@@ -18,7 +18,7 @@ use sqlx::{ConnectOptions, MySqlConnection};
 
 pub use passing::{is_lock_conflict, is_silence, may_pass, server_code, server_refused};
 pub use pool::pool;
-pub use server::{Flavour, Server};
+pub use server::{Flavour, Server, OLDEST};
 pub use session::{Answers, Session, Within, PING_EVERY, STATEMENT};
 
 /// A connection attempt that takes longer is given up.
@@ -49,7 +49,8 @@ pub enum ConnectError {
     Timeout,
     /// Too old.
     #[error(
-        "MySQL server version {0:?} is not supported; MySQL 8.0.23 or MariaDB 10.6 or later is needed"
+        "MySQL server version {0:?} is not supported; {oldest} or later is needed",
+        oldest = OLDEST
     )]
     Version(String),
     /// The server's binary log takes no row changes.
@@ -67,8 +68,10 @@ impl ConnectError {
     /// True if another attempt may succeed without anybody changing a setting of ours.
     pub fn may_pass(&self) -> bool {
         match self {
-            ConnectError::Sql(error) => may_pass(error) || server_refused(error),
-            ConnectError::Settings(error) => may_pass(error),
+            // An expired password is let in, and refused by the first statement.
+            ConnectError::Sql(error) | ConnectError::Settings(error) => {
+                may_pass(error) || server_refused(error)
+            }
             ConnectError::Timeout => true,
             ConnectError::Url(_) | ConnectError::Version(_) | ConnectError::StatementBinlog => {
                 false
@@ -126,6 +129,39 @@ async fn prepare(conn: &mut MySqlConnection, purpose: Purpose) -> Result<Server,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a server says that refuses a connection with this error.
+    async fn refused_with(code: u16) -> sqlx::Error {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let server = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().expect("a client");
+            let [low, high] = code.to_le_bytes();
+            let mut packet = vec![9, 0, 0, 0, 0xff, low, high];
+            packet.extend(b"#HY000");
+            std::io::Write::write_all(&mut client, &packet).expect("sent");
+        });
+        let url = format!("mysql://u:p@127.0.0.1:{port}/db");
+        let error = connect(&url, Purpose::Look).await.expect_err("refused");
+        server.join().expect("no panic");
+        match error {
+            ConnectError::Sql(error) => error,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_that_is_refused_is_waited_for_whenever_the_server_says_so() {
+        const EXPIRED: u16 = 1820;
+        const NO_SUCH_VARIABLE: u16 = 1193;
+        for (code, passes) in [(EXPIRED, true), (NO_SUCH_VARIABLE, false)] {
+            let error = refused_with(code).await;
+            assert_eq!(server_code(&error), Some(code));
+            assert_eq!(ConnectError::Settings(error).may_pass(), passes, "{code}");
+            let error = refused_with(code).await;
+            assert_eq!(ConnectError::Sql(error).may_pass(), passes, "{code}");
+        }
+    }
 
     #[test]
     fn an_ipv6_address_is_reached_without_its_brackets() {

@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use millrace_sessions::mysql::{Flavour, OLDEST};
+
 use super::error::{io, Error};
 
 const POSTGRES_VARIABLE: &str = "MILLRACE_POSTGRES_BIN";
@@ -40,29 +42,17 @@ pub struct Version {
     pub major: u32,
     /// Second number.
     pub minor: u32,
+    /// Third number; 0 where a server has none.
+    pub patch: u32,
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
-/// The two servers that speak MySQL's protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flavour {
-    /// Oracle's MySQL, 8.0 or newer.
-    MySql,
-    /// MariaDB, 10.6 or newer.
-    MariaDb,
-}
-
-impl fmt::Display for Flavour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MySql => "MySQL",
-            Self::MariaDb => "MariaDB",
-        })
+        write!(f, "{}.{}", self.major, self.minor)?;
+        match self.patch {
+            0 => Ok(()),
+            patch => write!(f, ".{patch}"),
+        }
     }
 }
 
@@ -117,8 +107,7 @@ pub fn postgres(told: Option<&Path>, wanted: Option<u32>) -> Result<PostgresBina
 
 fn not_found_postgres(found: String) -> Error {
     Error::NotFound {
-        server: "PostgreSQL",
-        minimum: "14",
+        oldest: "PostgreSQL 14",
         found,
         variable: POSTGRES_VARIABLE,
     }
@@ -146,7 +135,7 @@ fn postgres_in(dir: &Path) -> Result<Option<PostgresBinaries>, Error> {
     Ok(Some(PostgresBinaries { dir, version }))
 }
 
-/// Finds MySQL 8 or MariaDB 10.6, or newer: the server program `told`, or else the first on `PATH` and in the
+/// Finds a server that [`OLDEST`] allows: the server program `told`, or else the first on `PATH` and in the
 /// distributions' folders.
 ///
 /// # Errors
@@ -161,8 +150,7 @@ pub fn mysql(told: Option<&Path>) -> Result<MySqlBinary, Error> {
         .filter(|server| server.is_file())
         .find_map(|server| mysql_at(&server).ok())
         .ok_or_else(|| Error::NotFound {
-            server: "MySQL 8 or MariaDB",
-            minimum: "10.6",
+            oldest: OLDEST,
             found: "looked on PATH and in the distributions' folders".into(),
             variable: MYSQL_VARIABLE,
         })
@@ -171,23 +159,15 @@ pub fn mysql(told: Option<&Path>) -> Result<MySqlBinary, Error> {
 fn mysql_at(server: &Path) -> Result<MySqlBinary, Error> {
     let output = version_output(server)?;
     let version = parse_version(&output, "Ver")?;
-    let (flavour, minimum, text) = if output.contains("MariaDB") {
-        (
-            Flavour::MariaDb,
-            Version {
-                major: 10,
-                minor: 6,
-            },
-            "MariaDB 10.6",
-        )
-    } else {
-        (Flavour::MySql, Version { major: 8, minor: 0 }, "MySQL 8.0")
+    let flavour = match output.contains("MariaDB") {
+        true => Flavour::MariaDb,
+        false => Flavour::MySql,
     };
-    if version < minimum {
+    if !works(flavour, version) {
         return Err(Error::TooOld {
             path: server.into(),
             found: version,
-            minimum: text,
+            minimum: OLDEST,
         });
     }
     let install = match flavour {
@@ -200,6 +180,17 @@ fn mysql_at(server: &Path) -> Result<MySqlBinary, Error> {
         flavour,
         version,
     })
+}
+
+/// What the projector would refuse is not taken in the first place.
+fn works(flavour: Flavour, version: Version) -> bool {
+    let (major, minor, patch) = flavour.oldest();
+    version
+        >= Version {
+            major,
+            minor,
+            patch,
+        }
 }
 
 fn install_program(server: &Path) -> Result<PathBuf, Error> {
@@ -215,8 +206,7 @@ fn install_program(server: &Path) -> Result<PathBuf, Error> {
         .flat_map(|dir| [dir.join("mariadb-install-db"), dir.join("mysql_install_db")])
         .find(|program| program.is_file())
         .ok_or_else(|| Error::NotFound {
-            server: "mariadb-install-db of MariaDB",
-            minimum: "10.6",
+            oldest: "mariadb-install-db of MariaDB 10.6",
             found: format!("{} is there", server.display()),
             variable: MYSQL_VARIABLE,
         })
@@ -275,8 +265,13 @@ fn parse_version(output: &str, marker: &str) -> Result<Version, Error> {
         .ok_or_else(unknown)?;
     let mut numbers = word.split('.').map(leading_number);
     let major = numbers.next().flatten().ok_or_else(unknown)?;
-    let minor = numbers.next().flatten().unwrap_or(0);
-    Ok(Version { major, minor })
+    let mut next = || numbers.next().flatten().unwrap_or(0);
+    let (minor, patch) = (next(), next());
+    Ok(Version {
+        major,
+        minor,
+        patch,
+    })
 }
 
 fn leading_number(text: &str) -> Option<u32> {
@@ -288,9 +283,9 @@ fn leading_number(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn version(output: &str, marker: &str) -> (u32, u32) {
+    fn version(output: &str, marker: &str) -> (u32, u32, u32) {
         let version = parse_version(output, marker).expect("a version");
-        (version.major, version.minor)
+        (version.major, version.minor, version.patch)
     }
 
     #[test]
@@ -300,23 +295,39 @@ mod tests {
                 "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)",
                 "(PostgreSQL)"
             ),
-            (15, 18)
+            (15, 18, 0)
         );
         assert_eq!(
             version("postgres (PostgreSQL) 18beta1", "(PostgreSQL)"),
-            (18, 0)
+            (18, 0, 0)
         );
         let maria =
             "mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)";
-        assert_eq!(version(maria, "Ver"), (10, 11));
+        assert_eq!(version(maria, "Ver"), (10, 11, 19));
         assert_eq!(
             version(
                 "/usr/sbin/mysqld  Ver 8.0.36-0ubuntu0.22.04.1 for Linux",
                 "Ver"
             ),
-            (8, 0)
+            (8, 0, 36)
         );
         assert!(parse_version("something else", "Ver").is_err());
+    }
+
+    #[test]
+    fn servers_that_the_projector_refuses_are_not_taken() {
+        for (flavour, output, expected) in [
+            (Flavour::MySql, "mysqld  Ver 8.0.22 for Linux", false),
+            (Flavour::MySql, "mysqld  Ver 8.0.23 for Linux", true),
+            (Flavour::MySql, "mysqld  Ver 8.4.0 for Linux", true),
+            (Flavour::MariaDb, "mariadbd  Ver 10.5.28-MariaDB for", false),
+            (Flavour::MariaDb, "mariadbd  Ver 10.6.0-MariaDB for", true),
+        ] {
+            let version = parse_version(output, "Ver").expect("a version");
+            assert_eq!(works(flavour, version), expected, "{output}");
+        }
+        let shown = parse_version("mysqld  Ver 8.0.22 for Linux", "Ver").expect("a version");
+        assert_eq!(shown.to_string(), "8.0.22");
     }
 
     #[test]

@@ -9,12 +9,10 @@ use super::discover::Version;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No usable installation on this machine.
-    #[error("no {server} {minimum} or newer found on this machine ({found}); `make setup` installs one, or set {variable}")]
+    #[error("no {oldest} or newer found on this machine ({found}); `make setup` installs one, or set {variable}")]
     NotFound {
-        /// The server looked for.
-        server: &'static str,
-        /// The oldest version that works.
-        minimum: &'static str,
+        /// What is looked for, and the oldest version that works.
+        oldest: &'static str,
         /// What was found instead, or where was looked.
         found: String,
         /// The environment variable that names an installation.

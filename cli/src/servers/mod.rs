@@ -22,7 +22,7 @@ mod postgres;
 mod process;
 
 pub use discover::{
-    mysql as find_mysql, postgres as find_postgres, Flavour, MySqlBinary, PostgresBinaries, Version,
+    mysql as find_mysql, postgres as find_postgres, MySqlBinary, PostgresBinaries, Version,
 };
 pub use error::Error;
 pub use home::{is_own_link, remove, ScratchDir};

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use millrace_sessions::mysql::Flavour;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::{sleep, timeout};
 
-use super::discover::{self, Flavour, MySqlBinary};
+use super::discover::{self, MySqlBinary};
 use super::error::{io, Error};
 use super::home::{remove_file, Home};
 use super::patience::{Patience, Wait};

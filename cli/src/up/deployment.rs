@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_broker::Broker;
+use millrace_sessions::mysql::Flavour;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Secrets;
@@ -16,7 +17,7 @@ use super::servers::{keep_broker, keep_server, BrokerOptions};
 use crate::address::HostPort;
 use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
-    check_free, free_ports, Flavour, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
+    check_free, free_ports, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
 };
 use crate::settings::table::{
     DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_CAPTURE_CONTROL_PORT,

@@ -13,6 +13,8 @@ use millrace_events::Lsn;
 use serde::Serialize;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Executor, MySqlPool, Row};
+use tokio::time::error::Elapsed;
+use tokio::time::{timeout_at, Instant};
 
 use crate::collect;
 
@@ -71,46 +73,36 @@ impl Marts {
 
     /// Those that are in MySQL.
     pub(crate) async fn list(&self) -> Result<Vec<Listed>, Error> {
-        in_time(async {
-            let mut conn = self.connection().await?;
-            begin(&mut conn).await?;
-            let mut listed = Vec::new();
-            for name in &self.names {
-                let columns = columns(&mut conn, name).await?;
-                if columns.is_empty() {
-                    continue;
-                }
-                let count = format!("SELECT COUNT(*) FROM {}", quoted(name));
-                let rows: i64 = sqlx::query_scalar(&count).fetch_one(&mut *conn).await?;
-                listed.push(Listed {
-                    name: name.clone(),
-                    rows: u64::try_from(rows).unwrap_or(0),
-                    columns,
-                });
-            }
-            Ok(listed)
-        })
-        .await
+        let (mut conn, until) = self.connection().await?;
+        let listed = timeout_at(until, list(&mut conn, &self.names)).await;
+        settled(listed, conn)
     }
 
     /// A page of rows.
     pub(crate) async fn browse(&self, name: &str, wanted: &Browse) -> Result<Page, Error> {
         let name = self.known(name)?;
-        in_time(async { browse::page(&mut *self.connection().await?, name, wanted).await }).await
+        let (mut conn, until) = self.connection().await?;
+        let page = timeout_at(until, browse::page(&mut conn, name, wanted)).await;
+        settled(page, conn)
     }
 
     /// Its chart.
     pub(crate) async fn chart(&self, name: &str) -> Result<Chart, Error> {
         let name = self.known(name)?;
-        in_time(async { chart::draw(&mut *self.connection().await?, name).await }).await
+        let (mut conn, until) = self.connection().await?;
+        let chart = timeout_at(until, chart::draw(&mut conn, name)).await;
+        settled(chart, conn)
     }
 
-    async fn connection(&self) -> Result<pool::Connection, Error> {
+    /// A connection, and when everything that is asked on it must be answered.
+    async fn connection(&self) -> Result<(pool::Connection, Instant), Error> {
+        let until = Instant::now() + ANSWER_WITHIN;
         let pool = self
             .pool
             .as_ref()
             .ok_or_else(|| sqlx::Error::Configuration("its URL cannot be used".into()))?;
-        Ok(pool.acquire().await?)
+        let conn = timeout_at(until, pool.acquire()).await;
+        Ok((conn.map_err(|_| Error::Timeout)??, until))
     }
 
     fn known(&self, name: &str) -> Result<&str, Error> {
@@ -119,6 +111,25 @@ impl Marts {
             .map(String::as_str)
             .ok_or_else(|| Error::Unknown(name.chars().take(64).collect()))
     }
+}
+
+async fn list(conn: &mut MySqlConnection, names: &[String]) -> Result<Vec<Listed>, Error> {
+    begin(conn).await?;
+    let mut listed = Vec::new();
+    for name in names {
+        let columns = columns(conn, name).await?;
+        if columns.is_empty() {
+            continue;
+        }
+        let count = format!("SELECT COUNT(*) FROM {}", quoted(name));
+        let rows: i64 = sqlx::query_scalar(&count).fetch_one(&mut *conn).await?;
+        listed.push(Listed {
+            name: name.clone(),
+            rows: u64::try_from(rows).unwrap_or(0),
+            columns,
+        });
+    }
+    Ok(listed)
 }
 
 /// Everything read on the connection until the next begin is of one state. Another transaction that
@@ -165,9 +176,14 @@ fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-async fn in_time<T>(
-    asked: impl std::future::Future<Output = Result<T, Error>>,
+/// Takes the answer, if it came in time. Else the connection still owes it and is closed: whoever got it next would wait
+/// for that answer first.
+fn settled<T>(
+    answer: Result<Result<T, Error>, Elapsed>,
+    mut conn: pool::Connection,
 ) -> Result<T, Error> {
-    let answer = tokio::time::timeout(ANSWER_WITHIN, asked).await;
-    answer.map_err(|_| Error::Timeout)?
+    answer.unwrap_or_else(|_| {
+        conn.close_on_drop();
+        Err(Error::Timeout)
+    })
 }

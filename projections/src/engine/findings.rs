@@ -68,6 +68,17 @@ impl Findings {
             }
         }
     }
+
+    /// These, which stand in MySQL, and what this projector was told. It may have been told without having read them:
+    /// what they say is replaced by a later answer only.
+    fn with(mut self, told: Findings) -> Findings {
+        for found in [told.answered, told.unfinished].into_iter().flatten() {
+            if self.answered.as_ref() != Some(&found) {
+                self.add(found);
+            }
+        }
+        self
+    }
 }
 
 impl Found {
@@ -94,16 +105,15 @@ impl Shared {
     ) -> Result<(), Error> {
         let _change = self.findings.change.lock().await;
         let known = self.known_findings();
-        match known.filter(|_| self.findings.unwritten.load(Ordering::SeqCst)) {
-            Some(findings) => {
-                write(conn, &findings).await?;
+        let findings = match known.filter(|_| self.findings.unwritten.load(Ordering::SeqCst)) {
+            Some(told) => {
+                let merged = merge(conn, told).await?;
                 self.findings.unwritten.store(false, Ordering::SeqCst);
+                merged
             }
-            None => {
-                let findings = read(conn).await?;
-                self.update(|status| status.verify = Some(findings));
-            }
-        }
+            None => read(conn).await?,
+        };
+        self.update(|status| status.verify = Some(findings));
         Ok(())
     }
 
@@ -118,11 +128,12 @@ impl Shared {
             status.verify.get_or_insert_default().add(found);
         });
         self.findings.unwritten.store(true, Ordering::SeqCst);
-        let findings = self.known_findings().unwrap_or_default();
+        let told = self.known_findings().unwrap_or_default();
         let (url, within) = self.pause.target();
-        match tokio::time::timeout(within, write_alone(url, &findings)).await {
-            Ok(Ok(())) => {
+        match tokio::time::timeout(within, merge_alone(url, told)).await {
+            Ok(Ok(merged)) => {
                 self.findings.unwritten.store(false, Ordering::SeqCst);
+                self.update(|status| status.verify = Some(merged));
                 Ok(())
             }
             Ok(Err(error)) => Err(NotWritten(Some(Box::new(error)))),
@@ -132,10 +143,17 @@ impl Shared {
 }
 
 /// On a connection of its own: that of the projector may be in the middle of a transaction.
-async fn write_alone(url: &str, findings: &Findings) -> Result<(), Error> {
+async fn merge_alone(url: &str, told: Findings) -> Result<Findings, Error> {
     let mut conn = connect(url, Purpose::Project).await?;
     position::prepare(&mut conn).await?;
-    write(&mut conn, findings).await
+    merge(&mut conn, told).await
+}
+
+/// Adds what this projector was told to the rows; returns what they say then.
+async fn merge(conn: &mut Session, told: Findings) -> Result<Findings, Error> {
+    let merged = read(conn).await?.with(told);
+    write(conn, &merged).await?;
+    Ok(merged)
 }
 
 /// Row 1 holds the last answer, row 2 what came after it and gave none.
@@ -284,6 +302,32 @@ mod tests {
         findings.add(found(Answer::Different, 20));
         findings.add(found(Answer::Equal, 10));
         assert_eq!(answered(&findings), Some(Answer::Different));
+    }
+
+    #[test]
+    fn a_difference_in_mysql_outlives_a_projector_that_was_told_something_before_it_read_it() {
+        let mut rows = Findings::default();
+        rows.add(found(Answer::Different, 10));
+        let mut told = Findings::default();
+        told.add(found(Answer::Unfinished, 20));
+        let merged = rows.clone().with(told.clone());
+        assert_eq!(merged.answered, rows.answered);
+        assert_eq!(merged.unfinished, told.unfinished);
+        // Writing it down again, because no answer came, changes nothing.
+        assert_eq!(merged.clone().with(told), merged);
+        assert_eq!(merged.clone().with(merged.clone()), merged);
+    }
+
+    #[test]
+    fn a_later_answer_replaces_what_stands_in_mysql() {
+        let mut rows = Findings::default();
+        rows.add(found(Answer::Different, 10));
+        rows.add(found(Answer::Unfinished, 20));
+        let mut told = rows.clone();
+        told.add(found(Answer::Equal, 30));
+        let merged = rows.with(told.clone());
+        assert_eq!(merged, told);
+        assert_eq!(merged.unfinished, None);
     }
 
     #[test]

@@ -196,6 +196,7 @@ impl Live<'_> {
                 Err(error) => return Err(error),
             }
         }
+        self.conn.ordinary();
         self.position.offset = advance.offset;
         self.position.end_lsn = advance.end_lsn;
         self.position.epoch = advance.epoch;

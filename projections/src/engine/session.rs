@@ -29,7 +29,8 @@ const END_ATTEMPTS: u32 = 4;
 const STABLE: Duration = Duration::from_secs(60);
 /// Pauses between attempts to reach MySQL grow up to this: who mends it does not want to wait long.
 const AWAY_PAUSE_MAX: Duration = Duration::from_secs(15);
-/// The snapshot mark stands among the first records of a log.
+/// The snapshot mark stands among the first records of a log. What a capture writes at each start does not count: it may
+/// have started any number of times before it finished a snapshot.
 const MARK_WITHIN_RECORDS: u32 = 1_000;
 
 /// What outlives a connection.
@@ -40,7 +41,8 @@ struct Run {
     /// Since when MySQL has been failing, and how often it has since.
     failing_since: Option<DateTime<Utc>>,
     failures: u32,
-    /// How often MySQL did not answer in time since the last commit: each time it is given twice as long.
+    /// How often MySQL did not answer in time since the last commit: each time it is given twice as long, until it has
+    /// taken a commit.
     silences: u32,
 }
 
@@ -216,17 +218,19 @@ impl Service {
     async fn compare_incarnation(&self, position: &Position) -> Result<(), Error> {
         let mut reader = self.read_from_start();
         let mut chain = Chain::unanchored();
-        let mut too_short = 0;
-        for _ in 0..MARK_WITHIN_RECORDS {
+        let (mut too_short, mut counted) = (0, 0);
+        while counted < MARK_WITHIN_RECORDS {
             let item = match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {
                 Ok(Ok(item)) => item,
                 Ok(Err(Error::Evicted { .. })) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
+                    counted += 1;
                     self.compare_end(position, &mut too_short).await?;
                     continue;
                 }
             };
+            counted += u32::from(!is_of_a_start(&item.record));
             if chain.offer(&item.record) != Verdict::Moved {
                 continue;
             }
@@ -295,6 +299,11 @@ impl Service {
             found,
         }
     }
+}
+
+/// What a capture writes before anything else: a record that finds the end of the log, and its start.
+fn is_of_a_start(record: &Record) -> bool {
+    matches!(record, Record::Start(_) | Record::Progress(_))
 }
 
 fn end_lsn_of(record: &Record, position: &Position) -> Option<Lsn> {

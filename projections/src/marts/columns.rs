@@ -62,6 +62,11 @@ impl ReplicaTable {
         Ok(ReplicaTable { name, columns })
     }
 
+    /// False if the database has no table of that name.
+    pub(super) fn exists(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
     pub(super) fn has(&self, column: &str) -> bool {
         self.columns.contains_key(column)
     }

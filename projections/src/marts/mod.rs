@@ -143,17 +143,20 @@ impl Marts {
     }
 
     /// Gives visible tables that an earlier version made their primary key: made anew beside the old one, from the
-    /// groups, and put in its place by one RENAME. May be repeated. Commits implicitly.
+    /// groups, and put in its place by one RENAME. May be repeated, after an end at any instant too. A mart without its
+    /// visible table is left as it is. Commits implicitly.
     pub async fn upgrade(&self, conn: &mut Session) -> Result<(), Error> {
         for (mart, _) in &self.kept {
+            let [shadow, retired] = [SHADOW, RETIRED].map(|suffix| suffixed(mart.name, suffix));
+            // Whoever ended behind the RENAME left the old one.
+            run_on_a_table(conn, mart, &format!("DROP TABLE IF EXISTS `{retired}`")).await?;
             let visible = ReplicaTable::read(conn, mart.name.to_owned()).await?;
-            if visible.has(KEY) {
+            if visible.has(KEY) || !visible.exists() {
                 continue;
             }
-            let [shadow, retired] = [SHADOW, RETIRED].map(|suffix| suffixed(mart.name, suffix));
             let [_, _, (_, body)] = tables_of(conn, mart, "").await?;
             for statement in [
-                format!("DROP TABLE IF EXISTS `{shadow}`, `{retired}`"),
+                format!("DROP TABLE IF EXISTS `{shadow}`"),
                 format!("CREATE TABLE `{shadow}` ({body}) ENGINE=InnoDB"),
                 statements::build_visible(mart, SHADOW, &mart.groups()),
                 format!(

@@ -124,7 +124,9 @@ fn charset(server: &Server) -> String {
 fn indexed(column: &Column) -> String {
     let name = quoted(&column.name);
     match column.kind {
-        Kind::LongText | Kind::LongBlob => format!("{name}({INDEX_PREFIX_CHARS})"),
+        Kind::LongText | Kind::LongBlankPadded | Kind::LongBlob => {
+            format!("{name}({INDEX_PREFIX_CHARS})")
+        }
         Kind::VarChar(n) | Kind::BlankPadded(n) if n > 768 => {
             format!("{name}({INDEX_PREFIX_CHARS})")
         }

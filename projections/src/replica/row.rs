@@ -2,7 +2,8 @@
 //!
 //! Two limits meet here. The server counts every column with its greatest length, up to 65,535 bytes a row. InnoDB stores
 //! columns of at most 255 bytes always on the page, and a row must stay below half of that (8,126 bytes); longer ones may leave it and
-//! then take 41 bytes there at most. Where a table is beyond a limit, its widest texts become LONGTEXT until it fits.
+//! then take 41 bytes there at most. Where a table is beyond a limit, its widest texts become LONGTEXT until it fits; what
+//! they mean stays the same.
 //!
 //! The numbers are those of pages of 16 KiB, ROW_FORMAT=DYNAMIC and utf8mb4, and the larger of the two families where
 //! they differ: MariaDB refuses a table that may grow beyond the page, MySQL a row that does.
@@ -52,7 +53,10 @@ fn widen(columns: &mut [Column], bytes: fn(&Column) -> usize, then: usize) -> bo
         .filter(|c| is_short_text(c) && bytes(c) > then);
     match texts.max_by_key(|column| bytes(column)) {
         Some(column) => {
-            column.kind = Kind::LongText;
+            column.kind = match column.kind {
+                Kind::BlankPadded(_) => Kind::LongBlankPadded,
+                _ => Kind::LongText,
+            };
             true
         }
         None => false,
@@ -83,7 +87,7 @@ fn null_bytes(columns: &[Column]) -> usize {
 /// What the server counts for a column.
 fn in_row(column: &Column) -> usize {
     match column.kind {
-        Kind::LongText | Kind::LongBlob => LONG_ROW_BYTES,
+        Kind::LongText | Kind::LongBlankPadded | Kind::LongBlob => LONG_ROW_BYTES,
         Kind::Uuid => 36 * CHAR_BYTES,
         // CHAR up to 255 characters has no length of its own.
         Kind::BlankPadded(n) if n <= 255 => n as usize * CHAR_BYTES,
@@ -113,7 +117,7 @@ fn bytes_max(kind: Kind) -> Option<usize> {
         Kind::VarChar(n) | Kind::BlankPadded(n) => Some(n as usize * CHAR_BYTES),
         Kind::VarBinary(n) => Some(n as usize),
         Kind::Uuid => Some(36 * CHAR_BYTES),
-        Kind::LongText | Kind::LongBlob => Some(usize::from(u16::MAX)),
+        Kind::LongText | Kind::LongBlankPadded | Kind::LongBlob => Some(usize::from(u16::MAX)),
         _ => None,
     }
 }
@@ -183,6 +187,15 @@ mod tests {
         assert_eq!(columns[0].kind, Kind::VarChar(768));
         assert!(columns[21..].iter().all(|c| c.kind != Kind::LongText));
         assert!(long_texts(&columns) > 0);
+    }
+
+    #[test]
+    fn padded_texts_stay_padded_texts() {
+        let mut columns = table(Kind::BigInt, &[(50, Kind::BlankPadded(50))]);
+        fit(&mut columns).expect("it fits");
+        assert_eq!(long_texts(&columns), 0);
+        assert!(columns.iter().any(|c| c.kind == Kind::LongBlankPadded));
+        assert!(columns.iter().any(|c| c.kind == Kind::BlankPadded(50)));
     }
 
     #[test]

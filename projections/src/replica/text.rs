@@ -32,6 +32,8 @@ pub fn canonical<'a>(value: &'a Value, column: &Column) -> Text<'a> {
 pub fn from_server<'a>(text: &'a str, column: &Column) -> Cow<'a, str> {
     match column.kind {
         Kind::DecimalAny => Cow::Borrowed(without_trailing_zeros(text)),
+        // A replica that an earlier version built may hold it with its blanks.
+        Kind::BlankPadded(_) | Kind::LongBlankPadded => Cow::Borrowed(without_padding(text)),
         Kind::Double => match text.parse::<f64>() {
             Ok(number) => Cow::Owned(format!("{number:?}")),
             Err(_) => Cow::Borrowed(text),
@@ -70,7 +72,8 @@ fn of_text(text: &str, kind: Kind) -> Result<Cow<'_, str>, Unrepresentable> {
         Kind::DecimalAny => any_decimal(text),
         Kind::Double => double(text),
         Kind::VarChar(n) => limited(text, n),
-        Kind::BlankPadded(n) => limited(text.trim_end_matches(' '), n),
+        Kind::BlankPadded(n) => limited(without_padding(text), n),
+        Kind::LongBlankPadded => Ok(Cow::Borrowed(without_padding(text))),
         Kind::LongText => Ok(Cow::Borrowed(text)),
         Kind::Uuid if text.len() == 36 => Ok(Cow::Borrowed(text)),
         Kind::Uuid => Err(Unrepresentable("not a UUID")),
@@ -80,6 +83,11 @@ fn of_text(text: &str, kind: Kind) -> Result<Cow<'_, str>, Unrepresentable> {
         Kind::LongBlob => bytes(text, usize::MAX),
         Kind::VarBinary(n) => bytes(text, n as usize),
     }
+}
+
+/// The blanks that Postgres fills a `char(n)` up with mean nothing, whatever type holds it here.
+fn without_padding(text: &str) -> &str {
+    text.trim_end_matches(' ')
 }
 
 fn limited(text: &str, chars_max: u32) -> Result<Cow<'_, str>, Unrepresentable> {
@@ -219,6 +227,7 @@ mod tests {
             (Kind::Double, "1e+20", "1e20"),
             (Kind::Double, "1", "1.0"),
             (Kind::BlankPadded(5), "ab   ", "ab"),
+            (Kind::LongBlankPadded, "ab   ", "ab"),
             (Kind::Date, "2024-02-29", "2024-02-29"),
             (
                 Kind::DateTime,
@@ -280,5 +289,8 @@ mod tests {
         assert_eq!(from_server("1e20", &column(Kind::Double)), "1e20");
         assert_eq!(from_server("1", &column(Kind::Double)), "1.0");
         assert_eq!(from_server("a ", &column(Kind::LongText)), "a ");
+        for padded in [Kind::BlankPadded(2), Kind::LongBlankPadded] {
+            assert_eq!(from_server("a ", &column(padded)), "a", "{padded:?}");
+        }
     }
 }

@@ -37,6 +37,8 @@ pub enum Kind {
     VarChar(u32),
     /// `char(n)`; trailing blanks are not significant.
     BlankPadded(u32),
+    /// `char(n)` that does not fit into a row: the same text in a LONGTEXT.
+    LongBlankPadded,
     /// Text of any length: `text`, `json`, `jsonb`, and Postgres' text output of every other type.
     LongText,
     /// `uuid`.
@@ -140,7 +142,7 @@ impl Column {
             Kind::VarChar(n) => format!("VARCHAR({n})"),
             Kind::BlankPadded(n) if n <= 255 => format!("CHAR({n})"),
             Kind::BlankPadded(n) => format!("VARCHAR({n})"),
-            Kind::LongText => "LONGTEXT".into(),
+            Kind::LongText | Kind::LongBlankPadded => "LONGTEXT".into(),
             Kind::Uuid => "CHAR(36)".into(),
             Kind::Date => "DATE".into(),
             Kind::DateTime => "DATETIME(6)".into(),
@@ -155,7 +157,11 @@ impl Column {
         let name = quoted(&self.name);
         match self.kind {
             Kind::LongBlob | Kind::VarBinary(_) => format!("HEX({name})"),
-            Kind::LongText | Kind::VarChar(_) | Kind::BlankPadded(_) | Kind::Uuid => name,
+            Kind::LongText
+            | Kind::VarChar(_)
+            | Kind::BlankPadded(_)
+            | Kind::LongBlankPadded
+            | Kind::Uuid => name,
             _ => format!("CAST({name} AS CHAR)"),
         }
     }

@@ -1,5 +1,6 @@
 //! A few sessions for people who look at marts.
 
+use std::io;
 use std::time::Duration;
 
 use sqlx::mysql::MySqlPoolOptions;
@@ -12,8 +13,12 @@ const WAIT: Duration = Duration::from_secs(3);
 /// Connections that nobody used for so long are closed.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// A session that is given back must answer within so long; else it is closed.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// Sessions for [`Purpose::Look`], at most so many. Nothing is connected yet; how long an answer may take beyond the
-/// server's own limit is up to the caller.
+/// server's own limit is up to the caller, who should close a session that did not answer in time. One that is given
+/// back all the same keeps its place among the sessions for a few seconds at most.
 pub fn pool(url: &str, connections_max: u32) -> Result<MySqlPool, ConnectError> {
     let options = options(url).map_err(ConnectError::Url)?;
     let pool = MySqlPoolOptions::new()
@@ -32,8 +37,13 @@ pub fn pool(url: &str, connections_max: u32) -> Result<MySqlPool, ConnectError> 
         // A snapshot that stays open keeps MySQL from tidying up.
         .after_release(|conn, _| {
             Box::pin(async move {
-                conn.execute("ROLLBACK").await?;
-                Ok(true)
+                // What a caller stopped waiting for is read to its end first, so this is where silence shows.
+                let settled = tokio::time::timeout(SETTLE, conn.execute("ROLLBACK")).await;
+                match settled {
+                    Ok(done) => done.map(|_| true),
+                    // As an error: the server is not even told goodbye, which could take as long again.
+                    Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                }
             })
         });
     Ok(pool.connect_lazy_with(options))

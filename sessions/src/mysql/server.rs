@@ -1,5 +1,7 @@
 //! Which server it is.
 
+use std::fmt;
+
 use sqlx::{Executor, MySqlConnection, Row};
 
 use super::ConnectError;
@@ -7,10 +9,32 @@ use super::ConnectError;
 /// The two families, where they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
-    /// MySQL, 8.0.23 or later: older ones have no invisible columns.
+    /// Oracle's MySQL.
     MySql,
-    /// MariaDB, 10.6 or later.
+    /// MariaDB.
     MariaDb,
+}
+
+/// The oldest servers that work, in words; [`Flavour::oldest`] has the numbers.
+pub const OLDEST: &str = "MySQL 8.0.23 or MariaDB 10.6";
+
+impl Flavour {
+    /// The oldest version that works: MySQL before 8.0.23 has no invisible columns.
+    pub fn oldest(self) -> (u32, u32, u32) {
+        match self {
+            Flavour::MySql => (8, 0, 23),
+            Flavour::MariaDb => (10, 6, 0),
+        }
+    }
+}
+
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Flavour::MySql => "MySQL",
+            Flavour::MariaDb => "MariaDB",
+        })
+    }
 }
 
 /// A server as found at the start of a session.
@@ -52,12 +76,9 @@ impl Server {
 
     /// Product and version in short, such as "MariaDB 10.11.14".
     pub fn product(&self) -> String {
-        let name = match self.flavour {
-            Flavour::MySql => "MySQL",
-            Flavour::MariaDb => "MariaDB",
-        };
         format!(
-            "{name} {}",
+            "{} {}",
+            self.flavour,
             self.version.split('-').next().unwrap_or_default()
         )
     }
@@ -75,12 +96,12 @@ fn flavour_of(version: &str) -> Option<Flavour> {
         .split(|c: char| !c.is_ascii_digit())
         .map(|digits| digits.parse::<u32>().ok());
     let found = (numbers.next()??, numbers.next()??, numbers.next()??);
-    let (flavour, oldest) = if version.to_ascii_lowercase().contains("mariadb") {
-        (Flavour::MariaDb, (10, 6, 0))
+    let flavour = if version.to_ascii_lowercase().contains("mariadb") {
+        Flavour::MariaDb
     } else {
-        (Flavour::MySql, (8, 0, 23))
+        Flavour::MySql
     };
-    (found >= oldest).then_some(flavour)
+    (found >= flavour.oldest()).then_some(flavour)
 }
 
 #[cfg(test)]
@@ -104,6 +125,17 @@ mod tests {
         for (version, expected) in cases {
             assert_eq!(flavour_of(version), expected, "{version}");
         }
+    }
+
+    #[test]
+    fn the_oldest_servers_are_the_same_in_words_and_in_numbers() {
+        let words = |flavour: Flavour| {
+            let (major, minor, patch) = flavour.oldest();
+            let numbers = format!("{flavour} {major}.{minor}.{patch}");
+            numbers.trim_end_matches(".0").to_owned()
+        };
+        let [mysql, mariadb] = [Flavour::MySql, Flavour::MariaDb].map(words);
+        assert_eq!(OLDEST, format!("{mysql} or {mariadb}"));
     }
 
     #[test]

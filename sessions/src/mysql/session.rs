@@ -75,6 +75,8 @@ pub struct Session {
     server: Server,
     statement: Duration,
     table: Duration,
+    /// How often both limits are doubled.
+    doublings: u32,
     answers: Answers,
     /// The server did not answer in time.
     given_up: bool,
@@ -100,6 +102,7 @@ impl Session {
             server,
             statement,
             table,
+            doublings: 0,
             answers: Answers::default(),
             given_up: false,
         }
@@ -113,15 +116,19 @@ impl Session {
         }
     }
 
-    /// Doubles the limits that many times: a server that is only slow must not be given up for ever.
+    /// Doubles the limits that many times, up to six hours, until [`Session::ordinary`]: a server that is only slow must
+    /// not be given up for ever.
     pub fn patient(self, times: u32) -> Session {
-        let factor = 2_u32.saturating_pow(times);
-        let grown = |limit: Duration| limit.saturating_mul(factor).min(LIMIT_MAX);
         Session {
-            statement: grown(self.statement),
-            table: grown(self.table),
+            doublings: times,
             ..self
         }
+    }
+
+    /// Ends the patience of [`Session::patient`]. The server has shown that it works: one that then falls silent is
+    /// noticed as soon as on any other session.
+    pub fn ordinary(&mut self) {
+        self.doublings = 0;
     }
 
     /// Sets the limit of an ordinary statement.
@@ -137,7 +144,7 @@ impl Session {
     /// For a statement that works on a whole table.
     pub fn on_a_table(&mut self) -> Within<'_> {
         Within {
-            limit: self.table,
+            limit: grown(self.table, self.doublings),
             session: self,
         }
     }
@@ -177,6 +184,12 @@ impl Session {
             false => Ok(()),
         }
     }
+}
+
+/// A limit, doubled that many times.
+fn grown(limit: Duration, doublings: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(doublings);
+    limit.saturating_mul(factor).min(LIMIT_MAX)
 }
 
 fn silence(limit: Duration, given_up: &mut bool) -> sqlx::Error {
@@ -330,8 +343,23 @@ impl Session {
     /// For an ordinary statement.
     fn statement(&mut self) -> Within<'_> {
         Within {
-            limit: self.statement,
+            limit: grown(self.statement, self.doublings),
             session: self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_double_up_to_six_hours() {
+        assert_eq!(grown(STATEMENT, 0), STATEMENT);
+        assert_eq!(grown(STATEMENT, 3), 8 * STATEMENT);
+        assert_eq!(grown(TABLE, 5), 32 * TABLE);
+        for doublings in [10, 31, 32, u32::MAX] {
+            assert_eq!(grown(STATEMENT, doublings), LIMIT_MAX, "{doublings}");
         }
     }
 }
