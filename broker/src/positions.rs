@@ -319,7 +319,10 @@ mod tests {
         let open = || Positions::open(data.clone(), TaskTracker::new()).expect("opened");
         let positions = open();
         assert_eq!(positions.list(None, None).len(), 1);
-        positions.journal().write(&[entry("six", 6)]).expect("written");
+        positions
+            .journal()
+            .write(&[entry("six", 6)])
+            .expect("written");
         assert_eq!(open().list(None, None).len(), 2);
     }
 

@@ -146,13 +146,7 @@ impl PartitionLog {
         Self::new(dir, options, tasks, start, found)
     }
 
-    fn new(
-        dir: &Path,
-        options: Options,
-        tasks: TaskTracker,
-        start: i64,
-        found: Recovered,
-    ) -> Self {
+    fn new(dir: &Path, options: Options, tasks: TaskTracker, start: i64, found: Recovered) -> Self {
         let (sender, bounds) = watch::channel(Bounds {
             start,
             end: found.end,

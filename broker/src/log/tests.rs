@@ -333,8 +333,14 @@ async fn a_torn_write_is_cut_off_even_if_no_copy_can_be_made() {
     // Nothing can be put at the copy's name.
     fs::create_dir(dir.path().join(TORN)).expect("directory");
     let log = open(dir.path());
-    assert_eq!(fs::metadata(&path).expect("segment").len(), BATCH_BYTES as u64);
-    assert!(!dir.path().join("torn-tail.tmp").exists(), "it takes no room");
+    assert_eq!(
+        fs::metadata(&path).expect("segment").len(),
+        BATCH_BYTES as u64
+    );
+    assert!(
+        !dir.path().join("torn-tail.tmp").exists(),
+        "it takes no room"
+    );
     append(&log, 1).await.expect("appended");
     assert_eq!(read(&log).0, [0, 1]);
 }
@@ -349,7 +355,10 @@ async fn a_log_whose_mark_cannot_be_written_is_read_and_appended_to_once_it_can(
     let log = open(dir.path());
     assert_eq!(read(&log).0, [0]);
     let refused = append(&log, 1).await;
-    assert!(matches!(refused, Err(AppendError::Storage(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AppendError::Storage(_))),
+        "{refused:?}"
+    );
     fs::remove_file(&mark).expect("link");
     append(&log, 1).await.expect("appended");
     assert_eq!(read(&log).0, [0, 1]);
@@ -383,6 +392,9 @@ async fn a_stored_log_that_cannot_be_opened_is_there_and_says_so() {
     log.close().expect("closed");
     drop(log);
     fs::remove_dir(&mark).expect("directory");
-    assert_eq!(without_indexes(contents(dir.path())).len(), without_indexes(whole).len() - 1);
+    assert_eq!(
+        without_indexes(contents(dir.path())).len(),
+        without_indexes(whole).len() - 1
+    );
     assert_eq!(read(&open(dir.path())).0.len(), BATCHES);
 }

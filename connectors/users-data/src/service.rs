@@ -16,8 +16,13 @@ use crate::{session, Config, Error};
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// A person who repairs something does not want to wait longer to see it work.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// What looks like a lost topic may be a server that is still starting; so often in a row it is not.
-const SUSPICIONS_MAX: u32 = 5;
+/// A gap that a new connection does not close so many times is one in the topic.
+const GAP_ATTEMPTS: u32 = 5;
+/// The same for events that retention has removed.
+const EXPIRED_ATTEMPTS: u32 = 3;
+/// The same for a topic that ends before the position, over half a minute at least: a server that has just started may
+/// say so before it knows better, and what the error advises reads the whole topic again.
+const BEYOND_ATTEMPTS: u32 = 12;
 
 /// Ingest, ready to run.
 #[derive(Debug)]
@@ -100,7 +105,17 @@ enum Next {
 #[derive(Debug, Default)]
 struct Attempts {
     failures: u32,
-    suspicions: u32,
+    /// The code of what was suspected last, and how often in a row.
+    suspected: Option<(&'static str, u32)>,
+}
+
+/// How often in a row fresh connections have to say what needs a person before it is believed.
+fn attempts_for(error: &Error) -> u32 {
+    match error {
+        Error::TopicRecreated { .. } => BEYOND_ATTEMPTS,
+        Error::EventsExpired { .. } => EXPIRED_ATTEMPTS,
+        _ => GAP_ATTEMPTS,
+    }
 }
 
 impl Attempts {
@@ -113,12 +128,14 @@ impl Attempts {
         match error {
             SessionError::Fatal(error) => return Next::Stop(error),
             SessionError::Suspicious(error) => {
-                self.suspicions += 1;
-                if self.suspicions >= SUSPICIONS_MAX {
+                let before = self.suspected.filter(|(code, _)| *code == error.code());
+                let times = before.map_or(0, |(_, times)| times) + 1;
+                self.suspected = Some((error.code(), times));
+                if times >= attempts_for(&error) {
                     return Next::Stop(error);
                 }
             }
-            _ => self.suspicions = 0,
+            _ => self.suspected = None,
         }
         Next::RetryAfter(delay.min(BACKOFF_MAX))
     }
@@ -175,15 +192,44 @@ mod tests {
         );
     }
 
+    fn expired() -> Error {
+        Error::EventsExpired {
+            topic: "t".to_owned(),
+            next_offset: 5,
+            available: 9,
+        }
+    }
+
+    /// How long a suspicion lasts until it is believed, without jitter.
+    fn believed_after(attempts: &mut Attempts, error: &Error) -> Duration {
+        let mut waited = Duration::ZERO;
+        for _ in 1..attempts_for(error) {
+            match attempts.after(SessionError::Suspicious(error.clone()), false) {
+                Next::RetryAfter(delay) => waited += delay,
+                Next::Stop(_) => panic!("too early"),
+            }
+        }
+        let next = attempts.after(SessionError::Suspicious(error.clone()), false);
+        assert_eq!(next, Next::Stop(error.clone()));
+        waited
+    }
+
     #[test]
     fn a_suspicion_becomes_an_error_only_if_it_lasts() {
+        // Jitter may halve it.
+        let waited = believed_after(&mut Attempts::default(), &recreated());
+        assert!(waited >= Duration::from_secs(60), "{waited:?}");
+        believed_after(&mut Attempts::default(), &expired());
+    }
+
+    #[test]
+    fn suspicions_of_different_things_do_not_add_up() {
         let mut attempts = Attempts::default();
-        for round in 1..SUSPICIONS_MAX {
+        for round in 1..BEYOND_ATTEMPTS {
             let next = attempts.after(SessionError::Suspicious(recreated()), false);
             assert!(matches!(next, Next::RetryAfter(_)), "round {round}");
         }
-        let next = attempts.after(SessionError::Suspicious(recreated()), false);
-        assert_eq!(next, Next::Stop(recreated()));
+        believed_after(&mut attempts, &expired());
     }
 
     #[test]

@@ -145,7 +145,12 @@ mod tests {
 
     #[test]
     fn the_applications_triggers_keep_what_their_database_says() {
-        for setting in ["search_path", "row_security", "lc_monetary", "transform_null_equals"] {
+        for setting in [
+            "search_path",
+            "row_security",
+            "lc_monetary",
+            "transform_null_equals",
+        ] {
             for work in [Work::Ask, Work::Copy, Work::Compare] {
                 assert!(pins(work, setting), "{work:?}: {setting}");
             }
@@ -155,7 +160,12 @@ mod tests {
 
     #[test]
     fn who_writes_is_limited_and_has_its_times_in_utc() {
-        for setting in ["TimeZone", "statement_timeout", "lock_timeout", "standard_conforming_strings"] {
+        for setting in [
+            "TimeZone",
+            "statement_timeout",
+            "lock_timeout",
+            "standard_conforming_strings",
+        ] {
             assert!(pins(Work::Write, setting), "{setting}");
         }
     }
