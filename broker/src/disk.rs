@@ -113,16 +113,25 @@ fn check_format(path: &Path, sync: Sync) -> Result<(), DataDirError> {
     }
 }
 
-/// Replaces a file as a whole: after a crash it holds the old bytes or the new ones.
+/// Replaces a file as a whole: after a crash it holds the old bytes or the new ones. After an error nothing is left
+/// beside it that would take room on a full disk.
 pub(crate) fn replace(path: &Path, content: &[u8], sync: Sync) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(content)?;
-    if sync == Sync::Always {
-        file.sync_all()?;
+    let replaced = write(&temporary, content, sync).and_then(|()| fs::rename(&temporary, path));
+    if replaced.is_err() {
+        let _ = fs::remove_file(&temporary);
     }
-    fs::rename(&temporary, path)?;
+    replaced?;
     sync_parent(path, sync)
+}
+
+fn write(path: &Path, content: &[u8], sync: Sync) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    match sync {
+        Sync::Always => file.sync_all(),
+        Sync::Never => Ok(()),
+    }
 }
 
 /// Makes the creation, renaming or removal of `path` durable.

@@ -75,17 +75,21 @@ struct Tail {
 
 impl Positions {
     /// Reads the journal. What is not whole entries is left out: the torn end of a write, or damage. The
-    /// file as it was is kept then, beside the new one.
+    /// file as it was is kept then, beside the new one. Where these cannot be written, on a full disk for example,
+    /// the journal goes on as it is: what is not whole is left out again at the next start.
     pub(crate) fn open(data: Arc<DataDir>, tasks: TaskTracker) -> io::Result<Self> {
         let path = data.path.join(FILE);
         let found = disk::read(&path)?.unwrap_or_default();
         let (offsets, lost_bytes) = recall(found.clone())?;
         if lost_bytes > 0 {
             let copy = path.with_extension("damaged");
-            disk::replace(&copy, &found, data.sync)?;
-            disk::replace(&path, &encode(&live(&offsets))?, data.sync)?;
+            let mended = disk::replace(&copy, &found, data.sync)
+                .and_then(|()| disk::replace(&path, &encode(&live(&offsets))?, data.sync));
             let copy = copy.display();
             tracing::warn!(lost_bytes, %copy, "{CODE}: consumer offsets are not whole: a torn write, or damage");
+            if let Err(error) = mended {
+                tracing::warn!(%error, "{CODE}: copy or new file could not be written; the old one is used as it is");
+            }
         }
         let file = OpenOptions::new()
             .create(true)
@@ -299,6 +303,27 @@ mod tests {
             offset,
             ..Entry::default()
         }
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_rewritten_goes_on_as_it_is() {
+        let dir = tempfile::tempdir().expect("directory");
+        let data = DataDir::open(dir.path(), disk::Sync::Never).map(Arc::new);
+        let data = data.expect("data directory");
+        let mut torn = encode(&[entry("one", 1), entry("two", 2)]).expect("encoded");
+        torn.truncate(torn.len() - 1);
+        std::fs::write(dir.path().join(FILE), &torn).expect("written");
+        // Nothing can be put at the copy's name.
+        let copy = dir.path().join(FILE).with_extension("damaged");
+        std::fs::create_dir(&copy).expect("directory");
+        let open = || Positions::open(data.clone(), TaskTracker::new()).expect("opened");
+        let positions = open();
+        assert_eq!(positions.list(None, None).len(), 1);
+        positions
+            .journal()
+            .write(&[entry("six", 6)])
+            .expect("written");
+        assert_eq!(open().list(None, None).len(), 2);
     }
 
     #[test]

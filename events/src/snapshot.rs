@@ -16,7 +16,7 @@ pub struct SnapshotBegin {
     pub at: DateTime<Utc>,
     /// Every table of the snapshot, empty ones included.
     pub schemas: Vec<TableSchema>,
-    /// Row estimates for a progress bar, by position in `schemas`; `pg_class.reltuples` or a count.
+    /// Row estimates for a progress bar, by position in `schemas`; `pg_class.reltuples`, a count, or a guess by the size.
     #[serde(default)]
     pub estimated_rows: Vec<u64>,
 }

@@ -46,7 +46,7 @@ impl Catalog {
             .collect();
         remove_orphans(&self.store.data.path.join("topics"), &known)?;
         for (name, topic) in stored {
-            let logs = self.open_logs(&name, topic.id, 0..topic.partitions, &topic.spec)?;
+            let logs = self.open_stored_logs(&name, &topic);
             self.apply(|state, epoch| {
                 state.topics.insert(
                     name,
@@ -246,27 +246,44 @@ impl Catalog {
         spec: &TopicSpec,
     ) -> io::Result<Vec<PartitionLog>> {
         let dir = self.topic_dir(name, id);
-        fs::create_dir_all(&dir)?;
-        disk::sync_parent(&dir, self.store.data.sync)?;
+        self.make_topic_dir(&dir)?;
+        partitions
+            .map(|partition| {
+                let dir = dir.join(partition.to_string());
+                PartitionLog::open(&dir, self.log_options(spec), self.tasks.clone())
+            })
+            .collect()
+    }
+
+    /// The logs of a topic of an earlier run: one that cannot be opened is there too, and says why.
+    fn open_stored_logs(&self, name: &str, topic: &StoredTopic) -> Vec<PartitionLog> {
+        let dir = self.topic_dir(name, topic.id);
+        if let Err(error) = self.make_topic_dir(&dir) {
+            tracing::error!(dir = %dir.display(), %error, "the folder of a topic cannot be made");
+        }
+        let open = |partition: u32| {
+            let dir = dir.join(partition.to_string());
+            PartitionLog::open_stored(&dir, self.log_options(&topic.spec), self.tasks.clone())
+        };
+        (0..topic.partitions).map(open).collect()
+    }
+
+    fn make_topic_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)?;
+        disk::sync_parent(dir, self.store.data.sync)
+    }
+
+    fn log_options(&self, spec: &TopicSpec) -> Options {
         let segment_bytes = spec
             .get_storage()
             .and_then(|storage| storage.segment_size)
             .map_or(self.limits.segment_bytes_default, u64::from);
-        let options = || Options {
+        Options {
             segment_bytes,
             sync: self.store.data.sync,
             files: self.files.clone(),
             deduplicator: self.deduplicator(spec).map(Arc::new),
-        };
-        partitions
-            .map(|partition| {
-                PartitionLog::open(
-                    &dir.join(partition.to_string()),
-                    options(),
-                    self.tasks.clone(),
-                )
-            })
-            .collect()
+        }
     }
 
     fn new_topic_id(&self) -> u64 {

@@ -24,8 +24,8 @@ pub(crate) struct Append {
 /// What only the one who appends knows.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    /// A write or fsync failed: the file may hold bytes behind its durable end.
-    needs_repair: bool,
+    /// A write or fsync failed: the file may hold bytes behind its durable end, or the mark may not be there.
+    pub(super) needs_repair: bool,
 }
 
 /// Bytes of a group written to one segment and not yet synced.

@@ -34,4 +34,6 @@ pub(super) enum Why {
     Overlap { end: i64 },
     #[error("the log ends here, and records up to offset {acknowledged} were acknowledged")]
     Short { acknowledged: i64 },
+    #[error("it could not be opened ({0}); a restart tries again")]
+    Unopened(std::io::ErrorKind),
 }

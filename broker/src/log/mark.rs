@@ -33,8 +33,8 @@ pub(super) struct Mark {
 struct State {
     count: u64,
     offset: Option<i64>,
-    /// Written since the last fsync.
-    dirty: bool,
+    /// The count that an fsync has made durable; what was there at the start counts as that.
+    synced: u64,
 }
 
 impl Mark {
@@ -46,6 +46,14 @@ impl Mark {
             file: files.at(&path),
             state: Mutex::new(state),
         })
+    }
+
+    /// The mark of a log that cannot be opened.
+    pub(super) fn unknown(dir: &Path, files: &Arc<Files>) -> Self {
+        Self {
+            file: files.at(&dir.join(FILE)),
+            state: Mutex::default(),
+        }
     }
 
     /// What was acknowledged, if that is known.
@@ -65,17 +73,25 @@ impl Mark {
         *state = State {
             count,
             offset: Some(offset),
-            dirty: true,
+            synced: state.synced,
         };
         Ok(())
     }
 
-    /// Makes it durable, if it has changed.
+    /// Makes it durable, if it has changed. After an error it still counts as changed, and so does what was set
+    /// meanwhile.
     pub(super) fn sync(&self, sync: Sync) -> io::Result<()> {
-        if !std::mem::take(&mut self.state().dirty) {
-            return Ok(());
-        }
-        disk::sync_data(&*self.file.get()?, sync)
+        let count = {
+            let state = self.state();
+            if state.synced == state.count {
+                return Ok(());
+            }
+            state.count
+        };
+        disk::sync_data(&*self.file.get()?, sync)?;
+        let mut state = self.state();
+        state.synced = state.synced.max(count);
+        Ok(())
     }
 
     fn create(&self, sync: Sync) -> io::Result<Arc<File>> {
@@ -112,7 +128,7 @@ fn newest(bytes: &Bytes) -> State {
             newest = State {
                 count,
                 offset: Some(offset),
-                dirty: false,
+                synced: count,
             };
         }
     }
@@ -122,6 +138,27 @@ fn newest(bytes: &Bytes) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_that_could_not_be_synced_is_synced_the_next_time() {
+        let dir = tempfile::tempdir().expect("directory");
+        let files = Files::new(1);
+        let path = dir.path().join(FILE);
+        let mark = Mark::open(dir.path(), &files).expect("mark");
+        mark.set(10, Sync::Never).expect("written");
+        // Another file takes its place among the open ones, so that it has to be opened again.
+        let other = files.at(&dir.path().join("other"));
+        other.create().expect("created");
+        let hidden = dir.path().join("hidden");
+        std::fs::rename(&path, &hidden).expect("renamed");
+        for _ in 0..2 {
+            mark.sync(Sync::Never).expect_err("it is not there");
+        }
+        std::fs::rename(&hidden, &path).expect("renamed");
+        mark.sync(Sync::Never).expect("synced");
+        std::fs::remove_file(&path).expect("removed");
+        mark.sync(Sync::Never).expect("nothing to do");
+    }
 
     #[test]
     fn a_torn_write_of_the_mark_leaves_the_one_before() {

@@ -31,7 +31,9 @@ use crate::group::Committer;
 use crate::smart::Deduplicator;
 use append::{Append, Writer};
 pub(crate) use damage::Damage;
+use damage::Why;
 use mark::Mark;
+use recovery::Recovered;
 pub(crate) use retention::Retention;
 pub(crate) use segment::Slice;
 use segment::{Segment, SegmentError};
@@ -81,6 +83,7 @@ pub(crate) enum ReadError {
 }
 
 /// How a log is kept.
+#[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) sync: Sync,
@@ -114,26 +117,57 @@ impl PartitionLog {
         fs::create_dir_all(dir)?;
         disk::sync_parent(dir, options.sync)?;
         let found = recovery::recover(dir, &options.files, options.sync)?;
+        let start = found.segments.first().map_or(0, |segment| segment.base);
+        Ok(Self::new(dir, options, tasks, start, found))
+    }
+
+    /// As [`PartitionLog::open`], for a log that was there before. One that cannot be opened must not stop the others:
+    /// nothing of it is read or written, as if it were damaged from its first offset on.
+    pub(crate) fn open_stored(dir: &Path, options: Options, tasks: TaskTracker) -> Self {
+        let error = match Self::open(dir, options.clone(), tasks.clone()) {
+            Ok(log) => return log,
+            Err(error) => error,
+        };
+        tracing::error!(dir = %dir.display(), %error, "the log cannot be opened; the others go on");
+        let (start, end) = recovery::extent(dir, &options.files);
+        let damage = Damage {
+            offset: start,
+            path: dir.to_owned(),
+            position: 0,
+            why: Why::Unopened(error.kind()),
+        };
+        let found = Recovered {
+            segments: Vec::new(),
+            mark: Mark::unknown(dir, &options.files),
+            end,
+            damage: Some(damage),
+            needs_repair: false,
+        };
+        Self::new(dir, options, tasks, start, found)
+    }
+
+    fn new(dir: &Path, options: Options, tasks: TaskTracker, start: i64, found: Recovered) -> Self {
         let (sender, bounds) = watch::channel(Bounds {
-            start: found.segments.first().map_or(0, |segment| segment.base),
+            start,
             end: found.end,
             deleted: false,
             damaged: None,
         });
+        let needs_repair = found.needs_repair;
         let log = Log {
             dir: dir.to_owned(),
             options,
             segments: RwLock::new(found.segments),
-            writer: Mutex::new(Writer::default()),
+            writer: Mutex::new(Writer { needs_repair }),
             mark: found.mark,
             damage: Mutex::default(),
             bounds: sender,
         };
         found.damage.into_iter().for_each(|damage| log.note(damage));
-        Ok(Self {
+        Self {
             committer: Committer::new(Arc::new(log), tasks),
             bounds,
-        })
+        }
     }
 
     /// What can be read now.
@@ -226,15 +260,16 @@ impl Log {
     /// As [`PartitionLog::read`].
     pub(crate) fn read(&self, offset: i64, bytes_max: usize) -> Result<Option<Slice>, ReadError> {
         let bounds = self.bounds();
+        // First, because the end of a damaged log may not be known.
+        let damage = self.damage();
+        if let Some(damage) = damage.clone().filter(|damage| damage.offset <= offset) {
+            return Err(damage.into());
+        }
         if offset > bounds.end {
             return Err(ReadError::Beyond {
                 offset,
                 end: bounds.end,
             });
-        }
-        let damage = self.damage();
-        if let Some(damage) = damage.clone().filter(|damage| damage.offset <= offset) {
-            return Err(damage.into());
         }
         if offset == bounds.end {
             return Ok(None);

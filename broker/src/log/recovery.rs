@@ -4,12 +4,16 @@
 //! 1. A segment behind which there is another one is whole, and ends where the next one begins.
 //! 2. The last segment is whole up to the [`Mark`], the offset that was acknowledged last.
 //! 3. What is not whole behind the mark was never acknowledged: it is cut off. A copy stays in `torn-tail`,
-//!    because after a crash of the machine the mark may lag by what was acknowledged shortly before.
+//!    because after a crash of the machine the mark may lag by what was acknowledged shortly before. Where the
+//!    copy cannot be written, a full disk for example, there is none.
 //! 4. Without a mark (a log of an older version), a batch that is not whole is a torn write only if no
 //!    undamaged batch lies behind it.
 //!
 //! Anything else is damage. Then nothing is changed on the disk, and the log ends no earlier than the mark
 //! says, so that nobody takes it for one that lost its end.
+//!
+//! A log that can be read opens on a full disk too: what cannot be written then is made up for by the repair in
+//! front of the next append.
 
 use std::fs;
 use std::io;
@@ -35,6 +39,8 @@ pub(super) struct Recovered {
     /// The offset that the next record gets.
     pub(super) end: i64,
     pub(super) damage: Option<Damage>,
+    /// Mark or file could not be brought in line with the end.
+    pub(super) needs_repair: bool,
 }
 
 /// Opens the log in `dir`, cutting off a torn write.
@@ -48,6 +54,7 @@ pub(super) fn recover(dir: &Path, files: &Arc<Files>, sync: Sync) -> io::Result<
         segments: Vec::new(),
         end: 0,
         damage: None,
+        needs_repair: false,
     };
     let bases = without_empty(segment_files(dir)?)?;
     for (at, (base, path)) in bases.iter().enumerate() {
@@ -58,14 +65,18 @@ pub(super) fn recover(dir: &Path, files: &Arc<Files>, sync: Sync) -> io::Result<
     let behind_mark = found.end != mark.offset().unwrap_or(0);
     if found.damage.is_none() && behind_mark {
         // Whole batches behind the mark count from here on: readers see them.
-        mark.set(found.end, sync)?;
-        mark.sync(sync)?;
+        if let Err(error) = mark.set(found.end, sync).and_then(|()| mark.sync(sync)) {
+            let dir = dir.display();
+            tracing::warn!(%dir, %error, "how far the log is acknowledged could not be written; the next append tries again");
+            found.needs_repair = true;
+        }
     }
     Ok(Recovered {
         segments: found.segments,
         mark,
         end: found.end,
         damage: found.damage,
+        needs_repair: found.needs_repair,
     })
 }
 
@@ -78,6 +89,7 @@ struct Found<'a> {
     segments: Vec<Arc<Segment>>,
     end: i64,
     damage: Option<Damage>,
+    needs_repair: bool,
 }
 
 impl Found<'_> {
@@ -125,7 +137,7 @@ impl Found<'_> {
         match scanned.stop {
             // Bytes of an interrupted run may be in the page cache only: they count from here on.
             None if last => segment.sync(self.sync)?,
-            None => segment.save_index(self.sync)?,
+            None => self.save_index(&segment),
             Some(_) if last && self.is_torn(&segment)? => self.cut(&segment)?,
             Some(why) => self.damaged(next_offset, segment.path(), bytes, why.into()),
         }
@@ -147,17 +159,37 @@ impl Found<'_> {
         Ok(behind.is_none())
     }
 
-    /// Cuts off a torn write, after a copy of it was made.
-    fn cut(&self, segment: &Segment) -> io::Result<()> {
+    /// Without its index a segment is read as a whole at the next start too, and that is all.
+    fn save_index(&self, segment: &Segment) {
+        if let Err(error) = segment.save_index(self.sync) {
+            let path = segment.path().display();
+            tracing::warn!(%path, %error, "the next start will read the segment as a whole");
+        }
+    }
+
+    /// Cuts off a torn write, after a copy of it was made where that is possible: a full disk must not keep the log
+    /// from opening, and the cut makes room.
+    fn cut(&mut self, segment: &Segment) -> io::Result<()> {
         let file = segment.file()?;
         let (kept, len) = (segment.bytes(), file.metadata()?.len());
         let mut torn = vec![0; usize::try_from(len - kept).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut torn, kept)?;
         let copy = self.dir.join(TORN_TAIL);
-        disk::replace(&copy, &torn, self.sync)?;
-        let (path, cut) = (segment.path().display(), len - kept);
-        tracing::warn!(%path, kept, cut, copy = %copy.display(), "cut off a write that was never acknowledged");
-        segment.truncate(kept, self.sync)
+        let copied = disk::replace(&copy, &torn, self.sync);
+        let (path, cut, copy) = (segment.path().display(), len - kept, copy.display());
+        match copied {
+            Ok(()) => {
+                tracing::warn!(%path, kept, cut, %copy, "cut off a write that was never acknowledged");
+            }
+            Err(error) => {
+                tracing::warn!(%path, kept, cut, %copy, %error, "cut off a write that was never acknowledged, without a copy");
+            }
+        }
+        if let Err(error) = segment.truncate(kept, self.sync) {
+            tracing::warn!(%path, kept, %error, "it could not be cut off yet; the next append tries again");
+            self.needs_repair = true;
+        }
+        Ok(())
     }
 
     /// Rule 2, where the file ends with a whole batch.
@@ -174,6 +206,15 @@ impl Found<'_> {
             self.end = acknowledged;
         }
     }
+}
+
+/// Where a log begins and how far it goes at least, as far as that can be seen of one that cannot be opened.
+pub(super) fn extent(dir: &Path, files: &Arc<Files>) -> (i64, i64) {
+    let segments = segment_files(dir).unwrap_or_default();
+    let base = |segment: Option<&(i64, PathBuf)>| segment.map_or(0, |(base, _)| *base);
+    let acknowledged = Mark::open(dir, files).ok().and_then(|mark| mark.offset());
+    let end = base(segments.last()).max(acknowledged.unwrap_or(0));
+    (base(segments.first()), end)
 }
 
 /// Segments by their first offsets, in order.

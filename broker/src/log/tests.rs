@@ -313,3 +313,88 @@ async fn a_damaged_index_is_made_anew() {
         }
     }
 }
+
+/// A torn write behind one acknowledged batch.
+async fn torn(dir: &Path) -> PathBuf {
+    let log = open(dir);
+    append(&log, 0).await.expect("appended");
+    drop(log);
+    let path = dir.join(segment(0));
+    let mut bytes = fs::read(&path).expect("segment");
+    bytes.extend_from_slice(&[0; 10]);
+    fs::write(&path, bytes).expect("written");
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_write_is_cut_off_even_if_no_copy_can_be_made() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = torn(dir.path()).await;
+    // Nothing can be put at the copy's name.
+    fs::create_dir(dir.path().join(TORN)).expect("directory");
+    let log = open(dir.path());
+    assert_eq!(
+        fs::metadata(&path).expect("segment").len(),
+        BATCH_BYTES as u64
+    );
+    assert!(
+        !dir.path().join("torn-tail.tmp").exists(),
+        "it takes no room"
+    );
+    append(&log, 1).await.expect("appended");
+    assert_eq!(read(&log).0, [0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_mark_cannot_be_written_is_read_and_appended_to_once_it_can() {
+    let dir = tempfile::tempdir().expect("directory");
+    torn(dir.path()).await;
+    let mark = dir.path().join(MARK);
+    fs::remove_file(&mark).expect("mark");
+    std::os::unix::fs::symlink(dir.path().join("nowhere/mark"), &mark).expect("link");
+    let log = open(dir.path());
+    assert_eq!(read(&log).0, [0]);
+    let refused = append(&log, 1).await;
+    assert!(
+        matches!(refused, Err(AppendError::Storage(_))),
+        "{refused:?}"
+    );
+    fs::remove_file(&mark).expect("link");
+    append(&log, 1).await.expect("appended");
+    assert_eq!(read(&log).0, [0, 1]);
+    drop(log);
+    assert_eq!(read(&open(dir.path())).0, [0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_log_that_cannot_be_opened_is_there_and_says_so() {
+    let dir = tempfile::tempdir().expect("directory");
+    let whole = filled(dir.path(), false).await;
+    let mark = dir.path().join(MARK);
+    fs::remove_file(&mark).expect("mark");
+    fs::create_dir(&mark).expect("directory");
+    let options = Options {
+        segment_bytes: 1 << 20,
+        sync: Sync::Never,
+        files: crate::files::Files::new(2),
+        deduplicator: None,
+    };
+    let log = PartitionLog::open_stored(dir.path(), options, TaskTracker::new());
+    let begins = 2 * BATCHES_PER_SEGMENT as i64 * OFFSETS;
+    assert_eq!((log.bounds().start, log.bounds().end), (0, begins));
+    // Nobody may take it for a shorter one.
+    for offset in [0, begins, END, END + 1] {
+        let read = log.read(offset, 1);
+        assert!(matches!(read, Err(ReadError::Damaged(_))), "{read:?}");
+    }
+    let refused = append(&log, 1).await.expect_err("refused").to_string();
+    assert!(refused.contains("could not be opened"), "{refused}");
+    log.close().expect("closed");
+    drop(log);
+    fs::remove_dir(&mark).expect("directory");
+    assert_eq!(
+        without_indexes(contents(dir.path())).len(),
+        without_indexes(whole).len() - 1
+    );
+    assert_eq!(read(&open(dir.path())).0.len(), BATCHES);
+}

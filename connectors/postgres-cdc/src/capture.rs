@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millrace_control::Running;
+use millrace_sessions::postgres::replication::STREAM_SILENCE_MIN;
 use tokio_util::sync::CancellationToken;
 
 use crate::log_scan::LogScan;
@@ -63,6 +64,7 @@ impl Capture {
     async fn sessions(&self) -> Error {
         let mut scan = LogScan::default();
         let mut delay = self.config.backoff_min;
+        let mut silence_max = STREAM_SILENCE_MIN;
         loop {
             let started = tokio::time::Instant::now();
             self.reporter.tries();
@@ -70,6 +72,7 @@ impl Capture {
                 config: &self.config,
                 source: &self.source,
                 reporter: &self.reporter,
+                silence_max,
             };
             let Err(error) = session.run(&mut scan).await else {
                 continue;
@@ -77,6 +80,9 @@ impl Capture {
             if !error.is_transient() {
                 self.reporter.ends(text(&error));
                 return error;
+            }
+            if let Error::Replication(error) = &error {
+                silence_max = error.next_silence_max(silence_max);
             }
             if started.elapsed() > HEALTHY_AFTER {
                 delay = self.config.backoff_min;

@@ -144,6 +144,14 @@ impl Reader {
     }
 }
 
+/// Waits for the next acknowledgement, without end if none will come: then the appender has failed, and whoever
+/// follows the stream has its reason. An end of the stream reported from here would blame Postgres for it.
+async fn next(acknowledged: &mut watch::Receiver<Acknowledged>) {
+    if acknowledged.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 struct Teller {
     feedback: Feedback,
     /// Where the stream began, which is durable.
@@ -163,10 +171,7 @@ impl Teller {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.asked.notified() => {}
-                changed = self.acknowledged.changed() => {
-                    if changed.is_err() {
-                        return ReplicationError::Ended;
-                    }
+                () = next(&mut self.acknowledged) => {
                     self.arrived();
                     continue;
                 }
@@ -192,5 +197,20 @@ impl Teller {
         }
         let lsn = self.arrived();
         self.feedback.send(lsn, ask_reply).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn acknowledgements_that_have_ended_are_no_end_of_the_stream() {
+        let (report, mut acknowledged) = watch::channel(Acknowledged::default());
+        report.send_modify(|acknowledged| acknowledged.records += 1);
+        next(&mut acknowledged).await;
+        drop(report);
+        let waits = tokio::time::timeout(Duration::from_millis(50), next(&mut acknowledged));
+        waits.await.expect_err("nothing comes");
     }
 }

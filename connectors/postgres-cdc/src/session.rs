@@ -4,6 +4,7 @@
 //! but the records that stand in the topic.
 
 use std::mem;
+use std::time::Duration;
 
 use chrono::Utc;
 use millrace_events::{Epoch, Lsn, Record, SchemaId, SnapshotMark, Start};
@@ -29,6 +30,8 @@ pub(crate) struct Session<'a> {
     pub(crate) config: &'a Config,
     pub(crate) source: &'a Source,
     pub(crate) reporter: &'a Reporter,
+    /// How long the stream may be silent before its first commit.
+    pub(crate) silence_max: Duration,
 }
 
 impl Session<'_> {
@@ -208,6 +211,7 @@ impl Session<'_> {
         let wanted = Wanted {
             message_prefix: self.config.message_prefix.clone(),
             message_bytes_max: MESSAGE_BYTES_MAX,
+            silence_max: self.silence_max,
         };
         let session = self.source.replication().await?;
         Ok(session.start(slot, publication, position, wanted).await?)

@@ -10,13 +10,18 @@ use sqlx::Executor;
 
 use crate::append::Appender;
 use crate::assemble::Outgoing;
-use crate::catalog::{self, Types};
+use crate::catalog::{self, CatalogTable, Types};
 use crate::cell::{copy_cells, value};
 use crate::config::RECORD_BYTES_MAX;
 use crate::source::Source;
 use crate::status::{Reporter, State};
 use crate::topics::Topics;
 use crate::{log_scan, slot, Config, Error};
+
+/// Bytes of a table that are read within seconds, whatever the disk.
+const COUNTED_BYTES_MAX: u64 = 64 << 20;
+/// What a row takes in its table, about.
+const ROW_BYTES: u64 = 128;
 
 /// A complete, acknowledged snapshot.
 #[derive(Clone, Debug)]
@@ -143,7 +148,7 @@ impl Snapshot<'_> {
             let id = SchemaId(number);
             schemas
                 .push(catalog::schema(reader, &mut types, id, namespace, name, table.oid).await?);
-            rows.push(estimate(reader, namespace, name, table.estimated_rows).await?);
+            rows.push(estimate(reader, namespace, name, &table).await?);
         }
         Ok((schemas, rows))
     }
@@ -154,19 +159,30 @@ fn is_left_behind(first: Option<&Record>, left_behind: Option<Lsn>) -> bool {
     matches!(first, Some(Record::SnapshotBegin(begin)) if Some(begin.lsn) == left_behind)
 }
 
-/// A table that was never analysed has no estimate; it is counted, which costs less than its copy.
+/// A table that was never analysed has no estimate. It is counted if that is quick; of a larger one, whose count could
+/// take longer than an answer may, the size has to do: the number is for the progress that is shown, and nothing else.
 async fn estimate(
     reader: &mut PgSession,
     namespace: &str,
     name: &str,
-    estimated: f64,
+    table: &CatalogTable,
 ) -> Result<u64, Error> {
-    if estimated > 0.0 {
-        return Ok(estimated as u64);
+    if table.estimated_rows > 0.0 {
+        return Ok(table.estimated_rows as u64);
+    }
+    let size = sqlx::query_scalar("SELECT pg_relation_size($1::oid)").bind(table.oid);
+    let bytes: i64 = size.fetch_one(&mut *reader).await?;
+    if let Some(rows) = rows_by_size(bytes.unsigned_abs()) {
+        return Ok(rows);
     }
     let sql = format!("SELECT count(*) FROM ONLY {}", qualified(namespace, name));
     let count: i64 = sqlx::query_scalar(&sql).fetch_one(reader).await?;
     Ok(count.unsigned_abs())
+}
+
+/// About how many rows a table of this size has; `None` if it is small enough to be counted.
+fn rows_by_size(bytes: u64) -> Option<u64> {
+    (bytes > COUNTED_BYTES_MAX).then_some(bytes / ROW_BYTES)
 }
 
 fn plain(value: Vec<u8>) -> Outgoing {
@@ -293,6 +309,13 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
+
+    #[test]
+    fn only_a_small_table_is_counted() {
+        assert_eq!(rows_by_size(0), None);
+        assert_eq!(rows_by_size(COUNTED_BYTES_MAX), None);
+        assert_eq!(rows_by_size(1 << 40), Some(1 << 33));
+    }
 
     #[test]
     fn only_a_snapshot_begun_at_the_left_behind_slot_is_removed() {

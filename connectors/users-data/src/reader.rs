@@ -321,12 +321,11 @@ fn failure(code: ErrorCode, topic: &str, next: Option<i64>) -> SessionError {
     let topic = topic.to_owned();
     match (code, next) {
         (ErrorCode::OffsetEvicted { next_available, .. }, Some(next_offset)) => {
-            Error::EventsExpired {
+            SessionError::Suspicious(Error::EventsExpired {
                 topic,
                 next_offset,
                 available: next_available,
-            }
-            .into()
+            })
         }
         // The server has no code for it, only these words.
         (ErrorCode::Other(text), Some(next_offset)) if text.contains("is greater than leo") => {
@@ -438,13 +437,13 @@ mod tests {
     }
 
     #[test]
-    fn an_evicted_offset_is_told_with_its_code_and_never_tried_again() {
+    fn an_evicted_offset_is_told_with_its_code_once_it_is_believed() {
         let code = || ErrorCode::OffsetEvicted {
             offset: 5,
             next_available: 9,
         };
         let error = failure(code(), "t", Some(5));
-        let SessionError::Fatal(error) = error else {
+        let SessionError::Suspicious(error) = error else {
             panic!("{error}");
         };
         assert_eq!(error.code(), "ingest-events-expired");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use millrace_control::Running;
 use rand::RngExt;
-use tokio::time::sleep;
+use tokio::time::{sleep, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SessionError;
@@ -16,8 +16,13 @@ use crate::{session, Config, Error};
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// A person who repairs something does not want to wait longer to see it work.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// What looks like a lost topic may be a server that is still starting; so often in a row it is not.
+/// What new connections say so many times in a row is so: a gap in the topic, or another topic.
 const SUSPICIONS_MAX: u32 = 5;
+/// The same for events that retention has removed.
+const EXPIRED_MAX: u32 = 3;
+/// And a topic that ends before the position has to end there for so long: a server that has just started may say so
+/// before it knows better, and what the error advises reads the whole topic again.
+const BEYOND_FOR: Duration = Duration::from_secs(40);
 
 /// Ingest, ready to run.
 #[derive(Debug)]
@@ -66,7 +71,7 @@ impl Service {
             let worked = self.board.is_working();
             let since = self.board.failed();
             let text = error.text();
-            match attempts.after(error, worked) {
+            match attempts.after(error, worked, Instant::now()) {
                 Next::Stop(error) => {
                     self.board.update(|status| status.last_error = Some(text));
                     return error;
@@ -100,11 +105,30 @@ enum Next {
 #[derive(Debug, Default)]
 struct Attempts {
     failures: u32,
-    suspicions: u32,
+    suspected: Option<Suspicion>,
+}
+
+/// What fresh connections have said several times in a row.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    code: &'static str,
+    times: u32,
+    since: Instant,
+}
+
+impl Suspicion {
+    fn is_believed(self, error: &Error, now: Instant) -> bool {
+        let (times, lasts) = match error {
+            Error::TopicRecreated { .. } => (SUSPICIONS_MAX, BEYOND_FOR),
+            Error::EventsExpired { .. } => (EXPIRED_MAX, Duration::ZERO),
+            _ => (SUSPICIONS_MAX, Duration::ZERO),
+        };
+        self.times >= times && now.duration_since(self.since) >= lasts
+    }
 }
 
 impl Attempts {
-    fn after(&mut self, error: SessionError, worked: bool) -> Next {
+    fn after(&mut self, error: SessionError, worked: bool, now: Instant) -> Next {
         if worked {
             *self = Attempts::default();
         }
@@ -113,12 +137,19 @@ impl Attempts {
         match error {
             SessionError::Fatal(error) => return Next::Stop(error),
             SessionError::Suspicious(error) => {
-                self.suspicions += 1;
-                if self.suspicions >= SUSPICIONS_MAX {
+                let code = error.code();
+                let before = self.suspected.filter(|before| before.code == code);
+                let suspicion = Suspicion {
+                    code,
+                    times: before.map_or(0, |before| before.times) + 1,
+                    since: before.map_or(now, |before| before.since),
+                };
+                self.suspected = Some(suspicion);
+                if suspicion.is_believed(&error, now) {
                     return Next::Stop(error);
                 }
             }
-            _ => self.suspicions = 0,
+            _ => self.suspected = None,
         }
         Next::RetryAfter(delay.min(BACKOFF_MAX))
     }
@@ -150,7 +181,7 @@ mod tests {
         for round in 0..1000 {
             let (sqlstate, reason) = ("28P01".to_owned(), "no".to_owned());
             let refused = Error::LoginRefused { sqlstate, reason };
-            let next = attempts.after(SessionError::Operator(refused), false);
+            let next = attempts.after(SessionError::Operator(refused), false, Instant::now());
             assert!(matches!(next, Next::RetryAfter(_)), "round {round}");
         }
     }
@@ -160,7 +191,7 @@ mod tests {
         let mut attempts = Attempts::default();
         let mut delays = Vec::new();
         for _ in 0..40 {
-            let Next::RetryAfter(delay) = attempts.after(outage(), false) else {
+            let Next::RetryAfter(delay) = attempts.after(outage(), false, Instant::now()) else {
                 panic!("an outage passes");
             };
             delays.push(delay);
@@ -170,25 +201,60 @@ mod tests {
             (BACKOFF_MIN, BACKOFF_MIN * 2, BACKOFF_MAX)
         );
         assert_eq!(
-            attempts.after(outage(), true),
+            attempts.after(outage(), true, Instant::now()),
             Next::RetryAfter(BACKOFF_MIN)
         );
     }
 
+    fn expired() -> Error {
+        Error::EventsExpired {
+            topic: "t".to_owned(),
+            next_offset: 5,
+            available: 9,
+        }
+    }
+
+    /// How long it takes until a suspicion is believed, if the delays are as short as jitter may make them.
+    fn believed_after(attempts: &mut Attempts, error: &Error) -> (u32, Duration) {
+        let start = Instant::now();
+        let (mut now, mut times) = (start, 0);
+        loop {
+            times += 1;
+            match attempts.after(SessionError::Suspicious(error.clone()), false, now) {
+                Next::RetryAfter(delay) => now += delay / 2,
+                Next::Stop(stopped) => {
+                    assert_eq!(&stopped, error);
+                    return (times, now.duration_since(start));
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_suspicion_becomes_an_error_only_if_it_lasts() {
+        let (times, waited) = believed_after(&mut Attempts::default(), &recreated());
+        assert!(
+            times >= SUSPICIONS_MAX && waited >= BEYOND_FOR,
+            "{waited:?}"
+        );
+        let (times, _) = believed_after(&mut Attempts::default(), &expired());
+        assert_eq!(times, EXPIRED_MAX);
+    }
+
+    #[test]
+    fn suspicions_of_different_things_do_not_add_up() {
         let mut attempts = Attempts::default();
-        for round in 1..SUSPICIONS_MAX {
-            let next = attempts.after(SessionError::Suspicious(recreated()), false);
-            assert!(matches!(next, Next::RetryAfter(_)), "round {round}");
+        for _ in 0..10 {
+            let suspicion = SessionError::Suspicious(recreated());
+            attempts.after(suspicion, false, Instant::now());
         }
-        let next = attempts.after(SessionError::Suspicious(recreated()), false);
-        assert_eq!(next, Next::Stop(recreated()));
+        let (times, _) = believed_after(&mut attempts, &expired());
+        assert_eq!(times, EXPIRED_MAX);
     }
 
     #[test]
     fn what_needs_a_person_stops_at_once() {
-        let next = Attempts::default().after(recreated().into(), true);
+        let next = Attempts::default().after(recreated().into(), true, Instant::now());
         assert_eq!(next, Next::Stop(recreated()));
     }
 }

@@ -23,7 +23,7 @@ impl Fence {
     /// hold back Postgres' log for as long as the comparison takes.
     pub(super) async fn create(config: &Config) -> Result<Fence, Error> {
         let server = server(config)?;
-        let mut session = connect(&server, Work::Copy).await?;
+        let mut session = connect(&server, Work::Compare).await?;
         let replication = server.replication(APPLICATION).await?;
         let name = slot_name();
         let slot = Slot::Temporary(&name);

@@ -48,6 +48,9 @@ pub struct Wanted {
     pub message_prefix: String,
     /// Bytes that a message may have.
     pub message_bytes_max: usize,
+    /// How long the stream may be silent until its first commit has come; then it is
+    /// [`STREAM_SILENCE_MIN`](super::replication::STREAM_SILENCE_MIN).
+    pub silence_max: Duration,
 }
 
 /// The reading side of a connection. Not cancel-safe: a read that was given up ends the connection.
@@ -271,6 +274,7 @@ mod tests {
         Wanted {
             message_prefix: "millrace".into(),
             message_bytes_max,
+            silence_max: Duration::from_secs(60),
         }
     }
 

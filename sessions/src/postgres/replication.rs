@@ -27,12 +27,17 @@ use super::{settings, Server, Work, CONNECT_TIME_MAX};
 
 /// Version 3.0 of the protocol.
 const PROTOCOL: i32 = 196_608;
+/// What a commit begins with in the stream of pgoutput.
+const COMMIT: u8 = b'C';
 /// Bytes that the answer to a command may have: they are short.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How often the server is asked for a sign of life while it streams.
 const PING_PERIOD: Duration = Duration::from_secs(10);
-/// A stream that is silent for so long, although it was asked, has nobody at its other end.
-const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// A stream that is silent for so long, although it was asked, most likely has nobody at its other end.
+pub const STREAM_SILENCE_MIN: Duration = Duration::from_secs(60);
+/// Or its server is decoding a long transaction of which nothing is published. It tells nothing meanwhile and begins
+/// anew with each session, so each attempt waits twice as long as the one before, up to this.
+pub const STREAM_SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
 /// How long telling the server something may take.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -45,6 +50,12 @@ pub enum ReplicationError {
     /// Nothing came.
     #[error("the server has not answered for {seconds} s")]
     Silent {
+        /// How long.
+        seconds: u64,
+    },
+    /// The started stream brought nothing, not even the sign of life that was asked for.
+    #[error("the stream has been silent for {seconds} s; the next attempt waits longer")]
+    StreamSilent {
         /// How long.
         seconds: u64,
     },
@@ -87,6 +98,18 @@ fn described(what: Oversized) -> String {
 }
 
 impl ReplicationError {
+    /// How long the next stream may be silent before its first commit, if this one, which might be silent for
+    /// `silence_max`, has ended so.
+    #[must_use]
+    pub fn next_silence_max(&self, silence_max: Duration) -> Duration {
+        match self {
+            ReplicationError::StreamSilent { seconds } => {
+                (Duration::from_secs(*seconds) * 2).clamp(STREAM_SILENCE_MIN, STREAM_SILENCE_MAX)
+            }
+            _ => silence_max,
+        }
+    }
+
     /// From the fields of an error message.
     pub(super) fn server(payload: &[u8]) -> Self {
         let fields = ErrorFields::parse(payload);
@@ -177,7 +200,7 @@ impl Replication {
             "START_REPLICATION SLOT \"{slot}\" LOGICAL {position} \
              (proto_version '1', publication_names '\"{publication}\"', messages 'true')"
         );
-        self.frames.set_silence_max(STREAM_SILENCE_MAX);
+        self.frames.set_silence_max(wanted.silence_max);
         write_query(&mut self.out, &command).await?;
         loop {
             let Frame { tag, payload } = self.frames.next(ANSWER_BYTES_MAX).await?;
@@ -287,7 +310,15 @@ pub struct Incoming {
 impl Incoming {
     /// What comes next. Not cancel-safe: after a read that was given up the stream is of no use.
     pub async fn next(&mut self) -> Result<Event, ReplicationError> {
-        self.frames.event(&self.wanted).await
+        let event = self.frames.event(&self.wanted).await;
+        let event = event.map_err(|error| match error {
+            ReplicationError::Silent { seconds } => ReplicationError::StreamSilent { seconds },
+            error => error,
+        })?;
+        if matches!(&event, Event::Data(message) if message.first() == Some(&COMMIT)) {
+            self.frames.set_silence_max(STREAM_SILENCE_MIN);
+        }
+        Ok(event)
     }
 }
 
@@ -348,7 +379,57 @@ fn answer(payload: &Bytes) -> Result<Answer, ReplicationError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    #[test]
+    fn each_silent_stream_gives_the_next_one_twice_as_long() {
+        let mut silence_max = STREAM_SILENCE_MIN;
+        let mut minutes = Vec::new();
+        for _ in 0..7 {
+            minutes.push(silence_max.as_secs() / 60);
+            // What comes between, a refused login for example, says nothing of the stream.
+            silence_max = ReplicationError::Ended.next_silence_max(silence_max);
+            let seconds = silence_max.as_secs();
+            let silent = ReplicationError::StreamSilent { seconds };
+            silence_max = silent.next_silence_max(silence_max);
+        }
+        assert_eq!(minutes, [1, 2, 4, 8, 16, 30, 30]);
+        // After a commit a stream is silent for the shortest time only, and the growth begins anew.
+        let silent = ReplicationError::StreamSilent { seconds: 60 };
+        assert_eq!(silent.next_silence_max(silence_max).as_secs(), 120);
+    }
+
+    #[tokio::test]
+    async fn a_commit_ends_the_special_patience_with_a_stream() {
+        let (reading, mut server) = tokio::io::duplex(1024);
+        let reading: Box<dyn Socket> = Box::new(reading);
+        let silence_max = Duration::from_millis(50);
+        let mut incoming = Incoming {
+            frames: Frames::new(split(reading).0, silence_max),
+            wanted: Wanted {
+                message_prefix: "millrace".into(),
+                message_bytes_max: 1024,
+                silence_max,
+            },
+        };
+        let silent = incoming.next().await.expect_err("silence");
+        assert!(
+            matches!(silent, ReplicationError::StreamSilent { .. }),
+            "{silent}"
+        );
+        for message in [b'B', COMMIT] {
+            let content = [&b"w"[..], &[0; 24], &[message]].concat();
+            let length = (content.len() as u32 + 4).to_be_bytes();
+            let frame = [&b"d"[..], &length, &content].concat();
+            server.write_all(&frame).await.expect("sent");
+            let event = incoming.next().await.expect("an event");
+            assert_eq!(event, Event::Data(Bytes::copy_from_slice(&[message])));
+        }
+        let later = timeout(silence_max * 3, incoming.next()).await;
+        later.expect_err("a stream with a commit may be silent for a minute");
+    }
 
     #[test]
     fn a_row_is_read_and_a_cut_one_refused() {

@@ -15,17 +15,21 @@ pub enum Work {
     Ask,
     /// Reads whole tables, or the replication stream. May take hours, if it makes progress.
     Copy,
+    /// Reads whole tables in an order, so that Postgres may sort all of one before its first row. Else as [`Work::Copy`].
+    Compare,
     /// Writes into the application's tables, where its triggers run in our session.
     Write,
 }
 
 impl Work {
     /// How long the next piece of an answer may take. Above what the server itself allows, because its own words
-    /// tell more. A copy may have to sort or to skip much before its first row.
+    /// tell more. A copy may have to skip much before its first row, and a comparison to sort a large table, for which
+    /// it has as long as at MySQL.
     pub fn silence_max(self) -> Duration {
         match self {
             Work::Ask | Work::Write => STATEMENT_TIME_MAX + Duration::from_secs(15),
             Work::Copy => Duration::from_secs(600),
+            Work::Compare => Duration::from_secs(3_600),
         }
     }
 }
@@ -35,7 +39,8 @@ impl Work {
 pub struct Setting {
     /// Its name.
     pub name: &'static str,
-    /// Its value for [`Work::Ask`], [`Work::Copy`] and [`Work::Write`]; `None`: as the server has it.
+    /// Its value for [`Work::Ask`], [`Work::Copy`] (and [`Work::Compare`]) and [`Work::Write`]; `None`: as the server
+    /// has it.
     pub values: [Option<&'static str>; 3],
     /// What could go wrong otherwise.
     pub reason: &'static str,
@@ -49,26 +54,39 @@ const fn always(name: &'static str, value: &'static str, reason: &'static str) -
     }
 }
 
+/// For what is read or printed in a session, which those who write do nothing of: the application's triggers run with
+/// what its database says.
+const fn reading(name: &'static str, value: &'static str, reason: &'static str) -> Setting {
+    Setting {
+        name,
+        values: [Some(value), Some(value), None],
+        reason,
+    }
+}
+
+/// Only raised to its value: the server may have a larger one, in milliseconds, and 0 is below it.
+const AT_LEAST: (&str, u32) = ("wal_sender_timeout", 60_000);
+
 /// All of them.
 pub const SETTINGS: [Setting; 25] = [
     always("TimeZone", "UTC", "timestamptz is printed in it, and times without zone are read in it"),
     always("DateStyle", "ISO,YMD", "dates are printed in it and read in its order"),
-    always("IntervalStyle", "postgres", "intervals are printed in it"),
-    always("extra_float_digits", "3", "below 1, floating point is printed rounded"),
-    always("bytea_output", "hex", "bytea is printed in it"),
-    always("lc_monetary", "C", "money is printed in it"),
-    always("quote_all_identifiers", "off", "format_type, quote_ident and pg_get_… print quotes where none are needed"),
+    reading("IntervalStyle", "postgres", "intervals are printed in it"),
+    reading("extra_float_digits", "3", "below 1, floating point is printed rounded"),
+    reading("bytea_output", "hex", "bytea is printed in it"),
+    reading("lc_monetary", "C", "money is printed in it"),
+    reading("quote_all_identifiers", "off", "format_type, quote_ident and pg_get_… print quotes where none are needed"),
     always("standard_conforming_strings", "on", "a backslash in a literal of ours would be an escape"),
-    always("row_security", "off", "a policy would hide rows silently; off makes it an error"),
+    reading("row_security", "off", "a policy would hide rows silently; off makes it an error"),
     always("default_transaction_isolation", "read committed", "serializable sessions fail with 40001 now and then"),
-    always("gin_fuzzy_search_limit", "0", "an index may leave out rows at random above it"),
-    always("transform_null_equals", "off", "x = NULL would be true"),
-    always("array_nulls", "on", "NULL in an array literal would be a text"),
+    reading("gin_fuzzy_search_limit", "0", "an index may leave out rows at random above it"),
+    reading("transform_null_equals", "off", "x = NULL would be true"),
+    reading("array_nulls", "on", "NULL in an array literal would be a text"),
     always("exit_on_error", "off", "an error that is dealt with would end the session"),
     always("transaction_timeout", "0", "would end a copy, or the decoding of a long transaction (PostgreSQL 17)"),
     always("lock_timeout", "0", "the role's own would end statements that only have to wait; the statement's limit is enough"),
     always("idle_session_timeout", "0", "sessions of ours are idle for as long as the source is"),
-    always("wal_sender_timeout", "60s", "0 keeps the slot of a capture that vanished for ever, a small one ends live sessions"),
+    always("wal_sender_timeout", "60s", "0 keeps the slot of a capture that vanished for ever, a smaller one ends live sessions; a larger one stays"),
     always("tcp_keepalives_idle", "30", "the server has to notice that we have vanished, and free locks and slot"),
     always("tcp_keepalives_interval", "10", "as tcp_keepalives_idle"),
     always("tcp_keepalives_count", "3", "as tcp_keepalives_idle"),
@@ -94,9 +112,11 @@ pub const SETTINGS: [Setting; 25] = [
 /// does not know. Startup parameters are not used: sqlx has some of its own, which would win.
 pub(super) fn pinning(work: Work) -> String {
     let pairs = pinned(work).map(|(name, value)| format!("('{name}', '{value}')"));
+    let (raised, least) = AT_LEAST;
     format!(
         "SELECT pg_catalog.set_config(s.name, v.value, false) FROM pg_catalog.pg_settings s \
-         JOIN (VALUES {}) AS v (name, value) ON v.name = s.name",
+         JOIN (VALUES {}) AS v (name, value) ON v.name = s.name \
+         WHERE CASE WHEN s.name = '{raised}' THEN s.setting::pg_catalog.int8 < {least} ELSE true END",
         pairs.collect::<Vec<_>>().join(", ")
     )
 }
@@ -107,7 +127,7 @@ fn pinned(work: Work) -> impl Iterator<Item = (&'static str, &'static str)> {
         let [ask, copy, write] = setting.values;
         let value = match work {
             Work::Ask => ask,
-            Work::Copy => copy,
+            Work::Copy | Work::Compare => copy,
             Work::Write => write,
         };
         (setting.name, value)
@@ -119,9 +139,42 @@ fn pinned(work: Work) -> impl Iterator<Item = (&'static str, &'static str)> {
 mod tests {
     use super::*;
 
+    fn pins(work: Work, setting: &str) -> bool {
+        pinned(work).any(|(name, _)| name == setting)
+    }
+
     #[test]
-    fn the_applications_triggers_keep_their_search_path() {
-        let pins_path = |work| pinned(work).any(|(name, _)| name == "search_path");
-        assert!(pins_path(Work::Ask) && pins_path(Work::Copy) && !pins_path(Work::Write));
+    fn the_applications_triggers_keep_what_their_database_says() {
+        for setting in [
+            "search_path",
+            "row_security",
+            "lc_monetary",
+            "transform_null_equals",
+        ] {
+            for work in [Work::Ask, Work::Copy, Work::Compare] {
+                assert!(pins(work, setting), "{work:?}: {setting}");
+            }
+            assert!(!pins(Work::Write, setting), "{setting}");
+        }
+    }
+
+    #[test]
+    fn who_writes_is_limited_and_has_its_times_in_utc() {
+        for setting in [
+            "TimeZone",
+            "statement_timeout",
+            "lock_timeout",
+            "standard_conforming_strings",
+        ] {
+            assert!(pins(Work::Write, setting), "{setting}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_only_raised_is_the_one_of_the_list() {
+        let (name, least) = AT_LEAST;
+        let seconds = format!("{}s", least / 1000);
+        let listed = pinned(Work::Copy).find(|(listed, _)| *listed == name);
+        assert_eq!(listed, Some((name, seconds.as_str())));
     }
 }
