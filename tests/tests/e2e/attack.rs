@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{ensure, Context};
 use millrace_cli::endpoints::Endpoints;
 use serde_json::{json, Value};
-use sqlx::{Connection, Executor, MySqlConnection, PgConnection};
+use sqlx::{Connection, Executor, MySqlConnection, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 
 use crate::binary::{said, Demo};
@@ -40,6 +40,8 @@ const LOAD: [&str; 7] = [
     "INSERT INTO loyaltypoints (user_id, points, reason) VALUES (2 + $1 % 39, 1, 'Order')",
 ];
 const PACE: Duration = Duration::from_millis(5);
+/// The invisible primary key of a mart, quoted.
+const MART_KEY: &str = "`millrace_key`";
 
 /// A table, the key of its victim, and one of its columns with its value and another one.
 struct Victim {
@@ -211,6 +213,20 @@ impl Stage {
         Ok(())
     }
 
+    /// All columns, quoted, those too that `SELECT *` leaves out.
+    async fn columns(&mut self, table: &str) -> anyhow::Result<Vec<String>> {
+        let rows = sqlx::query(
+            "SELECT CAST(column_name AS CHAR) FROM information_schema.columns \
+             WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
+        )
+        .bind(table)
+        .fetch_all(&mut self.mysql)
+        .await?;
+        rows.iter()
+            .map(|row| Ok(format!("`{}`", row.try_get_unchecked::<String, _>(0)?)))
+            .collect()
+    }
+
     /// What `verify` says; it must end with `code`.
     fn verify(&self, code: i32) -> anyhow::Result<Value> {
         let output = self.demo.run(&["verify", "--json"])?;
@@ -238,23 +254,28 @@ impl Stage {
         ))
         .await?;
 
-        self.mysql
-            .execute(
-                format!("CREATE TEMPORARY TABLE kept AS SELECT * FROM `{table}` WHERE {condition}")
-                    .as_str(),
-            )
-            .await?;
+        let columns = self.columns(table).await?;
+        let names = columns.join(", ");
+        let keep = format!(
+            "CREATE TEMPORARY TABLE kept AS SELECT {names} FROM `{table}` WHERE {condition}"
+        );
+        self.mysql.execute(keep.as_str()).await?;
+        let restore = format!("INSERT INTO `{table}` ({names}) SELECT {names} FROM kept");
         self.change(&format!("DELETE FROM `{table}` WHERE {condition}"))
             .await?;
         victim.named(&self.verify(1)?, "missing", victim.key[0].1)?;
-        self.change(&format!("INSERT INTO `{table}` SELECT * FROM kept"))
-            .await?;
+        self.change(&restore).await?;
 
         let (first, stranger) = (victim.key[0].0, victim.stranger);
-        self.change(&format!("UPDATE kept SET `{first}` = '{stranger}'"))
-            .await?;
-        self.change(&format!("INSERT INTO `{table}` SELECT * FROM kept"))
-            .await?;
+        let own_key = match columns.iter().any(|column| column == MART_KEY) {
+            true => format!(", {MART_KEY} = UNHEX(SHA2('{stranger}', 256))"),
+            false => String::new(),
+        };
+        self.change(&format!(
+            "UPDATE kept SET `{first}` = '{stranger}'{own_key}"
+        ))
+        .await?;
+        self.change(&restore).await?;
         victim.named(&self.verify(1)?, "unexpected", stranger)?;
         self.change(&format!(
             "DELETE FROM `{table}` WHERE `{first}` = '{stranger}'"
