@@ -51,8 +51,16 @@ async fn a_value_that_stops_the_projector_is_corrected_and_the_projector_goes_on
     let status = until(&endpoints, |status| status["state"] == "failed").await?;
     ensure!(status["failure"]["code"] == "MR-P005", "{status}");
     ensure!(status["failure"]["next_try_at"].is_string(), "{status}");
-    let page = demo.run(&["status", "--json"])?;
-    ensure!(said(&page).contains("MR-P005"), "{}", said(&page));
+    // The page learns it at its next tick.
+    let deadline = Instant::now() + SOON;
+    loop {
+        let page = demo.run(&["status", "--json"])?;
+        if said(&page).contains("MR-P005") {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{}", said(&page));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 
     shop.execute("UPDATE source.products SET price = 1").await?;
     until(&endpoints, |status| status["state"] == "live").await?;
