@@ -1,5 +1,8 @@
 //! The whole `--help` of every command, as `tests/help/` keeps it. `MILLRACE_BLESS=1` writes it anew.
 
+// Helpers of tests, which the setting in clippy.toml does not cover.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -128,7 +128,10 @@ async fn packages_of_one_name_stand_beside_each_other(cluster: &Cluster) {
     };
     admin.delete::<SmartModuleSpec>(all).await.expect("delete");
     let known = admin.list_with_params::<SmartModuleSpec, String>(vec![], true);
-    assert_eq!(left(known.await.expect("list")), [fourth.clone()]);
+    assert_eq!(
+        left(known.await.expect("list")),
+        std::slice::from_ref(fourth)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,7 @@ pub(crate) async fn store(
         unclear: Vec::new(),
         stored: Stored::default(),
     };
-    let mut parts = vec![0..batch.users.len()];
+    let mut parts: Vec<_> = std::iter::once(0..batch.users.len()).collect();
     while let Some(part) = parts.pop() {
         if !storing.store_part(connection, part.clone()).await? {
             let middle = part.start + part.len() / 2;
