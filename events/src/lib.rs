@@ -9,6 +9,7 @@
 //! - [`Chain`]: the rules of the log, the only way to decide whether a record counts;
 //! - [`SnapshotReader`]: the same for a snapshot topic;
 //! - [`InTransit`]: the transactions between two ends, for measuring lag;
+//! - [`TableId`]: the name of a table;
 //! - [`Lsn`], [`Epoch`], [`Xid`]: positions, as types of their own.
 
 mod chain;
@@ -18,6 +19,7 @@ mod record;
 mod row;
 mod schema;
 mod snapshot;
+mod table;
 mod user_event;
 mod writer;
 
@@ -28,5 +30,6 @@ pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start,
 pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
 pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
+pub use table::{ParseTableIdError, TableId};
 pub use user_event::{LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent};
 pub use writer::{PartHeader, PartWriter};

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Epoch, Lsn, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableSchema, Xid,
+    Epoch, Lsn, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableId, TableSchema, Xid,
 };
 
 /// Everything that millrace writes into `shop-changes` and `shop-snapshot-N`.
@@ -116,8 +116,8 @@ pub enum Op {
 /// One row change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// Table name without its Postgres schema.
-    pub table: String,
+    /// The table.
+    pub table: TableId,
     /// What happened.
     pub op: Op,
     /// Definition of the table.

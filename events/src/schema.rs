@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::TableId;
+
 /// Number of a table definition within one epoch. A changed table gets a new number.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -14,10 +16,8 @@ pub struct SchemaId(pub u32);
 pub struct TableSchema {
     /// Number that [`crate::Change::schema`] refers to.
     pub id: SchemaId,
-    /// Postgres schema, such as `source`.
-    pub namespace: String,
-    /// Table name, such as `orders`.
-    pub table: String,
+    /// The table.
+    pub table: TableId,
     /// Columns in the order of the table.
     pub columns: Vec<Column>,
 }
@@ -36,7 +36,7 @@ impl TableSchema {
     /// True when both define the same table in the same way, whatever their numbers. Types are compared by OID and
     /// modifier: how a type is printed depends on settings of the session that asked.
     pub fn same_shape(&self, other: &TableSchema) -> bool {
-        (&self.namespace, &self.table) == (&other.namespace, &other.table)
+        self.table == other.table
             && self.columns.len() == other.columns.len()
             && self
                 .columns

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Lsn, Row, SchemaId, TableSchema};
+use crate::{Lsn, Row, SchemaId, TableId, TableSchema};
 
 /// Opens a snapshot topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +28,8 @@ pub struct SnapshotRows {
     pub chunk: u64,
     /// The LSN at which these rows are true.
     pub lsn: Lsn,
-    /// Table name.
-    pub table: String,
+    /// The table.
+    pub table: TableId,
     /// Definition in [`SnapshotBegin::schemas`].
     pub schema: SchemaId,
     /// Whole rows.

@@ -27,7 +27,7 @@ proptest! {
             epoch: Epoch(3), prev: Lsn(5), commit_lsn: Lsn(7), xid: Xid(9), at: at(),
         });
         let changes: Vec<Change> = rows.into_iter().map(|row| Change {
-            table: "users".into(), op: Op::Insert, schema: SchemaId(1), before: None, after: Some(row),
+            table: TableId::new("source", "users"), op: Op::Insert, schema: SchemaId(1), before: None, after: Some(row),
         }).collect();
         changes.iter().for_each(|change| writer.push(change));
         let bytes = writer.finish(Lsn(8));
@@ -70,8 +70,7 @@ fn a_part_looks_like_this() {
     });
     writer.define(TableSchema {
         id: SchemaId(1),
-        namespace: "source".into(),
-        table: "users".into(),
+        table: TableId::new("source", "users"),
         columns: vec![Column {
             name: "user_id".into(),
             type_name: "integer".into(),
@@ -81,7 +80,7 @@ fn a_part_looks_like_this() {
         }],
     });
     writer.push(&Change {
-        table: "users".into(),
+        table: TableId::new("source", "users"),
         op: Op::Delete,
         schema: SchemaId(1),
         before: Some(Row(vec![("user_id".into(), Value::Int(7))])),
@@ -93,8 +92,8 @@ fn a_part_looks_like_this() {
         concat!(
             r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/16B3748","end_lsn":"0/16B3778","#,
             r#""prev":"0/16B3700","xid":742,"at":"2025-06-15T15:06:40.123456Z","part":0,"last":true,"#,
-            r#""schemas":[{"id":1,"namespace":"source","table":"users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true}]}],"#,
-            r#""changes":[{"table":"users","op":"delete","schema":1,"before":{"user_id":7}}]}"#,
+            r#""schemas":[{"id":1,"table":"source.users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true}]}],"#,
+            r#""changes":[{"table":"source.users","op":"delete","schema":1,"before":{"user_id":7}}]}"#,
         )
     );
 }
