@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Epoch, Lsn, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableId, TableSchema, Xid,
+    Baseline, Chunk, ChunkPlanned, CopyBegun, Epoch, Lsn, Row, SchemaId, SnapshotBegin,
+    SnapshotEnd, SnapshotRows, TableCopied, TableId, TableRemoved, TableSchema, Xid,
 };
 
 /// Everything that millrace writes into `shop-changes` and `shop-snapshot-N`.
@@ -15,12 +16,24 @@ use crate::{
 pub enum Record {
     /// A start of capture: from this offset on, only this epoch and later ones count.
     Start(Start),
+    /// The log begins at an LSN.
+    Baseline(Baseline),
+    /// A copy of tables begins.
+    Copy(CopyBegun),
+    /// A table is copied.
+    Copied(TableCopied),
+    /// A table is captured no longer.
+    Removed(TableRemoved),
     /// A snapshot is complete; the log continues from its LSN.
     Snapshot(SnapshotMark),
     /// A committed source transaction, or a part of one.
     Transaction(TransactionPart),
     /// The source was idle up to an LSN.
     Progress(Progress),
+    /// In a snapshot topic: which rows belong to a chunk.
+    Plan(ChunkPlanned),
+    /// In a snapshot topic: rows.
+    Chunk(Chunk),
     /// First record of a snapshot topic.
     SnapshotBegin(SnapshotBegin),
     /// Rows of one table.
@@ -202,6 +215,12 @@ impl Record {
             }
             "progress" => Record::Progress(serde_json::from_slice(bytes)?),
             "start" => Record::Start(serde_json::from_slice(bytes)?),
+            "baseline" => Record::Baseline(serde_json::from_slice(bytes)?),
+            "copy" => Record::Copy(serde_json::from_slice(bytes)?),
+            "copied" => Record::Copied(serde_json::from_slice(bytes)?),
+            "removed" => Record::Removed(serde_json::from_slice(bytes)?),
+            "plan" => Record::Plan(serde_json::from_slice(bytes)?),
+            "chunk" => Record::Chunk(serde_json::from_slice(bytes)?),
             "snapshot" => Record::Snapshot(serde_json::from_slice(bytes)?),
             "snapshot_begin" => Record::SnapshotBegin(serde_json::from_slice(bytes)?),
             "snapshot_rows" => Record::SnapshotRows(serde_json::from_slice(bytes)?),
