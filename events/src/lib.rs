@@ -5,7 +5,8 @@
 //! `wasm32-unknown-unknown`, so that connectors, projections and SmartModules share one definition.
 //!
 //! - [`Record`]: everything that may stand in a topic, and its JSON form;
-//! - [`PartWriter`]: builds the parts of a transaction without holding its rows twice;
+//! - [`PartWriter`] and [`ChunkWriter`]: build the parts of a transaction, and the pieces of a chunk, without holding
+//!   rows twice;
 //! - [`Chain`]: the rules of the log, the only way to decide whether a record counts;
 //! - [`Copies`]: which tables are captured, and which copy of each counts;
 //! - [`CopyReader`]: the rules of a snapshot topic; [`Visibility`]: what its rows contain;
@@ -44,4 +45,4 @@ pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, Sna
 pub use table::{ParseTableIdError, TableId};
 pub use user_event::{LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent};
 pub use visibility::{ParseVisibilityError, Visibility};
-pub use writer::{PartHeader, PartWriter};
+pub use writer::{ChunkWriter, PartHeader, PartWriter};

@@ -41,6 +41,28 @@ proptest! {
     }
 
     #[test]
+    fn pieces_of_a_chunk_read_back_as_they_were_written(pieces in prop::collection::vec(prop::collection::vec(row(), 0..4), 1..4)) {
+        let chunk = Chunk {
+            epoch: Epoch(1), copy: CopyId(2), table: TableId::new("source", "users"), chunk: 3, piece: 0, last: true,
+            again: false, visible: "5:7:5".parse().expect("a snapshot"), lsn: Lsn(9), schema: SchemaId(1), rows: pieces[0].clone(),
+        };
+        let mut writer = ChunkWriter::new(chunk.clone());
+        let mut values = Vec::new();
+        for (number, rows) in pieces.iter().enumerate() {
+            if number > 0 {
+                values.push(writer.cut());
+            }
+            rows.iter().for_each(|row| writer.push(row));
+        }
+        values.push(writer.finish());
+        for ((number, rows), value) in (0..).zip(&pieces).zip(&values) {
+            let last = number + 1 == pieces.len() as u32;
+            let expected = Record::Chunk(Chunk { piece: number, last, rows: rows.clone(), ..chunk.clone() });
+            prop_assert_eq!(Record::decode(value).expect("decodes"), expected);
+        }
+    }
+
+    #[test]
     fn rubbish_is_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(Record::decode(&bytes).is_err());
     }
