@@ -1,11 +1,12 @@
 //! The records of the change log and of a snapshot topic.
 
 use chrono::{DateTime, Utc};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Baseline, Chunk, ChunkPlanned, CopyBegun, Epoch, Lsn, Row, SchemaId, SnapshotBegin,
-    SnapshotEnd, SnapshotRows, TableCopied, TableId, TableRemoved, TableSchema, Xid,
+    Baseline, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId, SnapshotBegin,
+    SnapshotEnd, SnapshotRows, TableCopied, TableId, TableRemoved, TableSchema, Visibility, Xid,
 };
 
 /// Everything that millrace writes into `shop-changes` and `shop-snapshot-N`.
@@ -229,9 +230,54 @@ impl Record {
         })
     }
 
+    /// The same, but of the rows of a chunk only as many empty ones as there are: for whoever has to know which chunks
+    /// there are.
+    pub fn decode_counting_rows(bytes: &[u8]) -> Result<Record, DecodeError> {
+        if !bytes.starts_with(br#"{"kind":"chunk","#) {
+            return Record::decode(bytes);
+        }
+        let counted: CountedChunk = serde_json::from_slice(bytes)?;
+        Ok(Record::Chunk(counted.into()))
+    }
+
     /// The JSON form, without line breaks.
     pub fn encode(&self) -> Vec<u8> {
         // Keys are strings and no `Serialize` above fails, so there is no error to report.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// A [`Chunk`] whose rows are skipped over.
+#[derive(Deserialize)]
+struct CountedChunk {
+    epoch: Epoch,
+    copy: CopyId,
+    table: TableId,
+    chunk: u32,
+    piece: u32,
+    last: bool,
+    #[serde(default)]
+    again: bool,
+    visible: Visibility,
+    lsn: Lsn,
+    schema: SchemaId,
+    rows: Vec<IgnoredAny>,
+}
+
+impl From<CountedChunk> for Chunk {
+    fn from(counted: CountedChunk) -> Chunk {
+        Chunk {
+            epoch: counted.epoch,
+            copy: counted.copy,
+            table: counted.table,
+            chunk: counted.chunk,
+            piece: counted.piece,
+            last: counted.last,
+            again: counted.again,
+            visible: counted.visible,
+            lsn: counted.lsn,
+            schema: counted.schema,
+            rows: vec![Row::default(); counted.rows.len()],
+        }
     }
 }

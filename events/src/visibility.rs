@@ -56,6 +56,12 @@ impl Visibility {
         }
     }
 
+    /// Whether this sees everything that `other` sees.
+    pub fn sees_all_of(&self, other: &Visibility) -> bool {
+        let other_sees = |xid: u64| xid < other.xmax && other.running.binary_search(&xid).is_err();
+        !self.running.iter().any(|xid| other_sees(*xid)) && !(self.xmax..other.xmax).any(other_sees)
+    }
+
     fn is_valid(&self) -> bool {
         let range = self.xmin..self.xmax;
         0 < self.xmin

@@ -63,6 +63,10 @@ proptest! {
         let both = one.both(&other);
         prop_assert!(both.is_valid());
         prop_assert_eq!(&both, &other.both(&one));
+        let more = one.xmin.saturating_sub(5)..other.xmax.max(one.xmax) + 5;
+        let all = more.into_iter().all(|xid| !other.sees(Xid(xid as u32)) || one.sees(Xid(xid as u32)));
+        prop_assert_eq!(one.sees_all_of(&other), all);
+        prop_assert!(one.sees_all_of(&both) && other.sees_all_of(&both));
         let Some(xid) = one.xmin.checked_add_signed(near) else { return Ok(()) };
         let xid = Xid(xid as u32);
         prop_assert_eq!(both.sees(xid), one.sees(xid) && other.sees(xid));

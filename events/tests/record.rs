@@ -59,6 +59,8 @@ proptest! {
             let last = number + 1 == pieces.len() as u32;
             let expected = Record::Chunk(Chunk { piece: number, last, rows: rows.clone(), ..chunk.clone() });
             prop_assert_eq!(Record::decode(value).expect("decodes"), expected);
+            let counted = Chunk { piece: number, last, rows: vec![Row::default(); rows.len()], ..chunk.clone() };
+            prop_assert_eq!(Record::decode_counting_rows(value).expect("decodes"), Record::Chunk(counted));
         }
     }
 
