@@ -24,7 +24,7 @@ async fn patient<T>(work: impl std::future::Future<Output = T>) -> T {
 
 /// A broker, the door to it, and a topic.
 struct World {
-    broker: Handle,
+    broker: Option<Handle>,
     cluster: Cluster,
     folder: tempfile::TempDir,
 }
@@ -38,7 +38,7 @@ impl World {
         let cluster = Cluster::new(broker.sc_addr().to_string());
         patient(cluster.create(TOPIC, &retention)).await.expect("a topic");
         World {
-            broker,
+            broker: Some(broker),
             cluster,
             folder,
         }
@@ -46,9 +46,10 @@ impl World {
 
     async fn restart(&mut self) {
         let mut config = Config::on_loopback(Storage::Directory(self.folder.path().to_owned()));
-        (config.sc_bind, config.spu_bind) = (self.broker.sc_addr(), self.broker.spu_addr());
-        patient(self.broker.clone().shutdown()).await;
-        self.broker = patient(Broker::open(config)).await.expect("the same broker");
+        let broker = self.broker.take().expect("it runs");
+        (config.sc_bind, config.spu_bind) = (broker.sc_addr(), broker.spu_addr());
+        patient(broker.shutdown()).await;
+        self.broker = Some(patient(Broker::open(config)).await.expect("it again"));
     }
 
     async fn appender(&self) -> Appender {
