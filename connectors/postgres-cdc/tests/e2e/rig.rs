@@ -322,8 +322,14 @@ impl Running {
         }
     }
 
+    /// Waits until it follows the stream and has copied all tables.
     pub async fn streaming(&mut self) -> Status {
-        self.until(|status| status.state == State::Streaming).await
+        let captured = |table: &TableStatus| table.state == TableState::Captured;
+        self.until(|status| {
+            let copied = !status.tables.is_empty() && status.tables.iter().all(captured);
+            status.state == State::Streaming && copied
+        })
+        .await
     }
 
     /// Waits until the log is acknowledged up to `lsn`.
