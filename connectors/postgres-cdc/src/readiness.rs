@@ -33,8 +33,6 @@ fn waits(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use millrace_events::TableId;
-
     use super::*;
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use millrace_events::{Copies, Epoch, InTransit, Lsn, TableId};
+use millrace_events::{CapturedTable, Copies, Epoch, InTransit, Lsn, TableId};
 use tokio::sync::watch;
 
 use crate::copy::{Done, Requests};
@@ -160,7 +160,7 @@ impl Reporter {
         let now = Utc::now();
         self.update(|status| {
             let known = std::mem::take(&mut status.tables);
-            let table = |(name, captured)| {
+            let table = |(name, captured): (&TableId, &CapturedTable)| {
                 let known = known.iter().find(|known| known.table == *name);
                 TableStatus::of(captured, known, now)
             };

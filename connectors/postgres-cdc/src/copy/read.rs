@@ -6,6 +6,7 @@
 use futures_util::TryStreamExt;
 use millrace_events::{ChunkWriter, Lsn, Row, TableSchema, Value, Visibility};
 use millrace_sessions::postgres::PgSession;
+use millrace_topic::RECORD_BYTES_MAX;
 use sqlx::{Executor, Row as _};
 
 use super::fence;
@@ -14,7 +15,6 @@ use super::pieces::Pieces;
 use super::sessions::Copying;
 use crate::catalog::{self, Types};
 use crate::cell::{copy_cells, value};
-use crate::config::RECORD_BYTES_MAX;
 use crate::{Config, Error};
 
 /// `lock_not_available`.
@@ -74,7 +74,7 @@ impl TableSource {
             config.lock_timeout.as_millis(),
             self.search_path
         );
-        sqlx::raw_sql(&begin).execute(&mut *session).await?;
+        session.execute(begin.as_str()).await?;
         let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", self.keys.table());
         match session.execute(lock.as_str()).await {
             Ok(_) => Ok(true),
@@ -112,7 +112,7 @@ impl TableSource {
             "BEGIN READ ONLY; SET LOCAL enable_sort = off; SET LOCAL search_path = {}",
             self.search_path
         );
-        sqlx::raw_sql(&begin).execute(&mut *session).await?;
+        session.execute(begin.as_str()).await?;
         let sql = self.keys.bound(after, rows);
         let row = sqlx::query(&sql)
             .persistent(false)

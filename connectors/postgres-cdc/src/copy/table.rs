@@ -7,6 +7,7 @@ use millrace_events::{
     Chunk, ChunkPlanned, ChunkWriter, CopyId, Epoch, Lsn, Record, TableCopied, TableId,
 };
 use millrace_sessions::postgres::PgSession;
+use sqlx::Executor;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -187,7 +188,7 @@ impl TableCopy {
                 .rows(session, sql, &mut writer, &self.pieces, piece_bytes);
             rows += read.await?;
         }
-        sqlx::raw_sql("COMMIT").execute(session).await?;
+        session.execute("COMMIT").await?;
         self.pieces.send(writer.finish()).await?;
         self.count(rows, lsn);
         Ok(())

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use millrace_events::{
-    CapturedTable, Chain, Change, ChunkVerdict, Copied, Copies, CopyReader, Lsn, Op, PartVerdict,
+    CapturedTable, Chain, Change, ChunkVerdict, Copied, Copies, CopyId, CopyReader, Lsn, Op, PartVerdict,
     Record, Row, TableChunks, TableCopied, TableId, TableSchema, Value, Verdict, Xid,
 };
 
@@ -24,8 +24,10 @@ pub struct Model {
     pub parts_max: u32,
     pub starts: u64,
     pub baselines: u64,
-    /// What was read of copies, over all tables.
+    /// What was read of the copies that count, over all tables.
     pub copied: Tally,
+    /// Every copy that was ever completed, as if it were the one that counts.
+    pub every_copy: Vec<(CopyId, TableId, Rows)>,
     schemas: BTreeMap<(u64, u32), TableSchema>,
 }
 
@@ -39,6 +41,24 @@ pub struct Tally {
     pub chunks: u32,
     /// Rows whose keys were changed while they were copied, and which were read again.
     pub again: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.rows_read += other.rows_read;
+        self.rows += other.rows;
+        self.chunks += other.chunks;
+        self.again += other.again;
+    }
+}
+
+/// What the log says.
+#[derive(Default)]
+struct Log {
+    copies: Copies,
+    /// Each copy of a table when it was completed.
+    copied: Vec<CapturedTable>,
+    transactions: Vec<Transaction>,
 }
 
 /// A transaction that counted.
@@ -62,41 +82,57 @@ struct Reader {
 }
 
 impl Model {
+    /// The rows of a table of schema `source`.
+    pub fn rows(&self, table: &str) -> &Rows {
+        &self.tables[&TableId::new("source", table)]
+    }
+
     /// Reads all there is. Every table has to be copied.
     pub async fn read(rig: &Rig) -> Model {
         let mut model = Model::default();
-        let (copies, transactions) = model.read_log(rig.log().await);
-        for (name, table) in copies.iter() {
-            let copied = table
-                .copied
-                .unwrap_or_else(|| panic!("{name} is not copied"));
+        let log = model.read_log(rig.log().await);
+        for table in &log.copied {
             let records = rig.records(&table.topic).await;
-            let mut reader = Reader::load(table.clone(), copied, records, &mut model.copied);
-            for transaction in &transactions {
+            let mut tally = Tally::default();
+            let mut reader = Reader::load(table.clone(), records, &mut tally);
+            for transaction in &log.transactions {
                 reader.apply(transaction, &model.schemas);
             }
-            model.tables.insert(name.clone(), reader.rows);
+            let name = &table.definition.table;
+            if log.copies.table(name) == Some(table) {
+                model.copied.add(tally);
+                model.tables.insert(name.clone(), reader.rows.clone());
+            }
+            model.every_copy.push((table.copy, name.clone(), reader.rows));
+        }
+        for (name, table) in log.copies.iter() {
+            assert!(table.copied.is_some(), "{name} is not copied");
         }
         let shown = |transaction: Transaction| {
             let ops = transaction.changes.iter().map(|c| (c.table.clone(), c.op));
             (transaction.xid.0, ops.collect())
         };
-        model.transactions = transactions.into_iter().map(shown).collect();
+        model.transactions = log.transactions.into_iter().map(shown).collect();
         model
     }
 
-    fn read_log(&mut self, records: Vec<Record>) -> (Copies, Vec<Transaction>) {
-        let (mut chain, mut copies) = (Chain::unanchored(), Copies::new());
-        let (mut parts, mut transactions) = (Vec::new(), Vec::new());
+    fn read_log(&mut self, records: Vec<Record>) -> Log {
+        let mut log = Log::default();
+        let (mut chain, mut parts) = (Chain::unanchored(), Vec::new());
         for (offset, record) in (0..).zip(records) {
             let verdict = chain.offer(&record);
-            copies.offer(offset, &record, verdict);
+            log.copies.offer(offset, &record, verdict);
             match (record, verdict) {
                 (Record::Baseline(_), Verdict::Moved) => self.baselines += 1,
                 (Record::Start(_), _) => self.starts += 1,
                 (Record::Copy(begun), Verdict::Announced) => {
                     assert!(parts.is_empty(), "inside a transaction");
                     assert_eq!(chain.position(), Some(begun.lsn));
+                }
+                (Record::Copied(copied), Verdict::Announced) => {
+                    let table = log.copies.table(&copied.table);
+                    let table = table.filter(|table| table.copy == copied.copy);
+                    log.copied.extend(table.cloned());
                 }
                 (
                     Record::Transaction(part),
@@ -111,7 +147,7 @@ impl Model {
                     self.parts_max = self.parts_max.max(part.part + 1);
                     parts.extend(part.changes);
                     if complete {
-                        transactions.push(Transaction {
+                        log.transactions.push(Transaction {
                             offset,
                             prev: part.prev,
                             epoch: part.epoch.0,
@@ -123,7 +159,7 @@ impl Model {
                 _ => {}
             }
         }
-        (copies, transactions)
+        log
     }
 
     /// Where the log ends.
@@ -137,41 +173,52 @@ impl Model {
 
     /// Compares a table of schema `source` with the database, cell by cell as text.
     pub async fn assert_equals(&self, rig: &Rig, table: &str, columns: &str) {
-        let mut connection = rig.connect().await;
-        let sql = format!("SELECT to_jsonb(array(SELECT coalesce(v, '\\N') FROM unnest(ARRAY[{columns}]) v))::text FROM source.{table}");
-        let rows: Vec<String> = sqlx::query_scalar(&sql)
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
-        let mut expected: Vec<Vec<String>> = rows
-            .iter()
-            .map(|row| serde_json::from_str(row).unwrap())
-            .collect();
-        let names: Vec<_> = columns
-            .split(',')
-            .map(|c| c.trim().trim_end_matches("::text"))
-            .collect();
-        let mut found: Vec<Vec<String>> = self
-            .rows(table)
-            .values()
-            .map(|row| names.iter().map(|name| plain(&row[*name])).collect())
-            .collect();
-        expected.sort();
-        found.sort();
-        assert_eq!(found.len(), expected.len(), "rows of {table}");
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_eq!(found, expected, "{table}");
+        assert_rows_equal(self.rows(table), rig, table, columns).await;
+    }
+
+    /// The same for every copy of the table. Returns how many there were.
+    pub async fn assert_every_copy_equals(&self, rig: &Rig, table: &str, columns: &str) -> usize {
+        let name = TableId::new("source", table);
+        let copies = self.every_copy.iter().filter(|(_, copied, _)| *copied == name);
+        let copies: Vec<_> = copies.collect();
+        for (copy, _, rows) in &copies {
+            println!("copy {} of {name}: {} rows", copy.0, rows.len());
+            assert_rows_equal(rows, rig, table, columns).await;
         }
+        copies.len()
+    }
+}
+
+async fn assert_rows_equal(rows: &Rows, rig: &Rig, table: &str, columns: &str) {
+    let mut connection = rig.connect().await;
+    let sql = format!("SELECT to_jsonb(array(SELECT coalesce(v, '\\N') FROM unnest(ARRAY[{columns}]) v))::text FROM source.{table}");
+    let stored: Vec<String> = sqlx::query_scalar(&sql)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let mut expected: Vec<Vec<String>> = stored
+        .iter()
+        .map(|row| serde_json::from_str(row).unwrap())
+        .collect();
+    let names: Vec<_> = columns
+        .split(',')
+        .map(|c| c.trim().trim_end_matches("::text"))
+        .collect();
+    let mut found: Vec<Vec<String>> = rows
+        .values()
+        .map(|row| names.iter().map(|name| plain(&row[*name])).collect())
+        .collect();
+    expected.sort();
+    found.sort();
+    assert_eq!(found.len(), expected.len(), "rows of {table}");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected, "{table}");
     }
 }
 
 impl Reader {
-    fn load(
-        table: CapturedTable,
-        copied: Copied,
-        records: Vec<Record>,
-        tally: &mut Tally,
-    ) -> Reader {
+    fn load(table: CapturedTable, records: Vec<Record>, tally: &mut Tally) -> Reader {
+        let copied = table.copied.expect("it is copied");
         let name = &table.definition.table;
         let mut reader = CopyReader::new(table.copy);
         let (mut rows, mut again) = (Rows::new(), BTreeMap::new());
@@ -211,7 +258,7 @@ impl Reader {
     }
 
     fn apply(&mut self, transaction: &Transaction, schemas: &BTreeMap<(u64, u32), TableSchema>) {
-        let name = &self.table.definition.table;
+        let name = self.table.definition.table.clone();
         let live = transaction.prev >= self.copied.lsn;
         if transaction.offset <= self.table.copy_offset {
             return;
@@ -219,7 +266,7 @@ impl Reader {
         if !live && self.chunks.contains(transaction.xid) {
             return;
         }
-        for change in transaction.changes.iter().filter(|c| c.table == *name) {
+        for change in transaction.changes.iter().filter(|c| c.table == name) {
             let schema = &schemas[&(transaction.epoch, change.schema.0)];
             assert_eq!(schema.table, change.table);
             if live {
