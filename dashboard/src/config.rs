@@ -84,6 +84,19 @@ pub struct Mart {
     pub name: String,
     /// Its statement.
     pub sql: String,
+    /// How it is drawn, if it is.
+    pub chart: Option<Chart>,
+}
+
+/// How a mart is drawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chart {
+    /// What is shown.
+    pub title: String,
+    /// What the values count.
+    pub unit: String,
+    /// A `SELECT` with the columns category, series and value, in the order wanted. `{table}` stands for the mart.
+    pub sql: String,
 }
 
 impl Config {
