@@ -1,6 +1,6 @@
 //! The change log of millrace: what a record looks like and by which rules a reader accepts it.
 //!
-//! One record of the topic `shop-changes` is one committed Postgres transaction, or one part of a
+//! One record of the topic `<name>-changes` is one committed Postgres transaction, or one part of a
 //! large one, in commit order. This crate has no IO, no clock and no randomness; it builds for
 //! `wasm32-unknown-unknown`, so that connectors, projections and SmartModules share one definition.
 //!
@@ -20,7 +20,6 @@ mod row;
 mod schema;
 mod snapshot;
 mod table;
-mod user_event;
 mod writer;
 
 pub use chain::{Chain, PartVerdict, Verdict};
@@ -31,5 +30,4 @@ pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
 pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
 pub use table::{ParseTableIdError, TableId};
-pub use user_event::{LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent};
 pub use writer::{PartHeader, PartWriter};

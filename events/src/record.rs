@@ -7,7 +7,7 @@ use crate::{
     Epoch, Lsn, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableId, TableSchema, Xid,
 };
 
-/// Everything that millrace writes into `shop-changes` and `shop-snapshot-N`.
+/// Everything that millrace writes into `<name>-changes` and `<name>-snapshot-N`.
 ///
 /// JSON, one object; `kind` names the variant in `snake_case` and stands first.
 #[derive(Clone, Debug, PartialEq, Serialize)]

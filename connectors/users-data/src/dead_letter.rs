@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use fluvio::{Fluvio, TopicProducerConfigBuilder, TopicProducerPool};
 use futures_util::future::try_join_all;
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
 
 use crate::batch::Refused;
 use crate::error::SessionError;
@@ -114,7 +114,7 @@ fn letter(
 
 #[cfg(test)]
 mod tests {
-    use millrace_events::{RejectReason, Rejection};
+    use millrace_sm_user_event::{RejectReason, Rejection};
 
     use super::*;
 

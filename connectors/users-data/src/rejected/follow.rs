@@ -7,7 +7,7 @@ use std::time::Duration;
 use fluvio::dataplane::link::ErrorCode;
 use fluvio::Fluvio;
 use futures_util::StreamExt;
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fluvio::Fluvio;
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
 
 use crate::error::SessionError;
 use crate::reader::{self, Raw};

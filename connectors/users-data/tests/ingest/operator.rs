@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_events::RejectReason;
+use millrace_sm_user_event::RejectReason;
 use millrace_users_data::{State, Status};
 use sqlx::Executor;
 
