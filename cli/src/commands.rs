@@ -56,7 +56,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Broker(args) => broker(args, &settings).await?,
         Command::Dashboard(args) => dashboard(args, &settings).await?,
         Command::Init(args) => init(args, &settings).await?,
-        Command::Capture | Command::Ingest | Command::Project | Command::Generate(_) => {
+        Command::Capture(_)
+        | Command::Ingest
+        | Command::Project(_)
+        | Command::Generate(_) => {
             Box::pin(service(&cli.command, settings)).await?;
         }
     }
@@ -69,11 +72,12 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
         Command::Generate(args) => Endpoints::find(&args.target, &settings)?,
         _ => Endpoints::from_settings(&settings)?,
     };
+    let settings = endpoints.settings(&settings)?;
     warn_if_exposed(&settings, None);
     match command {
-        Command::Capture => Box::pin(capture(&settings, &endpoints, shutdown)).await?,
+        Command::Capture(_) => Box::pin(capture(&settings, &endpoints, shutdown)).await?,
         Command::Ingest => Box::pin(ingest(&settings, &endpoints, shutdown)).await?,
-        Command::Project => Box::pin(project(&settings, &endpoints, shutdown)).await?,
+        Command::Project(_) => Box::pin(project(&settings, &endpoints, shutdown)).await?,
         Command::Generate(args) => generate(args, settings, &endpoints, shutdown).await?,
         _ => unreachable!("not a service"),
     }
