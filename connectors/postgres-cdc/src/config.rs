@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Selection;
+
 /// Bytes that one request to Fluvio may have.
 pub(crate) const REQUEST_BYTES_MAX: usize = 12 << 20;
 /// Bytes at which a batch of records is sent, and the room it needs in a request: Fluvio's client
@@ -26,11 +28,10 @@ pub struct Config {
     /// `postgres://user:password@host:port/database`; the user needs REPLICATION, and must own the
     /// tables or be a superuser to create the publication.
     pub postgres_url: String,
-    /// Schema of the captured tables.
-    pub schema: String,
-    /// Captured tables, without their schema.
-    pub tables: Vec<String>,
-    /// Publication; created if missing, refused if it publishes anything else.
+    /// Which tables are captured. It is resolved when the publication is created; from then on the tables of the
+    /// publication are captured, each of which it has to select.
+    pub tables: Selection,
+    /// Publication; created if missing.
     pub publication: String,
     /// Replication slot: lower-case letters, digits and underscores.
     pub slot: String,
@@ -71,22 +72,20 @@ pub struct Config {
 }
 
 impl Config {
-    /// Captures `tables` of `schema` under the default names.
+    /// Captures `tables` under the default names.
     pub fn new(
         postgres_url: impl Into<String>,
         fluvio_endpoint: impl Into<String>,
-        schema: impl Into<String>,
-        tables: impl IntoIterator<Item = impl Into<String>>,
+        tables: Selection,
     ) -> Self {
         Config {
             postgres_url: postgres_url.into(),
-            schema: schema.into(),
-            tables: tables.into_iter().map(Into::into).collect(),
+            tables,
             publication: "millrace".into(),
             slot: "millrace".into(),
             fluvio_endpoint: fluvio_endpoint.into(),
-            topic_changes: "shop-changes".into(),
-            topic_snapshot_prefix: "shop-snapshot".into(),
+            topic_changes: "millrace-changes".into(),
+            topic_snapshot_prefix: "millrace-snapshot".into(),
             retention: Duration::from_secs(30 * 24 * 3600),
             message_prefix: "millrace".into(),
             part_bytes: 512 << 10,

@@ -17,13 +17,14 @@ use crate::catalog::Types;
 use crate::config::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::log_scan::LogScan;
 use crate::preflight::{self, Facts};
+use crate::publication::{self, Captured};
 use crate::slot::{self, Slot};
 use crate::snapshot::Snapshot;
 use crate::source::Source;
 use crate::status::{Reporter, State};
 use crate::stream::Stream;
 use crate::topics::Topics;
-use crate::{lock, publication, Config, Error};
+use crate::{lock, Config, Error};
 
 /// What an attempt works with.
 pub(crate) struct Session<'a> {
@@ -48,8 +49,9 @@ impl Session<'_> {
 
     async fn locked(&self, scan: &mut LogScan) -> Result<(), Error> {
         let mut catalog = self.source.connect().await?;
-        let facts = preflight::check(&mut catalog, self.source, self.config).await?;
-        publication::ensure(&mut catalog, self.config).await?;
+        let facts = preflight::check(&mut catalog, self.source).await?;
+        let captured = publication::ensure(&mut catalog, self.config).await?;
+        self.tell(&captured);
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         let topics = Topics::connect(self.config).await?;
         let mut log = self.log(&topics, &facts, scan).await?;
@@ -66,6 +68,7 @@ impl Session<'_> {
                     source: self.source,
                     topics: &topics,
                     reporter: self.reporter,
+                    tables: &captured.tables,
                 };
                 let first = First {
                     work,
@@ -87,12 +90,27 @@ impl Session<'_> {
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
+            tables: &captured.tables,
             catalog,
             types: Types::default(),
             assembler: self.assembler(epoch, position, last_schema),
             appender: log,
         };
         streaming.run(stream).await
+    }
+
+    /// Says which selected tables are not captured.
+    fn tell(&self, captured: &Captured) {
+        for table in &captured.not_captured {
+            tracing::warn!(
+                %table,
+                "the table is selected and not captured: it came after the publication was created; \
+                 `millrace tables add {table}` adds it, `!{table}` in the selection leaves it out"
+            );
+        }
+        let not_captured = captured.not_captured.clone();
+        self.reporter
+            .update(|status| status.not_captured = not_captured);
     }
 
     /// The log, read to its end. Nothing is written to one that is seen to be another database's.
