@@ -5,7 +5,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use millrace_events::Value;
+use millrace_events::{TableId, Value};
 use millrace_projections::marts::{Mart, Marts};
 use millrace_projections::replica::{write, Column, Kind, Table};
 use millrace_sessions::mysql::Session;
@@ -97,6 +97,7 @@ impl Shop {
             kind: Kind::BigInt,
         };
         let replica = Table {
+            source: TableId::new("source", table),
             name: table.into(),
             columns: vec![key],
             key: vec![0],
