@@ -12,7 +12,8 @@ use crate::args::{Target, DATA_DIR};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_ADDRESS,
     MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_CONTROL_HOST,
-    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_HOST,
+    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_GENERATE_CONTROL_PORT,
+    MILLRACE_INGEST_CONTROL_HOST,
     MILLRACE_INGEST_CONTROL_PORT, MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER,
     POSTGRES_DB, POSTGRES_HOST, POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_USER,
 };
@@ -97,6 +98,13 @@ impl ControlAddress {
         let (host, port) = self.of(settings);
         http(&host, port)
     }
+}
+
+/// Where the generator's control API is, if it has one. Nobody but a probe asks it, so it has no entry of its own in
+/// [`Endpoints`].
+pub(crate) fn generate_control(settings: &Settings) -> Option<(Host, u16)> {
+    let port = settings.get(MILLRACE_GENERATE_CONTROL_PORT)?;
+    Some((settings.get(MILLRACE_CONTROL_HOST), port))
 }
 
 impl Endpoints {
