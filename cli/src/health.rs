@@ -153,7 +153,9 @@ mod tests {
     async fn a_service_that_waits_for_mysql_lives_and_is_not_ready() {
         let endpoints = waiting_service().await;
         ask(Probed::Project, false, &endpoints, None).await.unwrap();
-        let because = ask(Probed::Project, true, &endpoints, None).await.unwrap_err();
+        let because = ask(Probed::Project, true, &endpoints, None)
+            .await
+            .unwrap_err();
         assert_eq!(because.to_string(), "MySQL fails (MR-P001): no route");
     }
 

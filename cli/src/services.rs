@@ -212,10 +212,7 @@ pub struct Control {
 }
 
 impl Control {
-    async fn listen(
-        (host, port): (Host, u16),
-        endpoints: &Endpoints,
-    ) -> anyhow::Result<Control> {
+    async fn listen((host, port): (Host, u16), endpoints: &Endpoints) -> anyhow::Result<Control> {
         let address = host.listen_address(port).await.context("control API")?;
         if endpoints.control_token.is_empty() {
             bail!(

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use millrace_control::{Down, Fault, Front};
-use millrace_dashboard::status::PartDown;
 use millrace_dashboard as dashboard;
+use millrace_dashboard::status::PartDown;
 use millrace_postgres_cdc::{self as capture, Capture};
 use millrace_projections::engine;
 use millrace_shop_generator::trade::{self, Trader};
@@ -142,16 +142,17 @@ impl Services {
         let token = control.token().to_owned();
         let front = self.front(CAPTURE, &[]);
         let (newest, shown) = (self.capture.clone(), front.clone());
-        self.parts.keep_shown(CAPTURE, Role::MovesData, &front, move |stop| {
-            let capture = make();
-            let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
-            async move {
-                let capture = capture?;
-                shown.show(capture::control::api(capture.handle(), &token));
-                newest.set(capture.handle());
-                Ok(capture.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_shown(CAPTURE, Role::MovesData, &front, move |stop| {
+                let capture = make();
+                let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
+                async move {
+                    let capture = capture?;
+                    shown.show(capture::control::api(capture.handle(), &token));
+                    newest.set(capture.handle());
+                    Ok(capture.run(stop).await?)
+                }
+            });
         self.keep_control(
             "capture's control API",
             front,
@@ -177,29 +178,35 @@ impl Services {
         let front = self.front(PROJECTOR, PROJECTOR_ONLY);
         let (wiring, newest, shown) = (self.wiring.clone(), self.projector.clone(), front.clone());
         let states = self.states.clone();
-        self.parts.keep_shown(PROJECTOR, Role::MovesData, &front, move |stop| {
-            let projector = make();
-            let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
-            let (states, wiring) = (states.clone(), wiring.clone());
-            async move {
-                let projector = projector?;
-                let handle = projector.handle();
-                shown.show(millrace_projections::control::api(handle.clone(), &token));
-                newest.set(handle.clone());
-                let mirror = move |stop| {
-                    let Wiring {
-                        settings,
-                        endpoints,
-                    } = &*wiring;
-                    let handle = handle.clone();
-                    without_error(crate::services::mirror_projector(
-                        settings, endpoints, handle, stop,
-                    ))
-                };
-                let _mirror = beside(&states, "projector's consumer offsets", stop.clone(), mirror);
-                Ok(projector.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_shown(PROJECTOR, Role::MovesData, &front, move |stop| {
+                let projector = make();
+                let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
+                let (states, wiring) = (states.clone(), wiring.clone());
+                async move {
+                    let projector = projector?;
+                    let handle = projector.handle();
+                    shown.show(millrace_projections::control::api(handle.clone(), &token));
+                    newest.set(handle.clone());
+                    let mirror = move |stop| {
+                        let Wiring {
+                            settings,
+                            endpoints,
+                        } = &*wiring;
+                        let handle = handle.clone();
+                        without_error(crate::services::mirror_projector(
+                            settings, endpoints, handle, stop,
+                        ))
+                    };
+                    let _mirror = beside(
+                        &states,
+                        "projector's consumer offsets",
+                        stop.clone(),
+                        mirror,
+                    );
+                    Ok(projector.run(stop).await?)
+                }
+            });
         self.keep_control("projector's control API", front, control, |wiring| async move {
             crate::services::control(&wiring.settings, &wiring.endpoints).await
         });
@@ -220,27 +227,29 @@ impl Services {
         let token = control.token().to_owned();
         let front = self.front(INGEST, &[]);
         let (wiring, shown, states) = (self.wiring.clone(), front.clone(), self.states.clone());
-        self.parts.keep_shown(INGEST, Role::MovesData, &front, move |stop| {
-            let made = make();
-            let (shown, token) = (shown.clone(), token.clone());
-            let (states, wiring) = (states.clone(), wiring.clone());
-            async move {
-                let (rejected, (ingest, handle)) = made?;
-                shown.show(ingest::control::api(handle.clone(), rejected, &token));
-                let mirror = move |stop| {
-                    let Wiring {
-                        settings,
-                        endpoints,
-                    } = &*wiring;
-                    let handle = handle.clone();
-                    without_error(crate::services::mirror_ingest(
-                        settings, endpoints, handle, stop,
-                    ))
-                };
-                let _mirror = beside(&states, "ingest's consumer offsets", stop.clone(), mirror);
-                Ok(ingest.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_shown(INGEST, Role::MovesData, &front, move |stop| {
+                let made = make();
+                let (shown, token) = (shown.clone(), token.clone());
+                let (states, wiring) = (states.clone(), wiring.clone());
+                async move {
+                    let (rejected, (ingest, handle)) = made?;
+                    shown.show(ingest::control::api(handle.clone(), rejected, &token));
+                    let mirror = move |stop| {
+                        let Wiring {
+                            settings,
+                            endpoints,
+                        } = &*wiring;
+                        let handle = handle.clone();
+                        without_error(crate::services::mirror_ingest(
+                            settings, endpoints, handle, stop,
+                        ))
+                    };
+                    let _mirror =
+                        beside(&states, "ingest's consumer offsets", stop.clone(), mirror);
+                    Ok(ingest.run(stop).await?)
+                }
+            });
         self.keep_control(
             "ingest's control API",
             front,

@@ -64,7 +64,8 @@ impl States {
 
     /// Waits until no part that moves data runs or will be tried again (rule 7), and says so in one line.
     pub(super) async fn nothing_can_move(&self) -> anyhow::Error {
-        let is_lost = |part: &Part| matches!(&part.down, Some(down) if down.outlook == Outlook::Final);
+        let is_lost =
+            |part: &Part| matches!(&part.down, Some(down) if down.outlook == Outlook::Final);
         let moves = |part: &Part| part.role == Role::MovesData;
         let mut parts = self.parts.subscribe();
         let lost = parts.wait_for(|parts| {

@@ -25,9 +25,7 @@ pub fn api(trade: trade::Handle, users: user_events::Handle, token: &str) -> Rou
     millrace_control::api(routes, token, alive, ready)
 }
 
-async fn status(
-    State((trade, users)): State<(trade::Handle, user_events::Handle)>,
-) -> Response {
+async fn status(State((trade, users)): State<(trade::Handle, user_events::Handle)>) -> Response {
     let (trade, users) = (trade.status(), users.status());
     Json(json!({
         "trade": {
@@ -68,6 +66,9 @@ mod tests {
         assert_eq!(because.to_string(), "the last user event failed: no topic");
         trade.last_error = Some("no Postgres".to_owned());
         let because = ready(&trade, &users).expect_err("not ready");
-        assert_eq!(because.to_string(), "the last transaction failed: no Postgres");
+        assert_eq!(
+            because.to_string(),
+            "the last transaction failed: no Postgres"
+        );
     }
 }

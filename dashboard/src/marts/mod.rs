@@ -178,10 +178,7 @@ fn quoted(name: &str) -> String {
 }
 
 /// Takes the answer, if it came in time. Else the connection still owes it.
-fn settled<T>(
-    answer: Result<Result<T, Error>, Elapsed>,
-    conn: Pooled,
-) -> Result<T, Error> {
+fn settled<T>(answer: Result<Result<T, Error>, Elapsed>, conn: Pooled) -> Result<T, Error> {
     answer.unwrap_or_else(|_| {
         conn.give_up();
         Err(Error::Timeout)

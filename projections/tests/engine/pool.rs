@@ -30,7 +30,9 @@ async fn a_session_that_falls_silent_when_it_is_given_back_frees_its_place() {
             }
         }
     };
-    let mut session = tokio::time::timeout(PATIENCE, another).await.expect("a place");
+    let mut session = tokio::time::timeout(PATIENCE, another)
+        .await
+        .expect("a place");
     assert!(!proxy.is_armed());
     session.ping().await.expect("an answer");
 }
