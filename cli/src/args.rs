@@ -304,11 +304,13 @@ pub enum Probed {
     Project,
     /// The page
     Dashboard,
+    /// The generator, if MILLRACE_GENERATE_CONTROL_PORT is set
+    Generate,
 }
 
 impl Probed {
-    /// In the order of the data.
-    pub const ALL: [Probed; 5] = [
+    /// Those that are always there, in the order of the data.
+    pub const ALWAYS: [Probed; 5] = [
         Probed::Broker,
         Probed::Capture,
         Probed::Ingest,
@@ -325,6 +327,7 @@ impl Probed {
             Probed::Ingest => "ingest",
             Probed::Project => "project",
             Probed::Dashboard => "dashboard",
+            Probed::Generate => "generate",
         }
     }
 }

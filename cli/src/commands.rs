@@ -190,12 +190,29 @@ async fn generate(
     if args.fill_only {
         return Ok(());
     }
-    let trader = Trader::new(services::trade(&settings, endpoints)?)?;
-    let users = UserEvents::new(services::user_events(&settings, endpoints)?)?;
-    let (traded, sent) = tokio::join!(trader.run(shutdown.clone()), users.run(shutdown));
-    traded?;
-    sent?;
-    Ok(())
+    keep_trading(&settings, endpoints, shutdown).await
+}
+
+async fn keep_trading(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let trader = Trader::new(services::trade(settings, endpoints)?)?;
+    let users = UserEvents::new(services::user_events(settings, endpoints)?)?;
+    let (trade, events) = (trader.handle(), users.handle());
+    let control = services::generate_control(settings, endpoints).await?;
+    // Whichever ends ends the other: half a shop would not be noticed.
+    let trading = async { Ok(trader.run(shutdown.clone()).await?) };
+    let sending = async { Ok(users.run(shutdown.clone()).await?) };
+    let shop = together(&shutdown, trading, sending);
+    match control {
+        Some(control) => {
+            let control = control.generate(trade, events, shutdown.clone());
+            with_control(&shutdown, shop, control).await
+        }
+        None => shop.await,
+    }
 }
 
 async fn clean(args: &args::Clean) -> anyhow::Result<()> {

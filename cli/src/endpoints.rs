@@ -13,7 +13,7 @@ use crate::args::{Target, DATA_DIR};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_ADDRESS,
     MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_COLUMNS,
-    MILLRACE_CONTROL_HOST, MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN,
+    MILLRACE_CONTROL_HOST, MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_GENERATE_CONTROL_PORT,
     MILLRACE_INGEST_CONTROL_HOST, MILLRACE_INGEST_CONTROL_PORT, MILLRACE_MARTS, MILLRACE_NAME,
     MILLRACE_PUBLICATION, MILLRACE_SLOT, MILLRACE_TABLES, MILLRACE_TOPIC_CHANGES,
     MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_SNAPSHOT, MILLRACE_TOPIC_USERS, MYSQL_DB, MYSQL_HOST,
@@ -120,6 +120,13 @@ impl ControlAddress {
         let (host, port) = self.of(settings);
         http(&host, port)
     }
+}
+
+/// Where the generator's control API is, if it has one. Nobody but a probe asks it, so it has no entry of its own in
+/// [`Endpoints`].
+pub(crate) fn generate_control(settings: &Settings) -> Option<(Host, u16)> {
+    let port = settings.get(MILLRACE_GENERATE_CONTROL_PORT)?;
+    Some((settings.get(MILLRACE_CONTROL_HOST), port))
 }
 
 impl Endpoints {

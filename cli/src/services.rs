@@ -19,9 +19,8 @@ use millrace_users_data as ingest;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoints::{
-    ControlAddress, Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL,
-};
+use crate::address::Host;
+use crate::endpoints::{Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL};
 use crate::mirror::{self, Mirror, Position};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
@@ -217,12 +216,7 @@ pub struct Control {
 }
 
 impl Control {
-    async fn listen(
-        address: ControlAddress,
-        settings: &Settings,
-        endpoints: &Endpoints,
-    ) -> anyhow::Result<Control> {
-        let (host, port) = address.of(settings);
+    async fn listen((host, port): (Host, u16), endpoints: &Endpoints) -> anyhow::Result<Control> {
         let address = host.listen_address(port).await.context("control API")?;
         if endpoints.control_token.is_empty() {
             bail!(
@@ -270,6 +264,17 @@ impl Control {
         Ok(self.server.run(api, shutdown).await?)
     }
 
+    /// Serves the generator's API until `shutdown`.
+    pub async fn generate(
+        self,
+        trade: trade::Handle,
+        users: user_events::Handle,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let api = millrace_shop_generator::control::api(trade, users, &self.token);
+        Ok(self.server.run(api, shutdown).await?)
+    }
+
     /// Serves ingest's API until `shutdown`.
     pub async fn ingest(
         self,
@@ -284,7 +289,7 @@ impl Control {
 
 /// The projector's control API, listening.
 pub async fn control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
-    Control::listen(PROJECTOR_CONTROL, settings, endpoints).await
+    Control::listen(PROJECTOR_CONTROL.of(settings), endpoints).await
 }
 
 /// Capture's control API, listening.
@@ -292,12 +297,23 @@ pub async fn capture_control(
     settings: &Settings,
     endpoints: &Endpoints,
 ) -> anyhow::Result<Control> {
-    Control::listen(CAPTURE_CONTROL, settings, endpoints).await
+    Control::listen(CAPTURE_CONTROL.of(settings), endpoints).await
 }
 
 /// Ingest's control API, listening.
 pub async fn ingest_control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
-    Control::listen(INGEST_CONTROL, settings, endpoints).await
+    Control::listen(INGEST_CONTROL.of(settings), endpoints).await
+}
+
+/// The generator's control API, listening, if it is to have one.
+pub async fn generate_control(
+    settings: &Settings,
+    endpoints: &Endpoints,
+) -> anyhow::Result<Option<Control>> {
+    match crate::endpoints::generate_control(settings) {
+        Some(address) => Control::listen(address, endpoints).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The page, on this address.

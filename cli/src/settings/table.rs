@@ -133,6 +133,7 @@ settings! {
     MILLRACE_CAPTURE_CONTROL_HOST: Option<Host> = "", "address of capture's control API; if empty, that of MILLRACE_CONTROL_HOST";
     MILLRACE_INGEST_CONTROL_PORT: u16 = "8083", "port of ingest's control API";
     MILLRACE_INGEST_CONTROL_HOST: Option<Host> = "", "address of ingest's control API; if empty, that of MILLRACE_CONTROL_HOST";
+    MILLRACE_GENERATE_CONTROL_PORT: Option<u16> = "", "port of the generator's control API, which has no other use than to be probed; if empty, there is none";
     MILLRACE_PUBLISHED_ON: Option<Host> = "", "in containers: address of the machine on which their ports are published; if empty, there are no containers";
     MILLRACE_HEARTBEAT_PERIOD_MS: Milliseconds = "2000", "milliseconds between the heartbeats that the page sends through the pipeline to measure its delay; 0 turns them off";
     MILLRACE_TOPIC_CHANGES: Option<Name> = "", "topic of the change log; if empty, MILLRACE_NAME names it";

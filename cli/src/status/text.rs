@@ -118,6 +118,10 @@ fn parts(status: &Status) -> Vec<Vec<String>> {
         rows.add("rejected", "retried", counts.retried.to_string());
         rows.add("rejected", "discarded", counts.discarded.to_string());
     });
+    for down in &status.parts_down {
+        let told = format!("since {}: {}; {}", down.since, down.fault, down.outlook);
+        rows.add("down", &down.name, told);
+    }
     latency(&mut rows, &status.latency);
     if let Some(said) = &status.verify {
         verify(&mut rows, said);

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_broker::Broker;
+use millrace_control::in_words;
 use millrace_sessions::mysql::Flavour;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Secrets;
-use super::parts::{States, Supervisor};
-use super::servers::{keep_broker, keep_server, BrokerOptions};
+use super::parts::Supervisor;
+use super::servers::{keep_broker, keep_server, start_server, BrokerOptions};
+use super::states::States;
 use crate::address::HostPort;
 use crate::endpoints::{write_private, Endpoints};
 use crate::servers::{
@@ -107,8 +109,8 @@ impl Deployment {
             terminal.step(format!("broker listens on {}", broker.sc_addr()));
         }
         let (postgres, mysql) = tokio::join!(
-            PrivatePostgres::start(postgres_options(settings, data_dir)?),
-            PrivateMySql::start(mysql_options(settings, data_dir)?),
+            start_server::<PrivatePostgres>(postgres_options(settings, data_dir)?),
+            start_server::<PrivateMySql>(mysql_options(settings, data_dir)?),
         );
         let (postgres, mysql) = match (postgres, mysql) {
             (Ok(postgres), Ok(mysql)) => (postgres, mysql),
@@ -187,11 +189,11 @@ async fn half_started(
     let mut reasons = BTreeMap::new();
     match postgres {
         Ok(server) => drop(server.stop().await),
-        Err(error) => drop(reasons.insert("Postgres", error.to_string())),
+        Err(error) => drop(reasons.insert("Postgres", in_words(&error))),
     }
     match mysql {
         Ok(server) => drop(server.stop().await),
-        Err(error) => drop(reasons.insert("MySQL", error.to_string())),
+        Err(error) => drop(reasons.insert("MySQL", in_words(&error))),
     }
     let reasons: Vec<String> = reasons.into_values().collect();
     anyhow::anyhow!(reasons.join("\n"))

@@ -10,6 +10,7 @@ mod parts;
 mod servers;
 mod services;
 mod shop;
+mod states;
 mod summary;
 mod supervise;
 
@@ -97,7 +98,11 @@ async fn serve(
         Some(_) => Lookup::Loose,
     };
     smartmodules::register(&admin, lookup).await?;
-    shop::prepare_shop(args.demo, settings, endpoints, terminal).await?;
+    let shop = shop::prepare_shop(args.demo, settings, endpoints, terminal);
+    match args.once {
+        true => services.meanwhile(shop).await?,
+        false => shop.await?,
+    }
     services.start_pipeline().await?;
     services.start_dashboard(&args.data_dir).await?;
     endpoints.write(&args.data_dir)?;

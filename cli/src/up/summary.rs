@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use millrace_control::in_words;
 use millrace_sessions::mysql;
-use sqlx::{MySqlPool, Row};
+use sqlx::mysql::MySqlRow;
+use sqlx::Row;
 
 use super::{Deployment, Services};
 use crate::args;
@@ -135,7 +137,7 @@ fn without_login(url: &str) -> String {
 
 /// The block that `up` redraws.
 pub(super) struct Live {
-    target: MySqlPool,
+    target: mysql::Pool,
     last: Option<(Instant, u64)>,
 }
 
@@ -150,8 +152,7 @@ impl Live {
     pub(super) async fn draw(&self, lag: String) -> String {
         let mut text = lag;
         for (mart, label, query) in FIGURES {
-            let asked = sqlx::query(query).fetch_one(&self.target);
-            let line = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+            let line = match tokio::time::timeout(ANSWER_WITHIN, self.ask(query)).await {
                 Ok(Ok(row)) => {
                     let rows: i64 = row.get(0);
                     let figure = row.try_get_unchecked::<Option<String>, _>(1).ok().flatten();
@@ -160,12 +161,17 @@ impl Live {
                         figure.as_deref().unwrap_or("-")
                     )
                 }
-                Ok(Err(error)) => format!("not readable: {error}"),
+                Ok(Err(error)) => format!("not readable: {}", in_words(&error)),
                 Err(_) => "not readable: MySQL does not answer".to_owned(),
             };
             text += &format!("  {mart:<26}{line}\n");
         }
         text
+    }
+
+    async fn ask(&self, query: &str) -> sqlx::Result<MySqlRow> {
+        let mut session = self.target.session().await?;
+        sqlx::query(query).fetch_one(&mut *session).await
     }
 
     /// The lines about the services; empty before there is a projector.

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, PartsFn};
 use crate::heartbeat::SharedLedger;
 use crate::judge::{Constants, Memory};
 use crate::status::{Answer, Rejected, Status, Time};
@@ -42,6 +42,7 @@ pub struct Collector {
     heartbeat_ms: u64,
     ledger: SharedLedger,
     verifier: Verifier,
+    parts_down: Option<PartsFn>,
     started: Instant,
 }
 
@@ -89,6 +90,7 @@ impl Collector {
             heartbeat_ms: u64::try_from(config.heartbeat_period.as_millis()).unwrap_or(u64::MAX),
             ledger,
             verifier,
+            parts_down: config.parts_down.clone(),
             started,
         }
     }
@@ -134,6 +136,7 @@ impl Collector {
             rejected,
             beats: self.ledger.show(self.heartbeat_ms, moment.mono_ms),
             button: self.verifier.button(),
+            parts_down: self.parts_down.as_ref().map_or_else(Vec::new, |ask| ask()),
         };
         self.memory.status(&self.constants, &readings)
     }

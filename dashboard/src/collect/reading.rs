@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::heartbeat::Beats;
 use crate::status::{
-    Answer, CaptureSnapshot, Kind, Loading, Rejected, Slot, State, Target, Time, Topic,
+    Answer, CaptureSnapshot, Kind, Loading, PartDown, Rejected, Slot, State, Target, Time, Topic,
 };
 
 /// A moment on both clocks.
@@ -34,6 +34,8 @@ pub(crate) struct Readings {
     pub(crate) rejected: Answer<Rejected>,
     pub(crate) beats: Beats,
     pub(crate) button: Button,
+    /// Parts that cannot say so themselves.
+    pub(crate) parts_down: Vec<PartDown>,
 }
 
 /// Postgres.

@@ -107,6 +107,7 @@ impl Memory {
                 .latency
                 .clone()
                 .unwrap_or_else(|| latency::summary(Vec::new(), 0, None)),
+            parts_down: readings.parts_down.clone(),
             pipeline,
             verify,
         }

@@ -10,9 +10,10 @@ mod pool;
 use std::time::Duration;
 
 use millrace_events::Lsn;
+use millrace_sessions::mysql::{Pool, Pooled};
 use serde::Serialize;
 use sqlx::mysql::MySqlConnection;
-use sqlx::{Executor, MySqlPool, Row};
+use sqlx::{Executor, Row};
 use tokio::time::error::Elapsed;
 use tokio::time::{timeout_at, Instant};
 
@@ -59,7 +60,7 @@ pub(crate) struct Listed {
 
 /// Reads marts.
 pub(crate) struct Marts {
-    pool: Option<MySqlPool>,
+    pool: Option<Pool>,
     marts: Vec<Mart>,
 }
 
@@ -98,13 +99,13 @@ impl Marts {
     }
 
     /// A connection, and when everything that is asked on it must be answered.
-    async fn connection(&self) -> Result<(pool::Connection, Instant), Error> {
+    async fn connection(&self) -> Result<(Pooled, Instant), Error> {
         let until = Instant::now() + ANSWER_WITHIN;
         let pool = self
             .pool
             .as_ref()
             .ok_or_else(|| sqlx::Error::Configuration("its URL cannot be used".into()))?;
-        let conn = timeout_at(until, pool.acquire()).await;
+        let conn = timeout_at(until, pool.session()).await;
         Ok((conn.map_err(|_| Error::Timeout)??, until))
     }
 
@@ -177,14 +178,10 @@ fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// Takes the answer, if it came in time. Else the connection still owes it and is closed: whoever got it next would wait
-/// for that answer first.
-fn settled<T>(
-    answer: Result<Result<T, Error>, Elapsed>,
-    mut conn: pool::Connection,
-) -> Result<T, Error> {
+/// Takes the answer, if it came in time. Else the connection still owes it.
+fn settled<T>(answer: Result<Result<T, Error>, Elapsed>, conn: Pooled) -> Result<T, Error> {
     answer.unwrap_or_else(|_| {
-        conn.close_on_drop();
+        conn.give_up();
         Err(Error::Timeout)
     })
 }

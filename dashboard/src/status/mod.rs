@@ -5,6 +5,7 @@
 
 mod answer;
 mod flow;
+mod part;
 mod projection;
 mod source;
 mod time;
@@ -13,6 +14,7 @@ mod verify;
 
 pub use answer::Answer;
 pub use flow::{Consumer, Hop, HopName, HopUnit, Ingest, Latency, Rejected, Topic, TopicKind};
+pub use part::PartDown;
 pub use projection::{Basis, Kind, Lag, Loading, Position, Projection, Rate, State, Target};
 pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
 pub use time::Time;
@@ -57,6 +59,9 @@ pub struct Status {
     pub rejected: Answer<Rejected>,
     /// From Postgres to MySQL, by heartbeats.
     pub latency: Latency,
+    /// Other parts of `millrace up` that are down, by name.
+    #[serde(default)]
+    pub parts_down: Vec<PartDown>,
     /// The hops in order.
     pub pipeline: Vec<Hop>,
     /// What `verify` last said.

@@ -174,7 +174,7 @@ impl Service {
         };
         shared.update(|status| {
             status.state = State::Stopped;
-            status.error = ended.as_ref().err().map(ToString::to_string);
+            status.error = ended.as_ref().err().map(|error| in_words(error));
         });
         shared.tell("entered another state");
         ended

@@ -3,6 +3,7 @@
 mod memory_log;
 mod outage;
 mod pause;
+mod pool;
 mod settings;
 mod source;
 #[path = "../support/mod.rs"]

@@ -195,6 +195,17 @@ impl Demo {
         serde_json::from_slice::<serde_json::Value>(&file).ok()?["pid"].as_u64()
     }
 
+    /// `kill -9` of that server as soon as there is one, while `up` starts.
+    pub(crate) fn kill_server_at_once(&mut self, name: &str) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.server(name).is_none() {
+            ensure!(self.runs()?, "`up` ended\n{}", self.log());
+            ensure!(Instant::now() < deadline, "no {name}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.kill_server(name)
+    }
+
     /// `kill -9` of that server; waits until another one runs in its place, and returns that one's process.
     pub(crate) fn kill_server(&mut self, name: &str) -> anyhow::Result<u64> {
         let killed = self.server(name).context("no pid")?;
@@ -233,7 +244,7 @@ impl Drop for Demo {
 }
 
 /// By the shell's own kill: a bare machine has no such program.
-fn signal(name: &str, pid: u64) -> anyhow::Result<()> {
+pub(crate) fn signal(name: &str, pid: u64) -> anyhow::Result<()> {
     let status = Command::new("sh")
         .args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()])
         .status()?;

@@ -123,6 +123,12 @@ async fn a_table_that_takes_no_user_at_all_is_waited_for() {
             "ingest-table-refuses",
         ),
         (
+            "CREATE FUNCTION raised() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''closed''; END'; \
+             CREATE TRIGGER raised BEFORE INSERT ON source.users FOR EACH ROW EXECUTE FUNCTION raised()",
+            "DROP TRIGGER raised ON source.users",
+            "ingest-table-refuses",
+        ),
+        (
             "DO 'BEGIN EXECUTE format(''ALTER DATABASE %I SET default_transaction_read_only = on'', current_database()); END'",
             "SET default_transaction_read_only = off; \
              DO 'BEGIN EXECUTE format(''ALTER DATABASE %I RESET default_transaction_read_only'', current_database()); END'",

@@ -83,3 +83,22 @@ fn a_capture_that_has_ended_says_why_in_place_of_the_slot_that_nobody_reads() {
         status.headline
     );
 }
+
+#[test]
+fn a_part_that_cannot_say_so_itself_is_stopped_and_named_with_its_reason() {
+    let status = World::at_rest().tick(|readings| {
+        readings.parts_down.push(PartDown {
+            name: "trade".into(),
+            since: at(0),
+            fault: "the shop has no products".into(),
+            outlook: "next try at 03:00:30 UTC".into(),
+        });
+    });
+    assert_eq!(status.verdict, Verdict::Stopped);
+    assert_eq!(
+        status.headline,
+        "Stopped: trade is down: the shop has no products; next try at 03:00:30 UTC; \
+         otherwise fresh: all 2 projections caught up"
+    );
+    assert_eq!(status.parts_down[0].name, "trade");
+}
