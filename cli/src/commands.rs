@@ -56,10 +56,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Broker(args) => broker(args, &settings).await?,
         Command::Dashboard(args) => dashboard(args, &settings).await?,
         Command::Init(args) => init(args, &settings).await?,
-        Command::Capture(_)
-        | Command::Ingest
-        | Command::Project(_)
-        | Command::Generate(_) => {
+        Command::Capture(_) | Command::Ingest | Command::Project(_) | Command::Generate(_) => {
             Box::pin(service(&cli.command, settings)).await?;
         }
     }

@@ -13,12 +13,12 @@ use crate::args::{Target, DATA_DIR};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_ADDRESS,
     MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_COLUMNS,
-    MILLRACE_CONTROL_HOST, MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_GENERATE_CONTROL_PORT,
-    MILLRACE_INGEST_CONTROL_HOST, MILLRACE_INGEST_CONTROL_PORT, MILLRACE_MARTS, MILLRACE_NAME,
-    MILLRACE_PUBLICATION, MILLRACE_SLOT, MILLRACE_TABLES, MILLRACE_TOPIC_CHANGES,
-    MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_SNAPSHOT, MILLRACE_TOPIC_USERS, MYSQL_DB, MYSQL_HOST,
-    MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER, POSTGRES_DB, POSTGRES_HOST, POSTGRES_PASSWORD,
-    POSTGRES_PORT, POSTGRES_SCHEMA, POSTGRES_USER,
+    MILLRACE_CONTROL_HOST, MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN,
+    MILLRACE_GENERATE_CONTROL_PORT, MILLRACE_INGEST_CONTROL_HOST, MILLRACE_INGEST_CONTROL_PORT,
+    MILLRACE_MARTS, MILLRACE_NAME, MILLRACE_PUBLICATION, MILLRACE_SLOT, MILLRACE_TABLES,
+    MILLRACE_TOPIC_CHANGES, MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_SNAPSHOT, MILLRACE_TOPIC_USERS,
+    MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER, POSTGRES_DB, POSTGRES_HOST,
+    POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_SCHEMA, POSTGRES_USER,
 };
 use crate::settings::{Setting, Settings, SETTINGS};
 
@@ -172,12 +172,15 @@ impl Endpoints {
     /// # Errors
     /// If there is no working directory.
     pub(crate) fn note_pipeline(&mut self, settings: &Settings) -> anyhow::Result<()> {
-        let ours = SETTINGS.iter().filter(|one| OF_THE_PIPELINE.contains(&one.name));
+        let ours = SETTINGS
+            .iter()
+            .filter(|one| OF_THE_PIPELINE.contains(&one.name));
         let pairs = ours.map(|one| (one.name.to_owned(), settings.text(one).to_owned()));
         self.settings = pairs.collect();
         if let Some(marts) = settings.get(MILLRACE_MARTS) {
             let marts = std::path::absolute(marts)?.display().to_string();
-            self.settings.insert(MILLRACE_MARTS.name().to_owned(), marts);
+            self.settings
+                .insert(MILLRACE_MARTS.name().to_owned(), marts);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::address::http as http_url;
 use crate::answer;
 use crate::args::{self, Probed};
 use crate::cluster;
+use crate::control::NO_INGEST;
 use crate::endpoints::{generate_control, Endpoints};
 use crate::settings::Settings;
 use crate::terminal::printable;
@@ -27,8 +28,12 @@ pub(crate) async fn run(args: &args::Health, settings: &Settings) -> anyhow::Res
     let asked: Vec<Probed> = match args.service {
         Some(service) => vec![service],
         None => {
+            let is_there = |service: &Probed| {
+                *service != Probed::Ingest || !endpoints.ingest_control.is_empty()
+            };
             let generate = generator.as_ref().map(|_| Probed::Generate);
-            Probed::ALWAYS.into_iter().chain(generate).collect()
+            let services = Probed::ALWAYS.into_iter().filter(is_there);
+            services.chain(generate).collect()
         }
     };
     let answers = asked
@@ -61,6 +66,7 @@ async fn ask(
             Probed::Broker => broker(&endpoints.fluvio, ready).await,
             Probed::Project => http(&endpoints.control, ready, endpoints).await,
             Probed::Capture => http(&endpoints.capture_control, ready, endpoints).await,
+            Probed::Ingest if endpoints.ingest_control.is_empty() => bail!(NO_INGEST),
             Probed::Ingest => http(&endpoints.ingest_control, ready, endpoints).await,
             Probed::Dashboard => http(&endpoints.dashboard, ready, endpoints).await,
             Probed::Generate => match generator {

@@ -199,6 +199,25 @@ fn the_tool_starts_nothing_and_capture_waits_for_the_shop() {
     }
 }
 
+/// A relative folder of `.env` means nothing in a container.
+#[test]
+fn the_image_has_the_marts_where_the_services_look_for_them() {
+    let dockerfile = text("Dockerfile");
+    let copied = dockerfile
+        .lines()
+        .find_map(|line| line.strip_prefix("COPY projections/marts "));
+    let copied = copied.expect("the marts are in the image");
+    for name in ["project", "dashboard", "tool"] {
+        assert_eq!(
+            service(name)["environment"]["MILLRACE_MARTS"],
+            copied,
+            "{name}"
+        );
+    }
+    let sent = text(".dockerignore");
+    assert!(sent.lines().any(|line| line == "!projections"), "{sent}");
+}
+
 #[test]
 fn debians_own_compose_takes_the_file() {
     // docker-compose 1.29 refuses what it does not know.

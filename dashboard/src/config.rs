@@ -67,7 +67,7 @@ pub struct Sources {
     pub projector: String,
     /// Of capture's.
     pub capture: String,
-    /// Of ingest's.
+    /// Of ingest's; empty where there is no ingest.
     pub ingest: String,
 }
 

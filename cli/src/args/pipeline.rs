@@ -14,7 +14,7 @@ pub struct Source {
     /// Name of the pipeline, after which its topics, publication and slot are named [default: MILLRACE_NAME]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Tables to capture, such as 'public.*,sales.orders,!public.audit_*'; marts and columns that the settings file has
+    /// Tables to capture, such as 'public.*,sales.invoices,!public.audit_*'; marts and columns that the settings file has
     /// for other tables do not apply then [default: MILLRACE_TABLES]
     #[arg(long, value_name = "SELECTION")]
     pub tables: Option<String>,
@@ -90,7 +90,12 @@ mod tests {
             let refused = postgres_url(text).unwrap_err();
             assert!(refused.contains("postgres://USER"), "{refused}");
         }
-        for text in ["", "postgres://me@db/erp", "mysql://me@db", "mysql://me@db/"] {
+        for text in [
+            "",
+            "postgres://me@db/erp",
+            "mysql://me@db",
+            "mysql://me@db/",
+        ] {
             let refused = mysql_url(text).unwrap_err();
             assert!(refused.contains("mysql://USER"), "{refused}");
         }

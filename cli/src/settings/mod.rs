@@ -23,9 +23,7 @@ pub mod value;
 
 pub use names::Names;
 pub use table::{Described, Setting, SETTINGS};
-use table::{
-    ELSEWHERE, MILLRACE_COLUMNS, MILLRACE_LOG_FORMAT, MILLRACE_MARTS, MILLRACE_TABLES,
-};
+use table::{ELSEWHERE, MILLRACE_COLUMNS, MILLRACE_LOG_FORMAT, MILLRACE_MARTS, MILLRACE_TABLES};
 pub use value::Value;
 
 /// A setting that cannot be used.
@@ -186,7 +184,9 @@ impl Settings {
     }
 
     fn take(&mut self, pairs: Vec<(String, String)>, origin: &Origin) -> Result<(), Error> {
-        let tables = pairs.iter().find(|(name, _)| name == MILLRACE_TABLES.name());
+        let tables = pairs
+            .iter()
+            .find(|(name, _)| name == MILLRACE_TABLES.name());
         let selects_others = |(_, text): &(String, String)| text != self.in_force(MILLRACE_TABLES);
         if tables.is_some_and(selects_others) {
             self.given.remove(MILLRACE_MARTS.name());

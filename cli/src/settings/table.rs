@@ -103,9 +103,9 @@ macro_rules! settings {
 
 settings! {
     MILLRACE_NAME: PipelineName = "millrace", "name of the pipeline: its topics are NAME-changes and NAME-snapshot-N, its publication and its slot millrace_NAME";
-    MILLRACE_TABLES: Selection = "public.*", "tables to capture: patterns such as public.*,sales.orders,!public.audit_*, where * stands for any characters and ! leaves tables out";
+    MILLRACE_TABLES: Selection = "public.*", "tables to capture: patterns such as public.*,sales.invoices,!public.audit_*, where * stands for any characters and ! leaves tables out";
     MILLRACE_MARTS: Option<PathBuf> = "", "folder of the marts, NAME.sql and NAME.json each, relative to the working directory; if empty, there are no marts";
-    MILLRACE_COLUMNS: Option<Columns> = "", "tables and columns that reach MySQL, as JSON: {\"public.users\":[\"id\",…],\"public.orders\":\"*\"}; if empty, all columns of all captured tables";
+    MILLRACE_COLUMNS: Option<Columns> = "", "tables and columns that reach MySQL, as JSON: {\"public.accounts\":[\"id\",…],\"sales.invoices\":\"*\"}; if empty, all columns of all captured tables";
     POSTGRES_HOST: Host = "127.0.0.1", "host of the source database";
     POSTGRES_PORT: u16 = "5432", "port of the source database";
     POSTGRES_DB: Name = "postgres_db", "name of the source database";

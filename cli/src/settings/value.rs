@@ -250,7 +250,7 @@ pub struct Columns(pub serde_json::Map<String, serde_json::Value>);
 
 impl Value for Columns {
     fn expected() -> String {
-        "a JSON object such as {\"public.users\":[\"id\"],\"public.orders\":\"*\"}".to_owned()
+        "a JSON object such as {\"public.accounts\":[\"id\"],\"sales.invoices\":\"*\"}".to_owned()
     }
 
     fn parse(text: &str) -> Option<Columns> {

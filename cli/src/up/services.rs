@@ -121,11 +121,14 @@ impl Services {
         }
     }
 
-    /// Starts capture, projector and ingest, each with its control API. What cannot work as it is configured fails
-    /// here; what happens later is up to the rules of supervision.
+    /// Starts capture, the projector, and ingest if the deployment has one, each with its control API. What cannot work
+    /// as it is configured fails here; what happens later is up to the rules of supervision.
     pub(crate) async fn start_pipeline(&mut self) -> anyhow::Result<()> {
         self.start_capture().await?;
         self.start_projector().await?;
+        if self.wiring.endpoints.ingest_control.is_empty() {
+            return Ok(());
+        }
         self.start_ingest().await
     }
 

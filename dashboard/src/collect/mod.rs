@@ -118,7 +118,7 @@ impl Collector {
             answer(cluster.read()),
             answer(services.projector()),
             answer(services.capture()),
-            answer(services.ingest()),
+            ingest(services),
             counts,
         );
         if let Some(applied) = target.known().and_then(|target| target.applied_lsn) {
@@ -155,18 +155,28 @@ pub(crate) fn moment(started: Instant) -> Moment {
     }
 }
 
+async fn ingest(services: &Services) -> Option<Answer<IngestReading>> {
+    match services.has_ingest() {
+        true => Some(answer(services.ingest()).await),
+        false => None,
+    }
+}
+
 async fn counts(
     services: &Services,
     kept: &mut Option<(Instant, Answer<Rejected>)>,
-) -> Answer<Rejected> {
+) -> Option<Answer<Rejected>> {
     if let Some((at, counts @ Answer::Known(_))) = kept {
         if at.elapsed() < REJECTED_EVERY {
-            return counts.clone();
+            return Some(counts.clone());
         }
+    }
+    if !services.has_ingest() {
+        return None;
     }
     let counts = answer(services.rejected()).await;
     *kept = Some((Instant::now(), counts.clone()));
-    counts
+    Some(counts)
 }
 
 fn constants(config: &Config) -> Constants {

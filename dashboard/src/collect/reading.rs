@@ -30,8 +30,9 @@ pub(crate) struct Readings {
     pub(crate) smartmodules: Answer<Vec<String>>,
     pub(crate) projector: Answer<ProjectorReading>,
     pub(crate) capture: Answer<CaptureReading>,
-    pub(crate) ingest: Answer<IngestReading>,
-    pub(crate) rejected: Answer<Rejected>,
+    /// `None` where there is no ingest.
+    pub(crate) ingest: Option<Answer<IngestReading>>,
+    pub(crate) rejected: Option<Answer<Rejected>>,
     pub(crate) beats: Beats,
     pub(crate) button: Button,
     /// Parts that cannot say so themselves.

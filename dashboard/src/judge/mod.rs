@@ -215,9 +215,10 @@ impl Memory {
         })
     }
 
-    fn ingest(&mut self, readings: &Readings) -> Answer<Ingest> {
+    fn ingest(&mut self, readings: &Readings) -> Option<Answer<Ingest>> {
         let now_ms = readings.moment.mono_ms;
-        readings.ingest.map(|reading| Ingest {
+        let ingest = readings.ingest.as_ref()?;
+        Some(ingest.map(|reading| Ingest {
             state: reading.state.clone(),
             next_offset: reading.next_offset,
             end_offset: reading.end_offset,
@@ -225,7 +226,7 @@ impl Memory {
             events_per_s: self.meters.rate("events", now_ms, reading.events),
             rejected: reading.rejected,
             last_error: reading.last_error.clone(),
-        })
+        }))
     }
 }
 

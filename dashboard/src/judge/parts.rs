@@ -18,8 +18,9 @@ pub(super) struct Trouble {
 pub(super) fn troubles(readings: &Readings, hops: &[Hop]) -> Vec<Trouble> {
     let capture = ended_capture(readings.capture.known()).or_else(|| slot(hops));
     let ingest = match &readings.ingest {
-        Answer::Known(ingest) => failed_ingest(ingest),
-        Answer::Unknown(reason) => Some(Trouble {
+        None => None,
+        Some(Answer::Known(ingest)) => failed_ingest(ingest),
+        Some(Answer::Unknown(reason)) => Some(Trouble {
             verdict: Verdict::Unknown,
             sentence: format!("ingest: {reason}"),
             is_aside: true,

@@ -54,8 +54,8 @@ impl World {
                     oldest_pending_at: Some(None),
                     ..CaptureReading::default()
                 }),
-                ingest: Answer::Known(IngestReading::default()),
-                rejected: away(),
+                ingest: Some(Answer::Known(IngestReading::default())),
+                rejected: Some(away()),
                 beats: Beats::default(),
                 button: Button::default(),
                 parts_down: Vec::new(),

@@ -53,10 +53,10 @@ pub struct Status {
     pub target: Answer<Target>,
     /// The replica and the marts.
     pub projections: Vec<Projection>,
-    /// Who stores incoming users.
-    pub ingest: Answer<Ingest>,
-    /// Counts of rejected records.
-    pub rejected: Answer<Rejected>,
+    /// Who stores incoming users; null where the pipeline has no ingest.
+    pub ingest: Option<Answer<Ingest>>,
+    /// Counts of rejected records; null without ingest.
+    pub rejected: Option<Answer<Rejected>>,
     /// From Postgres to MySQL, by heartbeats.
     pub latency: Latency,
     /// Other parts of `millrace up` that are down, by name.
