@@ -12,7 +12,7 @@ use millrace_shop_generator::SchemaName;
 use millrace_topic::SpuAddress;
 
 use super::value::{
-    Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PeriodMs, PipelineName, Seconds,
+    Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PipelineName, Seconds,
     Value,
 };
 use crate::address::Host;
@@ -154,7 +154,7 @@ settings! {
     MILLRACE_REVIEWS: usize = "2000", "number of reviews at the start";
     MILLRACE_LOYALTY_ROWS: usize = "3000", "number of rows with loyalty points at the start";
     MILLRACE_TRADES_PER_SECOND: PerSecond = "5", "transactions per second while the shop trades";
-    MILLRACE_USER_EVENT_PERIOD_MS: PeriodMs = "5000", "milliseconds between two incoming users";
+    MILLRACE_USER_EVENT_PERIOD_MS: Milliseconds = "5000", "milliseconds between two incoming users; 0: none come";
     MILLRACE_TRADE_SECONDS_ONCE: Seconds = "20", "seconds for which `up --demo --once` trades";
     MILLRACE_LOG_FORMAT: LogFormat = "human", "format of the log on standard error: human or json";
     MILLRACE_POSTGRES_BIN: Option<PathBuf> = "", "folder that contains initdb and postgres for the private server; if empty, `up` searches for it";

@@ -173,8 +173,6 @@ pub struct Time<const MS: u64, const MIN: u64>(Duration);
 
 /// Milliseconds; 0 is a value.
 pub type Milliseconds = Time<1, 0>;
-/// At least one millisecond.
-pub type PeriodMs = Time<1, 1>;
 /// Seconds; 0 is a value.
 pub type Seconds = Time<1_000, 0>;
 /// At least one day.

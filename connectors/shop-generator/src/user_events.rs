@@ -36,7 +36,7 @@ pub struct Config {
     pub topic: String,
     /// How long Fluvio keeps the events, if the topic is created here. Whole seconds, at least 10.
     pub retention: Duration,
-    /// From one newcomer to the next.
+    /// From one newcomer to the next; zero: none come.
     pub period: Duration,
     /// The sequence of people.
     pub seed: u64,
@@ -57,15 +57,11 @@ impl Default for Config {
 /// A configuration that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Zero would be a flood.
-    #[error("the period between two user events must be at least one millisecond, not {0:?}")]
-    Period(Duration),
     /// Fluvio's own lower limit is 10 seconds, its upper one 32 bits.
     #[error("the retention of topic {0} must be between 10 seconds and 136 years, not {1:?}")]
     Retention(String, Duration),
 }
 
-const PERIOD_MIN: Duration = Duration::from_millis(1);
 const RETENTION_MIN_SECS: u32 = 10;
 /// The client's readers ask for 32 MiB at a time; a segment that fits can be read whole.
 const SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
@@ -219,9 +215,6 @@ pub struct UserEvents {
 impl UserEvents {
     /// Checks the configuration; does not connect yet.
     pub fn new(config: Config) -> Result<UserEvents, Error> {
-        if config.period < PERIOD_MIN {
-            return Err(Error::Period(config.period));
-        }
         let retention_secs = u32::try_from(config.retention.as_secs())
             .ok()
             .filter(|seconds| *seconds >= RETENTION_MIN_SECS)
@@ -248,6 +241,10 @@ impl UserEvents {
     }
 
     async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
+        if self.config.period.is_zero() {
+            shutdown.cancelled().await;
+            return Ok(());
+        }
         let grace = async {
             shutdown.cancelled().await;
             tokio::time::sleep(CLOSING_TIME).await;
@@ -433,11 +430,6 @@ mod tests {
 
     #[test]
     fn impossible_configurations_are_refused() {
-        let period = Config {
-            period: Duration::ZERO,
-            ..Config::default()
-        };
-        assert!(matches!(UserEvents::new(period), Err(Error::Period(_))));
         for seconds in [0, 9, 1 << 40] {
             let retention = Config {
                 retention: Duration::from_secs(seconds),

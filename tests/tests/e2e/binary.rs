@@ -6,6 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context};
 use millrace_cli::servers::ScratchDir;
+use millrace_tests::harness::marts_folder;
+
+/// The demo's.
+fn settings_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env")
+}
 
 /// A data directory with a small shop that trades fast.
 pub(crate) struct Demo {
@@ -44,8 +50,10 @@ impl Demo {
 
     fn command(&self) -> anyhow::Result<Command> {
         let mut command = Command::new(binary()?);
-        // Outside of the checkout, so that no settings file is found.
+        // Outside of the checkout: the demo's settings file is named, and its folder of marts is relative.
         command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.arg("--env-file").arg(settings_file());
+        command.env("MILLRACE_MARTS", marts_folder());
         command.envs(
             self.settings
                 .iter()
@@ -59,9 +67,13 @@ impl Demo {
         self.start_with(&["up", "--demo"])
     }
 
-    /// Starts `up` with an empty shop that does not trade.
+    /// Starts `up --demo` with an empty shop that nobody trades in and nobody joins.
     pub(crate) fn start_empty(&mut self) -> anyhow::Result<()> {
-        self.start_with(&["up"])
+        for (_, value) in &mut self.settings {
+            *value = "0".to_owned();
+        }
+        self.settings.push(("MILLRACE_CATEGORIES", "0".to_owned()));
+        self.start()
     }
 
     /// Starts `up --demo --once`.
