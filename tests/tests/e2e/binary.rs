@@ -33,11 +33,13 @@ impl Demo {
             ("MILLRACE_TRADES_PER_SECOND", "100"),
             ("MILLRACE_USER_EVENT_PERIOD_MS", "300"),
         ];
+        let mut settings = settings
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec();
+        settings.push(("MILLRACE_MARTS", marts_folder().display().to_string()));
         Ok(Demo {
             folder: ScratchDir::new(name)?,
-            settings: settings
-                .map(|(name, value)| (name, value.to_owned()))
-                .into(),
+            settings,
             child: None,
             killed: false,
         })
@@ -53,7 +55,6 @@ impl Demo {
         // Outside of the checkout: the demo's settings file is named, and its folder of marts is relative.
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command.arg("--env-file").arg(settings_file());
-        command.env("MILLRACE_MARTS", marts_folder());
         command.envs(
             self.settings
                 .iter()
@@ -69,11 +70,24 @@ impl Demo {
 
     /// Starts `up --demo` with an empty shop that nobody trades in and nobody joins.
     pub(crate) fn start_empty(&mut self) -> anyhow::Result<()> {
-        for (_, value) in &mut self.settings {
+        let sizes = self.settings.iter_mut();
+        for (_, value) in sizes.filter(|(name, _)| *name != "MILLRACE_MARTS") {
             *value = "0".to_owned();
         }
         self.settings.push(("MILLRACE_CATEGORIES", "0".to_owned()));
         self.start()
+    }
+
+    /// Starts `up` on servers of one's own, with these flags. The settings file stays that of the demo.
+    pub(crate) fn start_on(
+        &mut self,
+        postgres: &str,
+        mysql: &str,
+        flags: &[&str],
+    ) -> anyhow::Result<()> {
+        self.settings.retain(|(name, _)| *name != "MILLRACE_MARTS");
+        let servers = ["up", "--postgres", postgres, "--mysql", mysql];
+        self.start_with(&[&servers, flags].concat())
     }
 
     /// Starts `up --demo --once`.
