@@ -158,7 +158,7 @@ impl Kept {
     where
         R: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let Kept { name, stop, .. } = &self;
+        let (name, stop) = (self.name, self.stop.clone());
         let mut record = Record::default();
         loop {
             let began = Instant::now();
