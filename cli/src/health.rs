@@ -166,6 +166,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_generator_without_a_control_api_says_how_it_gets_one() {
+        let endpoints = endpoints("http://127.0.0.1:1".to_owned());
+        let because = ask(Probed::Generate, false, &endpoints, None).await;
+        let because = because.unwrap_err().to_string();
+        assert!(
+            because.contains("MILLRACE_GENERATE_CONTROL_PORT"),
+            "{because}"
+        );
+    }
+
+    #[tokio::test]
     async fn a_service_that_is_not_there_or_hangs_is_neither() {
         // Nobody listens on port 1; the other accepts and says nothing.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();

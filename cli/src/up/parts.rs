@@ -158,7 +158,7 @@ impl Kept {
     where
         R: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let Kept { name, stop, .. } = &self;
+        let (name, stop) = (self.name, self.stop.clone());
         let mut record = Record::default();
         loop {
             let began = Instant::now();
@@ -221,10 +221,10 @@ async fn trial(front: &Front) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::sync::Arc;
 
-    use millrace_control::Outlook;
+    use millrace_control::{NotReady, Outlook};
     use millrace_projections::engine;
 
     use super::*;
@@ -342,6 +342,50 @@ mod tests {
         }
         assert_eq!(since.len(), 2);
         assert_eq!(since[0], since[1]);
+        supervisor.stop(Duration::from_secs(1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_tried_again_counts_as_down_until_it_has_been_ready_for_a_while() {
+        let (states, mut supervisor, _stop) = supervisor();
+        let (mut news, asked) = (states.news(), states.clone());
+        let front = Front::new(&[], move || asked.down("service"));
+        let ready = Arc::new(AtomicBool::new(false));
+        let is_ready = ready.clone();
+        let is_ready = move || match is_ready.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(NotReady::new("loading", None)),
+        };
+        front.show(millrace_control::api(
+            Default::default(),
+            "token",
+            || Ok(()),
+            is_ready,
+        ));
+        let gone = || anyhow::anyhow!("gone");
+        supervisor.keep_shown("service", Role::MovesData, &front, failing(2, gone));
+        let mut told = Vec::new();
+        while told.len() < 2 {
+            told.extend(news.next().await);
+        }
+        let mut parts = states.parts.subscribe();
+        let is_tried = |parts: &BTreeMap<&str, Part>| {
+            let down = parts.get("service").and_then(|part| part.down.as_ref());
+            down.is_some_and(|down| down.outlook == Outlook::OnTrial)
+        };
+        parts.wait_for(is_tried).await.unwrap();
+        let began = Instant::now();
+        ready.store(true, Ordering::SeqCst);
+        told.extend(news.next().await);
+        assert!(began.elapsed() >= PROVED);
+        assert!(
+            told[..2]
+                .iter()
+                .all(|line| line.starts_with("service is down: gone")),
+            "{told:?}"
+        );
+        assert_eq!(told[2..], ["service is started again"]);
+        assert!(states.all_down().is_empty());
         supervisor.stop(Duration::from_secs(1)).await.unwrap();
     }
 

@@ -1,9 +1,11 @@
 //! The services of a deployment as parts that are kept running, each with its control API.
 
+mod progress;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::bail;
 use millrace_control::{Down, Fault, Front};
@@ -21,11 +23,9 @@ use super::states::{News, States};
 use super::supervise::Role;
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
-use crate::terminal::Terminal;
 
 /// Services may take so long to end by themselves; Ctrl-C promises ten seconds for everything.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 const CAPTURE: &str = "capture";
 const PROJECTOR: &str = "projector";
@@ -415,60 +415,6 @@ impl Services {
     pub(crate) async fn stop(&mut self) {
         if let Err(error) = self.parts.stop(STOP_WITHIN).await {
             tracing::warn!(error = format!("{error:#}"), "a service did not end well");
-        }
-    }
-
-    /// Shows the snapshot and the catching up, until it is done or a part needs a person; whether it is done. With
-    /// `once` trouble is an error.
-    pub(crate) async fn wait_until_live(
-        &mut self,
-        terminal: &mut Terminal,
-        once: bool,
-    ) -> anyhow::Result<bool> {
-        let began = Instant::now();
-        loop {
-            tokio::select! {
-                trouble = self.states.trouble() => match once {
-                    true => return Err(trouble),
-                    false => return Ok(false),
-                },
-                lines = self.news.next() => lines.iter().for_each(|line| terminal.step(line)),
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            if self.caught_up() {
-                return Ok(true);
-            }
-            self.show_progress(terminal, began);
-        }
-    }
-
-    /// Records read are not enough: a projector that waits for a missing record has read them all, but
-    /// its position stays below what capture has in the log.
-    fn caught_up(&self) -> bool {
-        let (Some(capture), Some(projector)) = (self.capture.get(), self.projector.get()) else {
-            return false;
-        };
-        let (captured, applied) = (capture.status(), projector.status());
-        captured.state == capture::State::Streaming
-            && applied.state == engine::State::Live
-            && applied.lag_records == Some(0)
-            && applied.end_lsn.is_some_and(|end| end >= captured.last_lsn)
-    }
-
-    fn show_progress(&self, terminal: &mut Terminal, began: Instant) {
-        let captured = self.capture.get().map(|capture| capture.status().state);
-        if let Some(capture::State::Snapshot { table, rows, total }) = captured {
-            terminal.bar(&format!("snapshot: {table}"), rows, total.max(rows), began);
-            return;
-        }
-        let Some(status) = self.projector.get().map(|projector| projector.status()) else {
-            return;
-        };
-        if let (engine::State::Loading, Some(loaded)) = (status.state, status.snapshot) {
-            let total = loaded.rows_estimated.max(loaded.rows);
-            terminal.bar("loading into MySQL", loaded.rows, total, began);
-        } else if let (Some(next), Some(end)) = (status.next_offset, status.high_watermark) {
-            terminal.bar("catching up", next.0, end.0, began);
         }
     }
 }

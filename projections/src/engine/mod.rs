@@ -28,7 +28,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_control::Running;
+use millrace_control::{in_words, Running};
 use millrace_events::Lsn;
 use millrace_sessions::mysql;
 use tokio::sync::{mpsc, oneshot};
