@@ -14,7 +14,12 @@ use millrace_projections::engine;
 use millrace_projections::marts::{Mart, Marts};
 use millrace_projections::verify;
 use millrace_sessions::postgres;
+<<<<<<< HEAD
 use millrace_shop_generator::{plan, trade, user_events, SchemaName};
+=======
+use millrace_shop_generator::{plan, shop, trade, user_events, SchemaName};
+use millrace_topic::{Offset, Retention, SmartModule};
+>>>>>>> chunks
 use millrace_users_data as ingest;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -36,15 +41,35 @@ use crate::smartmodules;
 /// Filling the shop uses one connection after the other.
 const SHOP_CONNECTIONS: u32 = 4;
 
+<<<<<<< HEAD
 /// Capture of the selected tables.
+=======
+/// How long topics keep their records.
+fn retention(settings: &Settings) -> Retention {
+    Retention {
+        age: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        bytes: Retention::BYTES_DEFAULT,
+    }
+}
+
+/// Capture of the shop's tables.
+>>>>>>> chunks
 pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<capture::Config> {
     let names = Names::of(settings);
     Ok(capture::Config {
+<<<<<<< HEAD
         publication: names.publication,
         slot: names.slot,
         topic_changes: names.changes,
         topic_snapshot_prefix: names.snapshot_prefix,
         retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+=======
+        publication: settings.get(MILLRACE_PUBLICATION).into(),
+        slot: settings.get(MILLRACE_SLOT).into(),
+        topic_changes: settings.get(MILLRACE_TOPIC_CHANGES).into(),
+        topic_snapshot_prefix: settings.get(MILLRACE_TOPIC_SNAPSHOT).into(),
+        retention: retention(settings),
+>>>>>>> chunks
         ..capture::Config::new(
             &endpoints.postgres,
             &endpoints.fluvio,
@@ -58,6 +83,7 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
     Ok(engine::Config {
         mysql_url: endpoints.mysql.clone(),
         fluvio: endpoints.fluvio.clone(),
+<<<<<<< HEAD
         changes_topic: Names::of(settings).changes,
         smartmodule: columns_module(settings)?,
         main_schema: settings
@@ -65,6 +91,18 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
             .main_schema()
             .map(str::to_owned),
         marts: marts(settings)?,
+=======
+        changes_topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
+        smartmodule: Some(SmartModule {
+            name: smartmodules::full_name("columns")?,
+            params: [(
+                "plan".to_owned(),
+                serde_json::to_string(&columns_plan(settings))?,
+            )]
+            .into(),
+        }),
+        marts: Marts::shop(),
+>>>>>>> chunks
         limits: engine::Limits::default(),
         hooks: engine::Hooks::default(),
     })
@@ -103,7 +141,7 @@ pub fn mirror_projector(
     };
     let position = |status: &engine::Status| {
         Some(Position {
-            offset: i64::try_from(status.offset?.0).ok()?,
+            offset: status.offset,
             behind: status.lag_records.unwrap_or(0),
         })
     };
@@ -124,7 +162,7 @@ pub fn mirror_ingest(
     };
     let position = |status: &ingest::Status| {
         Some(Position {
-            offset: status.next_offset? - 1,
+            offset: Offset::of(status.next_offset? - 1),
             behind: status
                 .lag()
                 .and_then(|lag| lag.try_into().ok())
@@ -143,7 +181,7 @@ pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<inge
         schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         rejected_topic: settings.get(MILLRACE_TOPIC_REJECTED).into(),
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        retention: retention(settings),
         smartmodule: smartmodules::full_name("user-event")?,
         smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
         ..ingest::Config::default()
@@ -203,7 +241,7 @@ pub fn user_events(
     Ok(user_events::Config {
         endpoint: endpoints.fluvio.clone(),
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        retention: retention(settings),
         period: settings.get(MILLRACE_USER_EVENT_PERIOD_MS).get(),
         seed: settings.get(MILLRACE_SEED),
     })

@@ -45,12 +45,8 @@ pub(crate) fn check_config(config: &Config) -> Result<(), Error> {
             )));
         }
     }
-    if config.retention.as_secs() < 10 {
-        return Err(Error::Config(
-            "retention is less than 10 s, which Fluvio refuses".into(),
-        ));
-    }
-    Ok(())
+    let retention = config.retention.check();
+    retention.map_err(|error| Error::Config(error.to_string()))
 }
 
 /// Checks server and role.
