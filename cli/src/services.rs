@@ -14,12 +14,8 @@ use millrace_projections::engine;
 use millrace_projections::marts::{Mart, Marts};
 use millrace_projections::verify;
 use millrace_sessions::postgres;
-<<<<<<< HEAD
 use millrace_shop_generator::{plan, trade, user_events, SchemaName};
-=======
-use millrace_shop_generator::{plan, shop, trade, user_events, SchemaName};
 use millrace_topic::{Offset, Retention, SmartModule};
->>>>>>> chunks
 use millrace_users_data as ingest;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -41,9 +37,6 @@ use crate::smartmodules;
 /// Filling the shop uses one connection after the other.
 const SHOP_CONNECTIONS: u32 = 4;
 
-<<<<<<< HEAD
-/// Capture of the selected tables.
-=======
 /// How long topics keep their records.
 fn retention(settings: &Settings) -> Retention {
     Retention {
@@ -52,24 +45,15 @@ fn retention(settings: &Settings) -> Retention {
     }
 }
 
-/// Capture of the shop's tables.
->>>>>>> chunks
+/// Capture of the selected tables.
 pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<capture::Config> {
     let names = Names::of(settings);
     Ok(capture::Config {
-<<<<<<< HEAD
         publication: names.publication,
         slot: names.slot,
         topic_changes: names.changes,
         topic_snapshot_prefix: names.snapshot_prefix,
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
-=======
-        publication: settings.get(MILLRACE_PUBLICATION).into(),
-        slot: settings.get(MILLRACE_SLOT).into(),
-        topic_changes: settings.get(MILLRACE_TOPIC_CHANGES).into(),
-        topic_snapshot_prefix: settings.get(MILLRACE_TOPIC_SNAPSHOT).into(),
         retention: retention(settings),
->>>>>>> chunks
         ..capture::Config::new(
             &endpoints.postgres,
             &endpoints.fluvio,
@@ -83,7 +67,6 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
     Ok(engine::Config {
         mysql_url: endpoints.mysql.clone(),
         fluvio: endpoints.fluvio.clone(),
-<<<<<<< HEAD
         changes_topic: Names::of(settings).changes,
         smartmodule: columns_module(settings)?,
         main_schema: settings
@@ -91,18 +74,6 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
             .main_schema()
             .map(str::to_owned),
         marts: marts(settings)?,
-=======
-        changes_topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
-        smartmodule: Some(SmartModule {
-            name: smartmodules::full_name("columns")?,
-            params: [(
-                "plan".to_owned(),
-                serde_json::to_string(&columns_plan(settings))?,
-            )]
-            .into(),
-        }),
-        marts: Marts::shop(),
->>>>>>> chunks
         limits: engine::Limits::default(),
         hooks: engine::Hooks::default(),
     })
@@ -117,11 +88,11 @@ pub fn marts(settings: &Settings) -> anyhow::Result<Marts> {
 }
 
 /// `columns` with the plan in the settings; without a plan, nothing is to be dropped and no module is needed.
-fn columns_module(settings: &Settings) -> anyhow::Result<Option<engine::SmartModule>> {
+fn columns_module(settings: &Settings) -> anyhow::Result<Option<SmartModule>> {
     let Some(plan) = settings.get(MILLRACE_COLUMNS) else {
         return Ok(None);
     };
-    Ok(Some(engine::SmartModule {
+    Ok(Some(SmartModule {
         name: smartmodules::full_name("columns")?,
         params: [("plan".to_owned(), serde_json::to_string(&plan.0)?)].into(),
     }))
