@@ -33,7 +33,11 @@ pub struct Retention {
 }
 
 /// No server accepts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a retention of {0} is not possible: Fluvio takes 10 seconds to 136 years, and no less than a segment \
+     ({SEGMENT_BYTES} bytes)"
+)]
 pub struct ImpossibleRetention(Retention);
 
 /// A topic has other retention than it should have.
@@ -46,7 +50,8 @@ pub struct Differs {
 }
 
 /// A topic's segments are too small for what is appended to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("has segments of {bytes} bytes, in which a batch of up to {BATCH_BYTES_MAX} bytes does not fit")]
 pub struct SegmentsTooSmall {
     /// Bytes of its segments.
     pub bytes: u32,
@@ -148,31 +153,6 @@ impl fmt::Display for Retention {
         write!(f, "{number} {unit} and {size} {of}")
     }
 }
-
-impl fmt::Display for ImpossibleRetention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a retention of {} is not possible: Fluvio takes 10 seconds to 136 years, and no less than a segment \
-             ({SEGMENT_BYTES} bytes)",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for ImpossibleRetention {}
-
-impl fmt::Display for SegmentsTooSmall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "has segments of {} bytes, in which a batch of up to {BATCH_BYTES_MAX} bytes does not fit",
-            self.bytes
-        )
-    }
-}
-
-impl std::error::Error for SegmentsTooSmall {}
 
 #[cfg(test)]
 mod tests {
