@@ -1,19 +1,13 @@
-//! The door to Fluvio: how a cluster is addressed, and what its topics keep.
+//! The door to Fluvio: how a cluster is addressed.
 //!
 //! An *endpoint* is text: `HOST:PORT` of the controller, or `HOST:PORT?spu=local`. The controller tells clients
 //! where its streaming units (SPUs) are. Each unit has a public address and may have a local one, for clients
 //! in its own network, a network of containers for example; `?spu=local` asks for that. A unit without a local
 //! address is reached at its public one either way.
 
-mod retention;
-
 use std::str::FromStr;
 
 use fluvio::FluvioClusterConfig;
-
-pub use retention::{
-    check_segments, Differs, ImpossibleRetention, Retention, SegmentsTooSmall, SEGMENT_BYTES,
-};
 
 /// What the endpoint of a client in the units' own network ends with.
 const LOCAL: &str = "?spu=local";
