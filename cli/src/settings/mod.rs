@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::args::Cli;
 
+pub mod size;
 mod suggest;
 pub mod table;
 pub mod value;
@@ -376,6 +377,8 @@ mod tests {
             ("MYSQL_PORT", "65536"),
             ("MILLRACE_RETENTION_DAYS", "0"),
             ("MILLRACE_RETENTION_DAYS", "99999999999999"),
+            ("MILLRACE_RETENTION_SIZE", "32"),
+            ("MILLRACE_RETENTION_HARD_SIZE", "1MiB"),
             ("MILLRACE_USER_EVENT_PERIOD_MS", "0"),
             ("MILLRACE_ORDER_DETAILS_MIN", "0"),
             ("MILLRACE_COLUMNS", "[]"),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use millrace_shop_generator::SchemaName;
 use millrace_topic::SpuAddress;
 
+use super::size::TopicSize;
 use super::value::{
     Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PeriodMs, Seconds, Value,
 };
@@ -134,6 +135,8 @@ settings! {
     MILLRACE_TOPIC_USERS: Name = "users-data", "topic of incoming users";
     MILLRACE_TOPIC_REJECTED: Name = "users-data-rejected", "topic of rejected incoming users";
     MILLRACE_RETENTION_DAYS: Days = "30", "number of days for which topics keep their records";
+    MILLRACE_RETENTION_SIZE: TopicSize = "32GiB", "size, such as 32GiB, beyond which a topic removes its oldest records, whatever their age";
+    MILLRACE_RETENTION_HARD_SIZE: TopicSize = "100GiB", "size up to which the embedded broker keeps what a service has not read yet, although MILLRACE_RETENTION_DAYS or MILLRACE_RETENTION_SIZE would remove it; also what a snapshot topic keeps";
     MILLRACE_PUBLICATION: Name = "millrace", "name of the publication in Postgres";
     MILLRACE_SLOT: Name = "millrace", "name of the replication slot in Postgres";
     MILLRACE_COLUMNS: Option<Columns> = "", "tables and columns that reach MySQL, as JSON: {\"users\":[\"user_id\",…],\"orders\":\"*\"}; if empty, all columns of the shop's tables";
