@@ -12,7 +12,7 @@ use fluvio::{Fluvio, FluvioAdmin};
 use millrace_control::in_words;
 
 use crate::config::Topics;
-use crate::status::{Consumer, Time, Topic, TopicKind};
+use crate::status::{Consumer, Reach, Time, Topic, TopicKind};
 
 /// Retention and SmartModules change seldom: they are asked for in every tenth tick.
 const DEFINITIONS_EVERY: u64 = 10;
@@ -149,6 +149,7 @@ impl Clients {
             bytes_per_s: None,
             retention_s: self.retention_s.get(name).copied(),
             consumers: consumers.map(|(_, consumer)| behind(consumer)).collect(),
+            reach: Reach::default(),
         }
     }
 }

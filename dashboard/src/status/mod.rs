@@ -6,6 +6,7 @@
 mod answer;
 mod flow;
 mod projection;
+mod reach;
 mod source;
 mod time;
 mod verdict;
@@ -14,6 +15,7 @@ mod verify;
 pub use answer::Answer;
 pub use flow::{Consumer, Hop, HopName, HopUnit, Ingest, Latency, Rejected, Topic, TopicKind};
 pub use projection::{Basis, Kind, Lag, Loading, Position, Projection, Rate, State, Target};
+pub use reach::{HeldBy, Reach};
 pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
 pub use time::Time;
 pub use verdict::Verdict;
