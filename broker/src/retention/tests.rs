@@ -20,8 +20,12 @@ const RECORDS_PER_SEGMENT: i64 = 2;
 const PAYLOAD_BYTES: usize = 400;
 const SEGMENT_BYTES: u64 = 2 * (batch::HEADER_BYTES + PAYLOAD_BYTES) as u64;
 
+/// Room for all that the tests write, and less than any disk has.
+const PLENTY: u64 = 1 << 24;
+
 struct Rig {
     dir: tempfile::TempDir,
+    tasks: TaskTracker,
     parts: Parts,
     sweep: Sweep,
 }
@@ -29,13 +33,14 @@ struct Rig {
 impl Rig {
     /// A topic that retention by size leaves alone, where nothing else is said.
     async fn new() -> Rig {
-        Rig::keeping(1 << 30, 1 << 30).await
+        Rig::keeping(PLENTY, PLENTY).await
     }
 
     /// A topic that keeps `bytes_max`, and `held_max` for a consumer.
     async fn keeping(bytes_max: u64, held_max: u64) -> Rig {
         let dir = tempfile::tempdir().expect("directory");
-        let (parts, sweep) = open(dir.path(), held_max);
+        let tasks = TaskTracker::new();
+        let (parts, sweep) = open(dir.path(), held_max, &tasks);
         let mut spec = TopicSpec::new_computed(1, 1, None);
         spec.set_cleanup_policy(CleanupPolicy::Segment(SegmentBasedPolicy {
             time_in_seconds: RETENTION.as_secs() as u32,
@@ -46,15 +51,27 @@ impl Rig {
         });
         let created = parts.catalog.create_topic(TOPIC, spec, false);
         created.expect("created");
-        Rig { dir, parts, sweep }
+        Rig {
+            dir,
+            tasks,
+            parts,
+            sweep,
+        }
     }
 
     /// The same broker after a restart.
-    fn restarted(self, held_max: u64) -> Rig {
-        let Rig { dir, parts, sweep } = self;
-        drop((parts, sweep));
-        let (parts, sweep) = open(dir.path(), held_max);
-        Rig { dir, parts, sweep }
+    async fn restarted(self) -> Rig {
+        self.tasks.close();
+        self.tasks.wait().await;
+        drop((self.parts, self.sweep));
+        let (dir, tasks) = (self.dir, TaskTracker::new());
+        let (parts, sweep) = open(dir.path(), PLENTY, &tasks);
+        Rig {
+            dir,
+            tasks,
+            parts,
+            sweep,
+        }
     }
 
     async fn append(&self, records: i64) {
@@ -121,11 +138,10 @@ impl Rig {
     }
 }
 
-fn open(dir: &Path, held_max: u64) -> (Parts, Sweep) {
+fn open(dir: &Path, held_max: u64, tasks: &TaskTracker) -> (Parts, Sweep) {
     let config = Config::on_loopback(Storage::Directory(dir.to_owned()));
     let spu = spu_spec(&config, config.spu_bind);
-    let tasks = TaskTracker::new();
-    let parts = open_data(dir, Sync::Never, spu, &config.limits, &tasks).expect("opened");
+    let parts = open_data(dir, Sync::Never, spu, &config.limits, tasks).expect("opened");
     let hold = Hold {
         bytes_max: held_max,
         ..Hold::default()
@@ -227,7 +243,7 @@ async fn what_is_held_is_held_after_a_restart() {
     rig.publish(PROJECTOR, 2).await;
     rig.age();
     assert_eq!(rig.look().0, 2);
-    let mut rig = rig.restarted(1 << 30);
+    let mut rig = rig.restarted().await;
     assert_eq!(rig.look(), (2, vec!["broker-records-held"]));
 }
 
@@ -249,7 +265,7 @@ async fn a_consumer_that_has_not_moved_for_longer_than_retention_is_named_if_the
 
 #[tokio::test]
 async fn a_disk_with_less_room_than_a_held_topic_may_take_is_said_before_it_is_full() {
-    let mut rig = Rig::keeping(1 << 30, u64::MAX).await;
+    let mut rig = Rig::keeping(PLENTY, u64::MAX).await;
     rig.append(6).await;
     rig.publish(PROJECTOR, 0).await;
     assert_eq!(rig.look(), (0, vec![]), "nothing is held yet");
