@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use millrace_events::Lsn;
+use millrace_topic::StreamingUnit;
 
 use crate::address::{Host, HostPort};
-use crate::spu::StreamingUnit;
+use crate::spu;
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
 pub const DATA_DIR: &str = ".millrace";
@@ -220,7 +221,7 @@ pub struct Init {
     /// Register a streaming unit (SPU): its id, its address for clients, its address for other units, and
     /// optionally its address for clients in its own network, if that is another one. A unit that is
     /// registered with other addresses is changed to these
-    #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]")]
+    #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]", value_parser = spu::parse)]
     pub spu: Option<StreamingUnit>,
 }
 

@@ -11,6 +11,7 @@ use millrace_projections::engine;
 use millrace_shop_generator::trade::Trader;
 use millrace_shop_generator::user_events::UserEvents;
 use millrace_shop_generator::{prepare, Progress};
+use millrace_topic::Lookup;
 use millrace_users_data::{self as ingest, Rejected};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +24,10 @@ use crate::settings::table::{
     FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_RETENTION_HARD_SIZE, MILLRACE_SEED,
 };
 use crate::settings::{Setting, Settings};
-use crate::smartmodules::{self, Lookup};
+use crate::smartmodules;
 use crate::{
-    answer, cluster, config, exposure, health, output, projection, rejected, services, source, spu,
-    status, up, verify, wait_for,
+    answer, cluster, config, exposure, health, output, projection, rejected, services, source, status,
+    up, verify, wait_for,
 };
 
 const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");
@@ -223,7 +224,6 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
         args.tls(),
     )
     .await?;
-    // Not through a client, which might have to show a certificate.
     smartmodules::register_in(&broker).await?;
     output::tell(format!("clients connect to {}", broker.sc_addr()));
     shutdown.cancelled().await;
@@ -244,12 +244,14 @@ async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Resul
 
 async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {
     let endpoints = Endpoints::find(&args.target, settings)?;
-    let admin = cluster::connect(&endpoints.fluvio).await?;
+    let cluster = cluster::connect(&endpoints.fluvio).await?;
     if let Some(unit) = &args.spu {
-        spu::register(&admin, unit).await?;
+        cluster.register_unit(unit).await?;
     }
-    cluster::wait_for_spu(&admin).await?;
-    smartmodules::register(&admin, Lookup::Loose).await
+    cluster::wait_for_spu(&cluster).await?;
+    Ok(cluster
+        .register(smartmodules::MODULES, Lookup::Loose)
+        .await?)
 }
 
 #[cfg(test)]

@@ -4,14 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use fluvio::FluvioAdmin;
 use futures_util::future::join_all;
 use millrace_control::{in_words, NotReady};
+use millrace_topic::Cluster;
 use reqwest::StatusCode;
 
 use crate::answer;
 use crate::args::{self, Probed};
-use crate::cluster;
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
 use crate::terminal::printable;
@@ -84,10 +83,10 @@ async fn http(url: &str, ready: bool, endpoints: &Endpoints) -> anyhow::Result<(
 
 /// It lives if its controller speaks our protocol, and is ready if a streaming unit is there for the records.
 async fn broker(endpoint: &str, ready: bool) -> anyhow::Result<()> {
-    let admin = FluvioAdmin::connect_with_config(&millrace_topic::cluster(endpoint))
-        .await
-        .with_context(|| format!("nobody answers at {endpoint}"))?;
-    if ready && !cluster::any_spu_online(&admin).await? {
+    let cluster = Cluster::new(endpoint);
+    let connected = cluster.connect().await;
+    connected.with_context(|| format!("nobody answers at {endpoint}"))?;
+    if ready && !cluster.has_unit_online().await? {
         bail!("no streaming unit is online");
     }
     Ok(())

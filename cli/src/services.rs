@@ -15,6 +15,7 @@ use millrace_projections::marts::Marts;
 use millrace_projections::verify;
 use millrace_sessions::postgres;
 use millrace_shop_generator::{plan, shop, trade, user_events, SchemaName};
+use millrace_topic::{Offset, Retention, SmartModule};
 use millrace_users_data as ingest;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
     MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
     MILLRACE_ORDERS, MILLRACE_ORDER_DETAILS_MAX, MILLRACE_ORDER_DETAILS_MIN, MILLRACE_PRODUCTS,
-    MILLRACE_PUBLICATION, MILLRACE_RETENTION_DAYS, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_SLOT,
+    MILLRACE_PUBLICATION, MILLRACE_RETENTION_DAYS, MILLRACE_RETENTION_HARD_SIZE, MILLRACE_RETENTION_SIZE, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_SLOT,
     MILLRACE_TOPIC_CHANGES, MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_SNAPSHOT, MILLRACE_TOPIC_USERS,
     MILLRACE_TRADES_PER_SECOND, MILLRACE_USERS, MILLRACE_USER_EVENT_BYTES_MAX,
     MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
@@ -38,6 +39,24 @@ use crate::smartmodules;
 /// Filling the shop uses one connection after the other.
 const SHOP_CONNECTIONS: u32 = 4;
 
+/// How long topics keep their records.
+fn retention(settings: &Settings) -> Retention {
+    Retention {
+        age: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        bytes: settings.get(MILLRACE_RETENTION_SIZE).bytes(),
+    }
+}
+
+/// The same of a snapshot, of which all is needed until it is loaded: nothing less than a service may be behind.
+fn retention_of_snapshots(settings: &Settings) -> Retention {
+    let log = retention(settings);
+    let hard = settings.get(MILLRACE_RETENTION_HARD_SIZE).bytes();
+    Retention {
+        bytes: hard.max(log.bytes),
+        ..log
+    }
+}
+
 /// Capture of the shop's tables.
 pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<capture::Config> {
     Ok(capture::Config {
@@ -45,7 +64,8 @@ pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<cap
         slot: settings.get(MILLRACE_SLOT).into(),
         topic_changes: settings.get(MILLRACE_TOPIC_CHANGES).into(),
         topic_snapshot_prefix: settings.get(MILLRACE_TOPIC_SNAPSHOT).into(),
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        retention: retention(settings),
+        retention_of_snapshots: retention_of_snapshots(settings),
         ..capture::Config::new(
             &endpoints.postgres,
             &endpoints.fluvio,
@@ -61,7 +81,7 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
         mysql_url: endpoints.mysql.clone(),
         fluvio: endpoints.fluvio.clone(),
         changes_topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
-        smartmodule: Some(engine::SmartModule {
+        smartmodule: Some(SmartModule {
             name: smartmodules::full_name("columns")?,
             params: [(
                 "plan".to_owned(),
@@ -89,7 +109,7 @@ pub fn mirror_projector(
     };
     let position = |status: &engine::Status| {
         Some(Position {
-            offset: i64::try_from(status.offset?.0).ok()?,
+            offset: status.offset,
             behind: status.lag_records.unwrap_or(0),
         })
     };
@@ -110,7 +130,7 @@ pub fn mirror_ingest(
     };
     let position = |status: &ingest::Status| {
         Some(Position {
-            offset: status.next_offset? - 1,
+            offset: Offset::of(status.next_offset? - 1),
             behind: status
                 .lag()
                 .and_then(|lag| lag.try_into().ok())
@@ -140,7 +160,7 @@ pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<inge
         schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         rejected_topic: settings.get(MILLRACE_TOPIC_REJECTED).into(),
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        retention: retention(settings),
         smartmodule: smartmodules::full_name("user-event")?,
         smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
         ..ingest::Config::default()
@@ -200,7 +220,7 @@ pub fn user_events(
     Ok(user_events::Config {
         endpoint: endpoints.fluvio.clone(),
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        retention: retention(settings),
         period: settings.get(MILLRACE_USER_EVENT_PERIOD_MS).get(),
         seed: settings.get(MILLRACE_SEED),
     })

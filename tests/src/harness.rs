@@ -8,11 +8,12 @@ use millrace_cli::cluster;
 use millrace_cli::servers::{
     MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres, ScratchDir,
 };
-use millrace_cli::smartmodules::{self, Lookup};
+use millrace_cli::smartmodules;
 use millrace_events::Lsn;
 use millrace_postgres_cdc::Capture;
 use millrace_projections::engine;
 use millrace_projections::marts::Marts;
+use millrace_topic::{Lookup, SmartModule};
 use sqlx::{Connection, Executor, MySqlConnection, PgConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -71,8 +72,10 @@ impl Servers {
             broker,
             _folder: folder,
         };
-        let admin = cluster::connect(&servers.fluvio()).await?;
-        smartmodules::register(&admin, Lookup::Exact).await?;
+        let cluster = cluster::connect(&servers.fluvio()).await?;
+        cluster
+            .register(smartmodules::MODULES, Lookup::Exact)
+            .await?;
         Ok(servers)
     }
 
@@ -124,7 +127,7 @@ impl Servers {
             mysql_url: self.mysql_url(database),
             fluvio: self.fluvio(),
             changes_topic: "shop-changes".into(),
-            smartmodule: Some(engine::SmartModule {
+            smartmodule: Some(SmartModule {
                 name: smartmodules::full_name("columns").expect("ours"),
                 params: [("plan".to_owned(), format!("{{{plan}}}"))].into(),
             }),

@@ -27,6 +27,8 @@ pub enum TopicError {
     Evicted {
         /// Its name.
         topic: String,
+        /// The first one that is wanted.
+        wanted: Offset,
         /// The first one that is left.
         next: Offset,
     },
@@ -95,11 +97,16 @@ pub enum TopicError {
         topic: String,
     },
     /// The stream brings nothing, although the topic has more.
-    #[error("the stream fell silent")]
-    Silent,
+    #[error("the stream of topic {topic} fell silent")]
+    Silent {
+        /// Its name.
+        topic: String,
+    },
     /// The stream never began, although the topic has records.
-    #[error("the stream did not begin within {} s (the broker may be compiling the SmartModule); the next attempt waits {} s", .waited.as_secs(), .next.as_secs())]
+    #[error("the stream of topic {topic} did not begin within {} s (the broker may be compiling the SmartModule); the next attempt waits {} s", .waited.as_secs(), .next.as_secs())]
     NotBegun {
+        /// Its name.
+        topic: String,
         /// How long was waited.
         waited: Duration,
         /// How long the next attempt is going to wait.
@@ -172,8 +179,12 @@ impl TopicError {
             ErrorCode::NotLeaderForPartition | ErrorCode::PartitionNotLeader => {
                 TopicError::NotLeader { topic }
             }
-            ErrorCode::OffsetEvicted { next_available, .. } => TopicError::Evicted {
+            ErrorCode::OffsetEvicted {
+                offset,
+                next_available,
+            } => TopicError::Evicted {
                 topic,
+                wanted: Offset::of(offset).unwrap_or_default(),
                 next: Offset::of(next_available).unwrap_or_default(),
             },
             // The server has no code for it, only these words.

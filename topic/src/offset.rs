@@ -16,13 +16,15 @@ impl Offset {
         Offset(self.0 + 1)
     }
 
-    /// As Fluvio writes it, where nothing is negative.
-    pub(crate) fn of(offset: i64) -> Option<Offset> {
+    /// From where numbers have a sign: Fluvio and databases. `None` if it is negative, which says "unknown" there.
+    #[must_use]
+    pub fn of(offset: i64) -> Option<Offset> {
         u64::try_from(offset).ok().map(Offset)
     }
 
-    /// For Fluvio. No topic holds so many records that it could not be said.
-    pub(crate) fn to_i64(self) -> i64 {
+    /// For where numbers have a sign. No topic holds so many records that it could not be said.
+    #[must_use]
+    pub fn to_i64(self) -> i64 {
         i64::try_from(self.0).unwrap_or(i64::MAX)
     }
 }

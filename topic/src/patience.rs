@@ -53,13 +53,15 @@ impl Patience {
         self.missed.store(0, Ordering::Relaxed);
     }
 
-    /// A stream was waited for as long as it may take. The next one is given longer if this one never began.
-    pub fn gives_up(&self, begun: bool, waited: Duration) -> TopicError {
+    /// A stream of this topic was waited for as long as it may take. The next one is given longer if this one never began.
+    pub fn gives_up(&self, topic: &str, begun: bool, waited: Duration) -> TopicError {
+        let topic = topic.to_owned();
         if begun {
-            return TopicError::Silent;
+            return TopicError::Silent { topic };
         }
         self.missed.fetch_add(1, Ordering::Relaxed);
         TopicError::NotBegun {
+            topic,
             waited,
             next: self.limit(false),
         }
@@ -76,14 +78,14 @@ mod tests {
         let patience = Patience::new(seconds(15));
         for expected in [15, 30, 60, 120, 240, 240] {
             assert_eq!(patience.limit(false), seconds(expected));
-            let error = patience.gives_up(false, seconds(expected)).to_string();
+            let error = patience.gives_up("t", false, seconds(expected)).to_string();
             assert!(error.contains(&format!("within {expected} s")), "{error}");
         }
         patience.has_begun(seconds(40));
         assert_eq!(patience.limit(true), seconds(15));
         assert_eq!(patience.limit(false), seconds(80));
-        let error = patience.gives_up(true, seconds(15));
-        assert!(matches!(error, TopicError::Silent), "{error}");
+        let error = patience.gives_up("t", true, seconds(15));
+        assert!(matches!(error, TopicError::Silent { .. }), "{error}");
         assert_eq!(patience.limit(false), seconds(80), "it had begun");
         patience.has_begun(seconds(1));
         assert_eq!(patience.limit(false), seconds(15));

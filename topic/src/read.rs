@@ -45,8 +45,20 @@ enum End {
     Never,
     /// Where the topic seems to end when the reading begins.
     Now,
+    /// Behind the record with this offset.
+    Last(Offset),
     /// Behind this record.
     Fence(Fence),
+}
+
+impl End {
+    fn last(&self) -> Option<Offset> {
+        match self {
+            End::Never | End::Now => None,
+            End::Last(last) => Some(*last),
+            End::Fence(fence) => Some(fence.offset),
+        }
+    }
 }
 
 impl Read {
@@ -79,7 +91,8 @@ impl Read {
         self
     }
 
-    /// The module may make anything of the records, also nothing, or several. Offsets are then labels of the server's own.
+    /// Whatever comes, without a look at its offset. For a module that may make nothing of a record, or several: offsets are
+    /// labels of the server's own then. And for who looks himself.
     #[must_use]
     pub fn unnumbered(mut self) -> Read {
         self.expected = Expected::Anything;
@@ -94,11 +107,24 @@ impl Read {
         self
     }
 
-    /// Until this record has been read.
+    /// Up to this record, which is known to have been there.
+    #[must_use]
+    pub fn up_to(mut self, last: Offset) -> Read {
+        self.end = End::Last(last);
+        self
+    }
+
+    /// Until this record of our own has been read.
     #[must_use]
     pub fn until(mut self, fence: Fence) -> Read {
         self.end = End::Fence(fence);
         self
+    }
+
+    /// Name of the topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     fn doing(&self) -> String {
@@ -185,10 +211,8 @@ fn refused(doing: &str, topic: &str, code: ErrorCode) -> TopicError {
 
 impl Reading {
     fn new(read: Read, batches: BoxStream<'static, Result<Batch, TopicError>>) -> Reading {
-        let ended = match &read.end {
-            End::Fence(fence) => read.from.is_some_and(|from| from > fence.offset),
-            _ => false,
-        };
+        let ended = read.from.zip(read.end.last());
+        let ended = ended.is_some_and(|(from, last)| from > last);
         Reading {
             batches,
             sequence: Sequence::new(read.topic.clone(), read.expected, read.from),
@@ -242,8 +266,10 @@ impl Reading {
     async fn batch(&mut self) -> Result<Option<Batch>, TopicError> {
         let next = self.batches.next();
         let batch = match self.read.end {
-            End::Fence(_) => timeout(BATCH_TIMEOUT, next).await,
-            End::Never | End::Now => Ok(next.await),
+            End::Never => Ok(next.await),
+            // Who has a module compiled waits as long as that may take.
+            End::Now if self.read.module.is_some() => Ok(next.await),
+            _ => timeout(BATCH_TIMEOUT, next).await,
         };
         match (batch, &self.read.end) {
             (Ok(Some(Err(TopicError::Beyond { topic, .. }))), _) => Err(TopicError::Beyond {
@@ -263,14 +289,15 @@ impl Reading {
     }
 
     fn checked(&mut self, record: Record) -> Result<Record, TopicError> {
-        if let End::Fence(fence) = &self.read.end {
-            self.ended = record.offset >= fence.offset;
-            if self.ended && record.value != fence.value {
+        let last = self.read.end.last();
+        self.ended = last.is_some_and(|last| record.offset >= last);
+        match &self.read.end {
+            End::Fence(fence) if self.ended && record.value != fence.value => {
                 let (topic, offset) = (self.read.topic.clone(), fence.offset);
-                return Err(self.fails(TopicError::Replaced { topic, offset }));
+                Err(self.fails(TopicError::Replaced { topic, offset }))
             }
+            _ => Ok(record),
         }
-        Ok(record)
     }
 
     fn fails(&mut self, error: TopicError) -> TopicError {

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
+use millrace_topic::Lookup;
 use tokio_util::sync::CancellationToken;
 
 use crate::args;
@@ -25,7 +26,7 @@ use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::exposure;
 use crate::settings::Settings;
-use crate::smartmodules::{self, Lookup};
+use crate::smartmodules;
 use crate::terminal::Terminal;
 
 pub(crate) use deployment::{open_broker, Deployment};
@@ -89,14 +90,14 @@ async fn serve(
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = &deployment.endpoints;
-    let admin = cluster::connect(&endpoints.fluvio).await?;
-    cluster::wait_for_spu(&admin).await?;
+    let cluster = cluster::connect(&endpoints.fluvio).await?;
+    cluster::wait_for_spu(&cluster).await?;
     // The embedded broker finds a module by its whole name only; a cluster may find a stranger's.
     let lookup = match args.fluvio {
         None => Lookup::Exact,
         Some(_) => Lookup::Loose,
     };
-    smartmodules::register(&admin, lookup).await?;
+    cluster.register(smartmodules::MODULES, lookup).await?;
     shop::prepare_shop(args.demo, settings, endpoints, terminal).await?;
     services.start_pipeline().await?;
     services.start_dashboard(&args.data_dir).await?;

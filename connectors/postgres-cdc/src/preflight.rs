@@ -49,10 +49,9 @@ pub(crate) fn check_config(config: &Config) -> Result<(), Error> {
     if config.tables.is_empty() {
         return Err(Error::Config("no tables to capture".into()));
     }
-    if config.retention.as_secs() < 10 {
-        return Err(Error::Config(
-            "retention is less than 10 s, which Fluvio refuses".into(),
-        ));
+    for retention in [config.retention, config.retention_of_snapshots] {
+        let checked = retention.check();
+        checked.map_err(|error| Error::Config(error.to_string()))?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Why ingest stops, and why an attempt ends.
 
+use millrace_control::in_words;
+use millrace_topic::TopicError;
 use sqlx::error::DatabaseError;
 
 /// What needs a person. Ingest stops for some of it and waits for the rest to be mended, as
@@ -133,6 +135,12 @@ impl SessionError {
             }
             other => other.to_string(),
         }
+    }
+}
+
+impl From<TopicError> for SessionError {
+    fn from(error: TopicError) -> SessionError {
+        SessionError::Fluvio(in_words(&error))
     }
 }
 

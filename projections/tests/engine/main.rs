@@ -13,7 +13,8 @@ mod world;
 use std::time::Duration;
 
 use millrace_events::{Lsn, Op, Record, Row, SnapshotMark, Value};
-use millrace_projections::engine::{HoldError, SmartModule, State, Status};
+use millrace_projections::engine::{HoldError, State, Status};
+use millrace_topic::SmartModule;
 use rand::RngExt;
 use sqlx::Executor;
 
