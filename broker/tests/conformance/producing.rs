@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::deaf::encoded;
+use crate::durability::in_small_segments;
 use crate::garbage::frame;
 use crate::modules::{named, sent};
 use crate::support::*;
@@ -23,6 +24,7 @@ conforms!(
     what_a_producers_modules_drop_altogether_is_acknowledged,
     an_error_of_a_producers_module_fails_the_request_and_writes_nothing,
     a_producers_module_is_shown_what_is_in_the_log,
+    a_batch_larger_than_a_segment_of_its_topic_is_refused_whenever_it_comes,
 );
 
 /// A producer whose batches are as large as what is sent before a flush.
@@ -154,6 +156,21 @@ async fn a_producers_module_is_shown_what_is_in_the_log(cluster: &Cluster) {
     // The last four stored were 2 to 5, then 4 to 7.
     let expected = [ids(0..6), ids(6..8), ids(0..2)].concat();
     assert_eq!(values(&stored(cluster, orders).await), expected);
+}
+
+async fn a_batch_larger_than_a_segment_of_its_topic_is_refused_whenever_it_comes(cluster: &Cluster) {
+    let narrow = in_small_segments(3_600, 1 << 20);
+    let orders = &cluster.topic_with("orders", narrow).await;
+    let producer = producer(&client(cluster).await, orders).await;
+    for _ in 0..2 {
+        let sent = producer.send(RecordKey::NULL, vec![b'x'; 4_096]).await;
+        patient(producer.flush()).await.ok();
+        let refused = patient(sent.expect("send").wait()).await;
+        let error = refused.expect_err("refused").to_string();
+        assert!(error.contains("too large"), "{error}");
+        producer.clear_errors().await;
+    }
+    assert_eq!(send_all(&producer, ["fits"]).await, [0]);
 }
 
 /// Longer than a module that has its turn takes for a record.
