@@ -20,7 +20,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::args::{self, Cli, Command};
 use crate::data_dir::{self, Cleaned};
 use crate::endpoints::Endpoints;
-use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
+use crate::settings::table::{
+    FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_RETENTION_HARD_SIZE, MILLRACE_SEED,
+};
 use crate::settings::{Setting, Settings};
 use crate::smartmodules;
 use crate::{
@@ -233,6 +235,7 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     let at = |port: Setting<u16>| SocketAddr::from((args.bind, settings.get(port)));
     let broker = up::open_broker(
         args.log_dir.clone(),
+        settings.get(MILLRACE_RETENTION_HARD_SIZE).bytes(),
         at(FLUVIO_PORT),
         at(FLUVIO_SPU_PORT),
         args.advertise.as_ref(),

@@ -27,7 +27,8 @@ use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
     MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
     MILLRACE_MARTS, MILLRACE_ORDERS, MILLRACE_ORDER_DETAILS_MAX, MILLRACE_ORDER_DETAILS_MIN,
-    MILLRACE_PRODUCTS, MILLRACE_RETENTION_DAYS, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_TABLES,
+    MILLRACE_PRODUCTS, MILLRACE_RETENTION_DAYS, MILLRACE_RETENTION_HARD_SIZE,
+    MILLRACE_RETENTION_SIZE, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_TABLES,
     MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_USERS, MILLRACE_TRADES_PER_SECOND, MILLRACE_USERS,
     MILLRACE_USER_EVENT_BYTES_MAX, MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
 };
@@ -41,7 +42,17 @@ const SHOP_CONNECTIONS: u32 = 4;
 fn retention(settings: &Settings) -> Retention {
     Retention {
         age: settings.get(MILLRACE_RETENTION_DAYS).get(),
-        bytes: Retention::BYTES_DEFAULT,
+        bytes: settings.get(MILLRACE_RETENTION_SIZE).bytes(),
+    }
+}
+
+/// The same of a snapshot, of which all is needed until it is loaded: nothing less than a service may be behind.
+fn retention_of_snapshots(settings: &Settings) -> Retention {
+    let log = retention(settings);
+    let hard = settings.get(MILLRACE_RETENTION_HARD_SIZE).bytes();
+    Retention {
+        bytes: hard.max(log.bytes),
+        ..log
     }
 }
 
@@ -54,6 +65,7 @@ pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<cap
         topic_changes: names.changes,
         topic_snapshot_prefix: names.snapshot_prefix,
         retention: retention(settings),
+        retention_of_snapshots: retention_of_snapshots(settings),
         ..capture::Config::new(
             &endpoints.postgres,
             &endpoints.fluvio,

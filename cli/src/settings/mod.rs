@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::args::Cli;
 
 mod names;
+pub mod size;
 mod suggest;
 pub mod table;
 #[cfg(test)]

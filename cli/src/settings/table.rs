@@ -11,6 +11,7 @@ use millrace_postgres_cdc::Selection;
 use millrace_shop_generator::SchemaName;
 use millrace_topic::SpuAddress;
 
+use super::size::TopicSize;
 use super::value::{
     Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PipelineName, Seconds,
     Value,
@@ -141,6 +142,8 @@ settings! {
     MILLRACE_TOPIC_USERS: Name = "users-data", "topic of incoming users";
     MILLRACE_TOPIC_REJECTED: Name = "users-data-rejected", "topic of rejected incoming users";
     MILLRACE_RETENTION_DAYS: Days = "30", "number of days for which topics keep their records";
+    MILLRACE_RETENTION_SIZE: TopicSize = "32GiB", "size, such as 32GiB, beyond which a topic removes its oldest records, whatever their age";
+    MILLRACE_RETENTION_HARD_SIZE: TopicSize = "100GiB", "size up to which the embedded broker keeps what a service has not read yet, although MILLRACE_RETENTION_DAYS or MILLRACE_RETENTION_SIZE would remove it; also what a snapshot topic keeps";
     MILLRACE_PUBLICATION: Option<Name> = "", "name of the publication in Postgres; if empty, MILLRACE_NAME names it";
     MILLRACE_SLOT: Option<Name> = "", "name of the replication slot in Postgres; if empty, MILLRACE_NAME names it";
     MILLRACE_USER_EVENT_BYTES_MAX: NonZeroUsize = "16384", "largest size of an incoming user event in bytes";

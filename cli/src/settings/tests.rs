@@ -111,6 +111,8 @@ fn numbers_out_of_their_range_are_refused() {
         ("MYSQL_PORT", "65536"),
         ("MILLRACE_RETENTION_DAYS", "0"),
         ("MILLRACE_RETENTION_DAYS", "99999999999999"),
+        ("MILLRACE_RETENTION_SIZE", "32"),
+        ("MILLRACE_RETENTION_HARD_SIZE", "1MiB"),
         ("MILLRACE_USER_EVENT_PERIOD_MS", "-1"),
         ("MILLRACE_ORDER_DETAILS_MIN", "0"),
         ("MILLRACE_COLUMNS", "[]"),

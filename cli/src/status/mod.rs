@@ -3,6 +3,7 @@
 //! They come from the dashboard, if one runs; otherwise they are collected here, in the same way, for two
 //! seconds: nothing then writes heartbeats, and there is no history.
 
+mod reach;
 mod text;
 
 use std::process::ExitCode;

@@ -5,9 +5,10 @@ use millrace_dashboard::status::{
     Answer, Capture, Consumer, Ingest, Latency, Projection, Source, Status, Topic, Verify,
 };
 
+use super::reach;
 use crate::terminal::{printable, table};
 
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 /// The whole text; what comes from the data cannot steer the terminal.
 pub(super) fn render(status: &Status) -> String {
@@ -189,6 +190,7 @@ fn capture(rows: &mut Rows, capture: &Capture) {
 fn topic(rows: &mut Rows, topic: &Topic) {
     let size = format!("{} records, {}", topic.end_offset, bytes(topic.bytes));
     rows.add("topic", &topic.name, size);
+    rows.add("reach", &topic.name, reach::words(&topic.reach));
     for consumer in &topic.consumers {
         rows.add("consumer", &consumer.name, published(consumer));
     }
@@ -266,7 +268,7 @@ fn duration(ms: Option<u64>) -> String {
     }
 }
 
-fn bytes(bytes: Option<u64>) -> String {
+pub(super) fn bytes(bytes: Option<u64>) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let Some(bytes) = bytes else {
         return UNKNOWN.to_owned();

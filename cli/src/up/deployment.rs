@@ -177,9 +177,11 @@ async fn start_broker(
     BrokerOptions::of(settings, data_dir).open().await
 }
 
-/// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given.
+/// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given. It keeps
+/// what a service has not read up to `held_bytes_max`.
 pub(crate) async fn open_broker(
     log_dir: PathBuf,
+    held_bytes_max: u64,
     sc_bind: SocketAddr,
     spu_bind: SocketAddr,
     advertised: Option<&HostPort>,
@@ -190,6 +192,10 @@ pub(crate) async fn open_broker(
         spu_bind,
         advertised: advertised.map(|address| (address.host.to_string(), address.port)),
         tls,
+        hold: Some(millrace_broker::Hold {
+            bytes_max: held_bytes_max,
+            ..millrace_broker::Hold::default()
+        }),
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };
     Broker::open(config)

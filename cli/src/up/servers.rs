@@ -12,7 +12,9 @@ use super::deployment::open_broker;
 use super::parts::Supervisor;
 use super::supervise::{End, Next, Record, Role, STARTS};
 use crate::servers::{Error, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres};
-use crate::settings::table::{FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT};
+use crate::settings::table::{
+    FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_RETENTION_HARD_SIZE,
+};
 use crate::settings::{Setting, Settings};
 
 /// About what stopping a database takes at worst, so that nothing waits for the broker alone.
@@ -109,10 +111,11 @@ pub(super) fn keep_server<D: Database>(
     });
 }
 
-/// Where the embedded broker keeps its topics, and where it listens.
+/// Where the embedded broker keeps its topics, how much of them for a service that is away, and where it listens.
 #[derive(Clone)]
 pub(super) struct BrokerOptions {
     log_dir: PathBuf,
+    held_bytes_max: u64,
     sc: SocketAddr,
     spu: SocketAddr,
 }
@@ -126,13 +129,14 @@ impl BrokerOptions {
         let at = |port: Setting<u16>| SocketAddr::from((address, settings.get(port)));
         BrokerOptions {
             log_dir: data_dir.join("broker"),
+            held_bytes_max: settings.get(MILLRACE_RETENTION_HARD_SIZE).bytes(),
             sc: at(FLUVIO_PORT),
             spu: at(FLUVIO_SPU_PORT),
         }
     }
 
     pub(super) async fn open(self) -> anyhow::Result<millrace_broker::Handle> {
-        open_broker(self.log_dir, self.sc, self.spu, None, None).await
+        open_broker(self.log_dir, self.held_bytes_max, self.sc, self.spu, None, None).await
     }
 }
 

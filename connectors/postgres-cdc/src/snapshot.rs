@@ -101,7 +101,8 @@ impl Snapshot<'_> {
         let prefix = &self.config.topic_snapshot_prefix;
         let last = self.numbers(prefix).await?.into_iter().max();
         let topic = format!("{prefix}-{}", last.unwrap_or(0) + 1);
-        self.cluster.create(&topic, &self.config.retention).await?;
+        let retention = &self.config.retention_of_snapshots;
+        self.cluster.create(&topic, retention).await?;
         let appender = append::open(self.cluster, self.config, &topic).await?;
         let incarnation = format!("{:032x}", rand::random::<u128>());
         let mut copy = Copy {

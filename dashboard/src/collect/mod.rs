@@ -3,6 +3,7 @@
 mod fluvio;
 mod limit;
 mod mysql;
+mod oldest;
 mod postgres;
 mod reading;
 mod services;

@@ -1,6 +1,7 @@
 //! `/metrics`: the [`Status`] in Prometheus' text format. Base units (seconds, bytes); what is not known is
 //! absent, never 0.
 
+mod reach;
 mod text;
 
 use crate::status::{Answer, Projection, Source, State, Status, Topic, Verdict, WalStatus};
@@ -24,6 +25,7 @@ pub(crate) fn render(status: &Status) -> String {
     capture(&mut text, status);
     if let Answer::Known(topics) = &status.topics {
         topic_metrics(&mut text, topics);
+        reach::reach(&mut text, topics);
     }
     ingest(&mut text, status);
     latency(&mut text, status);
