@@ -1,7 +1,7 @@
 //! Real servers on `::1`, where the machine has it. Both spellings of the host are tested in `address` and `endpoints`.
 
-use std::time::Duration;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use millrace_broker::{Broker, Config, Storage};
 use millrace_cli::address::HostPort;
@@ -35,7 +35,10 @@ async fn a_broker_on_an_ipv6_address_takes_and_gives_records() {
     };
     cluster.create("t", &retention).await.unwrap();
     // The controller has told the client where records are: at the broker's second address.
-    let mut topic: Appender<()> = cluster.appender("t", AppendLimits::default()).await.unwrap();
+    let mut topic: Appender<()> = cluster
+        .appender("t", AppendLimits::default())
+        .await
+        .unwrap();
     topic.append_and_wait(b"over IPv6".to_vec()).await.unwrap();
     let mut records = cluster.read(Read::new("t").unnumbered()).await.unwrap();
     let record = records.next().await.unwrap().unwrap();
