@@ -144,8 +144,9 @@ fn identity() -> SmartModuleInvocation {
 async fn a_broker_gives_back_what_a_catch_up_took() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = Process::start(folder.path());
-    let admin = patient(FluvioAdmin::connect_with_config(&broker.cluster()));
-    let admin = admin.await.expect("connects");
+    let cluster = broker.cluster();
+    let admin = patient(FluvioAdmin::connect_with_config(&cluster)).await;
+    let admin = admin.expect("connects");
     let mut spec = TopicSpec::new_computed(1, 1, None);
     spec.set_storage(TopicStorageConfig {
         segment_size: Some(16_000_000),
@@ -154,8 +155,8 @@ async fn a_broker_gives_back_what_a_catch_up_took() {
     let created = patient(admin.create(TOPIC.to_owned(), false, spec));
     created.await.expect("created");
     let at_first = broker.resident_mib();
-    let client = patient(Fluvio::connect_with_config(&broker.cluster()));
-    let client = client.await.expect("connects");
+    let client = patient(Fluvio::connect_with_config(&cluster)).await;
+    let client = client.expect("connects");
     fill(&client).await;
     let filled = broker.resident_mib();
     let mut readers = tokio::task::JoinSet::new();
