@@ -24,8 +24,8 @@ use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
 use crate::settings::{Setting, Settings};
 use crate::smartmodules;
 use crate::{
-    answer, cluster, config, exposure, health, output, projection, rejected, services, source, status,
-    up, verify, wait_for,
+    answer, cluster, config, exposure, health, output, projection, rejected, services, source,
+    status, up, verify, wait_for,
 };
 
 const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");

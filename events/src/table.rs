@@ -142,7 +142,17 @@ mod tests {
 
     #[test]
     fn text_that_names_no_table_is_refused_and_shown() {
-        for text in ["", "orders", "a.", ".b", "a.b.c", "a.\"b", "Source.orders", "a.\"\"", "a.\"b\"c"] {
+        for text in [
+            "",
+            "orders",
+            "a.",
+            ".b",
+            "a.b.c",
+            "a.\"b",
+            "Source.orders",
+            "a.\"\"",
+            "a.\"b\"c",
+        ] {
             let error = text.parse::<TableId>().expect_err(text);
             assert!(error.to_string().contains(&format!("{text:?}")));
         }

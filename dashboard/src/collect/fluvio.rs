@@ -56,7 +56,10 @@ impl Cluster {
         self.definitions.asked += 1;
         let mut topics: Vec<Topic> = Vec::new();
         for partition in self.door.partitions().await? {
-            match topics.iter_mut().find(|topic| topic.name == partition.topic) {
+            match topics
+                .iter_mut()
+                .find(|topic| topic.name == partition.topic)
+            {
                 Some(topic) => add(topic, &partition),
                 None => topics.push(self.topic(&partition, &consumers)),
             }
