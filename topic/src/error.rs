@@ -233,7 +233,8 @@ mod tests {
         ));
         let other = said(ErrorCode::Other("a bad day".to_owned()));
         assert_eq!(other.to_string(), "reading topic t");
-        assert_eq!(other.source().expect("a cause").to_string(), "a bad day");
+        let cause = other.source().expect("a cause").to_string();
+        assert!(cause.ends_with("a bad day"), "{cause}");
     }
 
     #[test]

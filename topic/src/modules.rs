@@ -297,7 +297,7 @@ mod tests {
         Package {
             name: "rows",
             wasm: b"(module (memory 1))",
-            manifest: "[package]\nname = \"rows\"\ngroup = \"millrace\"\nversion = \"0.1.0\"\napiVersion = \"0.1.0\"\n",
+            manifest: "params = []\n[package]\nname = \"rows\"\ngroup = \"millrace\"\nversion = \"0.1.0\"\napiVersion = \"0.1.0\"\n",
         },
         Package {
             name: "redact",
