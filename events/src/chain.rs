@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use crate::{Epoch, Lsn, Progress, Record, SnapshotMark, Start, TransactionPart};
+use crate::{Epoch, Lsn, Progress, Record, SnapshotMark, Source, Start, TransactionPart};
 
 /// What a transaction part means to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum Verdict {
     /// A start or a snapshot mark that changes nothing for this reader but, possibly, its epoch.
     /// Parts kept from before are void.
     Fenced,
+    /// It counts, and says nothing of rows: nothing changes for a reader of them.
+    Noted,
     /// Re-send, or from a fenced capture.
     Ignored,
     /// Something is missing before a progress record.
@@ -118,6 +120,7 @@ impl Chain {
             Record::Progress(progress) => self.offer_progress(progress),
             Record::Start(start) => self.offer_start(start),
             Record::Snapshot(mark) => self.offer_mark(mark),
+            Record::Source(source) => self.offer_source(source),
             Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
                 Verdict::Foreign
             }
@@ -202,6 +205,14 @@ impl Chain {
         } else {
             Verdict::Ignored
         }
+    }
+
+    /// It may stand between the parts of a transaction.
+    fn offer_source(&self, source: &Source) -> Verdict {
+        if source.epoch < self.epoch {
+            return Verdict::Ignored;
+        }
+        Verdict::Noted
     }
 
     fn offer_mark(&mut self, mark: &SnapshotMark) -> Verdict {

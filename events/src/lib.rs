@@ -19,6 +19,7 @@ mod record;
 mod row;
 mod schema;
 mod snapshot;
+mod source;
 mod table;
 mod user_event;
 mod writer;
@@ -30,6 +31,7 @@ pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start,
 pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
 pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
+pub use source::{CatalogRow, Source, SourceTable, Witness};
 pub use table::{ParseTableIdError, TableId};
 pub use user_event::{LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent};
 pub use writer::{PartHeader, PartWriter};

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Epoch, Lsn, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableId, TableSchema, Xid,
+    Epoch, Lsn, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, Source, TableId,
+    TableSchema, Xid,
 };
 
 /// Everything that millrace writes into `shop-changes` and `shop-snapshot-N`.
@@ -21,6 +22,8 @@ pub enum Record {
     Transaction(TransactionPart),
     /// The source was idle up to an LSN.
     Progress(Progress),
+    /// What the rows are taken from.
+    Source(Source),
     /// First record of a snapshot topic.
     SnapshotBegin(SnapshotBegin),
     /// Rows of one table.
@@ -201,6 +204,7 @@ impl Record {
                 Record::Transaction(part)
             }
             "progress" => Record::Progress(serde_json::from_slice(bytes)?),
+            "source" => Record::Source(serde_json::from_slice(bytes)?),
             "start" => Record::Start(serde_json::from_slice(bytes)?),
             "snapshot" => Record::Snapshot(serde_json::from_slice(bytes)?),
             "snapshot_begin" => Record::SnapshotBegin(serde_json::from_slice(bytes)?),
