@@ -1,9 +1,10 @@
 //! Why capture stops, or starts over.
 
+use millrace_control::in_words;
 use millrace_events::{Lsn, TableId};
-
 use millrace_sessions::postgres::errors::{self, Outlook};
 use millrace_sessions::postgres::replication::ReplicationError;
+use millrace_topic::{Offset, TopicError};
 
 use crate::cell::BadCell;
 use crate::pgoutput::DecodeError;
@@ -163,7 +164,7 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
         /// Its first offset.
-        first: i64,
+        first: Offset,
         /// Name of the slot.
         slot: String,
     },
@@ -173,9 +174,17 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
         /// The next offset to read.
-        wanted: i64,
+        wanted: Offset,
         /// Its first offset.
-        first: i64,
+        first: Offset,
+    },
+    /// The topic ends before what was read of it.
+    #[error("topic {topic:?} ends before offset {wanted}, up to which it was read; it is looked at again")]
+    LogBeyond {
+        /// Topic of the change log.
+        topic: String,
+        /// The next offset to read.
+        wanted: Offset,
     },
     /// The topic ends earlier than it did.
     #[error("topic {topic:?} has become shorter: offset {offset} was given to a new record, although a record at {last} had been acknowledged; the log is read again")]
@@ -183,9 +192,9 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
         /// Where the new record stands.
-        offset: i64,
+        offset: Offset,
         /// Where the last one stood.
-        last: i64,
+        last: Offset,
     },
     /// The topic holds something else.
     #[error("topic {topic:?} holds a record at offset {offset} that is not of the change log ({reason}): give capture a topic of its own")]
@@ -193,7 +202,7 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
         /// Where.
-        offset: i64,
+        offset: Offset,
         /// What is wrong with it.
         reason: String,
     },
@@ -289,16 +298,6 @@ pub enum Error {
         /// How long.
         seconds: u64,
     },
-    /// The log has a gap or a cut batch, or ended early.
-    #[error("reading topic {topic:?} at offset {offset}: {reason}")]
-    Read {
-        /// Topic.
-        topic: String,
-        /// Where.
-        offset: i64,
-        /// What happened.
-        reason: String,
-    },
     /// A later start of capture is in the log.
     #[error("a later start of capture ({found}) has taken over from this one ({own})")]
     Superseded {
@@ -371,7 +370,7 @@ impl Error {
             | Error::SlotBusy { .. }
             | Error::Rewritten { .. }
             | Error::Unacknowledged { .. }
-            | Error::Read { .. }
+            | Error::LogBeyond { .. }
             | Error::Superseded { .. }
             | Error::Timeout { .. }
             | Error::Postgres(_)
@@ -394,15 +393,42 @@ impl Error {
         }
     }
 
-    pub(crate) fn fluvio(error: impl std::fmt::Display) -> Self {
-        Error::Fluvio(error.to_string())
-    }
-
     pub(crate) fn cell(table: &TableId, column: &str, error: BadCell) -> Self {
         Error::Value {
             table: table.clone(),
             column: column.into(),
             reason: error.to_string(),
+        }
+    }
+}
+
+impl From<TopicError> for Error {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::Evicted {
+                topic,
+                wanted,
+                next: first,
+            } => Error::LogEvicted {
+                topic,
+                wanted,
+                first,
+            },
+            TopicError::Beyond { topic, wanted } => Error::LogBeyond { topic, wanted },
+            TopicError::Shrank {
+                topic,
+                offset,
+                last,
+            } => Error::LogShrank {
+                topic,
+                offset,
+                last,
+            },
+            TopicError::Unacknowledged { topic, limit } => Error::Unacknowledged {
+                topic,
+                seconds: limit.as_secs(),
+            },
+            other => Error::Fluvio(in_words(&other)),
         }
     }
 }

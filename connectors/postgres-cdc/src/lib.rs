@@ -32,7 +32,6 @@ mod snapshot;
 mod source;
 mod status;
 mod stream;
-mod topics;
 
 pub use capture::Capture;
 pub use config::Config;

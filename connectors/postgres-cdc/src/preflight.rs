@@ -45,10 +45,9 @@ pub(crate) fn check_config(config: &Config) -> Result<(), Error> {
             )));
         }
     }
-    if config.retention.as_secs() < 10 {
-        return Err(Error::Config(
-            "retention is less than 10 s, which Fluvio refuses".into(),
-        ));
+    for retention in [config.retention, config.retention_of_snapshots] {
+        let checked = retention.check();
+        checked.map_err(|error| Error::Config(error.to_string()))?;
     }
     Ok(())
 }

@@ -7,16 +7,15 @@ use millrace_events::{
     Value,
 };
 use millrace_sessions::postgres::{point, qualified, quoted, PgSession};
+use millrace_topic::{Cluster, RECORD_BYTES_MAX};
 use sqlx::Executor;
 
-use crate::append::Appender;
+use crate::append::{self, Appender};
 use crate::assemble::Outgoing;
 use crate::catalog::{self, CatalogTable, Types};
 use crate::cell::{copy_cells, value};
-use crate::config::RECORD_BYTES_MAX;
 use crate::source::Source;
 use crate::status::{Reporter, State};
-use crate::topics::Topics;
 use crate::{log_scan, slot, Config, Error};
 
 /// Bytes of a table that are read within seconds, whatever the disk.
@@ -41,7 +40,7 @@ pub(crate) struct Taken {
 pub(crate) struct Snapshot<'a> {
     pub(crate) config: &'a Config,
     pub(crate) source: &'a Source,
-    pub(crate) topics: &'a Topics,
+    pub(crate) cluster: &'a Cluster,
     pub(crate) reporter: &'a Reporter,
     pub(crate) tables: &'a [TableId],
 }
@@ -52,11 +51,11 @@ impl Snapshot<'_> {
     /// it stays; the next snapshot takes a higher number.
     pub(crate) async fn remove_incomplete(&self, left_behind: Option<Lsn>) -> Result<(), Error> {
         let prefix = &self.config.topic_snapshot_prefix;
-        for number in self.topics.numbers(prefix).await? {
+        for number in self.numbers(prefix).await? {
             let topic = format!("{prefix}-{number}");
-            let first = log_scan::first_record(self.topics.fluvio(), &topic).await?;
+            let first = log_scan::first_record(self.cluster, &topic).await?;
             if is_left_behind(first.as_ref(), left_behind) {
-                self.topics.delete(&topic).await?;
+                self.cluster.delete(&topic).await?;
             }
         }
         Ok(())
@@ -100,10 +99,11 @@ impl Snapshot<'_> {
     async fn copy(&self, reader: &mut PgSession, lsn: Lsn) -> Result<Taken, Error> {
         let (schemas, estimated_rows) = self.definitions(reader).await?;
         let prefix = &self.config.topic_snapshot_prefix;
-        let last = self.topics.numbers(prefix).await?.into_iter().max();
+        let last = self.numbers(prefix).await?.into_iter().max();
         let topic = format!("{prefix}-{}", last.unwrap_or(0) + 1);
-        self.topics.create(&topic).await?;
-        let appender = Appender::new(self.topics.fluvio(), self.config, &topic).await?;
+        let retention = &self.config.retention_of_snapshots;
+        self.cluster.create(&topic, retention).await?;
+        let appender = append::open(self.cluster, self.config, &topic).await?;
         let incarnation = format!("{:032x}", rand::random::<u128>());
         let mut copy = Copy {
             config: self.config,
@@ -133,6 +133,16 @@ impl Snapshot<'_> {
             incarnation,
             last_schema: SchemaId(schemas.len() as u32),
         })
+    }
+
+    /// The numbers N of the topics `prefix-N`.
+    async fn numbers(&self, prefix: &str) -> Result<Vec<u64>, Error> {
+        let topics = self.cluster.topics().await?;
+        let number = |name: &str| name.strip_prefix(prefix)?.strip_prefix('-')?.parse().ok();
+        Ok(topics
+            .iter()
+            .filter_map(|topic| number(&topic.name))
+            .collect())
     }
 
     async fn definitions(

@@ -67,7 +67,7 @@ impl Stream<'_> {
                 },
                 changed = acknowledged.changed() => {
                     if changed.is_err() {
-                        return Err(self.appender.failure().await);
+                        return Err(self.appender.failure().await.into());
                     }
                     let now = *acknowledged.borrow_and_update();
                     self.report(seen, now);
@@ -152,7 +152,7 @@ impl Stream<'_> {
     async fn progress(&mut self) -> Result<(), Error> {
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());
         match record {
-            Some(record) => self.appender.append(record).await,
+            Some(record) => Ok(self.appender.append(record).await?),
             None => Ok(()),
         }
     }
