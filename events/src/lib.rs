@@ -25,8 +25,8 @@ mod record;
 mod row;
 mod schema;
 mod snapshot;
+mod source;
 mod table;
-mod user_event;
 mod visibility;
 mod writer;
 
@@ -42,7 +42,7 @@ pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start,
 pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
 pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
+pub use source::{CatalogRow, Source, SourceTable, Witness};
 pub use table::{ParseTableIdError, TableId};
-pub use user_event::{LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent};
 pub use visibility::{ParseVisibilityError, Visibility};
 pub use writer::{ChunkWriter, PartHeader, PartWriter};

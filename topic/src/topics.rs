@@ -7,8 +7,10 @@ use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, Topi
 use fluvio::TopicProducerPool;
 use tokio::time::{sleep, Instant};
 
-use crate::limits::{CREATE_TIMEOUT, REQUEST_TIMEOUT, SEGMENT_BYTES, VISIBLE_PERIOD, VISIBLE_TIMEOUT};
 use crate::cluster::Connection;
+use crate::limits::{
+    CREATE_TIMEOUT, REQUEST_TIMEOUT, SEGMENT_BYTES, VISIBLE_PERIOD, VISIBLE_TIMEOUT,
+};
 use crate::{Cluster, Offset, TopicError};
 
 /// How long a topic keeps its records: until they are older than `age`, or until a partition has more than `bytes` of them,
@@ -77,6 +79,8 @@ pub struct Topic {
     pub retention_age: Duration,
     /// How many bytes each partition keeps; `None`: as many as the server sees fit.
     pub retention_bytes: Option<u64>,
+    /// Bytes of its segments; `None`: as many as the server sees fit.
+    pub segment_bytes: Option<u32>,
 }
 
 /// A partition at one moment, as far as the controller knows: its server may be further.
@@ -111,9 +115,8 @@ impl Cluster {
     /// # Errors
     /// If the controller does not answer as it should.
     pub async fn topics(&self) -> Result<Vec<Topic>, TopicError> {
-        let list = |connection: Connection| async move {
-            connection.admin.all::<TopicSpec>().await
-        };
+        let list =
+            |connection: Connection| async move { connection.admin.all::<TopicSpec>().await };
         let topics = self.ask("listing topics", list).await?;
         let topics = topics.into_iter().map(|topic| Topic {
             partitions: topic.spec.partitions(),
@@ -122,6 +125,10 @@ impl Cluster {
                 .spec
                 .get_storage()
                 .and_then(|storage| storage.max_partition_size),
+            segment_bytes: topic
+                .spec
+                .get_storage()
+                .and_then(|storage| storage.segment_size),
             name: topic.name,
         });
         Ok(topics.collect())
@@ -132,9 +139,8 @@ impl Cluster {
     /// # Errors
     /// If the controller does not answer as it should.
     pub async fn partitions(&self) -> Result<Vec<Partition>, TopicError> {
-        let list = |connection: Connection| async move {
-            connection.admin.all::<PartitionSpec>().await
-        };
+        let list =
+            |connection: Connection| async move { connection.admin.all::<PartitionSpec>().await };
         let partitions = self.ask("listing partitions", list).await?;
         let partitions = partitions.into_iter().filter_map(|partition| {
             let (topic, number) = partition.name.rsplit_once('-')?;
@@ -205,6 +211,7 @@ impl Cluster {
     /// If it cannot be created.
     pub async fn ensure(&self, topic: &str, retention: &Retention) -> Result<Topic, TopicError> {
         if let Some(found) = self.find(topic).await? {
+            found.warn_if_kept_otherwise(retention);
             return Ok(found);
         }
         let created = self.create(topic, retention).await;
@@ -236,7 +243,8 @@ impl Cluster {
         let create = |connection: Connection| async move {
             connection.admin.create(name, false, spec).await
         };
-        self.ask_within(&doing, None, CREATE_TIMEOUT, create).await?;
+        self.ask_within(&doing, None, CREATE_TIMEOUT, create)
+            .await?;
         tracing::info!(topic, "topic created");
         self.until_visible(topic).await
     }
@@ -249,7 +257,8 @@ impl Cluster {
         let name = topic.to_owned();
         let wait = |connection: Connection| async move {
             loop {
-                let found: anyhow::Result<TopicProducerPool> = connection.data.topic_producer(&name).await;
+                let found: anyhow::Result<TopicProducerPool> =
+                    connection.data.topic_producer(&name).await;
                 match found {
                     Ok(_) => return Ok(()),
                     Err(error) if Instant::now() > deadline => return Err(error),

@@ -33,6 +33,8 @@ pub struct Config {
     pub topic_snapshot_prefix: String,
     /// How long the topics that are created here keep their records.
     pub retention: Retention,
+    /// The same of the snapshots' topics, each of which is needed whole until it is loaded.
+    pub retention_of_snapshots: Retention,
     /// Prefix of the logical messages that get a record of their own although they change nothing.
     pub message_prefix: String,
     /// Bytes of changes at which a transaction is cut into parts, and of rows in a snapshot chunk.
@@ -72,6 +74,10 @@ impl Config {
         fluvio_endpoint: impl Into<String>,
         tables: Selection,
     ) -> Self {
+        let retention = Retention {
+            age: Duration::from_secs(30 * 24 * 3600),
+            bytes: Retention::BYTES_DEFAULT,
+        };
         Config {
             postgres_url: postgres_url.into(),
             tables,
@@ -80,10 +86,8 @@ impl Config {
             fluvio_endpoint: fluvio_endpoint.into(),
             topic_changes: "millrace-changes".into(),
             topic_snapshot_prefix: "millrace-snapshot".into(),
-            retention: Retention {
-                age: Duration::from_secs(30 * 24 * 3600),
-                bytes: Retention::BYTES_DEFAULT,
-            },
+            retention,
+            retention_of_snapshots: retention,
             message_prefix: "millrace".into(),
             part_bytes: 512 << 10,
             in_flight_bytes_max: 16 << 20,

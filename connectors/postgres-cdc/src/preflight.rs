@@ -45,8 +45,11 @@ pub(crate) fn check_config(config: &Config) -> Result<(), Error> {
             )));
         }
     }
-    let retention = config.retention.check();
-    retention.map_err(|error| Error::Config(error.to_string()))
+    for retention in [config.retention, config.retention_of_snapshots] {
+        let checked = retention.check();
+        checked.map_err(|error| Error::Config(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Checks server and role.

@@ -37,11 +37,11 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlanError::NotAnObject => f.write_str(
-                r#"plan is not a JSON object such as {"source.users": ["user_id", "email"]}"#,
+                r#"plan is not a JSON object such as {"public.accounts": ["id", "email"]}"#,
             ),
             PlanError::Key(key) => write!(
                 f,
-                "plan names {key:?}, which is no table; write its schema too, as in source.users"
+                "plan names {key:?}, which is no table; write its schema too, as in public.accounts"
             ),
             PlanError::Table(table) => write!(
                 f,

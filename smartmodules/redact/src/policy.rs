@@ -56,11 +56,11 @@ impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PolicyError::Shape => {
-                f.write_str(r#"policy is not JSON such as {"source.users": {"email": "hash"}}"#)
+                f.write_str(r#"policy is not JSON such as {"public.accounts": {"email": "hash"}}"#)
             }
             PolicyError::Key(key) => write!(
                 f,
-                "policy names {key:?}, which is no table; write its schema too, as in source.users"
+                "policy names {key:?}, which is no table; write its schema too, as in public.accounts"
             ),
             PolicyError::Action(table, column) => write!(
                 f,

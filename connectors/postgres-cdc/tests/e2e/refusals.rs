@@ -148,10 +148,16 @@ async fn a_topic_that_holds_something_else() {
     let one = fluvio::metadata::topic::TopicSpec::new_computed(1, 1, None);
     let two = fluvio::metadata::topic::TopicSpec::new_computed(2, 1, None);
     admin
-        .create("other-things".into(), false, one)
+        .create("other-things".into(), false, one.clone())
         .await
         .unwrap();
     admin.create("two-halves".into(), false, two).await.unwrap();
+    let mut narrow = one.clone();
+    narrow.set_storage(fluvio::metadata::topic::TopicStorageConfig {
+        segment_size: Some(1 << 20),
+        max_partition_size: None,
+    });
+    admin.create("narrow".into(), false, narrow).await.unwrap();
     let producer = rig
         .fluvio()
         .await
@@ -169,7 +175,16 @@ async fn a_topic_that_holds_something_else() {
     config.topic_changes = "other-things".into();
     refused_with(&rig, config.clone(), "capture-log-foreign", &["offset 0"]).await;
     config.topic_changes = "two-halves".into();
-    refused_with(&rig, config, "capture-topic-shape", &["2 partitions"]).await;
+    refused_with(
+        &rig,
+        config.clone(),
+        "capture-topic-shape",
+        &["2 partitions"],
+    )
+    .await;
+    config.topic_changes = "narrow".into();
+    let segments = ["segments of 1048576 bytes"];
+    refused_with(&rig, config, "capture-topic-shape", &segments).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
