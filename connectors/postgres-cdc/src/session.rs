@@ -98,7 +98,7 @@ impl Session<'_> {
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
-            relations: Relations::default(),
+            relations: relations(&captured, scan),
             asked,
             waiting: Vec::new(),
             catalog,
@@ -258,6 +258,18 @@ impl Session<'_> {
         let session = self.source.replication().await?;
         Ok(session.start(slot, publication, position, wanted).await?)
     }
+}
+
+/// What is published and was removed is on its way out of the publication.
+fn relations(captured: &Captured, scan: &LogScan) -> Relations {
+    let mut relations = Relations::default();
+    for table in &captured.tables {
+        match scan.state.copies.is_removed(table) {
+            true => relations.remove(table.clone()),
+            false => relations.expect([table.clone()]),
+        }
+    }
+    relations
 }
 
 fn superseded(epoch: Epoch, scan: &LogScan) -> Result<(), Error> {
