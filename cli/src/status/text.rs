@@ -113,12 +113,20 @@ fn parts(status: &Status) -> Vec<Vec<String>> {
         rows.add("target", "server", target.server.clone());
         rows.add("target", "applied up to", known(target.applied_lsn));
     });
-    rows.answer("ingest", &status.ingest, ingest);
-    rows.answer("rejected", &status.rejected, |rows, counts| {
-        rows.add("rejected", "open", counts.open.to_string());
-        rows.add("rejected", "retried", counts.retried.to_string());
-        rows.add("rejected", "discarded", counts.discarded.to_string());
-    });
+    if let Some(answer) = &status.ingest {
+        rows.answer("ingest", answer, ingest);
+    }
+    if let Some(answer) = &status.rejected {
+        rows.answer("rejected", answer, |rows, counts| {
+            rows.add("rejected", "open", counts.open.to_string());
+            rows.add("rejected", "retried", counts.retried.to_string());
+            rows.add("rejected", "discarded", counts.discarded.to_string());
+        });
+    }
+    for down in &status.parts_down {
+        let told = format!("since {}: {}; {}", down.since, down.fault, down.outlook);
+        rows.add("down", &down.name, told);
+    }
     latency(&mut rows, &status.latency);
     if let Some(said) = &status.verify {
         verify(&mut rows, said);

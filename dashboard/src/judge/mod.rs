@@ -111,6 +111,7 @@ impl Memory {
                 .latency
                 .clone()
                 .unwrap_or_else(|| latency::summary(Vec::new(), 0, None)),
+            parts_down: readings.parts_down.clone(),
             pipeline,
             verify,
         }
@@ -218,9 +219,10 @@ impl Memory {
         })
     }
 
-    fn ingest(&mut self, readings: &Readings) -> Answer<Ingest> {
+    fn ingest(&mut self, readings: &Readings) -> Option<Answer<Ingest>> {
         let now_ms = readings.moment.mono_ms;
-        readings.ingest.map(|reading| Ingest {
+        let ingest = readings.ingest.as_ref()?;
+        Some(ingest.map(|reading| Ingest {
             state: reading.state.clone(),
             next_offset: reading.next_offset,
             end_offset: reading.end_offset,
@@ -228,7 +230,7 @@ impl Memory {
             events_per_s: self.meters.rate("events", now_ms, reading.events),
             rejected: reading.rejected,
             last_error: reading.last_error.clone(),
-        })
+        }))
     }
 }
 
