@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for TableId {
         impl de::Visitor<'_> for Visitor {
             type Value = TableId;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table such as \"source.orders\"")
+                f.write_str("a table such as \"public.accounts\"")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<TableId, E> {
                 text.parse().map_err(E::custom)

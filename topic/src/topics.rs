@@ -79,6 +79,8 @@ pub struct Topic {
     pub retention_age: Duration,
     /// How many bytes each partition keeps; `None`: as many as the server sees fit.
     pub retention_bytes: Option<u64>,
+    /// Bytes of its segments; `None`: as many as the server sees fit.
+    pub segment_bytes: Option<u32>,
 }
 
 /// A partition at one moment, as far as the controller knows: its server may be further.
@@ -123,6 +125,10 @@ impl Cluster {
                 .spec
                 .get_storage()
                 .and_then(|storage| storage.max_partition_size),
+            segment_bytes: topic
+                .spec
+                .get_storage()
+                .and_then(|storage| storage.segment_size),
             name: topic.name,
         });
         Ok(topics.collect())
@@ -205,6 +211,7 @@ impl Cluster {
     /// If it cannot be created.
     pub async fn ensure(&self, topic: &str, retention: &Retention) -> Result<Topic, TopicError> {
         if let Some(found) = self.find(topic).await? {
+            found.warn_if_kept_otherwise(retention);
             return Ok(found);
         }
         let created = self.create(topic, retention).await;

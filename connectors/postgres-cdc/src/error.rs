@@ -1,13 +1,30 @@
 //! Why capture stops, or starts over.
 
 use millrace_control::in_words;
-use millrace_events::Lsn;
+use millrace_events::{Lsn, TableId};
 use millrace_sessions::postgres::errors::{self, Outlook};
 use millrace_sessions::postgres::replication::ReplicationError;
 use millrace_topic::{Offset, TopicError};
 
 use crate::cell::BadCell;
 use crate::pgoutput::DecodeError;
+
+/// A table that cannot be captured. Its text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{table} {reason}: {remedy}, or leave the table out with !{table}")]
+pub struct Unsuitable {
+    /// Its name.
+    pub table: TableId,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What makes it suitable.
+    pub remedy: String,
+}
+
+fn listed(all: &[Unsuitable]) -> String {
+    let texts: Vec<_> = all.iter().map(Unsuitable::to_string).collect();
+    texts.join("; ")
+}
 
 /// Why a session ended. What time can heal, or a person elsewhere, is tried again with a growing delay
 /// ([`Error::is_transient`]); for the others a person has to decide.
@@ -46,31 +63,14 @@ pub enum Error {
         /// Role name.
         user: String,
     },
-    /// A captured table does not exist.
-    #[error("table {table} does not exist: create it, or take it off the list of captured tables")]
-    TableMissing {
-        /// Qualified name.
-        table: String,
-    },
-    /// Not a table whose changes all reach the stream.
-    #[error("{table} is {found}: only ordinary permanent tables can be captured; {remedy}")]
-    TableKind {
-        /// Qualified name.
-        table: String,
-        /// What it is.
-        found: String,
-        /// What to do.
-        remedy: String,
-    },
-    /// Rows cannot be told apart.
-    #[error("table {table} {reason}: {remedy}")]
-    TableKey {
-        /// Qualified name.
-        table: String,
-        /// What is wrong.
-        reason: String,
-        /// What to do.
-        remedy: String,
+    /// Selected tables cannot be captured.
+    #[error("not all selected tables can be captured: {}", listed(.0))]
+    Unsuitable(Vec<Unsuitable>),
+    /// No table is selected.
+    #[error("{selection} selects none of the tables of this database: create them, or select those that are there")]
+    NothingSelected {
+        /// The patterns.
+        selection: String,
     },
     /// No slot is free.
     #[error("all {max} replication slots are in use: raise max_replication_slots and max_wal_senders, or drop a slot (SELECT slot_name, active FROM pg_replication_slots)")]
@@ -79,12 +79,14 @@ pub enum Error {
         max: i64,
     },
     /// The publication is somebody else's, or was changed.
-    #[error("publication {publication:?} {difference}: use another name, or DROP PUBLICATION \"{publication}\" if nothing else reads it; capture then creates its own")]
+    #[error("publication {publication:?} {difference}: {remedy}")]
     PublicationDiffers {
         /// Its name.
         publication: String,
         /// How it differs.
         difference: String,
+        /// What to do.
+        remedy: String,
     },
     /// The user may not create the publication.
     #[error("publication {publication:?} cannot be created: {reason}; let the owner of the tables run: {statement}")]
@@ -221,10 +223,10 @@ pub enum Error {
         difference: String,
     },
     /// A row does not fit into a record.
-    #[error("a row of {table} in {place} takes {bytes} bytes, more than the {limit} that a record may have: make the value smaller at the source, or take the table off the list and start over with a new snapshot")]
+    #[error("a row of {table} in {place} takes {bytes} bytes, more than the {limit} that a record may have: make the value smaller at the source, or leave the table out of the selection and start over with a new snapshot")]
     RowTooLarge {
-        /// Qualified name.
-        table: String,
+        /// Its name.
+        table: TableId,
         /// The snapshot, or the transaction.
         place: String,
         /// Its size in the record.
@@ -235,8 +237,8 @@ pub enum Error {
     /// A table was changed in a way that cannot be captured.
     #[error("table {table} {reason}: {remedy}")]
     TableChanged {
-        /// Qualified name.
-        table: String,
+        /// Its name.
+        table: TableId,
         /// What is wrong.
         reason: String,
         /// What to do.
@@ -245,8 +247,8 @@ pub enum Error {
     /// A value cannot be put into a record.
     #[error("column {column} of {table}: {reason}")]
     Value {
-        /// Qualified name.
-        table: String,
+        /// Its name.
+        table: TableId,
         /// Column name.
         column: String,
         /// What is wrong; never the value.
@@ -285,8 +287,8 @@ pub enum Error {
         "{table} was truncated or rewritten while its snapshot began; the snapshot starts again"
     )]
     Rewritten {
-        /// Qualified name.
-        table: String,
+        /// Its name.
+        table: TableId,
     },
     /// An acknowledgement did not come.
     #[error("topic {topic:?} has not acknowledged a record for {seconds} s")]
@@ -332,9 +334,8 @@ impl Error {
             Error::WalLevel { .. } => "capture-wal-level",
             Error::Encoding { .. } => "capture-encoding",
             Error::Privilege { .. } => "capture-privilege",
-            Error::TableMissing { .. } => "capture-table-missing",
-            Error::TableKind { .. } => "capture-table-kind",
-            Error::TableKey { .. } => "capture-table-key",
+            Error::Unsuitable(_) => "capture-table-unsuitable",
+            Error::NothingSelected { .. } => "capture-nothing-selected",
             Error::NoFreeSlot { .. } => "capture-no-free-slot",
             Error::PublicationDiffers { .. } => "capture-publication-differs",
             Error::PublicationDenied { .. } => "capture-publication-denied",
@@ -392,9 +393,9 @@ impl Error {
         }
     }
 
-    pub(crate) fn cell(table: &str, column: &str, error: BadCell) -> Self {
+    pub(crate) fn cell(table: &TableId, column: &str, error: BadCell) -> Self {
         Error::Value {
-            table: table.into(),
+            table: table.clone(),
             column: column.into(),
             reason: error.to_string(),
         }

@@ -24,12 +24,15 @@ pub(crate) struct LogScan {
 pub(crate) async fn ensure_topic(cluster: &Cluster, config: &Config) -> Result<(), Error> {
     let topic = &config.topic_changes;
     let found = cluster.ensure(topic, &config.retention).await?;
+    let refuse = |difference: String| Error::TopicShape {
+        topic: topic.into(),
+        difference,
+    };
     if found.partitions != 1 {
-        return Err(Error::TopicShape {
-            topic: topic.into(),
-            difference: format!("has {} partitions, not 1", found.partitions),
-        });
+        return Err(refuse(format!("has {} partitions, not 1", found.partitions)));
     }
+    // Found out here, because the server refuses a batch as often as it is sent.
+    found.check_segments().map_err(|error| refuse(error.to_string()))?;
     Ok(cluster.check_online(topic).await?)
 }
 

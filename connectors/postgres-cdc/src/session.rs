@@ -18,12 +18,13 @@ use crate::catalog::Types;
 use crate::config::MESSAGE_BYTES_MAX;
 use crate::log_scan::{self, LogScan};
 use crate::preflight::{self, Facts};
+use crate::publication::{self, Captured};
 use crate::slot::{self, Slot};
 use crate::snapshot::Snapshot;
 use crate::source::Source;
 use crate::status::{Reporter, State};
 use crate::stream::Stream;
-use crate::{lock, publication, Config, Error};
+use crate::{lock, Config, Error};
 
 /// What an attempt works with.
 pub(crate) struct Session<'a> {
@@ -48,8 +49,9 @@ impl Session<'_> {
 
     async fn locked(&self, scan: &mut LogScan) -> Result<(), Error> {
         let mut catalog = self.source.connect().await?;
-        let facts = preflight::check(&mut catalog, self.source, self.config).await?;
-        publication::ensure(&mut catalog, self.config).await?;
+        let facts = preflight::check(&mut catalog, self.source).await?;
+        let captured = publication::ensure(&mut catalog, self.config).await?;
+        self.tell(&captured);
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         // A connection for each session: an old one would learn nothing of a controller that started anew.
         let cluster = Cluster::new(self.config.fluvio_endpoint.as_str());
@@ -67,6 +69,7 @@ impl Session<'_> {
                     source: self.source,
                     cluster: &cluster,
                     reporter: self.reporter,
+                    tables: &captured.tables,
                 };
                 let first = First {
                     work,
@@ -88,12 +91,27 @@ impl Session<'_> {
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
+            tables: &captured.tables,
             catalog,
             types: Types::default(),
             assembler: self.assembler(epoch, position, last_schema),
             appender: log,
         };
         streaming.run(stream).await
+    }
+
+    /// Says which selected tables are not captured.
+    fn tell(&self, captured: &Captured) {
+        for table in &captured.not_captured {
+            tracing::warn!(
+                %table,
+                "the table is selected and not captured: it came after the publication was created; \
+                 `millrace tables add {table}` adds it, `!{table}` in the selection leaves it out"
+            );
+        }
+        let not_captured = captured.not_captured.clone();
+        self.reporter
+            .update(|status| status.not_captured = not_captured);
     }
 
     /// The log, read to its end. Nothing is written to one that is seen to be another database's.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
 use millrace_topic::{AppendLimits, Appender, Cluster, Entry};
 
 use crate::batch::Refused;
@@ -89,7 +89,7 @@ fn letter(
 
 #[cfg(test)]
 mod tests {
-    use millrace_events::{RejectReason, Rejection};
+    use millrace_sm_user_event::{RejectReason, Rejection};
 
     use super::*;
 

@@ -111,13 +111,13 @@ pub(crate) enum SessionError {
     #[error(transparent)]
     Fatal(#[from] Error),
     /// Needs a person if it happens several times in a row; may be a server that just starts.
-    #[error("{0}")]
+    #[error(transparent)]
     Suspicious(Error),
     /// Needs a person, and ingest goes on by itself once that person has acted.
-    #[error("{0}")]
+    #[error(transparent)]
     Operator(Error),
-    #[error("Postgres: {0}")]
-    Postgres(sqlx::Error),
+    #[error("Postgres")]
+    Postgres(#[source] sqlx::Error),
     #[error("Fluvio: {0}")]
     Fluvio(String),
     #[error("the position in Postgres was moved by another ingest")]
@@ -133,7 +133,7 @@ impl SessionError {
             | SessionError::Operator(error) => {
                 format!("{}: {error}", error.code())
             }
-            other => other.to_string(),
+            other => in_words(other),
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use millrace_control::in_words;
-use millrace_topic::{Offset, Partition, TopicError};
+use millrace_topic::{Offset, Partition, Retention, TopicError};
 
 use crate::config::Topics;
-use crate::status::{Consumer, Time, Topic, TopicKind};
+use super::oldest::Oldest;
+use crate::status::{Consumer, Reach, Time, Topic, TopicKind};
 
 /// Retention and SmartModules change seldom: they are asked for in every tenth tick.
 const DEFINITIONS_EVERY: u64 = 10;
@@ -16,6 +17,7 @@ pub(super) struct Cluster {
     door: millrace_topic::Cluster,
     names: Topics,
     definitions: Definitions,
+    oldest: Oldest,
 }
 
 /// What changes seldom.
@@ -23,7 +25,7 @@ pub(super) struct Cluster {
 struct Definitions {
     /// How often the cluster was asked since they were read.
     asked: u64,
-    retention_s: HashMap<String, u64>,
+    retention: HashMap<String, Retention>,
     smartmodules: Vec<String>,
 }
 
@@ -40,6 +42,7 @@ impl Cluster {
             door: millrace_topic::Cluster::new(endpoint),
             names: names.clone(),
             definitions: Definitions::default(),
+            oldest: Oldest::new(endpoint),
         }
     }
 
@@ -65,6 +68,7 @@ impl Cluster {
             }
         }
         topics.sort_by(|a, b| a.name.cmp(&b.name));
+        self.oldest.tell(&mut topics);
         Ok(ClusterReading {
             topics,
             smartmodules: self.definitions.smartmodules.clone(),
@@ -74,6 +78,7 @@ impl Cluster {
     fn topic(&self, part: &Partition, consumers: &[millrace_topic::Consumer]) -> Topic {
         let consumers = consumers.iter().filter(|found| found.topic == part.topic);
         let end = part.end.unwrap_or_default();
+        let retention = self.definitions.retention.get(&part.topic);
         Topic {
             name: part.topic.clone(),
             kind: kind(&self.names, &part.topic),
@@ -83,8 +88,12 @@ impl Cluster {
             bytes: part.bytes,
             records_per_s: None,
             bytes_per_s: None,
-            retention_s: self.definitions.retention_s.get(&part.topic).copied(),
+            retention_s: retention.map(|kept| kept.age.as_secs()),
             consumers: consumers.map(|found| consumer(found, end)).collect(),
+            reach: Reach {
+                retention_bytes: retention.map(|kept| kept.bytes),
+                ..Reach::default()
+            },
         }
     }
 }
@@ -94,10 +103,10 @@ impl Definitions {
         let topics = door.topics().await?;
         let retention = topics
             .into_iter()
-            .map(|topic| (topic.name, topic.retention_age.as_secs()));
+            .map(|topic| (topic.name.clone(), topic.retention()));
         Ok(Definitions {
             asked: 0,
-            retention_s: retention.collect(),
+            retention: retention.collect(),
             smartmodules: door.smart_modules().await?,
         })
     }

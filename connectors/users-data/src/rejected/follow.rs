@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
 use millrace_topic::{Bounds, Cluster, Offset, Read, Record, TopicError};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};

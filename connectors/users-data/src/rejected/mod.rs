@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use millrace_events::RejectReason;
+use millrace_sm_user_event::RejectReason;
 use millrace_sessions::postgres::Work;
 use millrace_topic::Cluster;
 use sqlx::pool::PoolConnection;
@@ -293,7 +293,7 @@ impl Inner {
     async fn letter(
         &self,
         offset: i64,
-    ) -> Result<(millrace_events::RejectedEvent, Digest), RejectedError> {
+    ) -> Result<(millrace_sm_user_event::RejectedEvent, Digest), RejectedError> {
         let mut found = self.letters(&[offset]).await?;
         let letter = found.letters.remove(&offset);
         let letter = letter.ok_or(RejectedError::NotFound(offset))?;

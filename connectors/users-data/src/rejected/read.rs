@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
 use millrace_topic::{Cluster, Offset, Read, TopicError};
 
 use crate::error::SessionError;
