@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use crate::{Baseline, Epoch, Lsn, Progress, Record, SnapshotMark, Start, TransactionPart};
+use crate::{Baseline, Epoch, Lsn, Progress, Record, SnapshotMark, Source, Start, TransactionPart};
 
 /// What a transaction part means to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum Verdict {
     /// A start or a baseline that changes nothing for this reader but, possibly, its epoch.
     /// Parts kept from before are void.
     Fenced,
+    /// It counts, and says nothing of rows: nothing changes for a reader of them.
+    Noted,
     /// What the record says of tables counts ([`crate::Copies`]); no rows changed.
     Announced,
     /// Re-send, or from a fenced capture.
@@ -124,6 +126,7 @@ impl Chain {
             Record::Copied(copied) => self.announce(copied.epoch),
             Record::Removed(removed) => self.announce(removed.epoch),
             Record::Snapshot(mark) => self.offer_mark(mark),
+            Record::Source(source) => self.offer_source(source),
             Record::Plan(_) | Record::Chunk(_) => Verdict::Foreign,
             Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
                 Verdict::Foreign
@@ -211,6 +214,14 @@ impl Chain {
         }
     }
 
+    /// It may stand between the parts of a transaction.
+    fn offer_source(&self, source: &Source) -> Verdict {
+        match source.epoch < self.epoch {
+            true => Verdict::Ignored,
+            false => Verdict::Noted,
+        }
+    }
+
     fn offer_baseline(&mut self, baseline: &Baseline) -> Verdict {
         if !self.admit(baseline.epoch) {
             return Verdict::Ignored;
@@ -228,6 +239,7 @@ impl Chain {
             true => Verdict::Announced,
             false => Verdict::Ignored,
         }
+>>>>>>> base16
     }
 
     fn offer_mark(&mut self, mark: &SnapshotMark) -> Verdict {
