@@ -239,7 +239,6 @@ impl Chain {
             true => Verdict::Announced,
             false => Verdict::Ignored,
         }
->>>>>>> base16
     }
 
     fn offer_mark(&mut self, mark: &SnapshotMark) -> Verdict {
