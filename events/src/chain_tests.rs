@@ -303,11 +303,14 @@ fn what_the_rows_are_taken_from_may_stand_between_the_parts_of_a_transaction() {
             at: at(),
         })
     };
-    let mut chain = anchored();
+    let mut chain = begun();
     let parts = transaction(1, 1, 2);
     assert!(matches!(
         chain.offer(&parts[0]),
-        Verdict::Part(PartVerdict::Accepted { complete: false, .. })
+        Verdict::Part(PartVerdict::Accepted {
+            complete: false,
+            ..
+        })
     ));
     assert_eq!(chain.offer(&source(1)), Verdict::Noted);
     assert!(matches!(

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use millrace_control::in_words;
 use millrace_topic::{Offset, Partition, Retention, TopicError};
 
-use crate::config::Topics;
 use super::oldest::Oldest;
+use crate::config::Topics;
 use crate::status::{Consumer, Reach, Time, Topic, TopicKind};
 
 /// Retention and SmartModules change seldom: they are asked for in every tenth tick.
