@@ -1,7 +1,9 @@
 //! Reading the log's own end: the only way to know where to continue. Where it ends is believed behind a record of our own
 //! only (ADR 11).
 
-use millrace_events::{Chain, Epoch, Lsn, Progress, Record, SnapshotMark, Verdict};
+use millrace_events::{
+    Chain, Epoch, Lsn, PartVerdict, Progress, Record, SnapshotMark, Source, Verdict, Witness,
+};
 use millrace_topic::{Cluster, Offset, Read, TopicError};
 
 use crate::append::Appender;
@@ -14,6 +16,10 @@ pub(crate) struct LogScan {
     pub(crate) chain: Chain,
     /// The mark that anchors the chain.
     pub(crate) mark: Option<SnapshotMark>,
+    /// What the log is taken from.
+    pub(crate) source: Option<Source>,
+    /// The last transaction.
+    pub(crate) last: Option<Witness>,
     /// The first offset that the topic still has.
     pub(crate) first: Option<Offset>,
     /// The next offset to read.
@@ -109,6 +115,14 @@ impl LogScan {
         match (record, verdict) {
             (_, Verdict::Foreign) => return Err(foreign("a snapshot record".into())),
             (Record::Snapshot(mark), Verdict::Moved) => self.mark = Some(mark),
+            (Record::Source(source), Verdict::Noted) => {
+                self.last = source.last;
+                self.source = Some(source);
+            }
+            (
+                Record::Transaction(part),
+                Verdict::Part(PartVerdict::Accepted { complete: true, .. }),
+            ) => self.last = Witness::of(&part),
             _ => {}
         }
         Ok(())

@@ -21,7 +21,6 @@ impl Provenance {
     pub(crate) fn begin(
         publication: &str,
         facts: &Facts,
-        epoch: Epoch,
         tables: &[TableId],
         seen: &Observed,
     ) -> Self {
@@ -29,7 +28,7 @@ impl Provenance {
         Provenance {
             publication: publication.to_owned(),
             source: Source {
-                epoch,
+                epoch: Epoch::default(),
                 system: facts.system.clone(),
                 timeline: facts.timeline,
                 database: facts.database_oid,
@@ -64,6 +63,22 @@ impl Provenance {
     pub(crate) fn captures(&self, oid: u32, table: &TableId) -> bool {
         let mut tables = self.source.tables.iter();
         tables.any(|known| known.oid == oid && known.table == *table)
+    }
+
+    /// Whether the table with this OID was copied under another name.
+    pub(crate) fn knows_by_another_name(&self, oid: u32, table: &TableId) -> bool {
+        let mut tables = self.source.tables.iter();
+        tables.any(|known| known.oid == oid && known.table != *table)
+    }
+
+    /// OID of the database.
+    pub(crate) fn database(&self) -> u32 {
+        self.source.database
+    }
+
+    /// Timeline of the cluster.
+    pub(crate) fn timeline(&self) -> u32 {
+        self.source.timeline
     }
 
     /// Compares all tables with the catalog.

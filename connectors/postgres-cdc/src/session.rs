@@ -7,7 +7,7 @@ use std::mem;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Epoch, Lsn, Record, SchemaId, SnapshotMark, Start};
+use millrace_events::{Epoch, Lsn, Record, SchemaId, SnapshotMark, Start, TableId};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Wanted};
 use millrace_sessions::postgres::PgSession;
 use millrace_topic::{Cluster, Offset, RECORD_BYTES_MAX};
@@ -17,14 +17,18 @@ use crate::assemble::{Assembler, Limits};
 use crate::catalog::Types;
 use crate::config::MESSAGE_BYTES_MAX;
 use crate::log_scan::{self, LogScan};
+use crate::observe::{observe, Scope};
 use crate::preflight::{self, Facts};
-use crate::publication::{self, Captured};
+use crate::provenance::Provenance;
 use crate::slot::{self, Slot};
 use crate::snapshot::Snapshot;
 use crate::source::Source;
+use crate::start::Found;
 use crate::status::{Reporter, State};
 use crate::stream::Stream;
-use crate::{lock, Config, Error};
+use crate::watch::Watch;
+use crate::witness::Overlap;
+use crate::{lock, publication, Config, Error};
 
 /// What an attempt works with.
 pub(crate) struct Session<'a> {
@@ -50,8 +54,7 @@ impl Session<'_> {
     async fn locked(&self, scan: &mut LogScan) -> Result<(), Error> {
         let mut catalog = self.source.connect().await?;
         let facts = preflight::check(&mut catalog, self.source).await?;
-        let captured = publication::ensure(&mut catalog, self.config).await?;
-        self.tell(&captured);
+        let found = Found::look(&mut catalog, self.config).await?;
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         // A connection for each session: an old one would learn nothing of a controller that started anew.
         let cluster = Cluster::new(self.config.fluvio_endpoint.as_str());
@@ -61,22 +64,34 @@ impl Session<'_> {
 
         let epoch = scan.chain.epoch().next();
         self.fence(epoch, &cluster, scan, &mut log).await?;
-        let last_schema = match scan.mark {
-            Some(_) => SchemaId::default(),
+        let (provenance, last_schema) = match scan.mark {
+            Some(_) => {
+                let provenance = self.resume(&mut catalog, &facts, scan).await?;
+                self.tell(found.later(self.config, &provenance)?);
+                (provenance, SchemaId::default())
+            }
             None => {
+                let tables = found.first(&mut catalog, self.config).await?;
+                let mut provenance = self.begin(&mut catalog, &facts, &tables).await?;
+                if let Some(record) = provenance.record(epoch, None, Utc::now()) {
+                    let topic = &self.config.topic_changes;
+                    scan.append(&cluster, topic, &mut log, record).await?;
+                }
+                self.tell(Vec::new());
                 let work = Snapshot {
                     config: self.config,
                     source: self.source,
                     cluster: &cluster,
                     reporter: self.reporter,
-                    tables: &captured.tables,
+                    tables: &tables,
                 };
                 let first = First {
                     work,
                     epoch,
                     facts: &facts,
                 };
-                first.run(&mut catalog, slot, scan, &mut log).await?
+                let last_schema = first.run(&mut catalog, slot, scan, &mut log).await?;
+                (provenance, last_schema)
             }
         };
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
@@ -86,12 +101,22 @@ impl Session<'_> {
                 "the log has no position after its mark".into(),
             ));
         };
-        let stream = self.start(position).await?;
+        let confirmed = slot.and_then(|slot| slot.confirmed).unwrap_or(position);
+        let overlap = Overlap::new(position, confirmed, scan.last);
+        let stream = self.start(overlap.start()).await?;
         self.reporter.streaming(position);
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
-            tables: &captured.tables,
+            watch: Watch::start(
+                self.source,
+                self.config,
+                Scope::of_log(provenance.tables()),
+            ),
+            provenance,
+            overlap,
+            last: scan.last,
+            timeline: facts.timeline,
             catalog,
             types: Types::default(),
             assembler: self.assembler(epoch, position, last_schema),
@@ -100,16 +125,62 @@ impl Session<'_> {
         streaming.run(stream).await
     }
 
+    /// What the log says that it was taken from.
+    async fn resume(
+        &self,
+        catalog: &mut PgSession,
+        facts: &Facts,
+        scan: &LogScan,
+    ) -> Result<Provenance, Error> {
+        let Some(source) = &scan.source else {
+            let published = publication::read(catalog, &self.config.publication).await?;
+            let tables = published
+                .map(|published| published.tables)
+                .unwrap_or_default();
+            tracing::warn!(
+                "the log does not say what it was taken from; the tables of now are believed"
+            );
+            return self.begin(catalog, facts, &tables).await;
+        };
+        let provenance = Provenance::of_log(&self.config.publication, source.clone());
+        if provenance.database() != facts.database_oid {
+            let place = |oid| format!("the database with OID {oid} of cluster {}", facts.system);
+            return Err(Error::OtherDatabase {
+                expected: place(provenance.database()),
+                found: place(facts.database_oid),
+            });
+        }
+        if provenance.timeline() != facts.timeline {
+            tracing::info!(
+                before = provenance.timeline(),
+                now = facts.timeline,
+                "the cluster has another timeline; the stream has to show the same history"
+            );
+        }
+        Ok(provenance)
+    }
+
+    /// The tables as they are before their rows are copied.
+    async fn begin(
+        &self,
+        catalog: &mut PgSession,
+        facts: &Facts,
+        tables: &[TableId],
+    ) -> Result<Provenance, Error> {
+        let publication = &self.config.publication;
+        let seen = observe(catalog, publication, &Scope::named(tables)).await?;
+        Ok(Provenance::begin(publication, facts, tables, &seen))
+    }
+
     /// Says which selected tables are not captured.
-    fn tell(&self, captured: &Captured) {
-        for table in &captured.not_captured {
+    fn tell(&self, not_captured: Vec<TableId>) {
+        for table in &not_captured {
             tracing::warn!(
                 %table,
                 "the table is selected and not captured: it came after the publication was created; \
                  `millrace tables add {table}` adds it, `!{table}` in the selection leaves it out"
             );
         }
-        let not_captured = captured.not_captured.clone();
         self.reporter
             .update(|status| status.not_captured = not_captured);
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use chrono::Utc;
-use millrace_events::{Lsn, TableId};
+use millrace_events::{Lsn, Witness};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Oversized, ReplicationError};
 use millrace_sessions::postgres::PgSession;
 use tokio::sync::watch;
@@ -11,17 +11,27 @@ use tokio::time::{interval, MissedTickBehavior};
 use crate::append::{Acknowledged, Appender};
 use crate::assemble::{Assembler, Outgoing};
 use crate::catalog::Types;
+use crate::observe::Observed;
 use crate::pgoutput::{self, Message, Relation};
+use crate::provenance::Provenance;
 use crate::receive::{Received, Receiver};
 use crate::status::Reporter;
+use crate::watch::Watch;
+use crate::witness::{HistoryDiffers, Overlap, Passage};
 use crate::{relation, Config, Error};
 
 /// A session that streams. Ends with an error only.
 pub(crate) struct Stream<'a> {
     pub(crate) config: &'a Config,
     pub(crate) reporter: &'a Reporter,
-    /// The captured tables.
-    pub(crate) tables: &'a [TableId],
+    /// What the log is taken from.
+    pub(crate) provenance: Provenance,
+    /// What of the stream the log has already.
+    pub(crate) overlap: Overlap,
+    /// The last transaction that the log had when the stream began.
+    pub(crate) last: Option<Witness>,
+    pub(crate) timeline: u32,
+    pub(crate) watch: Watch,
     pub(crate) catalog: PgSession,
     pub(crate) types: Types,
     pub(crate) assembler: Assembler,
@@ -56,13 +66,14 @@ impl Stream<'_> {
         acknowledged: &mut watch::Receiver<Acknowledged>,
         seen: &mut Acknowledged,
     ) -> Result<(), Error> {
+        let mut seen_catalog = self.watch.seen.clone();
         let mut ticks = interval(self.config.progress_period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = events.next() => match event {
                     Received::Data(data, _room) => self.data(data).await?,
-                    Received::Idle(lsn) => self.idle(lsn),
+                    Received::Idle(lsn) => self.idle(lsn)?,
                     Received::Failed(error) => return Err(self.explain(error)),
                 },
                 changed = acknowledged.changed() => {
@@ -71,6 +82,10 @@ impl Stream<'_> {
                     }
                     let now = *acknowledged.borrow_and_update();
                     self.report(seen, now);
+                }
+                Ok(()) = seen_catalog.changed() => {
+                    let seen = seen_catalog.borrow_and_update().clone();
+                    self.compare(&seen).await?;
                 }
                 _ = ticks.tick() => self.progress().await?,
             }
@@ -84,25 +99,21 @@ impl Stream<'_> {
             Error::Replication(ReplicationError::Server { sqlstate, message })
                 if sqlstate == "42704" && message.contains(&self.config.publication) =>
             {
-                Error::PublicationDiffers {
-                    publication: self.config.publication.clone(),
-                    difference: format!(
-                        "did not exist at the position where the log ends ({message})"
-                    ),
-                    remedy: "the log cannot continue: drop the slot, delete the topic and start over with a new snapshot".into(),
-                }
+                self.publication_gone()
             }
-            Error::Replication(ReplicationError::TooLarge { what: Oversized::Row(relation), bytes, limit }) => {
-                match self.assembler.table_name(relation) {
-                    Some(table) => Error::RowTooLarge {
-                        table: table.clone(),
-                        place: "the replication stream".into(),
-                        bytes,
-                        limit,
-                    },
-                    None => Error::Protocol("a row of a table that was not defined before".into()),
-                }
-            }
+            Error::Replication(ReplicationError::TooLarge {
+                what: Oversized::Row(relation),
+                bytes,
+                limit,
+            }) => match self.assembler.table_name(relation) {
+                Some(table) => Error::RowTooLarge {
+                    table: table.clone(),
+                    place: "the replication stream".into(),
+                    bytes,
+                    limit,
+                },
+                None => Error::Protocol("a row of a table that was not defined before".into()),
+            },
             other => other,
         }
     }
@@ -111,6 +122,11 @@ impl Stream<'_> {
         let message = pgoutput::decode(data)?;
         if let Message::Relation(relation) = &message {
             return self.relation(relation).await;
+        }
+        let wanted = || self.assembler.wants(&message);
+        let passage = self.overlap.take(&message, wanted);
+        if passage.map_err(|differs| self.differs(differs))? == Passage::Old {
+            return self.proven().await;
         }
         let ended = match &message {
             Message::Commit(commit) => Some(*commit),
@@ -127,20 +143,81 @@ impl Stream<'_> {
         for record in out {
             self.appender.append(record).await?;
         }
+        if ended.is_some() {
+            self.note_left_out().await?;
+        }
         Ok(())
     }
 
     /// The source has sent everything that committed before `lsn`.
-    fn idle(&mut self, lsn: Lsn) {
+    fn idle(&mut self, lsn: Lsn) -> Result<(), Error> {
+        self.overlap
+            .idle(lsn)
+            .map_err(|differs| self.differs(differs))?;
         self.assembler.idle(lsn);
         self.received(lsn);
+        Ok(())
+    }
+
+    /// Compares the log with the catalog of now.
+    async fn compare(&mut self, seen: &Observed) -> Result<(), Error> {
+        if seen.publication.is_none() {
+            return Err(self.publication_gone());
+        }
+        let not_live = self.provenance.compare(seen);
+        self.reporter.compared(not_live);
+        self.note().await
+    }
+
+    /// Rows of a captured table that has another name now were left out.
+    async fn note_left_out(&mut self) -> Result<(), Error> {
+        for (relation, table) in self.assembler.take_left_out() {
+            let reason = format!("rows were left out while it was {table}");
+            self.provenance.leave_out(relation, &reason);
+        }
+        self.note().await
+    }
+
+    /// The history is the same, whoever is the primary now.
+    async fn proven(&mut self) -> Result<(), Error> {
+        if self.overlap.is_proven() {
+            self.provenance.promoted(self.timeline);
+        }
+        self.note().await
+    }
+
+    /// Tells the log what it is taken from, if it has something else.
+    async fn note(&mut self) -> Result<(), Error> {
+        let last = self.assembler.last().or(self.last);
+        let epoch = self.assembler.epoch();
+        match self.provenance.record(epoch, last, Utc::now()) {
+            Some(record) => Ok(self.appender.append(Outgoing::aside(record.encode())).await?),
+            None => Ok(()),
+        }
+    }
+
+    fn publication_gone(&self) -> Error {
+        Error::PublicationGone {
+            publication: self.config.publication.clone(),
+            slot: self.config.slot.clone(),
+            topic: self.config.topic_changes.clone(),
+        }
+    }
+
+    fn differs(&self, HistoryDiffers(last): HistoryDiffers) -> Error {
+        Error::HistoryDiffers {
+            xid: last.xid.0,
+            commit_lsn: last.commit_lsn,
+            at: last.at,
+            slot: self.config.slot.clone(),
+            topic: self.config.topic_changes.clone(),
+        }
     }
 
     async fn relation(&mut self, relation: &Relation) -> Result<(), Error> {
         let table = relation::table(relation);
-        if !self.tables.contains(&table) {
-            self.assembler
-                .refuse(relation.oid, &self.config.publication, table);
+        if !self.provenance.captures(relation.oid, &table) {
+            self.assembler.leave_out(relation.oid, table);
             return Ok(());
         }
         let id = self.assembler.next_schema();
@@ -150,6 +227,9 @@ impl Stream<'_> {
     }
 
     async fn progress(&mut self) -> Result<(), Error> {
+        if !self.overlap.is_proven() {
+            return Ok(());
+        }
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());
         match record {
             Some(record) => Ok(self.appender.append(record).await?),

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{interval, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::observe::{observe, Observed, Wanted};
+use crate::observe::{observe, Observed, Scope};
 use crate::source::Source;
 use crate::{Config, Error};
 
@@ -22,12 +22,12 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Looks every [`Config::watch_period`], until dropped.
-    pub(crate) fn start(source: &Source, config: &Config, wanted: Wanted) -> Watch {
+    pub(crate) fn start(source: &Source, config: &Config, scope: Scope) -> Watch {
         let (sender, seen) = watch::channel(Observed::default());
         let watcher = Watcher {
             source: source.clone(),
             publication: config.publication.clone(),
-            wanted,
+            scope,
             session: None,
         };
         let task = tokio::spawn(watcher.run(config.watch_period, sender));
@@ -41,7 +41,7 @@ impl Watch {
 struct Watcher {
     source: Source,
     publication: String,
-    wanted: Wanted,
+    scope: Scope,
     session: Option<PgSession>,
 }
 
@@ -68,7 +68,7 @@ impl Watcher {
             Some(session) => session,
             none => none.insert(self.source.connect().await?),
         };
-        let looking = observe(session, &self.publication, &self.wanted);
+        let looking = observe(session, &self.publication, &self.scope);
         Ok(in_time(LOOK_TIME_MAX, looking).await?)
     }
 }

@@ -4,6 +4,7 @@
 
 mod forgetful;
 mod handover;
+mod history;
 mod kills;
 mod lag;
 mod log;
@@ -15,4 +16,5 @@ mod rig;
 mod rows;
 mod selected;
 mod strangers;
+mod unsent;
 mod writers;

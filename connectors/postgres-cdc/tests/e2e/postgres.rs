@@ -34,7 +34,8 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    fn start() -> Postgres {
+    /// A server of the caller's own.
+    pub fn start() -> Postgres {
         let folder = tempfile::Builder::new()
             .prefix("millrace-pg-")
             .tempdir()
@@ -69,23 +70,61 @@ impl Postgres {
         let file = data.join("postgresql.conf");
         let defaults = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, defaults + &settings).unwrap();
-        let log = data.join("log");
+        let started = Postgres { folder, port };
+        started.start_again();
+        started
+    }
+
+    /// Starts it after [`Postgres::stop`], at the same port.
+    pub fn start_again(&self) {
+        let log = self.data().join("log");
         run(as_user("pg_ctl")
             .args(["start", "-w", "-t", "60", "-l"])
             .arg(log)
             .arg("-D")
-            .arg(&data));
-        Postgres { folder, port }
+            .arg(self.data()));
+    }
+
+    /// As a crash would end it.
+    pub fn stop(&self) {
+        run(as_user("pg_ctl")
+            .args(["stop", "-m", "immediate", "-w", "-D"])
+            .arg(self.data()));
+    }
+
+    /// Keeps a copy of the data directory of the stopped server.
+    pub fn keep(&self) {
+        copy(&self.data(), &self.kept());
+    }
+
+    /// Puts the kept copy in place of the data directory of the stopped server.
+    pub fn restore(&self) {
+        copy(&self.kept(), &self.data());
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.folder.path().join("kept")
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let data = self.folder.path().join("data");
-        run(as_user("pg_ctl")
+        let _ = as_user("pg_ctl")
             .args(["stop", "-m", "immediate", "-w", "-D"])
-            .arg(data));
+            .arg(self.data())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
 fn is_root() -> bool {

@@ -40,6 +40,10 @@ fn broker_config(folder: Option<&TempDir>) -> millrace_broker::Config {
     config
 }
 
+async fn shared() -> Arc<Postgres> {
+    tokio::task::spawn_blocking(Postgres::shared).await.unwrap()
+}
+
 /// These tables of schema `source`; all of it if there are none.
 fn selection(tables: &[&str]) -> Selection {
     if tables.is_empty() {
@@ -65,14 +69,19 @@ pub struct Running {
 impl Rig {
     /// A fresh database in which `setup` has run, and a fresh broker.
     pub async fn new(setup: &str, tables: &[&str]) -> Rig {
-        Rig::with(broker_config(None), None, setup, tables).await
+        Rig::with(shared().await, broker_config(None), None, setup, tables).await
+    }
+
+    /// The same on a server of one's own.
+    pub async fn on(postgres: Arc<Postgres>, setup: &str, tables: &[&str]) -> Rig {
+        Rig::with(postgres, broker_config(None), None, setup, tables).await
     }
 
     /// The same behind a data plane that can forget.
     pub async fn forgetful(setup: &str, tables: &[&str]) -> (Rig, Forgetful) {
         let mut config = broker_config(None);
         config.advertised = Some((FRONT.into(), 0));
-        let rig = Rig::with(config, None, setup, tables).await;
+        let rig = Rig::with(shared().await, config, None, setup, tables).await;
         let back = rig.broker.as_ref().unwrap().spu_addr();
         let front = SocketAddr::new(FRONT.parse().unwrap(), back.port());
         (rig, Forgetful::start(front, back).await)
@@ -81,10 +90,18 @@ impl Rig {
     /// The same with a broker that can be restarted.
     pub async fn durable(setup: &str, tables: &[&str]) -> Rig {
         let folder = tempfile::tempdir().unwrap();
-        Rig::with(broker_config(Some(&folder)), Some(folder), setup, tables).await
+        Rig::with(
+            shared().await,
+            broker_config(Some(&folder)),
+            Some(folder),
+            setup,
+            tables,
+        )
+        .await
     }
 
     async fn with(
+        postgres: Arc<Postgres>,
         broker: millrace_broker::Config,
         folder: Option<TempDir>,
         setup: &str,
@@ -92,7 +109,6 @@ impl Rig {
     ) -> Rig {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
         let database = format!("db_{}_{number}", std::process::id());
         let mut admin = PgConnection::connect(&postgres.url("postgres"))
             .await
@@ -116,6 +132,7 @@ impl Rig {
         config.slot = format!("slot_{number}");
         config.progress_period = Duration::from_millis(200);
         config.feedback_period = Duration::from_millis(200);
+        config.watch_period = Duration::from_millis(200);
         config.lock_timeout = Duration::from_secs(3);
         config.slot_timeout = Duration::from_secs(20);
         config.backoff_min = Duration::from_millis(50);
