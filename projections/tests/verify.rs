@@ -318,7 +318,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
         .expect("position");
 }
 
-async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> TableSchema {
+async fn schema_of(postgres: &mut PgConnection, table: &str, number: usize) -> TableSchema {
     let rows = sqlx::query(
         "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), \
          a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), a.atttypid::int8 \
@@ -337,7 +337,7 @@ async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> Table
         key: row.get(2),
     };
     TableSchema {
-        id: SchemaId(id as u32),
+        id: SchemaId(number as u32),
         table: id(table),
         columns: rows.iter().map(column).collect(),
     }
