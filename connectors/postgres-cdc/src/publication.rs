@@ -92,6 +92,7 @@ pub(crate) async fn read(
         found.column_lists |= row.try_get::<bool, _>(4)?;
     }
     tables.sort();
+    found.tables = !tables.is_empty();
     Ok(Some(Published {
         tables,
         difference: found.difference(),
@@ -106,6 +107,7 @@ struct Shape {
     schemas: bool,
     row_filters: bool,
     column_lists: bool,
+    tables: bool,
 }
 
 impl Shape {
@@ -120,6 +122,7 @@ impl Shape {
             (self.schemas, "publishes whole schemas"),
             (self.column_lists, "has column lists"),
             (self.row_filters, "has row filters"),
+            (!self.tables, "publishes no table"),
         ];
         let differs = checks.into_iter().find(|(differs, _)| *differs);
         differs.map(|(_, difference)| difference)

@@ -67,7 +67,7 @@ impl Session<'_> {
         let (provenance, last_schema) = match scan.mark {
             Some(_) => {
                 let provenance = self.resume(&mut catalog, &facts, scan).await?;
-                self.tell(found.later(self.config, &provenance)?);
+                found.later(self.config, &provenance)?;
                 (provenance, SchemaId::default())
             }
             None => {
@@ -77,7 +77,6 @@ impl Session<'_> {
                     let topic = &self.config.topic_changes;
                     scan.append(&cluster, topic, &mut log, record).await?;
                 }
-                self.tell(Vec::new());
                 let work = Snapshot {
                     config: self.config,
                     source: self.source,
@@ -94,6 +93,7 @@ impl Session<'_> {
                 (provenance, last_schema)
             }
         };
+        self.tell(found.not_captured(self.config, &provenance));
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
         let Some(position) = self.judge(&facts, scan, slot.as_ref(), wal_end)? else {
@@ -108,11 +108,7 @@ impl Session<'_> {
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
-            watch: Watch::start(
-                self.source,
-                self.config,
-                Scope::of_log(provenance.tables()),
-            ),
+            watch: Watch::start(self.source, self.config, Scope::of_log(provenance.tables())),
             provenance,
             overlap,
             last: scan.last,

@@ -33,32 +33,30 @@ impl Found {
     /// The tables of a log that is about to begin. Their publication is created; one that is found has to be as
     /// capture would have created it.
     pub(crate) async fn first(
-        self,
+        &self,
         connection: &mut PgSession,
         config: &Config,
     ) -> Result<Vec<TableId>, Error> {
-        let Some(published) = self.published else {
+        let Some(published) = &self.published else {
             let tables = resolve::resolve(&config.tables, &self.catalog)?;
             publication::create(connection, config, &tables).await?;
             return Ok(tables);
         };
         let difference = published.difference.map(str::to_owned);
         match difference.or_else(|| unselected(config, published.tables.iter())) {
-            None => Ok(published.tables),
-            Some(difference) => Err(differs(config, difference, format!(
-                "use another name, or DROP PUBLICATION \"{}\" if nothing else reads it; capture then creates its own",
-                config.publication
-            ))),
+            None => Ok(published.tables.clone()),
+            Some(difference) => {
+                let remedy = format!(
+                    "use another name, or DROP PUBLICATION \"{}\" if nothing else reads it; capture then creates its own",
+                    config.publication
+                );
+                Err(differs(config, difference, remedy))
+            }
         }
     }
 
-    /// Checks a log that goes on: its tables are captured as long as they are selected. Those that the selection would
-    /// take today as well are returned.
-    pub(crate) fn later(
-        &self,
-        config: &Config,
-        provenance: &Provenance,
-    ) -> Result<Vec<TableId>, Error> {
+    /// Checks a log that goes on: its tables are captured as long as they are selected.
+    pub(crate) fn later(&self, config: &Config, provenance: &Provenance) -> Result<(), Error> {
         let Some(published) = &self.published else {
             return Err(Error::PublicationGone {
                 publication: config.publication.clone(),
@@ -73,37 +71,33 @@ impl Found {
             .collect();
         // A captured table under another name is not live, which is said of that table alone.
         let renamed = |table: &TableId| {
-            oids.get(table)
-                .is_some_and(|oid| provenance.knows_by_another_name(*oid as u32, table))
+            let oid = oids.get(table).map(|oid| *oid as u32);
+            oid.is_some_and(|oid| provenance.knows_by_another_name(oid, table))
         };
         let tables = published.tables.iter().filter(|table| !renamed(table));
-        if let Some(difference) = unselected(config, tables) {
-            let remedy = "select them, or take them out with `millrace tables remove`".to_owned();
-            return Err(differs(config, difference, remedy));
+        match unselected(config, tables) {
+            None => Ok(()),
+            Some(difference) => {
+                let remedy = "select them, or take them out with `millrace tables remove`";
+                Err(differs(config, difference, remedy.to_owned()))
+            }
         }
-        let captured = provenance.names();
-        Ok(resolve::not_captured(
-            &config.tables,
-            &self.catalog,
-            &captured,
-        ))
+    }
+
+    /// The tables that the selection would take today and that are not captured.
+    pub(crate) fn not_captured(&self, config: &Config, provenance: &Provenance) -> Vec<TableId> {
+        resolve::not_captured(&config.tables, &self.catalog, &provenance.names())
     }
 }
 
 fn unselected<'a>(config: &Config, tables: impl Iterator<Item = &'a TableId>) -> Option<String> {
     let selection = &config.tables;
-    let mut any = false;
-    let others = tables.inspect(|_| any = true);
-    let others = others.filter(|table| !selection.matches(table));
+    let others = tables.filter(|table| !selection.matches(table));
     let others: Vec<_> = others.map(TableId::to_string).collect();
-    match &others[..] {
-        [] if any => None,
-        [] => Some("publishes no table".to_owned()),
-        others => Some(format!(
-            "publishes {}, which {selection} does not select",
-            others.join(", ")
-        )),
-    }
+    (!others.is_empty()).then(|| {
+        let others = others.join(", ");
+        format!("publishes {others}, which {selection} does not select")
+    })
 }
 
 fn differs(config: &Config, difference: String, remedy: String) -> Error {

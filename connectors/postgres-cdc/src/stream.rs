@@ -191,7 +191,10 @@ impl Stream<'_> {
         let last = self.assembler.last().or(self.last);
         let epoch = self.assembler.epoch();
         match self.provenance.record(epoch, last, Utc::now()) {
-            Some(record) => Ok(self.appender.append(Outgoing::aside(record.encode())).await?),
+            Some(record) => Ok(self
+                .appender
+                .append(Outgoing::aside(record.encode()))
+                .await?),
             None => Ok(()),
         }
     }
