@@ -8,6 +8,8 @@ use sqlx::Row;
 /// One look at the catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
+    /// Which scope was looked at.
+    pub(crate) scope: u64,
     /// `None` if there is no publication of that name.
     pub(crate) publication: Option<ObservedPublication>,
     /// The tables that have the name or the OID of a captured one.
@@ -73,6 +75,8 @@ const TABLES: &str = "
 /// Which tables to look at.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope {
+    /// Every change of the captured tables makes another one.
+    pub(crate) number: u64,
     oids: Vec<i64>,
     schemas: Vec<String>,
     names: Vec<String>,
@@ -116,6 +120,7 @@ pub(crate) async fn observe(
         .bind(&scope.names);
     let tables = query.fetch_all(connection).await?;
     Ok(Observed {
+        scope: scope.number,
         publication: found.as_ref().map(publication_of).transpose()?,
         tables: tables.iter().map(table_of).collect::<Result<_, _>>()?,
     })

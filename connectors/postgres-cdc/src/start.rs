@@ -55,28 +55,38 @@ impl Found {
         }
     }
 
-    /// Checks a log that goes on: its tables are captured as long as they are selected.
-    pub(crate) fn later(&self, config: &Config, provenance: &Provenance) -> Result<(), Error> {
-        let Some(published) = &self.published else {
-            return Err(Error::PublicationGone {
+    /// The tables of a publication whose log has begun.
+    pub(crate) fn published(&self, config: &Config) -> Result<Vec<TableId>, Error> {
+        match &self.published {
+            Some(published) => Ok(published.tables.clone()),
+            None => Err(Error::PublicationGone {
                 publication: config.publication.clone(),
                 slot: config.slot.clone(),
                 topic: config.topic_changes.clone(),
-            });
-        };
+            }),
+        }
+    }
+
+    /// Those of the `published` tables that a log that goes on has or takes, all of which have to be selected. A captured
+    /// table that has another name now is not live, which is said of that table alone.
+    pub(crate) fn later(
+        &self,
+        config: &Config,
+        provenance: &Provenance,
+        published: Vec<TableId>,
+    ) -> Result<Vec<TableId>, Error> {
         let oids: HashMap<_, _> = self
             .catalog
             .iter()
             .map(|found| (&found.id, found.oid))
             .collect();
-        // A captured table under another name is not live, which is said of that table alone.
         let renamed = |table: &TableId| {
             let oid = oids.get(table).map(|oid| *oid as u32);
             oid.is_some_and(|oid| provenance.knows_by_another_name(oid, table))
         };
-        let tables = published.tables.iter().filter(|table| !renamed(table));
-        match unselected(config, tables) {
-            None => Ok(()),
+        let tables: Vec<_> = published.into_iter().filter(|table| !renamed(table)).collect();
+        match unselected(config, tables.iter()) {
+            None => Ok(tables),
             Some(difference) => {
                 let remedy = "select them, or take them out with `millrace tables remove`";
                 Err(differs(config, difference, remedy.to_owned()))
@@ -85,8 +95,8 @@ impl Found {
     }
 
     /// The tables that the selection would take today and that are not captured.
-    pub(crate) fn not_captured(&self, config: &Config, provenance: &Provenance) -> Vec<TableId> {
-        resolve::not_captured(&config.tables, &self.catalog, &provenance.names())
+    pub(crate) fn not_captured(&self, config: &Config, captured: &[TableId]) -> Vec<TableId> {
+        resolve::not_captured(&config.tables, &self.catalog, captured)
     }
 }
 

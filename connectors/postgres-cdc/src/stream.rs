@@ -1,37 +1,43 @@
 //! Following the replication stream: messages → records → topic, bounded at each step.
 
+mod attend;
+mod compare;
+
 use bytes::Bytes;
 use chrono::Utc;
-use millrace_events::{Lsn, Witness};
+use millrace_events::Lsn;
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Oversized, ReplicationError};
 use millrace_sessions::postgres::PgSession;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, MissedTickBehavior};
 
 use crate::append::{Acknowledged, Appender};
 use crate::assemble::{Assembler, Outgoing};
 use crate::catalog::Types;
-use crate::observe::Observed;
+use crate::copy::Asked;
 use crate::pgoutput::{self, Message, Relation};
-use crate::provenance::Provenance;
 use crate::receive::{Received, Receiver};
+use crate::relations::{Relations, Standing};
 use crate::status::Reporter;
 use crate::watch::Watch;
-use crate::witness::{HistoryDiffers, Overlap, Passage};
+use crate::witness::Passage;
 use crate::{relation, Config, Error};
+
+pub(crate) use compare::Comparison;
 
 /// A session that streams. Ends with an error only.
 pub(crate) struct Stream<'a> {
     pub(crate) config: &'a Config,
     pub(crate) reporter: &'a Reporter,
-    /// What the log is taken from.
-    pub(crate) provenance: Provenance,
-    /// What of the stream the log has already.
-    pub(crate) overlap: Overlap,
-    /// The last transaction that the log had when the stream began.
-    pub(crate) last: Option<Witness>,
-    pub(crate) timeline: u32,
+    /// What the log is taken from, and whether that is still so.
+    pub(crate) comparison: Comparison,
     pub(crate) watch: Watch,
+    /// The captured tables.
+    pub(crate) relations: Relations,
+    /// What copies ask for.
+    pub(crate) asked: mpsc::Receiver<Asked>,
+    /// What cannot be answered yet.
+    pub(crate) waiting: Vec<Asked>,
     pub(crate) catalog: PgSession,
     pub(crate) types: Types,
     pub(crate) assembler: Assembler,
@@ -87,8 +93,10 @@ impl Stream<'_> {
                     let seen = seen_catalog.borrow_and_update().clone();
                     self.compare(&seen).await?;
                 }
+                Some(asked) = self.asked.recv() => self.waiting.push(asked),
                 _ = ticks.tick() => self.progress().await?,
             }
+            self.attend().await?;
         }
     }
 
@@ -123,10 +131,8 @@ impl Stream<'_> {
         if let Message::Relation(relation) = &message {
             return self.relation(relation).await;
         }
-        let wanted = || self.assembler.wants(&message);
-        let passage = self.overlap.take(&message, wanted);
-        if passage.map_err(|differs| self.differs(differs))? == Passage::Old {
-            return self.proven().await;
+        if self.passage(&message)? == Passage::Old {
+            return self.note().await;
         }
         let ended = match &message {
             Message::Commit(commit) => Some(*commit),
@@ -136,7 +142,9 @@ impl Stream<'_> {
             self.received(commit.end_lsn);
         }
         let mut out = Vec::new();
-        self.assembler.take(message, &mut out)?;
+        if let Some(message) = self.relations.admit(message) {
+            self.assembler.take(message, &mut out)?;
+        }
         if let (Some(commit), true) = (ended, out.is_empty()) {
             self.reporter.pending.lock().dropped(commit.commit_lsn);
         }
@@ -151,75 +159,20 @@ impl Stream<'_> {
 
     /// The source has sent everything that committed before `lsn`.
     fn idle(&mut self, lsn: Lsn) -> Result<(), Error> {
-        self.overlap
-            .idle(lsn)
-            .map_err(|differs| self.differs(differs))?;
+        self.check_idle(lsn)?;
         self.assembler.idle(lsn);
         self.received(lsn);
         Ok(())
     }
 
-    /// Compares the log with the catalog of now.
-    async fn compare(&mut self, seen: &Observed) -> Result<(), Error> {
-        if seen.publication.is_none() {
-            return Err(self.publication_gone());
-        }
-        let not_live = self.provenance.compare(seen);
-        self.reporter.compared(not_live);
-        self.note().await
-    }
-
-    /// Rows of a captured table that has another name now were left out.
-    async fn note_left_out(&mut self) -> Result<(), Error> {
-        for (relation, table) in self.assembler.take_left_out() {
-            let reason = format!("rows were left out while it was {table}");
-            self.provenance.leave_out(relation, &reason);
-        }
-        self.note().await
-    }
-
-    /// The history is the same, whoever is the primary now.
-    async fn proven(&mut self) -> Result<(), Error> {
-        if self.overlap.is_proven() {
-            self.provenance.promoted(self.timeline);
-        }
-        self.note().await
-    }
-
-    /// Tells the log what it is taken from, if it has something else.
-    async fn note(&mut self) -> Result<(), Error> {
-        let last = self.assembler.last().or(self.last);
-        let epoch = self.assembler.epoch();
-        match self.provenance.record(epoch, last, Utc::now()) {
-            Some(record) => Ok(self
-                .appender
-                .append(Outgoing::aside(record.encode()))
-                .await?),
-            None => Ok(()),
-        }
-    }
-
-    fn publication_gone(&self) -> Error {
-        Error::PublicationGone {
-            publication: self.config.publication.clone(),
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
-        }
-    }
-
-    fn differs(&self, HistoryDiffers(last): HistoryDiffers) -> Error {
-        Error::HistoryDiffers {
-            xid: last.xid.0,
-            commit_lsn: last.commit_lsn,
-            at: last.at,
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
-        }
-    }
-
     async fn relation(&mut self, relation: &Relation) -> Result<(), Error> {
         let table = relation::table(relation);
-        if !self.provenance.captures(relation.oid, &table) {
+        let standing = self.relations.describe(relation.oid, &table);
+        if standing == Standing::Removed {
+            return Ok(());
+        }
+        if standing == Standing::Stranger || self.comparison.contradicts(relation) {
+            self.comparison.leave_out(relation);
             self.assembler.leave_out(relation.oid, table);
             return Ok(());
         }
@@ -230,7 +183,7 @@ impl Stream<'_> {
     }
 
     async fn progress(&mut self) -> Result<(), Error> {
-        if !self.overlap.is_proven() {
+        if !self.comparison.is_proven() {
             return Ok(());
         }
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());

@@ -18,8 +18,7 @@ async fn insert(rig: &Rig, ids: std::ops::Range<i32>) {
 
 /// A server of its own, and a capture that has followed it for a while.
 async fn begun() -> (Arc<Postgres>, Rig, Running) {
-    let postgres = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
-    let postgres = Arc::new(postgres);
+    let postgres = tokio::task::spawn_blocking(Postgres::own).await.unwrap();
     let rig = Rig::on(postgres.clone(), SETUP, &TABLES).await;
     let mut running = rig.start();
     running.streaming().await;
@@ -82,5 +81,5 @@ async fn a_server_that_crashed_has_the_same_history() {
     running.stop().await;
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
-    assert_eq!(model.marks, 1);
+    assert_eq!(model.baselines, 1);
 }

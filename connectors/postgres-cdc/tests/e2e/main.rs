@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod copies;
 mod forgetful;
 mod handover;
 mod history;
@@ -15,6 +16,7 @@ mod refusals;
 mod rig;
 mod rows;
 mod selected;
+mod storm;
 mod strangers;
 mod unsent;
 mod writers;
