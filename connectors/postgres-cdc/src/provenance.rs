@@ -38,11 +38,15 @@ impl Provenance {
     /// not published yet is as it was.
     pub(crate) fn renew(&mut self, tables: &[TableId], seen: &Observed) {
         for begun in tables.iter().filter_map(|table| begun(table, seen)) {
-            self.source.tables.retain(|known| known.table != begun.table);
+            self.source
+                .tables
+                .retain(|known| known.table != begun.table);
             self.source.tables.push(begun);
             self.unwritten = true;
         }
-        self.source.tables.sort_by(|one, other| one.table.cmp(&other.table));
+        self.source
+            .tables
+            .sort_by(|one, other| one.table.cmp(&other.table));
     }
 
     /// The table is captured no longer.

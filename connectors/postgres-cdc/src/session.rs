@@ -153,7 +153,12 @@ impl Session<'_> {
             check_database(facts, source)?;
             return Ok(Provenance::of_log(publication, source.clone()));
         }
-        let tables: Vec<_> = scan.state.copies.iter().map(|(table, _)| table.clone()).collect();
+        let tables: Vec<_> = scan
+            .state
+            .copies
+            .iter()
+            .map(|(table, _)| table.clone())
+            .collect();
         let seen = observe(catalog, publication, &Scope::named(&tables)).await?;
         let mut provenance = Provenance::begin(publication, facts);
         provenance.renew(&tables, &seen);

@@ -84,7 +84,10 @@ impl Found {
             let oid = oids.get(table).map(|oid| *oid as u32);
             oid.is_some_and(|oid| provenance.knows_by_another_name(oid, table))
         };
-        let tables: Vec<_> = published.into_iter().filter(|table| !renamed(table)).collect();
+        let tables: Vec<_> = published
+            .into_iter()
+            .filter(|table| !renamed(table))
+            .collect();
         match unselected(config, tables.iter()) {
             None => Ok(tables),
             Some(difference) => {
