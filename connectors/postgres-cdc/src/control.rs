@@ -15,6 +15,7 @@ use millrace_control::time;
 use millrace_events::{CopyId, Lsn, TableId};
 use serde::Serialize;
 
+use crate::drift::NotLive;
 use crate::readiness;
 use crate::status::{Handle, State, Status};
 use crate::tables::{TableState, TableStatus};
@@ -57,6 +58,9 @@ struct Shown {
     #[serde(serialize_with = "time::serialize_option")]
     oldest_pending_at: Option<DateTime<Utc>>,
     not_captured: Vec<TableId>,
+    not_live: Vec<NotLive>,
+    #[serde(serialize_with = "time::serialize_option")]
+    compared_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -135,6 +139,8 @@ impl From<Status> for Shown {
             tables: status.tables.iter().map(TableShown::of).collect(),
             oldest_pending_at: status.oldest_pending_at,
             not_captured: status.not_captured,
+            not_live: status.not_live,
+            compared_at: status.compared_at,
         }
     }
 }
@@ -154,7 +160,7 @@ mod tests {
                 "state": "preflight", "epoch": null, "last_lsn": null, "received_lsn": null,
                 "transactions": 0, "sessions": 0, "last_error": null, "snapshot": null, "tables": [],
                 "failing_since": null, "next_attempt_at": null, "oldest_pending_at": null,
-                "not_captured": [],
+                "not_captured": [], "not_live": [], "compared_at": null,
             })
         );
     }
