@@ -47,16 +47,15 @@ fn numbered<'a>(prefix: &'a str) -> impl Fn(&str) -> bool + 'a {
 #[test]
 fn every_code_has_its_section() {
     let projector = read("projections/src/engine/error.rs");
+    let mut capture = literals("connectors/postgres-cdc/src/error.rs", "capture-");
+    capture.extend(literals("connectors/postgres-cdc/src/drift.rs", "capture-"));
     let pairs = [
         ("projector", codes(&projector, numbered("MR-P"))),
         (
             "verify",
             codes(&read("projections/src/verify/mod.rs"), numbered("MR-V")),
         ),
-        (
-            "capture",
-            literals("connectors/postgres-cdc/src/error.rs", "capture-"),
-        ),
+        ("capture", capture),
         (
             "ingest",
             literals("connectors/users-data/src/error.rs", "ingest-"),
