@@ -112,13 +112,16 @@ pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
     Ok(())
 }
 
+/// The names that we have claimed.
+pub(crate) async fn claimed(conn: &mut Session) -> Result<Vec<String>, Error> {
+    let rows = sqlx::query("SELECT name FROM millrace_names").fetch_all(conn);
+    let names = rows.await.and_then(|rows| texts(&rows));
+    names.map_err(Error::sql("a look at its tables"))
+}
+
 /// Claims table names; returns those that exist without a claim of ours, and claims nothing then.
 pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<Vec<String>, Error> {
-    let owned = sqlx::query("SELECT name FROM millrace_names")
-        .fetch_all(&mut *conn)
-        .await
-        .and_then(|rows| texts(&rows))
-        .map_err(Error::sql("a look at its tables"))?;
+    let owned = claimed(conn).await?;
     let foreign: Vec<String> = ddl::existing(conn, names)
         .await
         .map_err(Error::sql("a look at the existing tables"))?

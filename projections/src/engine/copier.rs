@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::future::{select_all, BoxFuture};
 use millrace_events::{CopyId, Lsn, TableId};
 
+use super::catalog::CopyStep;
 use super::catch_up::{CatchUp, Source};
 use super::error::Error;
 use super::follower::Desk;
@@ -67,41 +68,45 @@ impl<'a> Copier<'a> {
         if desk.catalog.end_loading() {
             save(desk).await?;
         }
-        let Some(catching_up) = &mut self.catching_up else {
+        self.catch_up(desk, until).await
+    }
+
+    /// True while tables follow the log on their own.
+    pub(crate) fn is_catching_up(&self) -> bool {
+        self.catching_up.is_some()
+    }
+
+    async fn catch_up(&mut self, desk: &mut Desk, until: Lsn) -> Result<Vec<TableId>, Error> {
+        // A newer copy, or none, has taken the place of one that was followed: the others begin again without it.
+        let is_void = |id: &TableId| {
+            let row = desk.catalog.tables.get(id);
+            row.is_none_or(|row| row.in_step(CopyStep::CatchingUp).is_none())
+        };
+        self.catching_up
+            .take_if(|it| it.tables().is_empty() || it.tables().iter().any(is_void));
+        if self.catching_up.is_none() {
             self.catching_up = CatchUp::begin(desk, &self.source, self.limits).await?;
+        }
+        let Some(catching_up) = &mut self.catching_up else {
             return Ok(Vec::new());
         };
-        let followed = catching_up.follow(desk, until).await;
-        let tables = catching_up.tables().to_vec();
-        let void = |id: &TableId| {
-            let next = desk
-                .catalog
-                .tables
-                .get(id)
-                .and_then(|row| row.next.as_ref());
-            next.is_none_or(|next| next.step != super::catalog::CopyStep::CatchingUp)
-        };
-        let ready = match followed {
-            Ok(there) => there && catching_up.is_complete_at(until),
+        let there = match catching_up.follow(desk, until).await {
+            Ok(there) => there,
             Err(error) if error.culprit().is_some() => {
                 catching_up.give_up(desk, &error).await?;
-                save(desk).await?;
                 self.catching_up = None;
+                save(desk).await?;
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error),
         };
-        // A newer copy, or none, takes the place of the one that was followed.
-        if tables.is_empty() || tables.iter().any(void) {
-            self.catching_up = None;
+        self.hooks.at(Point::CaughtUp).await;
+        if !there || !catching_up.is_complete_at(until) {
             return Ok(Vec::new());
         }
-        self.hooks.at(Point::CaughtUp).await;
-        if ready {
-            self.catching_up = None;
-            return Ok(tables);
-        }
-        Ok(Vec::new())
+        let tables = catching_up.tables().to_vec();
+        self.catching_up = None;
+        Ok(tables)
     }
 
     async fn load(&mut self, desk: &mut Desk) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use chrono::Utc;
 use millrace_events::TableId;
 use sqlx::Executor;
 
-use super::bookkeeping::claim;
+use super::bookkeeping::{claim, claimed};
 use super::catalog::{Catalog, CopyStep};
 use super::error::Error;
 use super::follower::{lose, Desk};
@@ -65,15 +65,25 @@ impl Joiner<'_> {
         Ok(())
     }
 
-    /// Drops what a killed projector left behind of tables and marts that are live.
+    /// Drops what has no use any more: tables that others took the place of, shadows of copies that came to nothing.
     pub(crate) async fn clear(&self, desk: &mut Desk) -> Result<(), Error> {
-        let tables = desk.catalog.tables.values().map(|row| row.name.clone());
-        let names: Vec<String> = tables.chain(self.marts.tables()).collect();
-        let retired: Vec<String> = names.iter().map(|name| suffixed(name, RETIRED)).collect();
-        let left = ddl::existing(&mut desk.conn, &retired).await;
+        let tables = desk.catalog.tables.values();
+        let idle = tables.clone().filter(|row| row.next.is_none());
+        let shadows: Vec<String> = (idle.map(|row| row.name.clone()))
+            .chain(self.marts.tables())
+            .map(|name| suffixed(&name, SHADOW))
+            .collect();
+        let names = tables
+            .map(|row| row.name.clone())
+            .chain(self.marts.tables());
+        let unused: Vec<String> = (names.map(|name| suffixed(&name, RETIRED)))
+            .chain(shadows)
+            .collect();
+        let left = ddl::existing(&mut desk.conn, &unused).await;
         let left = left.map_err(Error::sql("a look at the existing tables"))?;
-        for name in left {
-            drop_one(desk, &name).await?;
+        let ours = claimed(&mut desk.conn).await?;
+        for name in left.iter().filter(|name| ours.contains(name)) {
+            drop_one(desk, name).await?;
         }
         self.hooks.at(Point::Cleared).await;
         Ok(())

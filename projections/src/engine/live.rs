@@ -99,7 +99,9 @@ impl<'a> Live<'a> {
             self.desk.catalog.rebuild(&mart, Utc::now());
             self.group.stands.marts = self.config.marts.only(&self.desk.catalog.live_marts());
         }
-        if !self.desk.catalog.dirty.is_empty() {
+        // What has become known of tables is written down first; and tables join at a position that MySQL has.
+        let moving = self.copier.is_catching_up() && self.group.assembler.advance.is_some();
+        if moving || !self.desk.catalog.dirty.is_empty() {
             self.commit().await?;
         }
         let until = self.group.stands.position.place.end_lsn;
@@ -112,7 +114,7 @@ impl<'a> Live<'a> {
     }
 
     async fn join(&mut self, tables: &[TableId]) -> Result<(), Error> {
-        // What is collected was collected without them.
+        // What is collected was collected without them. They will be there again.
         if self.group.assembler.advance.is_some() {
             return self.commit().await;
         }
