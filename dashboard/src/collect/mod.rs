@@ -27,8 +27,9 @@ use postgres::Postgres;
 pub(crate) use mysql::{applied, MySql};
 pub(crate) use postgres::connect as connect_postgres;
 pub(crate) use reading::{
-    Answered, Button, CaptureReading, Compared, FindingsReading, FoundReading, IngestReading,
-    Moment, Named, ProjectorReading, Readings, SourceReading,
+    Answered, Button, CaptureReading, CapturedReading, Compared, FindingsReading, FoundReading,
+    IngestReading, LoadedReading, Moment, Named, ProblemReading, ProjectedReading,
+    ProjectorReading, Readings, Size, Sizes, SourceReading,
 };
 pub(crate) use services::{Services, Which};
 
@@ -128,6 +129,7 @@ impl Collector {
         let readings = Readings {
             moment,
             source,
+            sizes: target.known().map(|_| mysql.sizes()).unwrap_or_default(),
             target,
             topics: cluster.map(|reading: &ClusterReading| reading.topics.clone()),
             smartmodules: cluster.map(|reading: &ClusterReading| reading.smartmodules.clone()),

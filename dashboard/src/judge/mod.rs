@@ -9,6 +9,7 @@ mod rate;
 mod reach;
 #[cfg(test)]
 mod scenarios;
+mod tables;
 mod topics;
 mod verdict;
 mod verified;
@@ -85,7 +86,8 @@ impl Memory {
             projections: judgement.verdict,
         }
         .hops(&mut self.meters);
-        let parts = parts::troubles(readings, &pipeline);
+        let tables = tables::tables(readings, &mut self.meters);
+        let parts = parts::troubles(readings, &pipeline, &tables);
         let (verdict, headline) = headline::overall(&projections, parts, verify.as_ref());
         let ingest = self.ingest(readings);
         self.meters.end_tick();
@@ -103,6 +105,7 @@ impl Memory {
             topics,
             smartmodules: readings.smartmodules.clone(),
             target: readings.target.clone(),
+            tables,
             projections,
             ingest,
             rejected: readings.rejected.clone(),
