@@ -1,5 +1,7 @@
 //! From the messages of the replication stream to the records of the log. Pure.
 
+mod announce;
+
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
@@ -9,6 +11,7 @@ use millrace_events::{
 };
 
 use crate::cell::value;
+use crate::copy::Notes;
 use crate::pgoutput::{Begin, Cell, Commit, Message, OldTuple, Tuple};
 use crate::Error;
 
@@ -79,6 +82,8 @@ pub(crate) struct Assembler {
     open: Option<Open>,
     /// The source is known to have nothing for the log up to here.
     idle: Lsn,
+    /// For copies.
+    pub(crate) notes: Notes,
 }
 
 /// A transaction whose commit has not come yet.
@@ -90,13 +95,13 @@ struct Open {
 }
 
 impl Assembler {
-    /// Continues the log at `position`. Definitions are numbered above `last_schema`.
+    /// Continues the log at `position`.
     pub(crate) fn new(
         epoch: Epoch,
         position: Lsn,
-        last_schema: SchemaId,
         limits: Limits,
         message_prefix: String,
+        notes: Notes,
     ) -> Self {
         Assembler {
             epoch,
@@ -105,9 +110,10 @@ impl Assembler {
             message_prefix,
             tables: HashMap::new(),
             refused: HashMap::new(),
-            last_schema,
+            last_schema: SchemaId::default(),
             open: None,
             idle: position,
+            notes,
         }
     }
 
@@ -251,6 +257,7 @@ impl Assembler {
         }
         self.idle = self.idle.max(commit.end_lsn);
         if open.wanted {
+            self.notes.committed(open.begin.xid);
             self.prev = commit.end_lsn;
             out.push(Outgoing {
                 value: open.writer.finish(commit.end_lsn),
@@ -322,13 +329,15 @@ impl Assembler {
         }
         open.wanted = true;
         let before_push = open.writer.size();
-        open.writer.push(&Change {
+        let change = Change {
             table: table.schema.table.clone(),
             op,
             schema: table.schema.id,
             before,
             after,
-        });
+        };
+        self.notes.change(&change);
+        open.writer.push(&change);
         let bytes = open.writer.size() - before_push;
         // What stands in the part already is below the size at which it is cut.
         let limit = self.limits.record - self.limits.part;

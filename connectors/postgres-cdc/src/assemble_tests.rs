@@ -45,7 +45,13 @@ fn assembler(part: usize) -> Assembler {
         part,
         record: part + 10_000,
     };
-    let mut assembler = Assembler::new(Epoch(7), Lsn(1000), SchemaId(0), limits, "millrace".into());
+    let mut assembler = Assembler::new(
+        Epoch(7),
+        Lsn(1000),
+        limits,
+        "millrace".into(),
+        Notes::default(),
+    );
     assembler.define(TABLE, schema(1, false));
     assembler
 }

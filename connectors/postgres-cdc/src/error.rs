@@ -282,11 +282,23 @@ pub enum Error {
         /// Who is waited for, with what is known of it.
         blocker: String,
     },
-    /// A table was truncated or rewritten between the slot's point and the lock of the copy.
-    #[error(
-        "{table} was truncated or rewritten while its snapshot began; the snapshot starts again"
-    )]
-    Rewritten {
+    /// Commits from before the slot's consistent point stay invisible.
+    #[error("transactions that committed before slot {slot:?} was created have not become visible within {seconds} s: a synchronous standby does not answer; bring it back, or take it out of synchronous_standby_names")]
+    CommitsNotVisible {
+        /// Name of the slot.
+        slot: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A table was redefined, or dropped, while it was copied.
+    #[error("{table} was redefined while it was copied; its copy begins again")]
+    TableRedefined {
+        /// Its name.
+        table: TableId,
+    },
+    /// More keys of a table were changed than can be read again.
+    #[error("too many keys of {table} were changed while it was copied; its copy begins again")]
+    CopyOutrun {
         /// Its name.
         table: TableId,
     },
@@ -355,6 +367,7 @@ impl Error {
             Error::Protocol(_) => "capture-protocol",
             Error::Locked { .. } => "capture-locked",
             Error::SlotBlocked { .. } => "capture-slot-blocked",
+            Error::CommitsNotVisible { .. } => "capture-commits-not-visible",
             Error::Standby => "capture-standby",
             Error::Postgres(error) if errors::outlook(error) == Outlook::Refused => {
                 "capture-postgres-refused"
@@ -368,7 +381,8 @@ impl Error {
             Error::Replication(ReplicationError::TooLarge { .. }) => "capture-row-too-large",
             Error::LogShrank { .. }
             | Error::SlotBusy { .. }
-            | Error::Rewritten { .. }
+            | Error::TableRedefined { .. }
+            | Error::CopyOutrun { .. }
             | Error::Unacknowledged { .. }
             | Error::LogBeyond { .. }
             | Error::Superseded { .. }
@@ -385,6 +399,7 @@ impl Error {
         match self {
             Error::Locked { .. }
             | Error::SlotBlocked { .. }
+            | Error::CommitsNotVisible { .. }
             | Error::NoFreeSlot { .. }
             | Error::Standby
             | Error::Postgres(_) => true,

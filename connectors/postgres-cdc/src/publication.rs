@@ -1,7 +1,9 @@
-//! The publication: created for exactly the selected tables, or taken as it is found. Never altered.
+//! The publication: created for exactly the selected tables, or taken as it is found. Only who asks for a table to be
+//! added or removed has it altered.
 
 use millrace_events::TableId;
 use millrace_sessions::postgres::{qualified, quoted, PgSession};
+use sqlx::postgres::PgRow;
 use sqlx::{Executor, Row};
 
 use crate::{catalog, resolve, Config, Error};
@@ -59,17 +61,36 @@ async fn create(
     let statement = statement(config, tables);
     match connection.execute(statement.as_str()).await {
         Ok(_) => Ok(()),
-        Err(error) => match error.as_database_error() {
-            Some(database) if database.code().as_deref() == Some("42501") => {
-                Err(Error::PublicationDenied {
-                    publication: config.publication.clone(),
-                    reason: database.message().into(),
-                    statement,
-                })
-            }
-            _ => Err(error.into()),
-        },
+        Err(error) => Err(denied(config, error, statement)),
     }
+}
+
+/// Why a statement about the publication failed, and who may run it.
+pub(crate) fn denied(config: &Config, error: sqlx::Error, statement: String) -> Error {
+    match error.as_database_error() {
+        Some(database) if database.code().as_deref() == Some("42501") => Error::PublicationDenied {
+            publication: config.publication.clone(),
+            reason: database.message().into(),
+            statement,
+        },
+        _ => error.into(),
+    }
+}
+
+/// The tables of the publication, as they are now.
+pub(crate) async fn tables(
+    connection: &mut PgSession,
+    config: &Config,
+) -> Result<Vec<TableId>, Error> {
+    let rows = sqlx::query(TABLES).bind(&config.publication);
+    let rows = rows.fetch_all(connection).await?;
+    let table = |row: &PgRow| {
+        Ok(TableId::new(
+            row.try_get::<String, _>(0)?,
+            row.try_get::<String, _>(1)?,
+        ))
+    };
+    rows.iter().map(table).collect()
 }
 
 const SHAPE: &str = "

@@ -1,18 +1,22 @@
 //! Following the replication stream: messages → records → topic, bounded at each step.
 
+mod attend;
+
 use bytes::Bytes;
 use chrono::Utc;
-use millrace_events::{Lsn, TableId};
+use millrace_events::Lsn;
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Oversized, ReplicationError};
 use millrace_sessions::postgres::PgSession;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, MissedTickBehavior};
 
 use crate::append::{Acknowledged, Appender};
 use crate::assemble::{Assembler, Outgoing};
 use crate::catalog::Types;
+use crate::copy::Asked;
 use crate::pgoutput::{self, Message, Relation};
 use crate::receive::{Received, Receiver};
+use crate::relations::{Relations, Standing};
 use crate::status::Reporter;
 use crate::{relation, Config, Error};
 
@@ -21,7 +25,11 @@ pub(crate) struct Stream<'a> {
     pub(crate) config: &'a Config,
     pub(crate) reporter: &'a Reporter,
     /// The captured tables.
-    pub(crate) tables: &'a [TableId],
+    pub(crate) relations: Relations,
+    /// What copies ask for.
+    pub(crate) asked: mpsc::Receiver<Asked>,
+    /// What cannot be answered yet.
+    pub(crate) waiting: Vec<Asked>,
     pub(crate) catalog: PgSession,
     pub(crate) types: Types,
     pub(crate) assembler: Assembler,
@@ -72,8 +80,10 @@ impl Stream<'_> {
                     let now = *acknowledged.borrow_and_update();
                     self.report(seen, now);
                 }
+                Some(asked) = self.asked.recv() => self.waiting.push(asked),
                 _ = ticks.tick() => self.progress().await?,
             }
+            self.attend().await?;
         }
     }
 
@@ -120,7 +130,9 @@ impl Stream<'_> {
             self.received(commit.end_lsn);
         }
         let mut out = Vec::new();
-        self.assembler.take(message, &mut out)?;
+        if let Some(message) = self.relations.admit(message) {
+            self.assembler.take(message, &mut out)?;
+        }
         if let (Some(commit), true) = (ended, out.is_empty()) {
             self.reporter.pending.lock().dropped(commit.commit_lsn);
         }
@@ -138,10 +150,14 @@ impl Stream<'_> {
 
     async fn relation(&mut self, relation: &Relation) -> Result<(), Error> {
         let table = relation::table(relation);
-        if !self.tables.contains(&table) {
-            self.assembler
-                .refuse(relation.oid, &self.config.publication, table);
-            return Ok(());
+        match self.relations.describe(relation.oid, &table) {
+            Standing::Captured => {}
+            Standing::Removed => return Ok(()),
+            Standing::Stranger => {
+                let publication = &self.config.publication;
+                self.assembler.refuse(relation.oid, publication, table);
+                return Ok(());
+            }
         }
         let id = self.assembler.next_schema();
         let schema = relation::resolve(&mut self.catalog, &mut self.types, id, relation).await?;

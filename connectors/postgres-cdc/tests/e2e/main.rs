@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod copies;
 mod forgetful;
 mod handover;
 mod kills;
@@ -14,5 +15,6 @@ mod refusals;
 mod rig;
 mod rows;
 mod selected;
+mod storm;
 mod strangers;
 mod writers;
