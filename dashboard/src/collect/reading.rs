@@ -88,6 +88,7 @@ pub(crate) struct ProjectorReading {
     pub(crate) pending_transactions: Option<u64>,
     pub(crate) projections: Vec<Named>,
     pub(crate) tables: Vec<ProjectedReading>,
+    pub(crate) marts: Vec<MartReading>,
     /// `None`: it has not asked MySQL yet.
     pub(crate) verify: Option<FindingsReading>,
 }
@@ -106,6 +107,16 @@ pub(crate) struct ProjectedReading {
     pub(crate) reason: Option<String>,
     #[serde(default)]
     pub(crate) copy: Option<LoadedReading>,
+}
+
+/// A mart as the projector has it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct MartReading {
+    pub(crate) name: String,
+    /// `waiting`, `live` or `set_aside`.
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
 }
 
 /// A copy as far as the projector has loaded it.

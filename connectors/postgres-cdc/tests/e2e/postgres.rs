@@ -47,17 +47,23 @@ impl Postgres {
     /// Lets the next transaction have this number, and freezes all rows.
     fn continue_at(&self, next: u32) {
         let data = self.data();
-        run(as_user("pg_ctl").args(["stop", "-m", "fast", "-w", "-D"]).arg(&data));
+        run(as_user("pg_ctl")
+            .args(["stop", "-m", "fast", "-w", "-D"])
+            .arg(&data));
         // Where the states of the transactions before it would be: 2 bits each, 32 pages a file.
         let states = data.join(format!("pg_xact/{:04X}", next / (4 * 8192 * 32)));
         run(as_user("truncate").args(["-s", "262144"]).arg(states));
-        run(as_user("pg_resetwal").args(["-x", &next.to_string()]).arg(&data));
+        run(as_user("pg_resetwal")
+            .args(["-x", &next.to_string()])
+            .arg(&data));
         self.serve();
         let port = self.port.to_string();
         let server = ["-h", "127.0.0.1", "-U", "postgres", "-p", port.as_str()];
         let open = "UPDATE pg_database SET datallowconn = true";
         run(as_user("psql").args(server).args(["-c", open, "postgres"]));
-        run(as_user("vacuumdb").args(server).args(["--all", "--freeze", "--quiet"]));
+        run(as_user("vacuumdb")
+            .args(server)
+            .args(["--all", "--freeze", "--quiet"]));
     }
 
     fn data(&self) -> PathBuf {
