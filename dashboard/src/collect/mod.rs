@@ -28,7 +28,7 @@ pub(crate) use mysql::{applied, MySql};
 pub(crate) use postgres::connect as connect_postgres;
 pub(crate) use reading::{
     Answered, Button, CaptureReading, CapturedReading, Compared, FindingsReading, FoundReading,
-    IngestReading, LoadedReading, Moment, Named, ProblemReading, ProjectedReading,
+    IngestReading, LoadedReading, MartReading, Moment, Named, ProblemReading, ProjectedReading,
     ProjectorReading, Readings, Size, Sizes, SourceReading,
 };
 pub(crate) use services::{Services, Which};

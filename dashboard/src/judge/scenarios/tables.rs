@@ -1,7 +1,9 @@
 //! What is said of each table, from the moment that it is selected.
 
 use super::*;
-use crate::collect::{CapturedReading, LoadedReading, ProblemReading, ProjectedReading, Size};
+use crate::collect::{
+    CapturedReading, LoadedReading, MartReading, ProblemReading, ProjectedReading, Size,
+};
 use crate::status::{Table, TableState};
 
 fn capture(readings: &mut Readings) -> &mut CaptureReading {
@@ -122,6 +124,27 @@ fn a_table_that_is_set_aside_is_in_the_headline_with_its_reason_and_the_others_a
         "Stopped: table public.t is set aside: [MR-P005] a value has no form in MySQL; otherwise fresh: all 2 \
          projections caught up"
     );
+}
+
+#[test]
+fn a_mart_that_is_set_aside_is_stopped_for_its_own_reason_and_the_others_are_fresh() {
+    let status = World::at_rest().tick(|readings| {
+        projector(readings).marts = vec![MartReading {
+            name: "mart_x".into(),
+            state: "set_aside".into(),
+            reason: Some("[MR-P017] a statement was refused".into()),
+        }];
+    });
+    let [replica, mart] = &status.projections[..] else {
+        panic!("{:?}", status.projections)
+    };
+    assert_eq!(
+        (replica.verdict, mart.verdict),
+        (Verdict::Ok, Verdict::Stopped)
+    );
+    let reason = "[MR-P017] a statement was refused";
+    assert_eq!(mart.reason.as_deref(), Some(reason));
+    assert_eq!(status.verdict, Verdict::Stopped);
 }
 
 #[test]
