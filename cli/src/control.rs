@@ -1,5 +1,7 @@
 //! The control APIs of the services, as the command line uses them.
 
+use std::future::Future;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use crate::args::DATA_DIR;
 use crate::endpoints::{Endpoints, Found};
+use crate::output;
 use crate::terminal::printable;
 
 /// Time that an answer may take beyond the time that was asked for.
@@ -24,6 +27,22 @@ pub(crate) const NO_INGEST: &str =
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refused(String);
+
+/// What came of a command. A refusal is an answer: it is told, and the exit code says no.
+pub(crate) async fn told(
+    command: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    match command.await {
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(refused) => {
+                output::tell(format!("millrace: {refused}"));
+                Ok(ExitCode::from(1))
+            }
+            None => Err(error),
+        },
+        done => done,
+    }
+}
 
 /// A service does not accept the token. The text says where the right one is found.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::answer;
 use crate::args::{self, Asked, TablesAction};
+use crate::control;
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
 use crate::status;
@@ -14,6 +15,10 @@ use crate::status;
 /// Asks capture for a change, if one is wanted, and lists the tables as they are then. Exit 1 if one of a list is not
 /// live.
 pub(crate) async fn run(args: &args::Tables, settings: &Settings) -> anyhow::Result<ExitCode> {
+    control::told(change_and_list(args, settings)).await
+}
+
+async fn change_and_list(args: &args::Tables, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (change, asked, named) = match &args.action {
         TablesAction::List(args) => (None, &args.asked, &args.tables),
         TablesAction::Add(args) => (Some("add"), &args.asked, &args.tables),

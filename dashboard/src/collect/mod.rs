@@ -28,9 +28,11 @@ pub(crate) use mysql::{applied, MySql};
 pub(crate) use postgres::connect as connect_postgres;
 pub(crate) use reading::{
     Answered, Button, CaptureReading, CapturedReading, Compared, FindingsReading, FoundReading,
-    IngestReading, LoadedReading, MartReading, Moment, Named, ProblemReading, ProjectedReading,
-    ProjectorReading, Readings, Size, Sizes, SourceReading,
+    IngestReading, LoadedReading, Moment, Named, ProjectedReading, ProjectorReading, Readings,
+    SourceReading,
 };
+#[cfg(test)]
+pub(crate) use reading::{MartReading, ProblemReading, Size, Sizes};
 pub(crate) use services::{Services, Which};
 
 /// Counts of rejected records are read from storage: only so often, and after an action.
