@@ -49,6 +49,8 @@ pub struct Config {
     pub acknowledge_timeout: Duration,
     /// At most one `progress` record in this time, and only if the source moved.
     pub progress_period: Duration,
+    /// How often the catalog is compared with what the log was taken from.
+    pub watch_period: Duration,
     /// How often Postgres is told what is durable.
     pub feedback_period: Duration,
     /// A transactional message into the WAL in this period; `None`: never.
@@ -95,6 +97,7 @@ impl Config {
             linger: Duration::from_millis(5),
             acknowledge_timeout: Duration::from_secs(30),
             progress_period: Duration::from_secs(1),
+            watch_period: Duration::from_secs(3),
             feedback_period: Duration::from_secs(1),
             heartbeat_period: None,
             snapshot_readers: 4,

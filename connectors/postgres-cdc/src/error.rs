@@ -1,5 +1,6 @@
 //! Why capture stops, or starts over.
 
+use chrono::{DateTime, Utc};
 use millrace_control::in_words;
 use millrace_events::{Lsn, TableId};
 use millrace_sessions::postgres::errors::{self, Outlook};
@@ -87,6 +88,30 @@ pub enum Error {
         difference: String,
         /// What to do.
         remedy: String,
+    },
+    /// There is no publication, or there was none at a position that the stream has to pass.
+    #[error("publication {publication:?} was dropped: Postgres has not sent what was committed since, and putting it back does not change that. SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    PublicationGone {
+        /// Its name.
+        publication: String,
+        /// Name of the slot.
+        slot: String,
+        /// Topic of the change log.
+        topic: String,
+    },
+    /// The database does not have what the log tells of it.
+    #[error("this database does not have the last transaction of the log as the log has it (xid {xid}, committed at {commit_lsn} on {at}): it was restored from an older copy, or a standby took over that did not have everything. SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    HistoryDiffers {
+        /// Number of the transaction.
+        xid: u32,
+        /// Where it commits.
+        commit_lsn: Lsn,
+        /// When it was committed.
+        at: DateTime<Utc>,
+        /// Name of the slot.
+        slot: String,
+        /// Topic of the change log.
+        topic: String,
     },
     /// The user may not create the publication.
     #[error("publication {publication:?} cannot be created: {reason}; let the owner of the tables run: {statement}")]
@@ -350,6 +375,8 @@ impl Error {
             Error::NothingSelected { .. } => "capture-nothing-selected",
             Error::NoFreeSlot { .. } => "capture-no-free-slot",
             Error::PublicationDiffers { .. } => "capture-publication-differs",
+            Error::PublicationGone { .. } => "capture-publication-gone",
+            Error::HistoryDiffers { .. } => "capture-history-differs",
             Error::PublicationDenied { .. } => "capture-publication-denied",
             Error::SlotForeign { .. } => "capture-slot-foreign",
             Error::SlotWithoutLog { .. } => "capture-slot-without-log",

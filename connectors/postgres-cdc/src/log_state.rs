@@ -1,7 +1,8 @@
 //! What the records of the log add up to, for capture. Pure.
 
 use millrace_events::{
-    Baseline, Chain, Copies, PartVerdict, Record, TransactionPart, Verdict, Visibility,
+    Baseline, Chain, Copies, PartVerdict, Record, Source, TransactionPart, Verdict, Visibility,
+    Witness,
 };
 
 use crate::copy::Notes;
@@ -12,6 +13,10 @@ pub(crate) struct LogState {
     pub(crate) chain: Chain,
     /// Where the log begins.
     pub(crate) baseline: Option<Baseline>,
+    /// What it is taken from.
+    pub(crate) source: Option<Source>,
+    /// Its last transaction, if it wanted rows of the tables of now.
+    pub(crate) last: Option<Witness>,
     /// What it says of tables.
     pub(crate) copies: Copies,
     /// What copies that are not complete have to know.
@@ -33,6 +38,10 @@ impl LogState {
         self.copies.offer(offset, &record, verdict);
         match (record, verdict) {
             (Record::Baseline(baseline), Verdict::Moved) => self.baseline = Some(baseline),
+            (Record::Source(source), Verdict::Noted) => {
+                self.last = source.last;
+                self.source = Some(source);
+            }
             (record, Verdict::Announced) => self.announced(&record),
             (Record::Transaction(part), Verdict::Part(PartVerdict::Accepted { complete, .. })) => {
                 self.transaction(&part, complete);
@@ -66,6 +75,9 @@ impl LogState {
             self.notes.change(change);
         }
         let unseen = self.seen.as_ref().is_none_or(|seen| !seen.sees(part.xid));
+        if complete {
+            self.last = Witness::of(part);
+        }
         if complete && unseen {
             self.notes.committed(part.xid);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use millrace_events::TableId;
+use millrace_events::{Copies, TableId};
 
 use crate::pgoutput::Message;
 
@@ -13,7 +13,7 @@ pub(crate) enum Standing {
     Captured,
     /// It was captured; what still comes of it is dropped.
     Removed,
-    /// Its rows must not come.
+    /// Its rows are left out.
     Stranger,
 }
 
@@ -27,6 +27,19 @@ pub(crate) struct Relations {
 }
 
 impl Relations {
+    /// At the start of a session: the published `tables`, as far as they were not removed.
+    pub(crate) fn of(tables: &[TableId], copies: &Copies) -> Self {
+        let mut relations = Relations::default();
+        for table in tables {
+            let standing = match copies.is_removed(table) {
+                true => Standing::Removed,
+                false => Standing::Captured,
+            };
+            relations.set(table.clone(), standing);
+        }
+        relations
+    }
+
     /// These are captured.
     pub(crate) fn expect(&mut self, tables: impl IntoIterator<Item = TableId>) {
         for table in tables {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Baseline, Epoch, Lsn, Record, Start};
+use millrace_events::{Baseline, Epoch, Lsn, Record, Start, TableId};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Wanted};
+use millrace_sessions::postgres::PgSession;
 use millrace_topic::{Cluster, Offset, RECORD_BYTES_MAX};
 use tokio::sync::{mpsc, watch};
 
@@ -19,13 +20,17 @@ use crate::catalog::Types;
 use crate::config::MESSAGE_BYTES_MAX;
 use crate::copy::{self, Copier, Desk, Notes, Request};
 use crate::log_scan::{self, LogScan};
+use crate::observe::{observe, Scope};
 use crate::preflight::{self, Facts};
-use crate::publication::{self, Captured};
+use crate::provenance::Provenance;
 use crate::relations::Relations;
 use crate::slot::{self, Slot};
 use crate::source::Source;
+use crate::start::Found;
 use crate::status::{Reporter, State};
-use crate::stream::Stream;
+use crate::stream::{Comparison, Stream};
+use crate::watch::Watch;
+use crate::witness::Overlap;
 use crate::{lock, Config, Error};
 
 /// What an attempt works with.
@@ -60,8 +65,7 @@ impl Session<'_> {
     ) -> Result<(), Error> {
         let mut catalog = self.source.connect().await?;
         let facts = preflight::check(&mut catalog, self.source).await?;
-        let captured = publication::ensure(&mut catalog, self.config).await?;
-        self.tell(&captured);
+        let found = Found::look(&mut catalog, self.config).await?;
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         // A connection for each session: an old one would learn nothing of a controller that started anew.
         let cluster = Cluster::new(self.config.fluvio_endpoint.as_str());
@@ -72,18 +76,26 @@ impl Session<'_> {
 
         let epoch = scan.state.chain.epoch().next();
         self.fence(epoch, &cluster, scan, &mut log).await?;
-        if scan.state.baseline.is_none() {
-            let begin = Begin {
-                config: self.config,
-                source: self.source,
-                facts: &facts,
-                epoch,
-            };
-            let baseline = Record::Baseline(begin.run(&mut catalog, slot).await?);
-            let topic = &self.config.topic_changes;
-            scan.append(&cluster, topic, &mut log, baseline).await?;
-            superseded(epoch, scan)?;
-        }
+        let tables = match &scan.state.baseline {
+            Some(_) => found.published(self.config)?,
+            None => {
+                let tables = found.first(&mut catalog, self.config).await?;
+                let begin = Begin {
+                    config: self.config,
+                    source: self.source,
+                    facts: &facts,
+                    epoch,
+                };
+                let baseline = Record::Baseline(begin.run(&mut catalog, slot).await?);
+                let topic = &self.config.topic_changes;
+                scan.append(&cluster, topic, &mut log, baseline).await?;
+                superseded(epoch, scan)?;
+                tables
+            }
+        };
+        let provenance = self.provenance(&mut catalog, &facts, scan).await?;
+        let tables = found.later(self.config, &provenance, tables)?;
+        self.tell(found.not_captured(self.config, &tables));
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
         let Some(position) = self.judge(&facts, scan, slot.as_ref(), wal_end)? else {
@@ -91,14 +103,18 @@ impl Session<'_> {
                 "the log has no position after its baseline".into(),
             ));
         };
+        let confirmed = slot.and_then(|slot| slot.confirmed).unwrap_or(position);
+        let overlap = Overlap::new(position, confirmed, scan.state.last);
         let (desk, asked) = Desk::new();
         let copier = self.copier(epoch, cluster, desk, scan);
-        let stream = self.start(position).await?;
+        let stream = self.start(overlap.start()).await?;
         self.reporter.streaming(position);
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
-            relations: relations(&captured, scan),
+            watch: Watch::start(self.source, self.config, provenance.tables()),
+            comparison: Comparison::new(provenance, overlap, scan.state.last, facts.timeline),
+            relations: Relations::of(&tables, &scan.state.copies),
             asked,
             waiting: Vec::new(),
             catalog,
@@ -108,7 +124,7 @@ impl Session<'_> {
         };
         tokio::select! {
             result = streaming.run(stream) => result,
-            Err(error) = copier.run(&captured.tables, requests) => Err(error),
+            Err(error) = copier.run(&tables, requests) => Err(error),
         }
     }
 
@@ -124,16 +140,40 @@ impl Session<'_> {
         }
     }
 
+    /// What the log says that it was taken from; nothing at first. A log that says nothing of its tables is believed to
+    /// have been taken from those of now.
+    async fn provenance(
+        &self,
+        catalog: &mut PgSession,
+        facts: &Facts,
+        scan: &LogScan,
+    ) -> Result<Provenance, Error> {
+        let publication = &self.config.publication;
+        if let Some(source) = &scan.state.source {
+            check_database(facts, source)?;
+            return Ok(Provenance::of_log(publication, source.clone()));
+        }
+        let tables: Vec<_> = scan
+            .state
+            .copies
+            .iter()
+            .map(|(table, _)| table.clone())
+            .collect();
+        let seen = observe(catalog, publication, &Scope::named(&tables)).await?;
+        let mut provenance = Provenance::begin(publication, facts);
+        provenance.renew(&tables, &seen);
+        Ok(provenance)
+    }
+
     /// Says which selected tables are not captured.
-    fn tell(&self, captured: &Captured) {
-        for table in &captured.not_captured {
+    fn tell(&self, not_captured: Vec<TableId>) {
+        for table in &not_captured {
             tracing::warn!(
                 %table,
                 "the table is selected and not captured: it came after the publication was created; \
                  `millrace tables add {table}` adds it, `!{table}` in the selection leaves it out"
             );
         }
-        let not_captured = captured.not_captured.clone();
         self.reporter
             .update(|status| status.not_captured = not_captured);
     }
@@ -260,18 +300,6 @@ impl Session<'_> {
     }
 }
 
-/// What is published and was removed is on its way out of the publication.
-fn relations(captured: &Captured, scan: &LogScan) -> Relations {
-    let mut relations = Relations::default();
-    for table in &captured.tables {
-        match scan.state.copies.is_removed(table) {
-            true => relations.remove(table.clone()),
-            false => relations.expect([table.clone()]),
-        }
-    }
-    relations
-}
-
 fn superseded(epoch: Epoch, scan: &LogScan) -> Result<(), Error> {
     let found = scan.state.chain.epoch();
     if found == epoch {
@@ -280,6 +308,17 @@ fn superseded(epoch: Epoch, scan: &LogScan) -> Result<(), Error> {
     Err(Error::Superseded {
         own: epoch.0,
         found: found.0,
+    })
+}
+
+fn check_database(facts: &Facts, source: &millrace_events::Source) -> Result<(), Error> {
+    if source.database == facts.database_oid {
+        return Ok(());
+    }
+    let place = |oid| format!("the database with OID {oid} of cluster {}", facts.system);
+    Err(Error::OtherDatabase {
+        expected: place(source.database),
+        found: place(facts.database_oid),
     })
 }
 

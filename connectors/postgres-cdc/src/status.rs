@@ -8,6 +8,7 @@ use millrace_events::{CapturedTable, Copies, Epoch, InTransit, Lsn, TableId};
 use tokio::sync::watch;
 
 use crate::copy::{Done, Requests};
+use crate::drift::NotLive;
 use crate::tables::{RequestError, TableRequest, TableStatus};
 
 /// A snapshot of capture's state.
@@ -35,6 +36,10 @@ pub struct Status {
     pub oldest_pending_at: Option<DateTime<Utc>>,
     /// Tables that are selected and were not there when the publication was created; they are not captured.
     pub not_captured: Vec<TableId>,
+    /// Captured tables whose rows in the log are not those of the source any more, with what mends them.
+    pub not_live: Vec<NotLive>,
+    /// When the catalog was last compared with what the log was taken from.
+    pub compared_at: Option<DateTime<Utc>>,
     /// The captured tables by name.
     pub tables: Vec<TableStatus>,
 }
@@ -189,6 +194,21 @@ impl Reporter {
             status.state = State::Streaming;
             status.last_lsn = position;
             status.failing_since = None;
+        });
+    }
+
+    /// The catalog was compared. The log has a line of each table that was live before.
+    pub(crate) fn compared(&self, not_live: Vec<NotLive>) {
+        let before = self.status.borrow().not_live.clone();
+        for found in not_live.iter().filter(|found| !before.contains(found)) {
+            tracing::warn!(
+                table = %found.table, code = found.code, reason = found.reason, remedy = found.remedy,
+                "the table is not live any more"
+            );
+        }
+        self.update(|status| {
+            status.not_live = not_live;
+            status.compared_at = Some(Utc::now());
         });
     }
 

@@ -82,6 +82,7 @@ impl Copier {
 
     /// Begins a copy of these tables with their definitions of today. Returns its number.
     pub(crate) async fn begin(&self, tables: &[TableId]) -> Result<CopyId, Error> {
+        self.desk.expect(tables).await?;
         let tables = self.described(tables).await?;
         let copy = self.next_number().await?;
         let topic = format!("{}-{}", self.config.topic_snapshot_prefix, copy.0);

@@ -35,7 +35,8 @@ impl Stream<'_> {
                 let _ = answer.send(self.assembler.notes.moved.keys(&table));
             }
             Asked::Expect(tables, answer) => {
-                self.relations.expect(tables);
+                self.relations.expect(tables.iter().cloned());
+                self.renew(&tables).await?;
                 let _ = answer.send(());
             }
             Asked::Unseen(answer) => {
@@ -55,7 +56,10 @@ impl Stream<'_> {
                     .map(|table| table.definition.table.clone());
                 self.relations.expect(tables);
             }
-            Record::Removed(removed) => self.relations.remove(removed.table.clone()),
+            Record::Removed(removed) => {
+                self.relations.remove(removed.table.clone());
+                self.removed(&removed.table).await?;
+            }
             _ => {}
         }
         let offset = self.appender.append_and_wait(record.encode()).await?;

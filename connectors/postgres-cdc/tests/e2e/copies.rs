@@ -23,13 +23,17 @@ fn tables() -> Vec<TableId> {
 
 fn seed() -> u64 {
     let given = std::env::var("MILLRACE_TEST_SEED").ok();
-    given.map_or_else(rand::random, |seed| seed.parse().expect("MILLRACE_TEST_SEED"))
+    given.map_or_else(rand::random, |seed| {
+        seed.parse().expect("MILLRACE_TEST_SEED")
+    })
 }
 
 /// How often tables are copied under load.
 fn rounds(short: usize) -> usize {
     let given = std::env::var("MILLRACE_TEST_ROUNDS").ok();
-    given.map_or(short, |rounds| rounds.parse().expect("MILLRACE_TEST_ROUNDS"))
+    given.map_or(short, |rounds| {
+        rounds.parse().expect("MILLRACE_TEST_ROUNDS")
+    })
 }
 
 /// Copies the tables again and again while the storm goes on; every copy of them has to end as the database does.
@@ -46,7 +50,9 @@ async fn copied_in_a_storm(rig: &mut Rig, rounds: usize) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(crate::rig::PATIENCE, progress).await.expect("the storm goes on");
+        tokio::time::timeout(crate::rig::PATIENCE, progress)
+            .await
+            .expect("the storm goes on");
         if round + 1 < rounds {
             let again = TableRequest::Resnapshot(tables());
             running.handle.request(again).await.unwrap();
@@ -58,8 +64,14 @@ async fn copied_in_a_storm(rig: &mut Rig, rounds: usize) {
     let model = Model::read(rig).await;
     let copies = model.assert_every_copy_equals(rig, "users", USERS).await;
     assert_eq!(copies, rounds);
-    assert_eq!(model.assert_every_copy_equals(rig, "lines", LINES).await, rounds);
-    println!("{rounds} rounds, {committed} commits, the last copies: {:?}", model.copied);
+    assert_eq!(
+        model.assert_every_copy_equals(rig, "lines", LINES).await,
+        rounds
+    );
+    println!(
+        "{rounds} rounds, {committed} commits, the last copies: {:?}",
+        model.copied
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +101,11 @@ async fn copies_go_on_across_the_end_of_the_transaction_numbers() {
     let before: u64 = xid().await.parse().unwrap();
     assert!(before < 1 << 32, "{before}");
     copied_in_a_storm(&mut rig, rounds(10)).await;
-    let after: u64 = rig.text("SELECT pg_current_xact_id()::text").await.parse().unwrap();
+    let after: u64 = rig
+        .text("SELECT pg_current_xact_id()::text")
+        .await
+        .parse()
+        .unwrap();
     assert!(after > 1 << 32, "from {before} to {after} only");
 }
 
@@ -140,7 +156,9 @@ async fn chunks(running: &mut Running, wanted: u32) {
 
 fn is_copying(running: &Running) -> bool {
     let tables = running.handle.status().tables;
-    tables.iter().any(|found| found.table == table("users") && found.state == TableState::Copying)
+    tables
+        .iter()
+        .any(|found| found.table == table("users") && found.state == TableState::Copying)
 }
 
 /// The value of a changed key travels with it, out of line, and is not sent. The chunk of the old key shows the update, that of
@@ -153,12 +171,17 @@ async fn a_value_out_of_line_survives_a_key_that_changes_between_two_chunks() {
     let mut running = rig.start();
     chunks(&mut running, 20).await;
     // Into the first chunk, which has been read; and onto the key of a row that was deleted before.
-    rig.sql("UPDATE source.users SET user_id = 0 WHERE user_id = 300").await;
+    rig.sql("UPDATE source.users SET user_id = 0 WHERE user_id = 300")
+        .await;
     rig.sql("DELETE FROM source.users WHERE user_id = 298; UPDATE source.users SET user_id = 298 WHERE user_id = 299")
         .await;
     // The old key lives again with another value.
-    rig.sql("INSERT INTO source.users VALUES (299, 'another', 'short')").await;
-    assert!(is_copying(&running), "all chunks had been read before the keys changed");
+    rig.sql("INSERT INTO source.users VALUES (299, 'another', 'short')")
+        .await;
+    assert!(
+        is_copying(&running),
+        "all chunks had been read before the keys changed"
+    );
     running.streaming().await;
     running.reaches(rig.end().await).await;
     running.stop().await;
@@ -219,13 +242,24 @@ async fn tables_come_and_go_while_all_others_stay() {
     let mut running = rig.start();
     running.streaming().await;
     let lines = || vec![table("lines")];
-    running.handle.request(TableRequest::Remove(lines())).await.unwrap();
+    running
+        .handle
+        .request(TableRequest::Remove(lines()))
+        .await
+        .unwrap();
     running.until(|s| s.tables.len() == 1).await;
     let again = running.handle.request(TableRequest::Remove(lines())).await;
-    assert!(again.unwrap_err().to_string().contains("source.lines is not captured"));
+    assert!(again
+        .unwrap_err()
+        .to_string()
+        .contains("source.lines is not captured"));
     let before = running.handle.status().transactions;
     running.until(|s| s.transactions > before + 50).await;
-    running.handle.request(TableRequest::Add(lines())).await.unwrap();
+    running
+        .handle
+        .request(TableRequest::Add(lines()))
+        .await
+        .unwrap();
     running.streaming().await;
     let unselected = vec![table("unselected")];
     let refused = running.handle.request(TableRequest::Add(unselected)).await;
@@ -248,14 +282,18 @@ async fn a_table_that_is_redefined_while_it_is_copied_is_copied_anew() {
     rig.config.snapshot_readers = 1;
     let mut running = rig.start();
     chunks(&mut running, 20).await;
-    rig.sql("ALTER TABLE source.users ADD COLUMN email text DEFAULT 'none'").await;
-    rig.sql("UPDATE source.users SET email = 'a@b' WHERE user_id = 5").await;
+    rig.sql("ALTER TABLE source.users ADD COLUMN email text DEFAULT 'none'")
+        .await;
+    rig.sql("UPDATE source.users SET email = 'a@b' WHERE user_id = 5")
+        .await;
     assert!(is_copying(&running), "all chunks had been read before");
     running.streaming().await;
     running.reaches(rig.end().await).await;
     running.stop().await;
     let model = Model::read(&rig).await;
-    model.assert_equals(&rig, "users", &format!("{USERS}, email::text")).await;
+    model
+        .assert_equals(&rig, "users", &format!("{USERS}, email::text"))
+        .await;
 }
 
 /// Keys whose order only Postgres knows, or whose text needs care.
@@ -326,16 +364,32 @@ async fn a_copy_waits_for_whoever_wrote_before_the_table_was_published() {
     let rig = Rig::new(storm::SETUP, &TABLES).await;
     let mut running = rig.start();
     running.streaming().await;
-    running.handle.request(TableRequest::Remove(vec![table("lines")])).await.unwrap();
+    running
+        .handle
+        .request(TableRequest::Remove(vec![table("lines")]))
+        .await
+        .unwrap();
     let mut writer = rig.connect().await;
     let write = "BEGIN; INSERT INTO source.lines VALUES ('early', 1, 'before it was published')";
     sqlx::raw_sql(write).execute(&mut writer).await.unwrap();
-    running.handle.request(TableRequest::Add(vec![table("lines")])).await.unwrap();
-    rig.sql("INSERT INTO source.lines VALUES ('late', 1, 'after it was published')").await;
+    running
+        .handle
+        .request(TableRequest::Add(vec![table("lines")]))
+        .await
+        .unwrap();
+    rig.sql("INSERT INTO source.lines VALUES ('late', 1, 'after it was published')")
+        .await;
     running.reaches(rig.end().await).await;
     let planned = running.handle.status().tables;
-    let lines = planned.iter().find(|found| found.table == table("lines")).unwrap();
-    assert_eq!(lines.state, TableState::Planned, "it is read while a writer is open");
+    let lines = planned
+        .iter()
+        .find(|found| found.table == table("lines"))
+        .unwrap();
+    assert_eq!(
+        lines.state,
+        TableState::Planned,
+        "it is read while a writer is open"
+    );
     sqlx::raw_sql("COMMIT").execute(&mut writer).await.unwrap();
     running.streaming().await;
     running.reaches(rig.end().await).await;

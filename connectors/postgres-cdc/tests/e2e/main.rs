@@ -5,6 +5,7 @@
 mod copies;
 mod forgetful;
 mod handover;
+mod history;
 mod kills;
 mod lag;
 mod log;
@@ -17,4 +18,5 @@ mod rows;
 mod selected;
 mod storm;
 mod strangers;
+mod unsent;
 mod writers;

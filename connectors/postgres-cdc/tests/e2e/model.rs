@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use millrace_events::{
-    CapturedTable, Chain, Change, ChunkVerdict, Copied, Copies, CopyId, CopyReader, Lsn, Op, PartVerdict,
-    Record, Row, TableChunks, TableCopied, TableId, TableSchema, Value, Verdict, Xid,
+    CapturedTable, Chain, Change, ChunkVerdict, Copied, Copies, CopyId, CopyReader, Lsn, Op,
+    PartVerdict, Record, Row, TableChunks, TableCopied, TableId, TableSchema, Value, Verdict, Xid,
 };
 
 use crate::rig::Rig;
@@ -103,7 +103,9 @@ impl Model {
                 model.copied.add(tally);
                 model.tables.insert(name.clone(), reader.rows.clone());
             }
-            model.every_copy.push((table.copy, name.clone(), reader.rows));
+            model
+                .every_copy
+                .push((table.copy, name.clone(), reader.rows));
         }
         for (name, table) in log.copies.iter() {
             assert!(table.copied.is_some(), "{name} is not copied");
@@ -184,7 +186,10 @@ impl Model {
     /// The same for every copy of the table. Returns how many there were.
     pub async fn assert_every_copy_equals(&self, rig: &Rig, table: &str, columns: &str) -> usize {
         let name = TableId::new("source", table);
-        let copies = self.every_copy.iter().filter(|(_, copied, _)| *copied == name);
+        let copies = self
+            .every_copy
+            .iter()
+            .filter(|(_, copied, _)| *copied == name);
         let copies: Vec<_> = copies.collect();
         for (copy, _, rows) in &copies {
             println!("copy {} of {name}: {} rows", copy.0, rows.len());

@@ -47,17 +47,49 @@ impl Postgres {
     /// Lets the next transaction have this number, and freezes all rows.
     fn continue_at(&self, next: u32) {
         let data = self.data();
-        run(as_user("pg_ctl").args(["stop", "-m", "fast", "-w", "-D"]).arg(&data));
+        run(as_user("pg_ctl")
+            .args(["stop", "-m", "fast", "-w", "-D"])
+            .arg(&data));
         // Where the states of the transactions before it would be: 2 bits each, 32 pages a file.
         let states = data.join(format!("pg_xact/{:04X}", next / (4 * 8192 * 32)));
         run(as_user("truncate").args(["-s", "262144"]).arg(states));
-        run(as_user("pg_resetwal").args(["-x", &next.to_string()]).arg(&data));
+        run(as_user("pg_resetwal")
+            .args(["-x", &next.to_string()])
+            .arg(&data));
         self.serve();
         let port = self.port.to_string();
         let server = ["-h", "127.0.0.1", "-U", "postgres", "-p", port.as_str()];
         let open = "UPDATE pg_database SET datallowconn = true";
         run(as_user("psql").args(server).args(["-c", open, "postgres"]));
-        run(as_user("vacuumdb").args(server).args(["--all", "--freeze", "--quiet"]));
+        run(as_user("vacuumdb")
+            .args(server)
+            .args(["--all", "--freeze", "--quiet"]));
+    }
+
+    /// Starts it after [`Postgres::stop`], at the same port.
+    pub fn start_again(&self) {
+        self.serve();
+    }
+
+    /// As a crash would end it.
+    pub fn stop(&self) {
+        run(as_user("pg_ctl")
+            .args(["stop", "-m", "immediate", "-w", "-D"])
+            .arg(self.data()));
+    }
+
+    /// Keeps a copy of the data directory of the stopped server.
+    pub fn keep(&self) {
+        copy(&self.data(), &self.kept());
+    }
+
+    /// Puts the kept copy in place of the data directory of the stopped server.
+    pub fn restore(&self) {
+        copy(&self.kept(), &self.data());
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.folder.path().join("kept")
     }
 
     fn data(&self) -> PathBuf {
@@ -121,10 +153,17 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        run(as_user("pg_ctl")
-            .args(["stop", "-m", "immediate", "-w", "-D"])
-            .arg(self.data()));
+        let stop = ["stop", "-m", "immediate", "-w", "-D"];
+        // A test may have stopped it already.
+        let mut stop_it = as_user("pg_ctl");
+        stop_it.args(stop).arg(self.data());
+        let _ = stop_it.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
 fn is_root() -> bool {

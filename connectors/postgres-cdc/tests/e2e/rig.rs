@@ -127,6 +127,7 @@ impl Rig {
         config.slot = format!("slot_{number}");
         config.progress_period = Duration::from_millis(200);
         config.feedback_period = Duration::from_millis(200);
+        config.watch_period = Duration::from_millis(200);
         config.lock_timeout = Duration::from_secs(3);
         config.slot_timeout = Duration::from_secs(20);
         config.backoff_min = Duration::from_millis(50);

@@ -97,7 +97,14 @@ impl Writer {
         }
         if self.rng.random_bool(0.3) {
             let (kept, undone) = (self.statement(), self.statement());
-            for sql in ["SAVEPOINT a", &kept, "SAVEPOINT b", &undone, "ROLLBACK TO b", "RELEASE a"] {
+            for sql in [
+                "SAVEPOINT a",
+                &kept,
+                "SAVEPOINT b",
+                &undone,
+                "ROLLBACK TO b",
+                "RELEASE a",
+            ] {
                 self.run_sql(sql).await?;
             }
         }
@@ -111,7 +118,8 @@ impl Writer {
     async fn two_phases(&mut self) -> Result<bool, sqlx::Error> {
         self.prepared += 1;
         let name = format!("{}_{}_{}", std::process::id(), self.number, self.prepared);
-        self.run_sql(&format!("PREPARE TRANSACTION '{name}'")).await?;
+        self.run_sql(&format!("PREPARE TRANSACTION '{name}'"))
+            .await?;
         let commits = self.rng.random_bool(0.7);
         let end = if commits { "COMMIT" } else { "ROLLBACK" };
         self.run_sql(&format!("{end} PREPARED '{name}'")).await?;
@@ -126,7 +134,11 @@ impl Writer {
         let rng = &mut self.rng;
         let (id, other) = (rng.random_range(1..400), rng.random_range(1..400));
         let (tag, tag2) = (tag(rng), tag(rng));
-        let text = format!("repeat(md5('{}'), {})", rng.random::<u32>(), rng.random_range(60..120));
+        let text = format!(
+            "repeat(md5('{}'), {})",
+            rng.random::<u32>(),
+            rng.random_range(60..120)
+        );
         match rng.random_range(0..100) {
             0..15 => format!("INSERT INTO source.users VALUES ({id}, 'new', {text}) ON CONFLICT (user_id) DO UPDATE SET name = excluded.name"),
             15..30 => format!("UPDATE source.users SET name = 'n{other}' WHERE user_id = {id}"),
