@@ -47,7 +47,6 @@ pub(crate) fn drift(begun: &SourceTable, seen: &Observed, publication: &str) -> 
     };
     let mending = Mending {
         table: &begun.table,
-        publication,
         statements: statements(found, seen, publication),
     };
     if found.oid != begun.oid {
@@ -143,7 +142,6 @@ fn statements(found: &ObservedTable, seen: &Observed, publication: &str) -> Vec<
 
 struct Mending<'a> {
     table: &'a TableId,
-    publication: &'a str,
     statements: Vec<String>,
 }
 
