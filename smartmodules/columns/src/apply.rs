@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::cuts::{Choice, Cuts};
 use crate::plan::{Columns, Lookup, Plan};
-use crate::scan::{Cursor, Scan, Unscannable, Walk};
+use crate::scan::{Cursor, Unscannable, Walk};
 
 /// Why a record cannot be cut. It never shows values of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -145,7 +145,6 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             copy: CopyId(1),
             lsn: Lsn(1),
             topic: "t".to_owned(),
-            lsn: Lsn(1),
             tables: tables
                 .map(|(definition, estimated_rows)| CopyTable {
                     definition,
