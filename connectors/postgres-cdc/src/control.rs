@@ -5,25 +5,35 @@
 //! | `GET /health` | 200 while it works, 503 when it has stopped; needs no token |
 //! | `GET /ready` | 200 while it follows the stream; else 503 with reason and code; needs no token |
 //! | `GET /status` | what it is doing and how far the log is, as JSON; what is not known is null |
+//! | `POST /tables/add` | captures tables, `{"tables": ["public.a"]}`; answers when the log has acknowledged it |
+//! | `POST /tables/remove`, `/tables/resnapshot` | captures them no longer; copies them again |
+//!
+//! A request about tables that makes no sense as things are is answered with 409, one that capture cannot take now
+//! with 503, both with the reason.
 
 use axum::extract::State as Given;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
-use millrace_control::time;
+use millrace_control::{problem, time};
 use millrace_events::{CopyId, Lsn, TableId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::drift::NotLive;
 use crate::readiness;
 use crate::status::{Handle, State, Status};
-use crate::tables::{TableState, TableStatus};
+use crate::tables::{RequestError, TableRequest, TableState, TableStatus};
 
 /// The API, to be served by [`millrace_control::Server`].
 pub fn api(handle: Handle, token: &str) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
+        .route("/tables/add", post(add))
+        .route("/tables/remove", post(remove))
+        .route("/tables/resnapshot", post(resnapshot))
         .with_state(handle.clone());
     let watched = handle.clone();
     let alive = move || match watched.status().state {
@@ -36,6 +46,32 @@ pub fn api(handle: Handle, token: &str) -> Router {
 
 async fn status(Given(handle): Given<Handle>) -> Response {
     Json(Shown::from(handle.status())).into_response()
+}
+
+/// Which tables a request is about.
+#[derive(Debug, Deserialize)]
+struct Named {
+    tables: Vec<TableId>,
+}
+
+async fn add(Given(handle): Given<Handle>, Json(named): Json<Named>) -> Response {
+    change(&handle, TableRequest::Add(named.tables)).await
+}
+
+async fn remove(Given(handle): Given<Handle>, Json(named): Json<Named>) -> Response {
+    change(&handle, TableRequest::Remove(named.tables)).await
+}
+
+async fn resnapshot(Given(handle): Given<Handle>, Json(named): Json<Named>) -> Response {
+    change(&handle, TableRequest::Resnapshot(named.tables)).await
+}
+
+async fn change(handle: &Handle, what: TableRequest) -> Response {
+    match handle.request(what).await {
+        Ok(()) => Json(json!({ "ok": true })).into_response(),
+        Err(RequestError::Refused(reason)) => problem(StatusCode::CONFLICT, &reason),
+        Err(RequestError::NotNow(reason)) => problem(StatusCode::SERVICE_UNAVAILABLE, &reason),
+    }
 }
 
 /// The status as the API shows it.
