@@ -12,7 +12,7 @@
 use std::cmp::Ordering;
 
 use crate::{
-    Baseline, Checkpoint, Epoch, Lsn, Progress, Record, SnapshotMark, Source, Start,
+    Baseline, Checkpoint, Epoch, Lsn, Progress, Record, Source, Start,
     TransactionPart,
 };
 
@@ -133,13 +133,9 @@ impl Chain {
             Record::Copy(begun) => self.announce(begun.epoch),
             Record::Copied(copied) => self.announce(copied.epoch),
             Record::Removed(removed) => self.announce(removed.epoch),
-            Record::Snapshot(mark) => self.offer_mark(mark),
             Record::Checkpoint(checkpoint) => self.offer_checkpoint(checkpoint),
             Record::Source(source) => self.offer_source(source),
             Record::Plan(_) | Record::Chunk(_) => Verdict::Foreign,
-            Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
-                Verdict::Foreign
-            }
         }
     }
 
@@ -248,17 +244,6 @@ impl Chain {
             true => Verdict::Announced,
             false => Verdict::Ignored,
         }
-    }
-
-    fn offer_mark(&mut self, mark: &SnapshotMark) -> Verdict {
-        if !self.admit(mark.epoch) {
-            return Verdict::Ignored;
-        }
-        if self.position.is_some() {
-            return Verdict::Fenced;
-        }
-        self.position = Some(mark.lsn);
-        Verdict::Moved
     }
 
     /// Who has read what stands before it knows all of it.

@@ -88,7 +88,8 @@ impl Passed {
         let what = match record {
             Record::Start(start) => Sign::Start(start.epoch),
             Record::Checkpoint(checkpoint) => Sign::Checkpoint(Box::new(checkpoint)),
-            other => Sign::Written(other.epoch()?),
+            Record::Plan(_) | Record::Chunk(_) => return None,
+            other => Sign::Written(other.epoch()),
         };
         Some(Passed {
             offset,
