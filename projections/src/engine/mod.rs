@@ -15,6 +15,7 @@
 
 mod apply;
 mod assemble;
+mod begin;
 pub(crate) mod bookkeeping;
 pub(crate) mod catalog;
 mod catch_up;

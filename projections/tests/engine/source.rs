@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
-    Baseline, Change, Chunk, Column, CopyBegun, CopyId, CopyTable, Epoch, Lsn, Op, PartHeader,
-    PartWriter, Progress, Record, Row, SchemaId, Start, TableCopied, TableId, TableRemoved,
-    TableSchema, Value, Xid,
+    Baseline, Chain, Change, Checkpoint, Chunk, Column, Copies, CopyBegun, CopyId, CopyTable,
+    Epoch, Lsn, Op, PartHeader, PartWriter, Progress, Record, Row, SchemaId, Start, TableCopied,
+    TableId, TableRemoved, TableSchema, Value, Verdict, Xid,
 };
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -317,6 +317,49 @@ impl Source {
             self.rekey(table, two, one),
             self.rekey(table, &spare, two),
         ]
+    }
+
+    /// What the log says, written as capture does it when nothing is in flight.
+    pub(crate) fn checkpoint(&mut self) {
+        let (mut chain, mut copies, mut baseline) = (Chain::unanchored(), Copies::new(), None);
+        for (offset, value) in (0..).zip(self.log.values(CHANGES)) {
+            let record = Record::decode(&value).expect("a record");
+            let verdict = chain.offer(&record);
+            copies.offer(offset, &record, verdict);
+            if let (Record::Baseline(found), Verdict::Moved) = (record, verdict) {
+                baseline = Some(found);
+            }
+        }
+        let baseline = baseline.expect("the log has begun");
+        let lsn = chain.position().expect("the log has begun");
+        self.write_checkpoint(lsn, baseline, &copies);
+    }
+
+    /// As after all of a topic was removed and another log began in it.
+    pub(crate) fn checkpoint_of_another_log(&mut self) {
+        let baseline = Baseline {
+            epoch: self.epoch,
+            incarnation: self.incarnation.clone(),
+            lsn: self.lsn,
+            system: "1".into(),
+            database: "db".into(),
+            at: at(),
+        };
+        self.write_checkpoint(self.lsn, baseline, &Copies::new());
+    }
+
+    fn write_checkpoint(&mut self, lsn: Lsn, baseline: Baseline, copies: &Copies) {
+        let checkpoint = Record::Checkpoint(Checkpoint {
+            epoch: self.epoch,
+            lsn,
+            at: at(),
+            baseline,
+            tables: copies.iter().map(|(_, table)| table.clone()).collect(),
+            source: None,
+            last: None,
+            unseen: Vec::new(),
+        });
+        self.log.append(CHANGES, checkpoint.encode());
     }
 
     /// Capture starts: fences, and defines its tables anew.
