@@ -8,10 +8,11 @@ use millrace_events::{
 use millrace_sessions::mysql::Session;
 use millrace_topic::{TopicError, Windows};
 
-use super::catalog::{Catalog, Place};
+use super::catalog::Catalog;
 use super::error::Error;
 use super::log::Offset;
 use super::reader::backoff;
+use super::rows::Place;
 use super::Service;
 
 /// So often in a row the log may fail to be searched. Then it is read from its beginning, which says the same.

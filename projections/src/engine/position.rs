@@ -8,9 +8,9 @@ use millrace_sessions::mysql::Session;
 use sqlx::mysql::MySqlRow;
 use sqlx::Row;
 
-use super::catalog::Place;
 use super::error::Error;
 use super::log::Offset;
+use super::rows::Place;
 
 /// The row of `millrace_position`.
 #[derive(Clone, Debug)]
