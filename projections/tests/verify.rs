@@ -85,10 +85,10 @@ const ODD_TABLES: [&str; 5] = [
     "odd_empty",
 ];
 const MARTS: [&str; 4] = [
-    "mart_user_activity",
-    "mart_product_rating",
-    "mart_user_loyalty_points",
     "mart_average_check",
+    "mart_product_rating",
+    "mart_user_activity",
+    "mart_user_loyalty_points",
 ];
 
 /// What the projector was asked for, and how it behaves.

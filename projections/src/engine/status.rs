@@ -13,11 +13,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::catalog::{Catalog, CopyStep, MartState, TableRow, TableState};
+use super::catalog::Catalog;
 use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
 use super::reader::AHEAD_RECORDS;
+use super::rows::{CopyStep, MartState, TableRow, TableState};
 use super::Config;
 
 /// A statement that MySQL has not answered for longer is shown.
@@ -666,7 +667,7 @@ fn table_status((table, row): (&TableId, &TableRow)) -> TableStatus {
 }
 
 fn mart_statuses(catalog: &Catalog) -> Vec<MartStatus> {
-    let status = |(name, row): (&String, &super::catalog::MartRow)| MartStatus {
+    let status = |(name, row): (&String, &super::rows::MartRow)| MartStatus {
         name: name.clone(),
         state: row.state,
         since: row.since,

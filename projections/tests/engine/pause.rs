@@ -85,6 +85,7 @@ async fn pauses_under_load_stand_between_two_commits_and_lose_nothing() {
     world.limits.part_bytes = 1_000;
     world.source.log.be_faulty();
     let running = world.start();
+    running.live().await;
     for _ in 0..8 {
         for _ in 0..15 {
             world.source.random_transaction();
