@@ -184,10 +184,6 @@ fn capture(rows: &mut Rows, capture: &Capture) {
         "transactions/s",
         rate(capture.transactions_per_s),
     );
-    if let Some(copy) = &capture.snapshot {
-        let copied = format!("{}: {} of {} rows", copy.table, copy.rows, copy.total);
-        rows.add("capture", "snapshot", copied);
-    }
     fault(rows, "capture", capture.last_error.as_ref());
 }
 
