@@ -15,6 +15,7 @@
 //! ([`Patience`]).
 
 mod append;
+mod backwards;
 mod cluster;
 mod consumers;
 mod endpoint;
@@ -30,6 +31,7 @@ mod topics;
 mod units;
 
 pub use append::{AppendLimits, Appender, Entry, Tally};
+pub use backwards::{Backwards, Windows};
 pub use cluster::Cluster;
 pub use consumers::Consumer;
 pub use endpoint::{endpoint, SpuAddress, UnknownAddress};

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[allow(dead_code)]
 #[path = "../tests/e2e/postgres.rs"]
 mod postgres;
 

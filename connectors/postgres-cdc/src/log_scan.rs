@@ -1,19 +1,18 @@
 //! Reading the log's own end: the only way to know where to continue. Where it ends is believed behind a record of our own
 //! only (ADR 11).
 
-use millrace_events::{Chain, Epoch, Lsn, Progress, Record, SnapshotMark, Verdict};
-use millrace_topic::{Cluster, Offset, Read, TopicError};
+use millrace_events::{Epoch, Lsn, Progress, Record, Verdict};
+use millrace_topic::{Cluster, Offset, Read};
 
 use crate::append::Appender;
+use crate::log_state::LogState;
 use crate::{Config, Error};
 
-/// What the records of the log add up to. Kept between the sessions of one process, so that only
+/// How far the log was read. Kept between the sessions of one process, so that only
 /// the first one reads the whole log.
 #[derive(Debug, Default)]
 pub(crate) struct LogScan {
-    pub(crate) chain: Chain,
-    /// The mark that anchors the chain.
-    pub(crate) mark: Option<SnapshotMark>,
+    pub(crate) state: LogState,
     /// The first offset that the topic still has.
     pub(crate) first: Option<Offset>,
     /// The next offset to read.
@@ -105,13 +104,10 @@ impl LogScan {
             reason,
         };
         let record = Record::decode(value).map_err(|error| foreign(error.to_string()))?;
-        let verdict = self.chain.offer(&record);
-        match (record, verdict) {
-            (_, Verdict::Foreign) => return Err(foreign("a snapshot record".into())),
-            (Record::Snapshot(mark), Verdict::Moved) => self.mark = Some(mark),
-            _ => {}
+        match self.state.offer(self.next.0 as i64, record) {
+            Verdict::Foreign => Err(foreign("a snapshot record".into())),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -123,14 +119,4 @@ fn end_finder() -> Record {
         end_lsn: Lsn::ZERO,
         at: chrono::Utc::now(),
     })
-}
-
-/// The first record of a topic; nothing if it is empty or begins with something else.
-pub(crate) async fn first_record(
-    cluster: &Cluster,
-    topic: &str,
-) -> Result<Option<Record>, TopicError> {
-    let mut reading = cluster.read(Read::new(topic).until_now()).await?;
-    let first = reading.next().await?;
-    Ok(first.and_then(|record| Record::decode(&record.value).ok()))
 }

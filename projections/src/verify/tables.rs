@@ -8,11 +8,10 @@ use sqlx::Row as _;
 
 use super::key::Key;
 use super::merge::{merge, Row, Shape};
-use super::position::Position;
+use super::position::{LiveTable, Position};
 use super::report::{Difference, DifferenceKind, Subject, Tally};
 use super::sides::{from_mysql, from_postgres, Texts};
 use super::{mysql, postgres, Config, Error};
-use crate::engine::position::NamedTable;
 use crate::replica::{canonical, from_server, quoted, Column, Kind, Table};
 
 /// OIDs of built-in types, which are the same in every Postgres.
@@ -21,19 +20,19 @@ const INT8: u32 = 20;
 const INT2: u32 = 21;
 const INT4: u32 = 23;
 
-/// The tables to compare, and those that the projector does not have.
-pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<NamedTable>, Vec<TableId>) {
+/// The tables to compare, and those that are not live.
+pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<LiveTable>, Vec<TableId>) {
     match config.tables.is_empty() {
-        true => (position.tables.clone(), Vec::new()),
+        true => (position.live.clone(), position.not_live.clone()),
         false => named(&config.tables, position),
     }
 }
 
-/// These tables, and those of them that the projector does not have.
-pub(super) fn named(wanted: &[TableId], position: &Position) -> (Vec<NamedTable>, Vec<TableId>) {
+/// These tables, and those of them that are not live.
+pub(super) fn named(wanted: &[TableId], position: &Position) -> (Vec<LiveTable>, Vec<TableId>) {
     let (mut tables, mut absent) = (Vec::new(), Vec::new());
     for id in wanted {
-        match position.tables.iter().find(|t| t.definition.table == *id) {
+        match position.live.iter().find(|t| t.definition.table == *id) {
             Some(table) => tables.push(table.clone()),
             None => absent.push(id.clone()),
         }
@@ -47,10 +46,10 @@ pub(super) async fn compare(
     config: &Config,
     postgres_conn: &mut PgSession,
     mysql_conn: &mut Session,
-    NamedTable {
+    LiveTable {
         name,
         definition: schema,
-    }: &NamedTable,
+    }: &LiveTable,
 ) -> Result<Option<Subject>, Error> {
     let table = Table::of(schema, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
     let TableId {

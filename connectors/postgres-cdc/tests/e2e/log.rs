@@ -58,7 +58,7 @@ async fn a_server_that_has_just_restarted_is_no_lost_log() {
     running.stop().await;
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
-    assert_eq!(model.marks, 1);
+    assert_eq!(model.baselines, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn a_log_that_seems_empty_is_read_behind_a_record_of_our_own() {
     server.restart(Memory::NoOffsets);
     let mut running = rig.start();
     running.streaming().await;
-    // The kept scan stands at the mark, Postgres further on.
+    // The kept scan stands at the baseline, Postgres further on.
     settled(&rig, &mut running, 1002).await;
     disturb(&rig).await;
     running
@@ -82,7 +82,7 @@ async fn a_log_that_seems_empty_is_read_behind_a_record_of_our_own() {
     server.remember();
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
-    assert_eq!(model.marks, 1);
+    assert_eq!(model.baselines, 1);
 }
 
 fn copy(from: &Path, to: &Path) {
