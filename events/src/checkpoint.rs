@@ -18,7 +18,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Baseline, CapturedTable, Copies, Epoch, Lsn, Record, Source, Xid};
+use crate::{Baseline, CapturedTable, Copies, Epoch, Lsn, Record, Source, Witness, Xid};
 
 /// What a reader needs to begin here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Checkpoint {
     /// The newest record of its kind that counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// The last transaction, if it wanted rows of these tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Witness>,
     /// Transactions in the log that a reader of the tables may not have seen yet when this was written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Xid>,

@@ -39,6 +39,7 @@ fn checkpoint(epoch: Epoch, lsn: Lsn) -> Record {
         baseline: baseline(),
         tables: Vec::new(),
         source: None,
+        last: None,
         unseen: Vec::new(),
     })
 }

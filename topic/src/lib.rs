@@ -30,7 +30,7 @@ mod sequence;
 mod topics;
 mod units;
 
-pub use append::{AppendLimits, Appender, Entry, Tally};
+pub use append::{AppendLimits, Appender, Entry, Sent, Tally};
 pub use backwards::{Backwards, Windows};
 pub use cluster::Cluster;
 pub use consumers::Consumer;

@@ -202,6 +202,7 @@ mod tests {
             filtered: false,
         };
         Observed {
+            scope: 0,
             publication: Some(ObservedPublication {
                 row: PUBLICATION,
                 all_operations: true,

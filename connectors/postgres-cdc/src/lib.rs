@@ -14,6 +14,7 @@ mod begin;
 mod capture;
 mod catalog;
 mod cell;
+mod checkpoint;
 mod config;
 pub mod control;
 mod copy;

@@ -1,8 +1,8 @@
 //! What the records of the log add up to, for capture. Pure.
 
 use millrace_events::{
-    Baseline, Chain, Copies, PartVerdict, Record, Source, TransactionPart, Verdict, Visibility,
-    Witness,
+    Baseline, Chain, Checkpoint, Copies, PartVerdict, Record, Source, TransactionPart, Verdict,
+    Visibility, Witness, Xid,
 };
 
 use crate::copy::Notes;
@@ -30,6 +30,25 @@ impl LogState {
     pub(crate) fn sees(&mut self, now: Visibility) {
         self.notes.unseen.prune(&now);
         self.seen = Some(now);
+    }
+
+    /// Takes everything that stands before the checkpoint, as it says it. It must stand before each copy that is not
+    /// complete at the end: what those have to know is noted behind it.
+    pub(crate) fn begin_at(&mut self, checkpoint: Checkpoint) {
+        self.chain = Chain::begin_at(&checkpoint);
+        self.copies = checkpoint.copies();
+        self.baseline = Some(checkpoint.baseline);
+        self.source = checkpoint.source;
+        self.last = checkpoint.last;
+        for xid in checkpoint.unseen {
+            if self.is_unseen(xid) {
+                self.notes.committed(xid);
+            }
+        }
+    }
+
+    fn is_unseen(&self, xid: Xid) -> bool {
+        self.seen.as_ref().is_none_or(|seen| !seen.sees(xid))
     }
 
     /// Takes the record at `offset`.
@@ -74,7 +93,7 @@ impl LogState {
         for change in &part.changes {
             self.notes.change(change);
         }
-        let unseen = self.seen.as_ref().is_none_or(|seen| !seen.sees(part.xid));
+        let unseen = self.is_unseen(part.xid);
         if complete {
             self.last = Witness::of(part);
         }

@@ -65,6 +65,11 @@ impl Provenance {
         }
     }
 
+    /// As the log has it, once [`Provenance::record`] has nothing to add.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
     pub(crate) fn tables(&self) -> &[SourceTable] {
         &self.source.tables
     }

@@ -17,6 +17,7 @@ use crate::append::{self, Appender};
 use crate::assemble::{Assembler, Limits};
 use crate::begin::Begin;
 use crate::catalog::Types;
+use crate::checkpoint::Checkpoints;
 use crate::config::MESSAGE_BYTES_MAX;
 use crate::copy::{self, Copier, Desk, Notes, Request};
 use crate::log_scan::{self, LogScan};
@@ -98,7 +99,8 @@ impl Session<'_> {
         self.tell(found.not_captured(self.config, &tables));
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
-        let Some(position) = self.judge(&facts, scan, slot.as_ref(), wal_end)? else {
+        let position = self.judge(&facts, scan, slot.as_ref(), wal_end)?;
+        let (Some(position), Some(baseline)) = (position, scan.state.baseline.clone()) else {
             return Err(Error::Protocol(
                 "the log has no position after its baseline".into(),
             ));
@@ -121,6 +123,7 @@ impl Session<'_> {
             types: Types::default(),
             assembler: self.assembler(epoch, position, scan.state.notes.clone()),
             appender: log,
+            checkpoints: Checkpoints::new(baseline, scan.state.copies.clone()),
         };
         tokio::select! {
             result = streaming.run(stream) => result,
@@ -178,7 +181,7 @@ impl Session<'_> {
             .update(|status| status.not_captured = not_captured);
     }
 
-    /// The log, read to its end. Nothing is written to one that is seen to be another database's.
+    /// The log, read to its end from the newest checkpoint on. Nothing is written to one that is seen to be another database's.
     async fn log(
         &self,
         cluster: &Cluster,
@@ -187,9 +190,8 @@ impl Session<'_> {
     ) -> Result<Appender, Error> {
         let topic = &self.config.topic_changes;
         log_scan::ensure_topic(cluster, self.config).await?;
-        scan.look(cluster, topic).await?;
-        if let Some(baseline) = &scan.state.baseline {
-            check_origin(facts, baseline)?;
+        if let Some(baseline) = scan.look(cluster, topic).await? {
+            check_origin(facts, &baseline)?;
         }
         let mut log = append::open(cluster, self.config, topic).await?;
         scan.find_end(cluster, topic, &mut log).await?;

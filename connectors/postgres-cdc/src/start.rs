@@ -24,7 +24,11 @@ impl Found {
             published: publication::read(connection, &config.publication).await?,
         };
         match &found.published {
-            Some(published) => resolve::check(&published.tables, &found.catalog)?,
+            Some(published) => {
+                let tables = published.tables.iter();
+                let selected = tables.filter(|table| config.tables.matches(table));
+                resolve::check(selected, &found.catalog)?;
+            }
             None => drop(resolve::resolve(&config.tables, &found.catalog)?),
         }
         Ok(found)

@@ -1,6 +1,7 @@
 //! Following the replication stream: messages → records → topic, bounded at each step.
 
 mod attend;
+mod checkpoint;
 mod compare;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::time::{interval, MissedTickBehavior};
 use crate::append::{Acknowledged, Appender};
 use crate::assemble::{Assembler, Outgoing};
 use crate::catalog::Types;
+use crate::checkpoint::Checkpoints;
 use crate::copy::Asked;
 use crate::pgoutput::{self, Message, Relation};
 use crate::receive::{Received, Receiver};
@@ -42,6 +44,7 @@ pub(crate) struct Stream<'a> {
     pub(crate) types: Types,
     pub(crate) assembler: Assembler,
     pub(crate) appender: Appender,
+    pub(crate) checkpoints: Checkpoints,
 }
 
 impl Stream<'_> {
@@ -75,6 +78,8 @@ impl Stream<'_> {
         let mut seen_catalog = self.watch.seen.clone();
         let mut ticks = interval(self.config.progress_period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Before anything of this epoch, so that the next start does not have to look behind it.
+        self.checkpoint().await?;
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -97,6 +102,7 @@ impl Stream<'_> {
                 _ = ticks.tick() => self.progress().await?,
             }
             self.attend().await?;
+            self.checkpoint().await?;
         }
     }
 

@@ -37,6 +37,7 @@ fn begun(copy: u64, names: &[&str]) -> CopyBegun {
         epoch: Epoch(1),
         copy: CopyId(copy),
         topic: format!("t-{copy}"),
+        lsn: Lsn(1),
         tables: names.iter().map(table).collect(),
         at: Utc::now(),
     }

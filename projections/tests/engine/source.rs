@@ -369,6 +369,7 @@ impl Source {
             epoch: self.epoch,
             copy,
             topic: topic(copy),
+            lsn: self.lsn,
             tables: tables.iter().map(table).collect(),
             at: at(),
         });

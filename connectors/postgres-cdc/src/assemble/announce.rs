@@ -12,6 +12,13 @@ impl Assembler {
         self.open.is_some()
     }
 
+    /// Definitions stand in the log again before the next row that uses them: a reader may begin here.
+    pub(crate) fn define_again(&mut self) {
+        for table in self.tables.values_mut() {
+            table.announced = false;
+        }
+    }
+
     /// Every commit that ended before this has been taken.
     pub(crate) fn taken(&self) -> Lsn {
         self.idle

@@ -54,6 +54,10 @@ impl Unseen {
             .retain(|xid| newest.0.wrapping_sub(xid.0) < AHEAD_MAX);
     }
 
+    pub(crate) fn xids(&self) -> &[Xid] {
+        &self.xids
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.xids.is_empty()
     }

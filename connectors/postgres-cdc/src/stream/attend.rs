@@ -1,7 +1,7 @@
 //! What copies ask for, attended to between the messages of the stream.
 
 use chrono::Utc;
-use millrace_events::Record;
+use millrace_events::{Record, Verdict};
 
 use super::Stream;
 use crate::copy::{self, Announced, Announcement, Asked};
@@ -63,6 +63,8 @@ impl Stream<'_> {
             _ => {}
         }
         let offset = self.appender.append_and_wait(record.encode()).await?;
+        let copies = &mut self.checkpoints.copies;
+        copies.offer(offset.to_i64(), &record, Verdict::Announced);
         Ok(Announced {
             record,
             offset: offset.0 as i64,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::Utc;
-use millrace_events::{Lsn, TableId, Witness};
+use millrace_events::{Lsn, Source, TableId, Witness};
 
 use super::Stream;
 use crate::assemble::Outgoing;
@@ -40,6 +40,10 @@ impl Comparison {
             timeline,
             left_out: HashMap::new(),
         }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        self.provenance.source()
     }
 
     pub(super) fn is_proven(&self) -> bool {
@@ -126,7 +130,7 @@ impl Stream<'_> {
 
     /// Tells the log what it is taken from, if it has something else.
     pub(super) async fn note(&mut self) -> Result<(), Error> {
-        let last = self.assembler.last().or(self.comparison.last);
+        let last = self.last();
         let epoch = self.assembler.epoch();
         let record = self.comparison.provenance.record(epoch, last, Utc::now());
         if let Some(record) = record {
@@ -134,6 +138,11 @@ impl Stream<'_> {
             self.appender.append(record).await?;
         }
         Ok(())
+    }
+
+    /// The last transaction of the log, if it wanted rows of the tables of now.
+    pub(super) fn last(&self) -> Option<Witness> {
+        self.assembler.last().or(self.comparison.last)
     }
 
     pub(super) fn publication_gone(&self) -> Error {

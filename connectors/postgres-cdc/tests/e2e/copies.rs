@@ -270,7 +270,7 @@ async fn tables_come_and_go_while_all_others_stay() {
     running.reaches(rig.end().await).await;
     running.stop().await;
     let model = Model::read(&rig).await;
-    model.assert_every_copy_equals(&rig, "users", USERS).await;
+    model.assert_equals(&rig, "users", USERS).await;
     model.assert_equals(&rig, "lines", LINES).await;
     assert_eq!((model.tables.len(), model.starts), (2, 1));
 }
@@ -326,7 +326,7 @@ const KEYS: &str = "
     INSERT INTO source.k_array SELECT x::int[], 1 FROM unnest(ARRAY['{}', '{1,2}', '{1,NULL}', '{{1},{2}}']) x;
     CREATE TABLE source.k_none (k int PRIMARY KEY, v int);";
 
-const KEY_TABLES: [(&str, &str); 13] = [
+const KEY_TABLES: [(&str, &str); 12] = [
     ("k_text", "k::text, v::text"),
     ("k_nocase", "k::text, v::text"),
     ("k_char", "v::text"),
@@ -339,27 +339,24 @@ const KEY_TABLES: [(&str, &str); 13] = [
     ("k_bool", "k::text"),
     ("k_array", "k::text, v::text"),
     ("k_none", "k::text, v::text"),
-    ("users", USERS),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_any_type_make_ranges_that_have_every_row_once() {
     let names = KEY_TABLES.map(|(name, _)| name);
-    for rows in [1, 3] {
-        let mut rig = Rig::new(&format!("{SETUP} {KEYS}"), &names).await;
-        rig.config.chunk_rows_max = rows;
-        let mut running = rig.start();
-        running.streaming().await;
-        running.reaches(rig.end().await).await;
-        running.stop().await;
-        let model = Model::read(&rig).await;
-        for (name, columns) in KEY_TABLES {
-            model.assert_equals(&rig, name, columns).await;
-        }
-        assert_eq!(model.copied.rows_read, model.copied.rows);
-        let stored: usize = model.tables.values().map(|rows| rows.len()).sum();
-        assert_eq!(model.copied.rows, stored as u64, "a row in two chunks");
+    let mut rig = Rig::new(KEYS, &names).await;
+    rig.config.chunk_rows_max = 2;
+    let mut running = rig.start();
+    running.streaming().await;
+    running.reaches(rig.end().await).await;
+    running.stop().await;
+    let model = Model::read(&rig).await;
+    for (name, columns) in KEY_TABLES {
+        model.assert_equals(&rig, name, columns).await;
     }
+    assert_eq!(model.copied.rows_read, model.copied.rows);
+    let stored: usize = model.tables.values().map(|rows| rows.len()).sum();
+    assert_eq!(model.copied.rows, stored as u64, "a row in two chunks");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,6 +82,7 @@ async fn progress_of_an_idle_source_moves_the_slot() {
     let rig = Rig::new(SETUP, &TABLES).await;
     let mut running = rig.start();
     running.streaming().await;
+    let before = running.handle.status().transactions;
     // WAL that concerns none of the captured tables.
     rig.sql("INSERT INTO source.unseen SELECT generate_series(1, 10000)")
         .await;
@@ -91,7 +92,7 @@ async fn progress_of_an_idle_source_moves_the_slot() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let status = running.handle.status();
-    assert_eq!(status.transactions, 0);
+    assert_eq!(status.transactions, before);
     assert!(rig.confirmed().await <= running.handle.status().last_lsn);
     running.stop().await;
     let progress = rig
@@ -123,7 +124,8 @@ async fn a_heartbeat_comes_through_an_idle_source() {
     let mut rig = Rig::new(SETUP, &TABLES).await;
     rig.config.heartbeat_period = Some(std::time::Duration::from_millis(100));
     let mut running = rig.start();
-    running.until(|s| s.transactions >= 3).await;
+    let before = running.streaming().await.transactions;
+    running.until(|s| s.transactions >= before + 3).await;
     running.stop().await;
     let model = assert_same(&rig).await;
     assert!(model

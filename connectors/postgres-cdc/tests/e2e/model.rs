@@ -131,6 +131,11 @@ impl Model {
                     assert!(parts.is_empty(), "inside a transaction");
                     assert_eq!(chain.position(), Some(begun.lsn));
                 }
+                // What follows of it is not in the log any more.
+                (Record::Removed(removed), Verdict::Announced) => {
+                    let stays = |table: &CapturedTable| table.definition.table != removed.table;
+                    log.copied.retain(stays);
+                }
                 (Record::Copied(copied), Verdict::Announced) => {
                     let table = log.copies.table(&copied.table);
                     let table = table.filter(|table| table.copy == copied.copy);

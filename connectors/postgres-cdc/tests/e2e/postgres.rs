@@ -140,7 +140,7 @@ impl Postgres {
             .port();
         let settings = format!(
             "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\nfsync = off\n\
-             wal_level = logical\nmax_replication_slots = 40\nmax_wal_senders = 40\nmax_connections = 200\nmax_prepared_transactions = 64\n"
+             wal_level = logical\nmax_replication_slots = 200\nmax_wal_senders = 200\nmax_connections = 400\nmax_prepared_transactions = 64\n"
         );
         let file = data.join("postgresql.conf");
         let defaults = std::fs::read_to_string(&file).unwrap();

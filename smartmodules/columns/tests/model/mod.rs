@@ -179,6 +179,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             epoch: Epoch(3),
             copy: CopyId(1),
             topic: "t".to_owned(),
+            lsn: Lsn(1),
             tables: tables
                 .map(|(definition, estimated_rows)| CopyTable {
                     definition,
