@@ -47,7 +47,7 @@ async fn main() -> Result<(), Failure> {
         .await?;
     conn.execute(format!("USE {DATABASE}").as_str()).await?;
     println!(
-        "{}, {rows} rows of orders, {ROWS_PER_COMMIT} in a commit",
+        "{}, {rows} rows of bills, {ROWS_PER_COMMIT} in a commit",
         conn.server().version
     );
     let measured = measure(&mut conn, &format!("{url}/{DATABASE}"), rows).await;
@@ -58,8 +58,8 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure> {
-    let table = Table::of(&orders())?;
-    let rows: Vec<Vec<Value>> = (0..rows).map(order).collect();
+    let table = Table::of(&bills(), "bills")?;
+    let rows: Vec<Vec<Value>> = (0..rows).map(bill).collect();
     for (name, shape) in [
         ("literals", 0),
         ("placeholders, 500 rows", 1),
@@ -84,9 +84,9 @@ async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure
             report(&format!("{name}, {pass}"), rows.len(), start.elapsed());
         }
     }
-    ddl::drop_table(conn, "orders").await?;
+    ddl::drop_table(conn, "bills").await?;
     for (name, per_transaction) in [("1 row", 1), ("10 rows", 10), ("all rows", rows.len())] {
-        conn.execute("DROP TABLE IF EXISTS orders, millrace_position, millrace_tables")
+        conn.execute("DROP TABLE IF EXISTS bills, millrace_position, millrace_tables")
             .await?;
         let start = Instant::now();
         project(url, &rows, per_transaction).await?;
@@ -111,7 +111,7 @@ fn report(what: &str, rows: usize, time: Duration) {
 async fn placeholders(conn: &mut Session, rows: &[Vec<Value>]) -> Result<(), Failure> {
     for rows in rows.chunks(500) {
         let tuples = vec!["(?,?,?,?,?,?)"; rows.len()].join(",");
-        let sql = format!("INSERT INTO orders VALUES {tuples} {TAIL}");
+        let sql = format!("INSERT INTO bills VALUES {tuples} {TAIL}");
         let mut query = sqlx::query(&sql);
         for value in rows.iter().flatten() {
             query = match value {
@@ -128,7 +128,7 @@ async fn placeholders(conn: &mut Session, rows: &[Vec<Value>]) -> Result<(), Fai
 
 async fn json_table(conn: &mut Session, rows: &[Vec<Value>]) -> Result<(), Failure> {
     let sql = format!(
-        "INSERT INTO orders SELECT * FROM JSON_TABLE(?, '$[*]' COLUMNS (a BIGINT PATH '$[0]', \
+        "INSERT INTO bills SELECT * FROM JSON_TABLE(?, '$[*]' COLUMNS (a BIGINT PATH '$[0]', \
          b BIGINT PATH '$[1]', c DATETIME(6) PATH '$[2]', d DECIMAL(12,2) PATH '$[3]', \
          e VARCHAR(20) PATH '$[4]', f DATETIME(6) PATH '$[5]')) AS t {TAIL}"
     );
@@ -140,15 +140,15 @@ async fn json_table(conn: &mut Session, rows: &[Vec<Value>]) -> Result<(), Failu
 }
 
 const TAIL: &str =
-    "ON DUPLICATE KEY UPDATE user_id=VALUES(user_id), order_date=VALUES(order_date), \
-     total_amount=VALUES(total_amount), status=VALUES(status), delivery_date=VALUES(delivery_date)";
+    "ON DUPLICATE KEY UPDATE account_id=VALUES(account_id), made_at=VALUES(made_at), \
+     amount=VALUES(amount), state=VALUES(state), sent_at=VALUES(sent_at)";
 
 /// Runs a projector over a log with all rows as inserts.
 async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Result<(), Failure> {
     let log = memory_log::MemoryLog::new();
     let mut source = source::Source::new(log.clone(), rand::rngs::StdRng::seed_from_u64(1));
-    source.schemas = vec![orders()];
-    source.state.entry("orders".into()).or_default();
+    source.schemas = vec![bills()];
+    source.state.entry(source::id("bills")).or_default();
     source.snapshot(1);
     for rows in rows.chunks(per_transaction) {
         let changes: Vec<Change> = rows.iter().map(|row| insert(row)).collect();
@@ -162,6 +162,7 @@ async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Resu
         fluvio: String::new(),
         changes_topic: source::CHANGES.into(),
         smartmodule: None,
+        main_schema: Some(source::MAIN_SCHEMA.into()),
         marts: Marts::none(),
         limits: Limits::default(),
         hooks: Hooks::default(),
@@ -179,10 +180,10 @@ async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Resu
 }
 
 fn insert(row: &[Value]) -> Change {
-    let columns = orders().columns;
+    let columns = bills().columns;
     let pairs = columns.into_iter().zip(row);
     Change {
-        table: "orders".into(),
+        table: source::id("bills"),
         op: Op::Insert,
         schema: SchemaId(1),
         before: None,
@@ -194,7 +195,7 @@ fn insert(row: &[Value]) -> Change {
     }
 }
 
-fn orders() -> TableSchema {
+fn bills() -> TableSchema {
     let column = |(name, type_name, key): (&str, &str, bool)| Column {
         name: name.into(),
         type_name: type_name.into(),
@@ -204,22 +205,21 @@ fn orders() -> TableSchema {
     };
     TableSchema {
         id: SchemaId(1),
-        namespace: "source".into(),
-        table: "orders".into(),
+        table: source::id("bills"),
         columns: [
-            ("order_id", "bigint", true),
-            ("user_id", "bigint", false),
-            ("order_date", "timestamp without time zone", false),
-            ("total_amount", "numeric(12,2)", false),
-            ("status", "character varying(20)", false),
-            ("delivery_date", "timestamp without time zone", false),
+            ("bill_id", "bigint", true),
+            ("account_id", "bigint", false),
+            ("made_at", "timestamp without time zone", false),
+            ("amount", "numeric(12,2)", false),
+            ("state", "character varying(20)", false),
+            ("sent_at", "timestamp without time zone", false),
         ]
         .map(column)
         .to_vec(),
     }
 }
 
-fn order(id: i64) -> Vec<Value> {
+fn bill(id: i64) -> Vec<Value> {
     let text = |text: String| Value::Text(text);
     vec![
         Value::Int(id),

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_events::Value;
+use millrace_events::{TableId, Value};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{write, Column, Kind, Table};
 use millrace_sessions::mysql::Session;
@@ -84,6 +84,7 @@ impl Shop {
             kind: Kind::BigInt,
         };
         let replica = Table {
+            source: TableId::new("source", table),
             name: table.into(),
             columns: vec![key],
             key: vec![0],

@@ -10,7 +10,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use millrace_events::{Column as SourceColumn, SchemaId, TableSchema, Value};
+use millrace_events::{Column as SourceColumn, SchemaId, TableId, TableSchema, Value};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, ddl, Kind, Table};
 use millrace_projections::verify::{
@@ -152,7 +152,6 @@ impl Stage {
         let config = Config {
             postgres_url: source.url(&database),
             mysql_url: servers.url(&database),
-            schema: "source".into(),
             tables: Vec::new(),
             columns: serde_json::Map::new(),
             marts,
@@ -282,7 +281,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
     let mut schemas = Vec::new();
     for name in tables {
         let schema = schema_of(postgres, name, schemas.len()).await;
-        let table = Table::of(&schema).expect("replicable");
+        let table = Table::of(&schema, name).expect("replicable");
         ddl::recreate(mysql, &table, "")
             .await
             .expect("replica table");
@@ -295,7 +294,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
             let insert = format!("INSERT INTO `{name}` VALUES {}", tuples.join(","));
             mysql.execute(insert.as_str()).await.expect("a copy");
         }
-        schemas.push(schema);
+        schemas.push(json!({ "name": name, "definition": schema }));
     }
     mysql
         .execute(
@@ -332,10 +331,13 @@ async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> Table
     };
     TableSchema {
         id: SchemaId(id as u32),
-        namespace: "source".into(),
-        table: table.into(),
+        table: id(table),
         columns: rows.iter().map(column).collect(),
     }
+}
+
+fn id(name: &str) -> TableId {
+    TableId::new("source", name)
 }
 
 fn tuple(row: &PgRow, schema: &TableSchema, table: &Table) -> String {
@@ -373,7 +375,9 @@ async fn an_untouched_shop_is_equal_and_every_row_was_counted() {
         .map(|table| (table.name.as_str(), table.rows))
         .collect();
     let expected = [50, 20, 80, 300, 900, 200, 300];
-    assert_eq!(counts, TABLES.into_iter().zip(expected).collect::<Vec<_>>());
+    let names = TABLES.map(|name| id(name).to_string());
+    let wanted = names.iter().map(String::as_str).zip(expected);
+    assert_eq!(counts, wanted.collect::<Vec<_>>());
     let marts: Vec<&str> = report.marts.iter().map(|mart| mart.name.as_str()).collect();
     assert_eq!(marts, MARTS);
     let calls = stage.projector.lock().expect("a lock").calls.clone();
@@ -525,7 +529,8 @@ async fn added_rows_are_found(stage: &mut Stage, tables: &[String]) {
 fn differences(report: &Report, table: &str) -> Vec<Difference> {
     let subjects = report.tables.iter().chain(&report.marts);
     let all = subjects.flat_map(|subject| &subject.differences);
-    all.filter(|difference| difference.table == table)
+    let source = id(table).to_string();
+    all.filter(|difference| [table, &source].contains(&difference.table.as_str()))
         .cloned()
         .collect()
 }
@@ -608,7 +613,7 @@ async fn differences_beyond_the_limit_are_counted() {
     let details = report
         .tables
         .iter()
-        .find(|table| table.name == "orderdetails")
+        .find(|table| table.name == "source.orderdetails")
         .expect("reported");
     assert_eq!(
         (details.differences.len(), details.differences_total),
@@ -657,7 +662,11 @@ async fn a_table_truncated_before_its_turn_is_compared_at_a_point_of_its_own() {
     let report = stage.report().await;
     assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
     let rows = |name: &str| {
-        let found: Vec<_> = report.tables.iter().filter(|t| t.name == name).collect();
+        let found: Vec<_> = report
+            .tables
+            .iter()
+            .filter(|t| t.name == id(name).to_string())
+            .collect();
         assert_eq!(found.len(), 1, "{name} is reported once");
         found[0].rows
     };
@@ -683,7 +692,7 @@ async fn a_table_that_is_truncated_each_time_gives_no_answer() {
     stage.meanwhile(&std::array::from_fn::<_, 5, _>(|_| truncate()));
     let error = stage.verify().await.expect_err("no answer");
     assert!(
-        matches!(&error, Error::Rewritten(tables) if tables == &["orderdetails"]),
+        matches!(&error, Error::Rewritten(tables) if tables == &[id("orderdetails")]),
         "{error}"
     );
     assert!(!stage.projector.lock().expect("a lock").held);
@@ -708,10 +717,10 @@ async fn rows_of_a_table_that_inherits_are_not_rows_of_its_parent() {
 #[tokio::test]
 async fn a_table_that_the_projector_lacks_and_a_mart_that_is_gone_are_not_live() {
     let mut stage = Stage::shop().await;
-    stage.config.tables = vec!["users".into(), "nowhere".into()];
+    stage.config.tables = vec![id("users"), id("nowhere")];
     stage.change("DROP TABLE mart_average_check").await;
     let report = stage.report().await;
-    assert_eq!(report.not_live, ["nowhere", "mart_average_check"]);
+    assert_eq!(report.not_live, ["source.nowhere", "mart_average_check"]);
     assert_eq!(report.exit(), Exit::NotLive);
     assert!(!report.equal);
     stage
@@ -748,8 +757,11 @@ async fn a_column_that_the_plan_leaves_out_is_not_compared_and_the_others_are() 
         "registration_date",
         "loyalty_status",
     ];
-    stage.config.columns = [("users".to_owned(), json!(kept))].into_iter().collect();
-    let tables = "UPDATE millrace_position SET tables = JSON_REMOVE(tables, '$[0].columns[4]')";
+    stage.config.columns = [("source.users".to_owned(), json!(kept))]
+        .into_iter()
+        .collect();
+    let tables =
+        "UPDATE millrace_position SET tables = JSON_REMOVE(tables, '$[0].definition.columns[4]')";
     assert_eq!(stage.change(tables).await, 1);
     let report = stage.report().await;
     assert_eq!(report.exit(), Exit::Equal, "{report:#?}");

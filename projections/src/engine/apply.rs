@@ -28,9 +28,9 @@ impl Applier<'_> {
         batch: &mut Batch,
         lsn: Lsn,
     ) -> Result<(), Error> {
-        for (name, changes) in &mut batch.tables {
+        for (id, changes) in &mut batch.tables {
             // `fold` has looked the table up before.
-            if let Some((_, table)) = tables.get(name) {
+            if let Some((_, table)) = tables.get(id) {
                 complete(conn, table, changes, lsn).await?;
                 self.apply_table(conn, table, changes).await?;
             }
@@ -49,7 +49,7 @@ impl Applier<'_> {
             conn.on_a_table()
                 .execute(format!("DELETE FROM {}", quoted(&table.name)).as_str())
                 .await
-                .map_err(Error::of_table("the emptying of", &table.name))?;
+                .map_err(Error::of_table("the emptying of", &table.source))?;
         }
         if changes.rows.is_empty() {
             return Ok(());
@@ -85,7 +85,7 @@ async fn complete(
             lsn,
             reason: format!(
                 "table {} has no row {key} to complete an update from",
-                table.name
+                table.source
             ),
         })?;
         for (position, value) in missing.into_iter().zip(found) {

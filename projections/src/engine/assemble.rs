@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
-    Chain, Lsn, PartVerdict, Progress, Record, TableSchema, TransactionPart, Verdict,
+    Chain, Lsn, PartVerdict, Progress, Record, TableId, TableSchema, TransactionPart, Verdict,
 };
 
 use super::error::Error;
@@ -13,8 +13,8 @@ use super::log::Offset;
 use super::position::{Advance, Position};
 use crate::replica::Table;
 
-/// The replica's tables by name, with the definitions they were made from.
-pub(crate) type Tables = BTreeMap<String, (TableSchema, Table)>;
+/// The replica's tables, with the definitions they were made from.
+pub(crate) type Tables = BTreeMap<TableId, (TableSchema, Table)>;
 
 /// What a record did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

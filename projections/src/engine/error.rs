@@ -1,8 +1,9 @@
 //! Why a projector stops, each with the code under which `docs/errors` explains it.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use millrace_events::{DecodeError, Lsn};
+use millrace_events::{DecodeError, Lsn, TableId};
 use millrace_sessions::mysql::{self, ConnectError};
 
 use super::fold::FoldError;
@@ -75,7 +76,7 @@ pub enum Error {
     #[error("[MR-P010] the definition of table {table} changed at {lsn}; this version needs a new snapshot for that")]
     SchemaChanged {
         /// The table.
-        table: String,
+        table: TableId,
         /// Commit with the new definition.
         lsn: Lsn,
     },
@@ -83,7 +84,7 @@ pub enum Error {
     #[error("[MR-P011] table {table} changed at {lsn}, but the snapshot does not contain it; a new snapshot is needed")]
     UnknownTable {
         /// The table.
-        table: String,
+        table: TableId,
         /// Commit.
         lsn: Lsn,
     },
@@ -223,7 +224,10 @@ impl Error {
     }
 
     /// The same for a statement about one table.
-    pub(crate) fn of_table(what: &str, table: &str) -> impl FnOnce(sqlx::Error) -> Error {
+    pub(crate) fn of_table(
+        what: &str,
+        table: impl fmt::Display,
+    ) -> impl FnOnce(sqlx::Error) -> Error {
         let what = format!("{what} table {table}").into();
         move |source| Error::Sql { what, source }
     }

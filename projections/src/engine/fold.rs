@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_events::{Change, Op, Row, Value};
+use millrace_events::{Change, Op, Row, TableId, Value};
 
 use crate::replica::Table;
 
@@ -38,8 +38,8 @@ pub struct TableBatch {
 /// The net effect of any number of changes, in the order in which they were applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// By table name.
-    pub tables: BTreeMap<String, TableBatch>,
+    /// By table.
+    pub tables: BTreeMap<TableId, TableBatch>,
     /// Changes folded in.
     pub changes: u64,
 }
@@ -49,7 +49,7 @@ pub struct Batch {
 #[error("a change of table {table} makes no sense: {reason}")]
 pub struct FoldError {
     /// Its table.
-    pub table: String,
+    pub table: TableId,
     /// What is wrong, without values.
     pub reason: String,
 }
@@ -71,7 +71,7 @@ impl Batch {
             return Ok(());
         };
         Err(FoldError {
-            table: table.name.clone(),
+            table: table.source.clone(),
             reason,
         })
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use millrace_events::{Column, SchemaId, TableSchema};
+use millrace_events::{Column, SchemaId, TableId, TableSchema};
 use proptest::prelude::*;
 
 use super::*;
@@ -15,17 +15,16 @@ fn table() -> Table {
         type_mod: -1,
         key,
     };
-    Table::of(&TableSchema {
+    let schema = TableSchema {
         id: SchemaId(1),
-        namespace: "source".into(),
-        table: "t".into(),
+        table: TableId::new("source", "t"),
         columns: vec![
             column("id", "bigint", true),
             column("a", "text", false),
             column("b", "text", false),
         ],
-    })
-    .expect("replicable")
+    };
+    Table::of(&schema, "t").expect("replicable")
 }
 
 fn row(columns: &[(&str, Value)]) -> Row {
@@ -37,7 +36,7 @@ fn row(columns: &[(&str, Value)]) -> Row {
 
 fn change(op: Op, before: Option<Row>, after: Option<Row>) -> Change {
     Change {
-        table: "t".into(),
+        table: TableId::new("source", "t"),
         op,
         schema: SchemaId(1),
         before,

@@ -61,6 +61,8 @@ pub struct Config {
     pub changes_topic: String,
     /// Applied by the broker to the log and the snapshot; maps one to one.
     pub smartmodule: Option<SmartModule>,
+    /// Tables of this Postgres schema keep their names in MySQL; those of others are called `schema__table`.
+    pub main_schema: Option<String>,
     /// Marts to keep.
     pub marts: Marts,
     /// Sizes and times.
@@ -76,6 +78,7 @@ impl fmt::Debug for Config {
             .field("fluvio", &self.fluvio)
             .field("changes_topic", &self.changes_topic)
             .field("smartmodule", &self.smartmodule)
+            .field("main_schema", &self.main_schema)
             .field("marts", &self.marts.names())
             .field("limits", &self.limits)
             .finish_non_exhaustive()

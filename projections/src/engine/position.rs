@@ -5,6 +5,7 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Epoch, Lsn, SnapshotReader, TableSchema};
 use millrace_sessions::mysql::Session;
+use serde::{Deserialize, Serialize};
 use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
@@ -20,7 +21,7 @@ const TABLES: [&str; 4] = [
     "millrace_verified",
 ];
 /// Their comment, by which we know them again.
-const FORMAT: &str = "millrace bookkeeping, format 2";
+const FORMAT: &str = "millrace bookkeeping, format 3";
 
 /// The stages of a projection. Each ends with one statement on the position row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +53,19 @@ pub(crate) struct Position {
     /// Next record of the snapshot topic to load; `None` until the shadow tables exist.
     pub(crate) snapshot_next: Option<Offset>,
     pub(crate) loaded: SnapshotReader,
-    pub(crate) tables: Vec<TableSchema>,
+    pub(crate) tables: Vec<NamedTable>,
     /// The SmartModule that the records came through, with its parameters: what it leaves out is
     /// missing from the tables for good.
     pub(crate) smartmodule: String,
+}
+
+/// A table of the replica: its name is chosen once and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NamedTable {
+    /// In MySQL.
+    pub(crate) name: String,
+    /// In the source.
+    pub(crate) definition: TableSchema,
 }
 
 /// How far one transaction moves the position.

@@ -132,6 +132,7 @@ impl Service {
             log: &self.log,
             shared: &self.shared,
             smartmodule: &smartmodule,
+            main_schema: self.config.main_schema.as_deref(),
         };
         let mut position = match run.owner.take(conn).await? {
             Some(position) => position,

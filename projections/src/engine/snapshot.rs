@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use millrace_events::{
     Chain, Record, SnapshotBegin, SnapshotEnd, SnapshotMark, SnapshotReader, SnapshotRows,
-    SnapshotVerdict, Value, Verdict,
+    SnapshotVerdict, TableSchema, Value, Verdict,
 };
 use millrace_sessions::mysql::Session;
 use sqlx::Executor;
@@ -17,11 +17,12 @@ use sqlx::Executor;
 use super::assemble::Tables;
 use super::error::Error;
 use super::log::{Log, Offset};
-use super::position::{self, Position, Stage};
+use super::position::{self, NamedTable, Position, Stage};
 use super::reader::{Item, Reader};
 use super::status::{Shared, SnapshotProgress, State};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
+use crate::replica::naming::Naming;
 use crate::replica::{ddl, quoted, write, Table};
 
 /// Chunks are committed together up to this many bytes of JSON.
@@ -36,6 +37,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     /// What the records come through; it may leave out tables and columns, but no rows.
     pub(crate) smartmodule: &'a str,
+    /// Tables of this schema keep their names.
+    pub(crate) main_schema: Option<&'a str>,
 }
 
 impl Loader<'_> {
@@ -49,7 +52,8 @@ impl Loader<'_> {
         self.shared.enter(State::WaitingForSnapshot);
         let (offset, mark) = looked_after(conn, self.find_mark(changes_topic)).await?;
         let begin = looked_after(conn, self.read_begin(&mark)).await?;
-        let tables = derive(&begin.schemas)?;
+        let named = self.name(begin.schemas);
+        let tables = derive(&named)?;
         position::claim(conn, &physical_names(&tables, self.marts)).await?;
         let position = Position {
             stage: Stage::Loading,
@@ -62,7 +66,7 @@ impl Loader<'_> {
             snapshot_topic: mark.topic,
             snapshot_next: None,
             loaded: SnapshotReader::default(),
-            tables: begin.schemas,
+            tables: named,
             smartmodule: self.smartmodule.to_owned(),
         };
         position.insert(conn).await?;
@@ -93,6 +97,15 @@ impl Loader<'_> {
         }
         self.shared.update(|status| status.snapshot = None);
         Ok(())
+    }
+
+    fn name(&self, definitions: Vec<TableSchema>) -> Vec<NamedTable> {
+        let mut naming = Naming::new(self.main_schema, self.marts.tables());
+        let names = naming.names(definitions.iter().map(|definition| &definition.table));
+        let named = names.into_iter().zip(definitions);
+        named
+            .map(|(name, definition)| NamedTable { name, definition })
+            .collect()
     }
 
     async fn find_mark(&self, topic: &str) -> Result<(Offset, SnapshotMark), Error> {
@@ -194,7 +207,7 @@ impl Loader<'_> {
         for (_, table) in tables.values() {
             ddl::recreate(conn, table, SHADOW)
                 .await
-                .map_err(Error::of_table("the creation of", &table.name))?;
+                .map_err(Error::of_table("the creation of", &table.source))?;
         }
         let first = Offset(1);
         position
@@ -249,10 +262,10 @@ impl Loader<'_> {
     }
 
     async fn build(&self, conn: &mut Session, tables: &Tables) -> Result<(), Error> {
-        for (name, (_, table)) in tables {
-            ddl::add_indexes(conn, table, SHADOW, &self.marts.indexes_for(name))
+        for (_, table) in tables.values() {
+            ddl::add_indexes(conn, table, SHADOW, &self.marts.indexes_for(&table.name))
                 .await
-                .map_err(Error::of_table("an index of", name))?;
+                .map_err(Error::of_table("an index of", &table.source))?;
         }
         self.marts.create(conn, SHADOW).await?;
         run(conn, "BEGIN").await?;
@@ -312,22 +325,13 @@ impl Position {
     }
 }
 
-/// The replica tables of these definitions, by name.
-pub(crate) fn derive(schemas: &[millrace_events::TableSchema]) -> Result<Tables, Error> {
-    let mut tables = Tables::new();
-    for schema in schemas {
-        let table = Table::of(schema)?;
-        if tables
-            .insert(table.name.clone(), (schema.clone(), table))
-            .is_some()
-        {
-            return Err(Error::Table(crate::replica::TableError {
-                table: schema.table.clone(),
-                reason: "two Postgres schemas have a table of this name".into(),
-            }));
-        }
-    }
-    Ok(tables)
+/// The replica tables of these definitions.
+pub(crate) fn derive(tables: &[NamedTable]) -> Result<Tables, Error> {
+    let derive = |NamedTable { name, definition }: &NamedTable| {
+        let table = Table::of(definition, name)?;
+        Ok((definition.table.clone(), (definition.clone(), table)))
+    };
+    tables.iter().map(derive).collect()
 }
 
 fn whole_rows(
@@ -337,13 +341,14 @@ fn whole_rows(
 ) -> Result<Vec<Vec<Value>>, Error> {
     let whole = |row: &millrace_events::Row| {
         super::fold::whole_row(row.clone(), table)
-            .map_err(|reason| position.broken(&format!("table {}: {reason}", table.name)))
+            .map_err(|reason| position.broken(&format!("table {}: {reason}", table.source)))
     };
     rows.rows.iter().map(whole).collect()
 }
 
 fn physical_roots(tables: &Tables, marts: &Marts) -> Vec<String> {
-    tables.keys().cloned().chain(marts.tables()).collect()
+    let replica = tables.values().map(|(_, table)| table.name.clone());
+    replica.chain(marts.tables()).collect()
 }
 
 fn physical_names(tables: &Tables, marts: &Marts) -> Vec<String> {

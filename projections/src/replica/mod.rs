@@ -2,12 +2,14 @@
 //!
 //! - [`Table`], [`Column`]: a replica table as derived from its source definition;
 //! - [`canonical`]: the one text form of a value, used for writing and for comparing;
-//! - [`mod@names`]: what the tables that we make are called;
+//! - [`mod@naming`]: what a source table is called in MySQL;
+//! - [`mod@names`]: what the tables beside it are called;
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
 //! - [`mod@write`]: multi-row statements.
 
 pub mod ddl;
 pub mod names;
+pub mod naming;
 mod row;
 pub(crate) mod temporary;
 mod text;

@@ -1,4 +1,4 @@
-//! Names of what we make beside a source table, all of them no longer than a server allows.
+//! Names of what we make beside a table, all of them no longer than a server allows.
 
 use sha2::{Digest, Sha256};
 
@@ -35,7 +35,7 @@ pub fn key_table(table: &str) -> String {
     derived("millrace_keys_", table, "")
 }
 
-fn hash(text: &str) -> String {
+pub(super) fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.chars().take(HASH_CHARS).collect()
@@ -47,9 +47,9 @@ mod tests {
 
     #[test]
     fn short_names_are_kept_as_they_are() {
-        assert_eq!(key_table("orders"), "millrace_keys_orders");
-        assert_eq!(suffixed("orders", SHADOW), "orders__shadow");
-        assert_eq!(suffixed("orders", ""), "orders");
+        assert_eq!(key_table("things"), "millrace_keys_things");
+        assert_eq!(suffixed("things", SHADOW), "things__shadow");
+        assert_eq!(suffixed("things", ""), "things");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Replica tables: which MySQL type holds which Postgres type.
 
-use millrace_events::TableSchema;
+use millrace_events::{TableId, TableSchema};
 
-use super::names::{NAME_CHARS_MAX, RETIRED, SHADOW};
+use super::names::NAME_CHARS_MAX;
 use super::{quoted, row};
 
 /// InnoDB: no index entry is longer (3072 bytes of utf8mb4).
@@ -10,6 +10,8 @@ const KEY_CHARS_MAX: u32 = 768;
 const KEY_BYTES_MAX: usize = 3072;
 /// InnoDB: columns of a table.
 const COLUMNS_MAX: usize = 1017;
+/// The last character that MySQL allows in a name.
+pub(super) const LAST_NAME_CHAR: char = '\u{FFFF}';
 
 /// How a column is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +71,9 @@ pub struct Column {
 /// A replica table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// The same as in Postgres.
+    /// The table of the source.
+    pub source: TableId,
+    /// Its name in MySQL, as [`Naming`](super::naming::Naming) gave it.
     pub name: String,
     /// In the order of the source.
     pub columns: Vec<Column>,
@@ -81,20 +85,20 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("table {table} cannot be replicated: {reason}")]
 pub struct TableError {
-    /// Its name.
-    pub table: String,
+    /// The table of the source.
+    pub table: TableId,
     /// What is in the way.
     pub reason: String,
 }
 
 impl Table {
-    /// Derives the replica of a source table.
-    pub fn of(schema: &TableSchema) -> Result<Table, TableError> {
+    /// Derives the replica of a source table, which is called `name`.
+    pub fn of(schema: &TableSchema, name: &str) -> Result<Table, TableError> {
         let fail = |reason: String| TableError {
             table: schema.table.clone(),
             reason,
         };
-        check_names(schema).map_err(fail)?;
+        check_columns(schema).map_err(fail)?;
         let mut columns: Vec<Column> = schema
             .columns
             .iter()
@@ -111,7 +115,8 @@ impl Table {
         narrow_key(&mut columns, &key);
         row::fit(&mut columns).map_err(fail)?;
         Ok(Table {
-            name: schema.table.clone(),
+            source: schema.table.clone(),
+            name: name.to_owned(),
             columns,
             key,
         })
@@ -174,22 +179,7 @@ impl Column {
     }
 }
 
-fn check_names(schema: &TableSchema) -> Result<(), String> {
-    if schema.table.chars().count() > NAME_CHARS_MAX {
-        return Err(format!(
-            "its name is longer than {NAME_CHARS_MAX} characters"
-        ));
-    }
-    let name = schema.table.to_lowercase();
-    if name.starts_with("millrace_") {
-        return Err("names that begin with millrace_ are reserved".into());
-    }
-    if let Some(end) = [SHADOW, RETIRED].iter().find(|end| name.ends_with(*end)) {
-        return Err(format!("names that end with {end} are reserved"));
-    }
-    if name.ends_with(' ') {
-        return Err("its name ends with a blank, which MySQL does not allow".into());
-    }
+fn check_columns(schema: &TableSchema) -> Result<(), String> {
     if schema.columns.len() > COLUMNS_MAX {
         return Err(format!("it has more than {COLUMNS_MAX} columns"));
     }
@@ -201,6 +191,12 @@ fn check_names(schema: &TableSchema) -> Result<(), String> {
         if column.name.ends_with(' ') {
             return Err(format!(
                 "the name of column {:?} ends with a blank, which MySQL does not allow",
+                column.name
+            ));
+        }
+        if let Some(c) = column.name.chars().find(|c| *c > LAST_NAME_CHAR) {
+            return Err(format!(
+                "the name of column {:?} contains {c:?}, which MySQL does not allow",
                 column.name
             ));
         }
@@ -326,8 +322,7 @@ mod tests {
     fn schema(columns: &[(&str, &str, bool)]) -> TableSchema {
         TableSchema {
             id: SchemaId(1),
-            namespace: "source".into(),
-            table: "t".into(),
+            table: TableId::new("source", "t"),
             columns: columns
                 .iter()
                 .map(|(name, type_name, key)| SourceColumn {
@@ -339,6 +334,10 @@ mod tests {
                 })
                 .collect(),
         }
+    }
+
+    fn table(columns: &[(&str, &str, bool)]) -> Result<Table, TableError> {
+        Table::of(&schema(columns), "t")
     }
 
     #[test]
@@ -372,17 +371,17 @@ mod tests {
             ("source.order_status", "LONGTEXT"),
         ];
         for (source, expected) in cases {
-            let table = Table::of(&schema(&[("id", "integer", true), ("c", source, false)]))
-                .expect("replicable");
+            let table = table(&[("id", "integer", true), ("c", source, false)]);
+            let table = table.expect("replicable");
             assert_eq!(table.columns[1].sql_type(), expected, "{source}");
         }
     }
 
     #[test]
     fn text_keys_fit_into_an_index_entry() {
-        let one = Table::of(&schema(&[("k", "text", true)])).expect("replicable");
+        let one = table(&[("k", "text", true)]).expect("replicable");
         assert_eq!(one.columns[0].sql_type(), "VARCHAR(768)");
-        let two = Table::of(&schema(&[("a", "text", true), ("b", "text", true)]));
+        let two = table(&[("a", "text", true), ("b", "text", true)]);
         let bytes: u32 = two
             .expect("replicable")
             .columns
@@ -404,32 +403,28 @@ mod tests {
                 .iter()
                 .map(|name| (name.as_str(), "character varying(50)", false)),
         );
-        let table = Table::of(&schema(&columns)).expect("replicable");
+        let table = table(&columns).expect("replicable");
         assert!(table.columns.iter().any(|c| c.kind == Kind::LongText));
         assert!(table.columns.iter().any(|c| c.kind == Kind::VarChar(50)));
     }
 
     #[test]
-    fn names_that_would_meet_ours_or_mysql_refuses_are_named() {
-        for (table, column, reason) in [
-            ("orders__shadow", "a", "__shadow"),
-            ("orders__RETIRED", "a", "__retired"),
-            ("Millrace_x", "a", "millrace_"),
-            ("orders", "a ", "blank"),
-            ("orders ", "a", "blank"),
-        ] {
-            let mut schema = schema(&[("id", "integer", true), (column, "text", false)]);
-            schema.table = table.into();
-            let error = Table::of(&schema).expect_err(table);
-            assert!(error.to_string().contains(reason), "{error}");
+    fn column_names_that_mysql_refuses_are_named_with_the_table() {
+        for (column, reason) in [("a ", "blank"), ("a🙂", "does not allow")] {
+            let error = table(&[("id", "integer", true), (column, "text", false)]);
+            let error = error.expect_err(column).to_string();
+            assert!(
+                error.contains(reason) && error.contains("source.t"),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn tables_that_mysql_cannot_hold_are_named() {
-        let error = Table::of(&schema(&[("a", "text", false)])).expect_err("no key");
+        let error = table(&[("a", "text", false)]).expect_err("no key");
         assert!(error.to_string().contains("no primary key"));
-        let error = Table::of(&schema(&[("a", "integer", true), ("A", "text", false)]));
+        let error = table(&[("a", "integer", true), ("A", "text", false)]);
         assert!(error.expect_err("case").to_string().contains("case"));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use millrace_events::Value;
+use millrace_events::{TableId, Value};
 use millrace_sessions::mysql::Session;
 use sqlx::Executor;
 
@@ -24,8 +24,8 @@ pub enum WriteError {
     /// MySQL has no such value.
     #[error("table {table}, row {key}, column {column}: MySQL cannot hold {reason}")]
     Value {
-        /// Replica table.
-        table: String,
+        /// The table of the source.
+        table: TableId,
         /// `column=value` of the primary key.
         key: String,
         /// The column.
@@ -36,8 +36,8 @@ pub enum WriteError {
     /// The row does not fit into a packet.
     #[error("table {table}, row {key}: a statement of {bytes} bytes is beyond the server's max_allowed_packet of {bytes_max}")]
     Packet {
-        /// Replica table.
-        table: String,
+        /// The table of the source.
+        table: TableId,
         /// `column=value` of the primary key.
         key: String,
         /// Length of the statement.
@@ -177,7 +177,7 @@ async fn send(
     // One byte of the packet is the command.
     if sql.len() + 1 > bytes_max {
         return Err(WriteError::Packet {
-            table: table.name.clone(),
+            table: table.source.clone(),
             key: describe_key(table, &key()),
             bytes: sql.len() + 1,
             bytes_max,
@@ -254,7 +254,7 @@ fn literal(
 
 fn refused(table: &Table, column: &Column, key: &[Value], reason: &'static str) -> WriteError {
     WriteError::Value {
-        table: table.name.clone(),
+        table: table.source.clone(),
         key: describe_key(table, key),
         column: column.name.clone(),
         reason,

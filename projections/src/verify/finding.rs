@@ -36,7 +36,7 @@ pub enum Answer {
 /// One table or mart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compared {
-    /// Its name.
+    /// The source's table, as `schema.table`, or the mart.
     pub name: String,
     /// Rows that it should have.
     pub rows: u64,
@@ -95,7 +95,7 @@ mod tests {
     fn report(differences: Vec<Difference>) -> Report {
         let mut report = Report::new(Lsn(16));
         report.tables.push(Subject {
-            name: "users".into(),
+            name: "source.people".into(),
             rows: 3,
             equal: differences.is_empty(),
             differences_total: differences.len() as u64,
@@ -107,9 +107,9 @@ mod tests {
     #[test]
     fn values_of_rows_are_not_kept() {
         let difference = Difference {
-            table: "users".into(),
+            table: "source.people".into(),
             kind: DifferenceKind::Value,
-            key: Map::from_iter([("user_id".to_owned(), Value::from("4711"))]),
+            key: Map::from_iter([("id".to_owned(), Value::from("4711"))]),
             column: "email".into(),
             expected: "secret@example.org".into(),
             found: Value::Null,

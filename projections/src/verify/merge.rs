@@ -19,7 +19,7 @@ pub(super) struct Row {
 /// What is compared.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
-    /// MySQL table.
+    /// What differences call it.
     pub(super) table: String,
     /// Names of the cells.
     pub(super) columns: Vec<String>,

@@ -30,13 +30,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use millrace_control::in_words;
-use millrace_events::{Lsn, TableSchema};
+use millrace_events::{Lsn, TableId};
 use millrace_sessions::mysql::{self, ConnectError, Purpose, Session};
 use millrace_sessions::postgres::replication::ReplicationError;
 use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::position::NamedTable;
 use crate::marts::Marts;
 use fence::Fence;
 pub use finding::{Answer, Compared, Finding};
@@ -54,11 +55,9 @@ pub struct Config {
     pub postgres_url: String,
     /// `mysql://` URL, database included.
     pub mysql_url: String,
-    /// Postgres schema of the tables.
-    pub schema: String,
     /// Tables to compare; empty: all that the projector has.
-    pub tables: Vec<String>,
-    /// The plan of the SmartModule `columns`: where it has a list for a table, other columns of the
+    pub tables: Vec<TableId>,
+    /// The plan of the SmartModule `columns`: where it has a list for a table (`schema.table`), other columns of the
     /// source are not compared.
     pub columns: serde_json::Map<String, serde_json::Value>,
     /// Marts to compare.
@@ -120,8 +119,8 @@ pub enum Error {
     #[error("[MR-V006] the projector's bookkeeping: {0}")]
     Bookkeeping(String),
     /// Tables change their files faster than they can be compared.
-    #[error("[MR-V008] {} was truncated or rewritten each time before its turn came, {ROUNDS_MAX} times: run verify again when that is over", .0.join(", "))]
-    Rewritten(Vec<String>),
+    #[error("[MR-V008] {} was truncated or rewritten each time before its turn came, {ROUNDS_MAX} times: run verify again when that is over", in_a_row(.0))]
+    Rewritten(Vec<TableId>),
     /// Somebody asked to stop.
     #[error("[MR-V007] verify was interrupted")]
     Interrupted,
@@ -168,7 +167,9 @@ async fn run(config: &Config) -> Result<Report, Error> {
     let mut report = Report::new(round.lsn);
     check_position(&mut report, &round.position, round.log_end);
     let (chosen, absent) = tables::chosen(config, &round.position);
-    report.not_live.extend(absent);
+    report
+        .not_live
+        .extend(absent.iter().map(TableId::to_string));
     let [mut mysql, mut other] = round.mysql;
     let rewritten = compare(config, round.postgres, &mut mysql, &chosen, &mut report).await?;
     for mart in config.marts.iter() {
@@ -185,17 +186,22 @@ async fn run(config: &Config) -> Result<Report, Error> {
 async fn again(
     config: &Config,
     projector: &Projector,
-    mut rewritten: Vec<String>,
+    mut rewritten: Vec<TableId>,
     report: &mut Report,
 ) -> Result<(), Error> {
     for _ in 1..ROUNDS_MAX {
         if rewritten.is_empty() {
             return Ok(());
         }
-        tracing::info!(tables = ?rewritten, "truncated or rewritten before their turn: they are compared at a point of their own");
+        tracing::info!(
+            tables = in_a_row(&rewritten),
+            "truncated or rewritten before their turn: they are compared at a point of their own"
+        );
         let round = Round::begin(config, projector).await?;
         let (named, absent) = tables::named(&rewritten, &round.position);
-        report.not_live.extend(absent);
+        report
+            .not_live
+            .extend(absent.iter().map(TableId::to_string));
         let [mut mysql, _] = round.mysql;
         rewritten = compare(config, round.postgres, &mut mysql, &named, report).await?;
     }
@@ -239,14 +245,14 @@ async fn compare(
     config: &Config,
     mut postgres: PgSession,
     mysql: &mut Session,
-    tables: &[TableSchema],
+    tables: &[NamedTable],
     report: &mut Report,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<TableId>, Error> {
     let mut rewritten = Vec::new();
     for table in tables {
         match tables::compare(config, &mut postgres, mysql, table).await? {
             Some(subject) => report.tables.push(subject),
-            None => rewritten.push(table.table.clone()),
+            None => rewritten.push(table.definition.table.clone()),
         }
     }
     let _ = postgres.close().await;
@@ -299,6 +305,11 @@ fn check_position(report: &mut Report, position: &Position, log_end: Lsn) {
         let found = position.end_lsn.to_string();
         report.wrong_position(format!("at most {log_end}"), found);
     }
+}
+
+fn in_a_row(tables: &[TableId]) -> String {
+    let names: Vec<String> = tables.iter().map(TableId::to_string).collect();
+    names.join(", ")
 }
 
 fn mysql(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {

@@ -1,10 +1,11 @@
 //! The projector's own record of where it stands.
 
-use millrace_events::{Lsn, TableSchema};
+use millrace_events::Lsn;
 use millrace_sessions::mysql::Session;
 use sqlx::Row;
 
 use super::{mysql, Error};
+use crate::engine::position::NamedTable;
 
 const TABLE: &str = "millrace_position";
 
@@ -15,7 +16,7 @@ pub(super) struct Position {
     /// The tables contain everything up to here.
     pub(super) end_lsn: Lsn,
     /// The tables that it keeps.
-    pub(super) tables: Vec<TableSchema>,
+    pub(super) tables: Vec<NamedTable>,
 }
 
 impl Position {

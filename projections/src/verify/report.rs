@@ -1,6 +1,6 @@
 //! What verify found.
 
-use millrace_events::Lsn;
+use millrace_events::{Lsn, TableId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -24,7 +24,7 @@ pub struct Report {
 /// One table or mart.
 #[derive(Clone, Debug, Serialize)]
 pub struct Subject {
-    /// Table name.
+    /// The source's table, as `schema.table`, or the mart.
     pub name: String,
     /// Rows that it should have.
     pub rows: u64,
@@ -39,7 +39,7 @@ pub struct Subject {
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// MySQL table.
+    /// The source's table, as `schema.table`; for a mart, the MySQL table, which may be one of its state.
     pub table: String,
     /// What is wrong with it.
     pub kind: DifferenceKind,
@@ -93,7 +93,8 @@ impl Report {
     /// The projector has not swapped its tables in yet.
     pub(super) fn nothing_live(config: &Config) -> Report {
         let mut report = Report::new(Lsn::ZERO);
-        report.not_live.extend(config.tables.iter().cloned());
+        let tables = config.tables.iter().map(TableId::to_string);
+        report.not_live.extend(tables);
         report.not_live.extend(config.marts.names());
         if report.not_live.is_empty() {
             report.not_live.push("replica".into());

@@ -1,6 +1,6 @@
 //! A replica table against its source.
 
-use millrace_events::{Column as SourceColumn, TableSchema, Value as SourceValue};
+use millrace_events::{Column as SourceColumn, TableId, TableSchema, Value as SourceValue};
 use millrace_sessions::mysql::Session;
 use millrace_sessions::postgres::{point, qualified, quoted as name, PgSession};
 use serde_json::{Map, Value};
@@ -12,6 +12,7 @@ use super::position::Position;
 use super::report::{Difference, DifferenceKind, Subject, Tally};
 use super::sides::{from_mysql, from_postgres, Texts};
 use super::{mysql, postgres, Config, Error};
+use crate::engine::position::NamedTable;
 use crate::replica::{canonical, from_server, quoted, Column, Kind, Table};
 
 /// OIDs of built-in types, which are the same in every Postgres.
@@ -20,21 +21,21 @@ const INT8: u32 = 20;
 const INT2: u32 = 21;
 const INT4: u32 = 23;
 
-/// The tables to compare, and the names of those that the projector does not have.
-pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<TableSchema>, Vec<String>) {
+/// The tables to compare, and those that the projector does not have.
+pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<NamedTable>, Vec<TableId>) {
     match config.tables.is_empty() {
         true => (position.tables.clone(), Vec::new()),
         false => named(&config.tables, position),
     }
 }
 
-/// The tables of these names, and the names of those that the projector does not have.
-pub(super) fn named(names: &[String], position: &Position) -> (Vec<TableSchema>, Vec<String>) {
+/// These tables, and those of them that the projector does not have.
+pub(super) fn named(wanted: &[TableId], position: &Position) -> (Vec<NamedTable>, Vec<TableId>) {
     let (mut tables, mut absent) = (Vec::new(), Vec::new());
-    for name in names {
-        match position.tables.iter().find(|schema| schema.table == *name) {
-            Some(schema) => tables.push(schema.clone()),
-            None => absent.push(name.clone()),
+    for id in wanted {
+        match position.tables.iter().find(|t| t.definition.table == *id) {
+            Some(table) => tables.push(table.clone()),
+            None => absent.push(id.clone()),
         }
     }
     (tables, absent)
@@ -46,21 +47,28 @@ pub(super) async fn compare(
     config: &Config,
     postgres_conn: &mut PgSession,
     mysql_conn: &mut Session,
-    schema: &TableSchema,
+    NamedTable {
+        name,
+        definition: schema,
+    }: &NamedTable,
 ) -> Result<Option<Subject>, Error> {
-    let table = Table::of(schema).map_err(|error| Error::Bookkeeping(error.to_string()))?;
-    let pinned = point::pin_table(postgres_conn, &config.schema, &table.name).await;
+    let table = Table::of(schema, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
+    let TableId {
+        schema: namespace,
+        name,
+    } = &table.source;
+    let pinned = point::pin_table(postgres_conn, namespace, name).await;
     if !pinned.map_err(postgres("locking a table against TRUNCATE"))? {
         return Ok(None);
     }
-    let mut tally = Tally::new(&table.name, config.differences_max);
-    let definition = Definition::read(config, postgres_conn, mysql_conn, &table).await?;
+    let mut tally = Tally::new(&table.source.to_string(), config.differences_max);
+    let definition = Definition::read(postgres_conn, mysql_conn, &table).await?;
     if let Some(difference) = definition.difference(config, &table) {
         tally.add(difference);
         return Ok(Some(tally.finish(0)));
     }
     let shape = Shape {
-        table: table.name.clone(),
+        table: table.source.to_string(),
         columns: table
             .columns
             .iter()
@@ -68,8 +76,7 @@ pub(super) async fn compare(
             .collect(),
         key: table.key.clone(),
     };
-    let namespace = &config.schema;
-    let (source, replica) = (source_query(namespace, &table), replica_query(&table));
+    let (source, replica) = (source_query(&table), replica_query(&table));
     let rows = merge(
         &shape,
         &mut tally,
@@ -90,7 +97,6 @@ struct Definition {
 
 impl Definition {
     async fn read(
-        config: &Config,
         postgres_conn: &mut PgSession,
         mysql_conn: &mut Session,
         table: &Table,
@@ -102,8 +108,8 @@ impl Definition {
              WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped \
              AND a.attgenerated = '' ORDER BY a.attnum",
         )
-        .bind(&config.schema)
-        .bind(&table.name)
+        .bind(&table.source.schema)
+        .bind(&table.source.name)
         .fetch_all(postgres_conn)
         .await
         .map_err(postgres("reading a table's definition"))?;
@@ -131,7 +137,8 @@ impl Definition {
             .iter()
             .map(|column| column.name.as_str())
             .collect();
-        let planned = config.columns.get(&table.name).and_then(Value::as_array);
+        let planned = config.columns.get(&table.source.to_string());
+        let planned = planned.and_then(Value::as_array);
         let is_planned = |column: &&String| {
             planned.is_none_or(|planned| planned.iter().any(|name| name == column.as_str()))
         };
@@ -140,7 +147,7 @@ impl Definition {
             return None;
         }
         Some(Difference {
-            table: table.name.clone(),
+            table: table.source.to_string(),
             kind: DifferenceKind::Definition,
             key: Map::new(),
             column: "*".into(),
@@ -150,7 +157,7 @@ impl Definition {
     }
 }
 
-fn source_query(namespace: &str, table: &Table) -> String {
+fn source_query(table: &Table) -> String {
     let columns: Vec<String> = table
         .columns
         .iter()
@@ -168,7 +175,7 @@ fn source_query(namespace: &str, table: &Table) -> String {
     format!(
         "SELECT {} FROM ONLY {} ORDER BY {}",
         columns.join(", "),
-        qualified(namespace, &table.name),
+        qualified(&table.source.schema, &table.source.name),
         order.join(", "),
     )
 }

@@ -17,7 +17,7 @@ use millrace_projections::engine::{HoldError, SmartModule, State, Status};
 use rand::RngExt;
 use sqlx::Executor;
 
-use source::{text, CHANGES, SNAPSHOT};
+use source::{text, CHANGES, MAIN_SCHEMA, SNAPSHOT};
 use world::{World, PATIENCE};
 
 const TRANSACTIONS: usize = 150;
@@ -196,18 +196,18 @@ async fn tables_that_are_not_ours_are_named_and_not_touched() {
     let mut world = filled().await;
     world
         .conn
-        .execute("CREATE TABLE pairs (x INT)")
+        .execute("CREATE TABLE far__pairs (x INT)")
         .await
         .expect("a foreign table");
     world
         .conn
-        .execute("INSERT INTO pairs VALUES (7)")
+        .execute("INSERT INTO far__pairs VALUES (7)")
         .await
         .expect("its row");
     let error = world.start().error().await;
     assert_eq!(error.code(), "MR-P003");
-    assert!(error.to_string().contains("pairs"), "{error}");
-    let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM pairs WHERE x = 7")
+    assert!(error.to_string().contains("far__pairs"), "{error}");
+    let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM far__pairs WHERE x = 7")
         .fetch_one(&mut world.conn)
         .await
         .expect("it is still there");
@@ -218,12 +218,24 @@ async fn tables_that_are_not_ours_are_named_and_not_touched() {
     assert!(things.is_err(), "nothing was created");
     world
         .conn
-        .execute("DROP TABLE pairs")
+        .execute("DROP TABLE far__pairs")
         .await
         .expect("the owner makes room");
     let running = world.start();
     world.caught_up(&running).await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_keep_the_names_they_were_loaded_under_whatever_schema_is_the_main_one_later() {
+    let mut world = filled().await;
+    for main_schema in [Some(MAIN_SCHEMA), Some("far"), None] {
+        world.main_schema = main_schema.map(str::to_owned);
+        world.source.random_transaction();
+        let running = world.start();
+        world.caught_up(&running).await;
+        running.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +250,7 @@ async fn a_value_without_a_form_in_mysql_stops_with_table_key_and_column() {
     let error = running.error().await;
     assert_eq!(error.code(), "MR-P005");
     let message = error.to_string();
-    for part in ["things", "id=5", "made"] {
+    for part in ["source.things", "id=5", "made"] {
         assert!(message.contains(part), "{message}");
     }
     assert!(!message.contains("infinity:"), "{message}");
@@ -352,7 +364,7 @@ async fn nonsense_in_the_log_stops_with_a_code() {
         }),
         ("MR-P011", |world| {
             let mut change = world.source.put("things", thing(1, "x"));
-            change.table = "unheard_of".into();
+            change.table = source::id("unheard_of");
             world.source.commit(&[change], 10);
         }),
         ("MR-P014", |world| {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use millrace_events::{
     Change, Column, Epoch, Lsn, Op, PartHeader, PartWriter, Progress, Record, Row, SchemaId,
-    SnapshotBegin, SnapshotEnd, SnapshotMark, SnapshotRows, Start, TableSchema, Value, Xid,
+    SnapshotBegin, SnapshotEnd, SnapshotMark, SnapshotRows, Start, TableId, TableSchema, Value,
+    Xid,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -13,11 +14,11 @@ use rand::RngExt;
 
 use crate::memory_log::MemoryLog;
 
-pub(crate) const CHANGES: &str = "shop-changes";
-pub(crate) const SNAPSHOT: &str = "shop-snapshot-1";
+pub(crate) const CHANGES: &str = "world-changes";
+pub(crate) const SNAPSHOT: &str = "world-snapshot-1";
 
 pub(crate) type Rows = BTreeMap<Vec<Value>, Vec<Value>>;
-pub(crate) type State = BTreeMap<String, Rows>;
+pub(crate) type State = BTreeMap<TableId, Rows>;
 
 pub(crate) struct Source {
     pub(crate) log: MemoryLog,
@@ -35,7 +36,26 @@ pub(crate) fn at() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(1_750_000_000_123_456).expect("a valid time")
 }
 
-fn schema(id: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
+/// The schema whose tables keep their names.
+pub(crate) const MAIN_SCHEMA: &str = "source";
+
+/// The table that the tests call `name`: one of them is in another schema.
+pub(crate) fn id(name: &str) -> TableId {
+    match name {
+        "pairs" => TableId::new("far", name),
+        _ => TableId::new(MAIN_SCHEMA, name),
+    }
+}
+
+/// What it is called in MySQL.
+pub(crate) fn mysql_name(table: &TableId) -> String {
+    match table.schema.as_str() {
+        MAIN_SCHEMA => table.name.clone(),
+        schema => format!("{schema}__{}", table.name),
+    }
+}
+
+fn schema(number: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
     let column = |(name, type_name, key): &(&str, &str, bool)| Column {
         name: (*name).to_owned(),
         type_name: (*type_name).to_owned(),
@@ -44,9 +64,8 @@ fn schema(id: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
         key: *key,
     };
     TableSchema {
-        id: SchemaId(id),
-        namespace: "source".into(),
-        table: table.into(),
+        id: SchemaId(number),
+        table: id(table),
         columns: columns.iter().map(column).collect(),
     }
 }
@@ -84,8 +103,8 @@ impl Source {
             ),
         ];
         let mut state = State::new();
-        state.insert("things".into(), Rows::new());
-        state.insert("pairs".into(), Rows::new());
+        state.insert(id("things"), Rows::new());
+        state.insert(id("pairs"), Rows::new());
         Source {
             log,
             rng,
@@ -99,7 +118,7 @@ impl Source {
     }
 
     fn schema(&self, table: &str) -> &TableSchema {
-        let found = self.schemas.iter().find(|schema| schema.table == table);
+        let found = self.schemas.iter().find(|schema| schema.table == id(table));
         found.expect("a known table")
     }
 
@@ -176,7 +195,7 @@ impl Source {
         after: Option<Row>,
     ) -> Change {
         Change {
-            table: table.into(),
+            table: id(table),
             op,
             schema: self.schema(table).id,
             before,
@@ -187,7 +206,7 @@ impl Source {
     pub(crate) fn put(&mut self, table: &str, values: Vec<Value>) -> Change {
         let key = self.key_of(table, &values);
         let after = Some(self.row(table, &values));
-        let rows = self.state.get_mut(table).expect("a known table");
+        let rows = self.state.get_mut(&id(table)).expect("a known table");
         let op = match rows.insert(key, values) {
             Some(_) => Op::Update,
             None => Op::Insert,
@@ -197,7 +216,7 @@ impl Source {
 
     fn remove(&mut self, table: &str, key: &[Value]) -> Change {
         self.state
-            .get_mut(table)
+            .get_mut(&id(table))
             .expect("a known table")
             .remove(key);
         let before = self.key_row(table, key);
@@ -206,7 +225,7 @@ impl Source {
 
     /// Moves a row to another key and sends neither of the columns that may be TOAST.
     fn rekey(&mut self, table: &str, from: &[Value], to: &[Value]) -> Change {
-        let rows = self.state.get_mut(table).expect("a known table");
+        let rows = self.state.get_mut(&id(table)).expect("a known table");
         let mut values = rows.remove(from).expect("the row exists");
         values[..to.len()].clone_from_slice(to);
         rows.insert(to.to_vec(), values.clone());
@@ -220,11 +239,11 @@ impl Source {
 
     fn random_change(&mut self) -> Vec<Change> {
         let table = if self.rng.random() { "things" } else { "pairs" };
-        let keys: Vec<Vec<Value>> = self.state[table].keys().cloned().collect();
+        let keys: Vec<Vec<Value>> = self.state[&id(table)].keys().cloned().collect();
         let some = |rng: &mut StdRng| keys.choose(rng).cloned();
         match self.rng.random_range(0..100) {
             0..=1 => {
-                self.state.insert(table.into(), Rows::new());
+                self.state.insert(id(table), Rows::new());
                 vec![self.change(table, Op::Truncate, None, None)]
             }
             2..=20 => match some(&mut self.rng) {
@@ -234,7 +253,7 @@ impl Source {
             21..=35 => match (some(&mut self.rng), self.random_row(table)) {
                 (Some(from), values) => {
                     let to = self.key_of(table, &values);
-                    match self.state[table].contains_key(&to) && to != from {
+                    match self.state[&id(table)].contains_key(&to) && to != from {
                         true => self.swap(table, &from, &to),
                         false if to != from => vec![self.rekey(table, &from, &to)],
                         false => Vec::new(),
@@ -256,7 +275,7 @@ impl Source {
     /// An update that changes one column and leaves unchanged TOAST unsent.
     fn touch(&mut self, table: &str, key: &[Value]) -> Change {
         let fresh = self.random_row(table);
-        let rows = self.state.get_mut(table).expect("a known table");
+        let rows = self.state.get_mut(&id(table)).expect("a known table");
         let values = rows.get_mut(key).expect("the row exists");
         values[4] = fresh[4].clone();
         let values = values.clone();
@@ -303,7 +322,7 @@ impl Source {
         for schema in self.schemas.clone() {
             let rows: Vec<Row> = self.state[&schema.table]
                 .values()
-                .map(|values| self.row(&schema.table, values))
+                .map(|values| self.row(&schema.table.name, values))
                 .collect();
             count += rows.len() as u64;
             for rows in rows.chunks(rows_per_chunk) {

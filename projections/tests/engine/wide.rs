@@ -1,6 +1,8 @@
-//! Tables at the limits of a row, on the real server.
+//! Tables at the limits of a row and of a name, on the real server.
 
-use millrace_events::{Column as SourceColumn, SchemaId, TableSchema, Value};
+use millrace_events::{Column as SourceColumn, SchemaId, TableId, TableSchema, Value};
+use millrace_projections::replica::names::{RETIRED, SHADOW};
+use millrace_projections::replica::naming::Naming;
 use millrace_projections::replica::{ddl, write, Kind, Table};
 use millrace_sessions::mysql::{server_code, Flavour, Session};
 use sqlx::Executor;
@@ -22,8 +24,7 @@ fn wide(count: usize, type_name: &str, key: &str) -> TableSchema {
     columns.extend((0..count).map(|n| column(format!("c{n}"), type_name, false)));
     TableSchema {
         id: SchemaId(1),
-        namespace: "source".into(),
-        table: format!("wide_{count}"),
+        table: TableId::new("source", format!("wide_{count}")),
         columns,
     }
 }
@@ -65,7 +66,7 @@ async fn tables_at_the_limits_of_a_row_are_created_and_take_their_longest_rows()
         (1, "character varying(16381)", "bigint", 16_381),
         (2, "character varying(16000)", "bigint", 16_000),
     ] {
-        let table = Table::of(&wide(count, type_name, key)).expect("replicable");
+        let table = Table::of(&wide(count, type_name, key), "wide").expect("replicable");
         ddl::recreate(&mut conn, &table, "")
             .await
             .unwrap_or_else(|error| panic!("{count} x {type_name}: {error}"));
@@ -98,10 +99,48 @@ async fn one_short_text_more_on_the_page_is_refused_by_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_fits_nowhere_is_named_with_what_to_do() {
-    let error = Table::of(&wide(198, "text", "bigint")).expect_err("too many columns");
+    let error = Table::of(&wide(198, "text", "bigint"), "wide").expect_err("too many columns");
     let text = error.to_string();
     assert!(
         text.contains("wide_198") && text.contains("MILLRACE_COLUMNS"),
         "{text}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_any_name_are_created_under_the_names_that_they_get() {
+    let server = Server::shared().await;
+    let mut conn = server.connect(&server.database().await).await;
+    let emoji = format!("{}abc", "🙂".repeat(15));
+    let (umlauts, long) = ("ü".repeat(31), "n".repeat(63));
+    let ids: Vec<TableId> = [
+        emoji.as_str(),
+        &umlauts,
+        &long,
+        "a",
+        "A",
+        "a ",
+        "millrace_position",
+        "x/y.z`",
+        "select",
+    ]
+    .into_iter()
+    .flat_map(|name| ["source", "far", &umlauts].map(|schema| TableId::new(schema, name)))
+    .collect();
+    for (id, name) in ids.iter().zip(Naming::new(Some("source"), []).names(&ids)) {
+        let mut schema = wide(1, "text", "bigint");
+        schema.table = id.clone();
+        let table = Table::of(&schema, &name).expect("replicable");
+        for suffix in ["", SHADOW, RETIRED] {
+            let made = ddl::recreate(&mut conn, &table, suffix).await;
+            made.unwrap_or_else(|error| panic!("{id} as {name}{suffix}: {error}"));
+        }
+    }
+    let made: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()",
+    )
+    .fetch_one(&mut conn)
+    .await
+    .expect("a count");
+    assert_eq!(made, 3 * ids.len() as i64);
 }

@@ -32,6 +32,7 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) hooks: Hooks,
     pub(crate) smartmodule: Option<SmartModule>,
+    pub(crate) main_schema: Option<String>,
 }
 
 pub(crate) struct Running {
@@ -67,6 +68,7 @@ impl World {
             limits: Limits::default(),
             hooks: Hooks::default(),
             smartmodule: None,
+            main_schema: Some(source::MAIN_SCHEMA.into()),
         }
     }
 
@@ -112,6 +114,7 @@ impl World {
             fluvio: String::new(),
             changes_topic: source::CHANGES.into(),
             smartmodule: self.smartmodule.clone(),
+            main_schema: self.main_schema.clone(),
             marts: Marts::none(),
             limits: self.limits,
             hooks: self.hooks.clone(),
@@ -142,7 +145,7 @@ impl World {
         let expected = self.source.history.get(&lsn);
         let expected = expected.unwrap_or_else(|| panic!("{lsn} is no commit of the source"));
         for schema in &self.source.schemas {
-            let table = Table::of(schema).expect("replicable");
+            let table = replica(schema);
             let rows = expected[&schema.table].values();
             let wanted: BTreeMap<_, _> = rows
                 .map(|values| {
@@ -224,6 +227,10 @@ fn key(table: &Table, row: &[Option<String>]) -> Vec<Option<String>> {
     table.key.iter().map(|&i| row[i].clone()).collect()
 }
 
+fn replica(schema: &TableSchema) -> Table {
+    Table::of(schema, &source::mysql_name(&schema.table)).expect("replicable")
+}
+
 type Texts = Vec<Option<String>>;
 
 pub(crate) async fn read(
@@ -231,7 +238,7 @@ pub(crate) async fn read(
     schema: &TableSchema,
     suffix: &str,
 ) -> BTreeMap<Texts, Texts> {
-    let table = Table::of(schema).expect("replicable");
+    let table = replica(schema);
     let columns: Vec<String> = table
         .columns
         .iter()
