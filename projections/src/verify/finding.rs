@@ -97,6 +97,8 @@ mod tests {
         report.tables.push(Subject {
             name: "source.people".into(),
             rows: 3,
+            ranges: 1,
+            rows_read: 3,
             equal: differences.is_empty(),
             differences_total: differences.len() as u64,
             differences,

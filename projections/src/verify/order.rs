@@ -1,5 +1,6 @@
 //! In which orders Postgres has a table.
 
+use millrace_events::TableId;
 use millrace_sessions::postgres::PgSession;
 use sqlx::Row as _;
 
@@ -29,13 +30,12 @@ const INDEXES: &str = "
 /// The indexes of a table.
 pub(super) async fn indexes(
     session: &mut PgSession,
-    schema: &str,
-    table: &str,
+    TableId { schema, name }: &TableId,
 ) -> Result<Vec<Vec<Indexed>>, Error> {
     let asking = postgres("looking for the indexes of a table");
     let rows = sqlx::query(INDEXES)
         .bind(schema)
-        .bind(table)
+        .bind(name)
         .fetch_all(session)
         .await
         .map_err(&asking)?;
@@ -44,9 +44,9 @@ pub(super) async fn indexes(
     for row in rows {
         let index: i64 = row.try_get(0).map_err(&asking)?;
         // An expression has no name, nor has a column in another order than the type's own.
-        let name: Option<String> = row.try_get(1).map_err(&asking)?;
-        let column = Indexed {
-            name: name.unwrap_or_default(),
+        let column: Option<String> = row.try_get(1).map_err(&asking)?;
+        let indexed = Indexed {
+            name: column.unwrap_or_default(),
             by_bytes: row.try_get(2).map_err(&asking)?,
         };
         if last != Some(index) {
@@ -54,7 +54,7 @@ pub(super) async fn indexes(
         }
         last = Some(index);
         if let Some(columns) = indexes.last_mut() {
-            columns.push(column);
+            columns.push(indexed);
         }
     }
     Ok(indexes)

@@ -1,6 +1,6 @@
 //! A replica table and its source: how each is asked for its rows, and what an answer means.
 
-use millrace_events::{Column as SourceColumn, TableSchema, Value as SourceValue};
+use millrace_events::{Column as SourceColumn, TableId, TableSchema, Value as SourceValue};
 use millrace_sessions::postgres::{point, qualified, quoted as name, PgSession};
 
 use super::checksum::{self, Sides};
@@ -20,21 +20,19 @@ const INT4: u32 = 23;
 pub(super) struct Pair<'a> {
     table: &'a Table,
     schema: &'a TableSchema,
-    namespace: &'a str,
     source: String,
     shape: Shape,
 }
 
 impl<'a> Pair<'a> {
-    pub(super) fn new(namespace: &'a str, table: &'a Table, schema: &'a TableSchema) -> Pair<'a> {
+    pub(super) fn new(table: &'a Table, schema: &'a TableSchema) -> Pair<'a> {
         let columns = table.columns.iter().map(|column| column.name.clone());
         Pair {
             table,
             schema,
-            namespace,
-            source: qualified(namespace, &table.name),
+            source: qualified(&table.source.schema, &table.source.name),
             shape: Shape {
-                table: table.name.clone(),
+                table: table.source.to_string(),
                 columns: columns.collect(),
                 key: table.key.clone(),
             },
@@ -58,7 +56,8 @@ impl<'a> Pair<'a> {
 
     /// Locks the source against TRUNCATE; false if its rows of the snapshot are gone.
     pub(super) async fn pin(&self, session: &mut PgSession) -> Result<bool, Error> {
-        let pinned = point::pin_table(session, self.namespace, &self.table.name).await;
+        let TableId { schema, name } = &self.table.source;
+        let pinned = point::pin_table(session, schema, name).await;
         pinned.map_err(postgres("locking a table against TRUNCATE"))
     }
 

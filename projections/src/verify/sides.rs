@@ -11,7 +11,7 @@ use super::key::Key;
 use super::merge::Row;
 use super::{mysql, postgres, Error};
 
-/// The values of a Postgres row.
+/// The values of a row.
 pub(super) type Texts = Vec<Option<String>>;
 
 /// Streams the rows of a query; `row` makes something of their texts.
@@ -39,6 +39,27 @@ pub(super) fn from_mysql<'c>(
         let texts = mysql_texts(&fetched, 0).map_err(mysql("reading rows"))?;
         Ok(row(texts))
     })
+}
+
+/// All rows of a short answer.
+pub(super) async fn all_from_postgres(
+    session: &mut PgSession,
+    sql: &str,
+) -> Result<Vec<Texts>, Error> {
+    let asking = postgres("asking for sums of digests");
+    let rows = sqlx::raw_sql(sql).fetch_all(session).await;
+    let rows = rows.map_err(&asking)?;
+    let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(postgres_texts).collect();
+    texts.map_err(&asking)
+}
+
+/// All rows of a short answer.
+pub(super) async fn all_from_mysql(conn: &mut Session, sql: &str) -> Result<Vec<Texts>, Error> {
+    let asking = mysql("asking for sums of digests");
+    let rows = sqlx::raw_sql(sql).fetch_all(conn).await;
+    let rows = rows.map_err(&asking)?;
+    let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(|row| mysql_texts(row, 0)).collect();
+    texts.map_err(&asking)
 }
 
 /// The same for a query whose first column is the bytes by which it is ordered.
