@@ -21,8 +21,6 @@ const TEXT_CHARS_MAX: u32 = 1_000;
 const ARGUMENTS_MAX: usize = 90;
 /// Hexadecimal digits of a digest that go into each of the two sums: 60 bits are a positive `bigint` on both servers.
 const SUM_DIGITS: usize = 15;
-/// Hexadecimal digits of a digest that name its bucket, at most.
-pub(super) const BUCKET_DIGITS_MAX: usize = 4;
 
 /// An expression for each server. Both mean the columns of a table called `t`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,20 +217,33 @@ pub(super) fn source_sums(rows: Rows) -> String {
 
 /// The same in MySQL. The rows' digests go through a table in memory there: it is for ranges, not for whole tables.
 pub(super) fn replica_sums(rows: Rows) -> String {
+    let digests = format!(
+        "SELECT {} AS d FROM {} t FORCE INDEX (PRIMARY) WHERE {}",
+        rows.digest, rows.table, rows.range
+    );
+    sums_of(&digests, rows.bucket_digits)
+}
+
+/// A query in MySQL for [`Sums`] of the rows that another one gives, which is `from` behind its FROM.
+pub(super) fn selected_sums(from: &str, columns: &[String]) -> String {
+    // As digests: the columns of an expression may have collations that do not mix.
+    let columns = columns.iter().map(|column| format!("IFNULL(SHA2({column}, 256), '-')"));
+    let texts: Vec<String> = columns.collect();
+    let digests = format!("SELECT SHA2({}, 256) AS d FROM {from}", joined(&texts));
+    sums_of(&digests, 0)
+}
+
+fn sums_of(digests: &str, bucket_digits: usize) -> String {
     let sum = |from: usize| {
         format!("CAST(SUM(CAST(CONV(SUBSTR(d, {from}, {SUM_DIGITS}), 16, 10) AS UNSIGNED)) AS CHAR)")
     };
     // LIMIT keeps the digest from being computed once for each use of it.
     format!(
-        "SELECT {}, CAST(COUNT(*) AS CHAR), {}, {} FROM (SELECT {} AS d FROM {} t FORCE INDEX (PRIMARY) WHERE {} \
-         LIMIT 18446744073709551615) AS digests{}",
-        bucket(rows.bucket_digits),
+        "SELECT {}, CAST(COUNT(*) AS CHAR), {}, {} FROM ({digests} LIMIT 18446744073709551615) AS digests{}",
+        bucket(bucket_digits),
         sum(1),
         sum(1 + SUM_DIGITS),
-        rows.digest,
-        rows.table,
-        rows.range,
-        grouped(rows.bucket_digits),
+        grouped(bucket_digits),
     )
 }
 

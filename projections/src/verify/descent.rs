@@ -14,7 +14,9 @@ use super::merge::merge;
 use super::pair::Pair;
 use super::ranges::{Cut, Key, Range};
 use super::report::Tally;
-use super::sides::{all_from_mysql, all_from_postgres, from_mysql, from_postgres};
+use super::sides::{
+    all_from_mysql, from_mysql, from_postgres, sums_from_mysql, sums_from_postgres,
+};
 use super::{mysql, postgres, Error, Pace};
 
 /// Rows of a range. Both servers take some 50 ms for so many: short enough to rest behind it and to read it again,
@@ -252,7 +254,7 @@ impl Comparison<'_> {
             range,
             bucket_digits,
         });
-        summed(all_from_postgres(session, &query).await?)
+        sums_from_postgres(session, &query).await
     }
 
     async fn replica(
@@ -268,17 +270,8 @@ impl Comparison<'_> {
             range,
             bucket_digits,
         });
-        summed(all_from_mysql(session, &query).await?)
+        sums_from_mysql(session, &query).await
     }
-}
-
-fn summed(answers: Vec<Vec<Option<String>>>) -> Result<Sums, Error> {
-    let mut sums = Sums::default();
-    for answer in answers {
-        let added = sums.add(&answer);
-        added.ok_or_else(|| Error::Bookkeeping(format!("a server gave {answer:?} for sums of digests")))?;
-    }
-    Ok(sums)
 }
 
 /// Reads the rows that meet the condition from both sides and compares them one by one; returns how many the source

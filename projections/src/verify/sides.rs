@@ -7,6 +7,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::postgres::{PgRow, PgValueFormat};
 use sqlx::{Row as _, ValueRef};
 
+use super::checksum::Sums;
 use super::key::Key;
 use super::merge::Row;
 use super::{mysql, postgres, Error};
@@ -41,16 +42,18 @@ pub(super) fn from_mysql<'c>(
     })
 }
 
-/// All rows of a short answer.
-pub(super) async fn all_from_postgres(
-    session: &mut PgSession,
-    sql: &str,
-) -> Result<Vec<Texts>, Error> {
+/// The sums that Postgres answers with.
+pub(super) async fn sums_from_postgres(session: &mut PgSession, sql: &str) -> Result<Sums, Error> {
     let asking = postgres("asking for sums of digests");
     let rows = sqlx::raw_sql(sql).fetch_all(session).await;
     let rows = rows.map_err(&asking)?;
     let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(postgres_texts).collect();
-    texts.map_err(&asking)
+    summed(&texts.map_err(&asking)?)
+}
+
+/// The sums that MySQL answers with.
+pub(super) async fn sums_from_mysql(conn: &mut Session, sql: &str) -> Result<Sums, Error> {
+    summed(&all_from_mysql(conn, sql).await?)
 }
 
 /// All rows of a short answer.
@@ -62,7 +65,16 @@ pub(super) async fn all_from_mysql(conn: &mut Session, sql: &str) -> Result<Vec<
     texts.map_err(&asking)
 }
 
-/// The same for a query whose first column is the bytes by which it is ordered.
+fn summed(answers: &[Texts]) -> Result<Sums, Error> {
+    let mut sums = Sums::default();
+    for answer in answers {
+        let wrong = || Error::Bookkeeping(format!("{answer:?} is no sum of digests"));
+        sums.add(answer).ok_or_else(wrong)?;
+    }
+    Ok(sums)
+}
+
+/// The rows of a query whose first column is the bytes by which it is ordered.
 pub(super) fn from_mysql_by_digest<'c>(
     conn: &'c mut Session,
     sql: &'c str,
