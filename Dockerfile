@@ -33,6 +33,8 @@ LABEL org.opencontainers.image.title="millrace" \
 RUN useradd --system --home-dir /nonexistent millrace && \
     install -d -o millrace /var/lib/millrace
 COPY --from=build /millrace/target/release/millrace /usr/local/bin/millrace
+# The demonstration's marts; docker-compose.yml says where they are. Mount a folder of your own there to keep others.
+COPY projections/marts /usr/share/millrace/marts
 USER millrace
 # Page; control APIs of projector, capture and ingest; controller and streaming unit of the embedded broker.
 EXPOSE 8080 8081 8082 8083 9003 9010

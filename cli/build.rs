@@ -2,7 +2,7 @@
 //!
 //! `scripts/wasm.sh` builds them to `<workspace>/target/smartmodules/*.wasm`. They and each module's
 //! `SmartModule.toml` are copied to `OUT_DIR`, and `smartmodules.rs` is written there: one expression of the type
-//! `&[Module]`, for `include!`. `MILLRACE_SMARTMODULES_DIR` names a folder that holds them already; then nothing is built.
+//! `&[Package]`, for `include!`. `MILLRACE_SMARTMODULES_DIR` names a folder that holds them already; then nothing is built.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ fn embed(from: &Path, out: &Path) -> Result<(), String> {
         let manifest = keep(&manifest(&workspace, name), &folder)?;
         writeln!(
             table,
-            "Module {{ name: {name:?}, wasm: include_bytes!({wasm:?}), manifest: include_str!({manifest:?}) }},"
+            "Package {{ name: {name:?}, wasm: include_bytes!({wasm:?}), manifest: include_str!({manifest:?}) }},"
         )
         .map_err(|error| error.to_string())?;
     }

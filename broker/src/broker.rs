@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catalog::{self, Catalog, SPU_ID};
+use crate::catalog::{Catalog, SPU_ID};
 use crate::config::{Config, Limits, Storage};
 use crate::controller::{Controller, Watching};
 use crate::data::DataPlane;
@@ -27,6 +27,7 @@ use crate::disk::{DataDir, DataDirError, Sync};
 use crate::files;
 use crate::net::Socket;
 use crate::positions::Positions;
+use crate::retention::Sweep;
 use crate::smart::Engine;
 use crate::tls::{self, TlsError};
 
@@ -108,7 +109,7 @@ impl Broker {
             appends,
             catalog: Some(parts.catalog.clone()),
         };
-        handle.start(parts, &config.limits, tls, [controller, data_plane]);
+        handle.start(parts, config, tls, [controller, data_plane]);
         Ok(handle)
     }
 }
@@ -116,9 +117,9 @@ impl Broker {
 /// What the two listeners serve.
 pub(crate) struct Parts {
     pub(crate) catalog: Arc<Catalog>,
-    positions: Arc<Positions>,
+    pub(crate) positions: Arc<Positions>,
     engine: Arc<Engine>,
-    data: Arc<DataDir>,
+    pub(crate) data: Arc<DataDir>,
 }
 
 impl Parts {
@@ -207,8 +208,8 @@ impl Handle {
         let (catalog, data_dir, temporary) =
             (self.catalog.take(), self.data_dir.clone(), self.temporary);
         let finish = move || {
-            for (_, log) in catalog.iter().flat_map(|catalog| catalog.logs()) {
-                if let Err(error) = log.close() {
+            for partition in catalog.iter().flat_map(|catalog| catalog.partitions()) {
+                if let Err(error) = partition.log.close() {
                     tracing::warn!(%error, "the next start will read the last segment as a whole");
                 }
             }
@@ -223,11 +224,11 @@ impl Handle {
     fn start(
         &self,
         parts: Parts,
-        limits: &Limits,
+        Config { hold, limits, .. }: Config,
         tls: Option<TlsAcceptor>,
         [controller, data_plane]: [TcpListener; 2],
     ) {
-        let (sc, spu) = parts.services(limits, &self.tasks);
+        let (sc, spu) = parts.services(&limits, &self.tasks);
         let listen = Listen {
             connections_max: limits.connections_max,
             tls,
@@ -240,12 +241,8 @@ impl Handle {
         self.spawn(listen.accept(data_plane, move |socket, stop| {
             spu.clone().serve(socket, stop)
         }));
-        self.spawn(retain(
-            parts.catalog,
-            parts.data,
-            limits.retention_interval,
-            self.stop.clone(),
-        ));
+        let sweep = Sweep::new(parts.catalog, parts.positions, parts.data, hold);
+        self.spawn(sweep.run(limits.retention_interval, self.stop.clone()));
     }
 
     /// A listener, or what runs as long as they do.
@@ -428,29 +425,5 @@ impl Listen {
                 }
             }
         }
-    }
-}
-
-/// Applies the topics' retention now and then. Keeps the data directory locked while it runs.
-async fn retain(
-    catalog: Arc<Catalog>,
-    _data: Arc<DataDir>,
-    interval: std::time::Duration,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = stop.cancelled() => return,
-        }
-        let logs = catalog.logs();
-        let sweep = move || {
-            for (spec, log) in logs {
-                if let Err(error) = log.retain(catalog::retention(&spec)) {
-                    tracing::warn!(%error, "retention could not remove a segment");
-                }
-            }
-        };
-        let _ = tokio::task::spawn_blocking(sweep).await;
     }
 }

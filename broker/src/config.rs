@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fluvio_types::defaults::SPU_PARTITION_MAX_BYTES;
+
 /// Where a broker keeps its data.
 #[derive(Debug, Clone)]
 pub enum Storage {
@@ -28,8 +30,32 @@ pub struct Config {
     pub advertised: Option<(String, u16)>,
     /// Encryption of both listeners; by default none.
     pub tls: Option<Tls>,
+    /// Whom retention leaves what they have not read; by default millrace's own consumers. `None`: nobody, as on
+    /// a real cluster.
+    pub hold: Option<Hold>,
     /// Limits on everything that could grow.
     pub limits: Limits,
+}
+
+/// Named consumers for whom retention keeps what they have not read yet, however old it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Those whose names begin so.
+    pub consumers: String,
+    /// Bytes beyond which a partition gives up its oldest segments all the same. A topic whose own retention
+    /// by size is larger goes by that.
+    pub bytes_max: u64,
+}
+
+impl Default for Hold {
+    /// A consumer that stays away may take what a partition took before anybody said a size: 100 GiB, which
+    /// every server assumes.
+    fn default() -> Self {
+        Self {
+            consumers: "millrace-".to_owned(),
+            bytes_max: SPU_PARTITION_MAX_BYTES,
+        }
+    }
 }
 
 /// Certificates and key, as PEM files. They are read once, when the broker opens.
@@ -54,6 +80,7 @@ impl Config {
             spu_bind: any_port,
             advertised: None,
             tls: None,
+            hold: Some(Hold::default()),
             limits: Limits::default(),
         }
     }

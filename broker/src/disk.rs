@@ -158,6 +158,12 @@ pub(crate) fn sync_data(file: &File, sync: Sync) -> io::Result<()> {
     }
 }
 
+/// Bytes that may still be written where `path` lies.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(path)?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
 /// Wraps `body` as `MRB1 | version i16 | length u32 | crc32c u32 | body`.
 pub(crate) fn seal(version: i16, body: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(14 + body.len());

@@ -34,10 +34,11 @@ mod net;
 mod positions;
 mod record;
 mod request;
+mod retention;
 mod smart;
 mod tls;
 
 pub use broker::{Broker, Handle, OpenError};
-pub use config::{Config, Limits, Storage, Tls};
+pub use config::{Config, Hold, Limits, Storage, Tls};
 pub use disk::DataDirError;
 pub use tls::TlsError;

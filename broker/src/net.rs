@@ -94,7 +94,7 @@ pub(crate) type Writing = JoinHandle<()>;
 /// Requests of a connection; a length that is negative or above the limit ends it.
 pub(crate) type Inbox = FramedRead<ReadHalf, Requests>;
 
-type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+pub(crate) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A connection, encrypted or not.

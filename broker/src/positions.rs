@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
 use fluvio_protocol::record::ReplicaKey;
@@ -64,8 +64,28 @@ struct Journal {
     offsets: RwLock<Offsets>,
 }
 
-/// Offset and time of change, by consumer and replica. All of them are durable.
-type Offsets = BTreeMap<Key, (i64, u64)>;
+/// By consumer and replica. All of them are durable.
+type Offsets = BTreeMap<Key, Kept>;
+
+/// A consumer's offset. Times are Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kept {
+    offset: i64,
+    /// When it was stored last, with whatever value.
+    modified: u64,
+    /// When it got its value.
+    moved: u64,
+}
+
+/// The consumer that is furthest behind on a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slowest {
+    pub(crate) consumer: String,
+    /// Of the last record that it is done with.
+    pub(crate) offset: i64,
+    /// When it came there.
+    pub(crate) moved: SystemTime,
+}
 
 struct Tail {
     file: File,
@@ -110,14 +130,24 @@ impl Positions {
 
     /// Stores an offset, in the order of these calls; the receiver is told when it is durable.
     pub(crate) fn store(&self, consumer: &str, replica: ReplicaKey, offset: i64) -> Outcome {
-        let entry = Entry {
+        self.store_at(consumer, replica, offset, unix_seconds())
+    }
+
+    /// As [`Positions::store`], at a time in Unix seconds.
+    pub(crate) fn store_at(
+        &self,
+        consumer: &str,
+        replica: ReplicaKey,
+        offset: i64,
+        modified: u64,
+    ) -> Outcome {
+        self.submit(Entry {
             deleted: false,
             consumer: consumer.to_owned(),
             replica,
             offset,
-            modified: unix_seconds(),
-        };
-        self.submit(entry)
+            modified,
+        })
     }
 
     /// Removes an offset, if there is one.
@@ -152,10 +182,32 @@ impl Positions {
                 && consumer.is_none_or(|consumer| consumer == name)
         };
         let kept = offsets.iter().filter(|(key, _)| wanted(key));
-        kept.map(|((name, of), (offset, modified))| {
-            ConsumerOffset::new(name.clone(), of.clone(), *offset, *modified)
+        kept.map(|((name, of), kept)| {
+            ConsumerOffset::new(name.clone(), of.clone(), kept.offset, kept.modified)
         })
         .collect()
+    }
+
+    /// By partition, who is furthest behind among the consumers whose names begin with `prefix`.
+    pub(crate) fn slowest(&self, prefix: &str) -> BTreeMap<ReplicaKey, Slowest> {
+        let offsets = self.journal().read();
+        let from = (prefix.to_owned(), ReplicaKey::default());
+        let wanted = offsets
+            .range(from..)
+            .take_while(|((name, _), _)| name.starts_with(prefix));
+        let mut slowest = BTreeMap::new();
+        for ((consumer, replica), kept) in wanted {
+            let one = Slowest {
+                consumer: consumer.clone(),
+                offset: kept.offset,
+                moved: UNIX_EPOCH + Duration::from_secs(kept.moved),
+            };
+            let known = slowest.entry(replica.clone()).or_insert_with(|| one.clone());
+            if one.offset < known.offset {
+                *known = one;
+            }
+        }
+        slowest
     }
 
     /// Removes all offsets on a topic. Blocks.
@@ -256,24 +308,38 @@ fn recall(mut journal: Bytes) -> io::Result<(Offsets, usize)> {
     Ok((offsets, lost_bytes))
 }
 
-/// The entries that a journal of these offsets needs.
+/// The entries that a journal of these offsets needs: one, or another before it that tells since when the offset
+/// has its value.
 fn live(offsets: &Offsets) -> Vec<Entry> {
-    let entry = |((consumer, replica), (offset, modified)): (&Key, &(i64, u64))| Entry {
-        deleted: false,
-        consumer: consumer.clone(),
-        replica: replica.clone(),
-        offset: *offset,
-        modified: *modified,
+    let entries = |((consumer, replica), kept): (&Key, &Kept)| {
+        let stored_at = |modified| Entry {
+            deleted: false,
+            consumer: consumer.clone(),
+            replica: replica.clone(),
+            offset: kept.offset,
+            modified,
+        };
+        let moved = (kept.moved != kept.modified).then(|| stored_at(kept.moved));
+        moved.into_iter().chain([stored_at(kept.modified)])
     };
-    offsets.iter().map(entry).collect()
+    offsets.iter().flat_map(entries).collect()
 }
 
 fn remember(offsets: &mut Offsets, entry: &Entry) {
     let key = (entry.consumer.clone(), entry.replica.clone());
-    match entry.deleted {
-        true => offsets.remove(&key),
-        false => offsets.insert(key, (entry.offset, entry.modified)),
+    if entry.deleted {
+        offsets.remove(&key);
+        return;
+    }
+    let (offset, modified) = (entry.offset, entry.modified);
+    let earlier = offsets.get(&key).filter(|kept| kept.offset == offset);
+    let moved = earlier.map_or(modified, |kept| kept.moved);
+    let kept = Kept {
+        offset,
+        modified,
+        moved,
     };
+    offsets.insert(key, kept);
 }
 
 fn encode(entries: &[Entry]) -> io::Result<Vec<u8>> {
@@ -339,6 +405,25 @@ mod tests {
             assert_eq!(offsets.len(), 2, "byte {at}");
             assert!(lost_bytes > 0, "byte {at}");
         }
+    }
+
+    #[test]
+    fn since_when_an_offset_has_its_value_outlives_a_rewritten_journal() {
+        let stored = |offset, modified| Entry {
+            offset,
+            modified,
+            ..entry("one", 0)
+        };
+        let journal = encode(&[stored(3, 10), stored(7, 20), stored(7, 30), stored(7, 40)]);
+        let (offsets, _) = recall(journal.expect("encoded").into()).expect("read");
+        let kept = Kept {
+            offset: 7,
+            modified: 40,
+            moved: 20,
+        };
+        assert_eq!(offsets.values().collect::<Vec<_>>(), [&kept]);
+        let rewritten = encode(&live(&offsets)).expect("encoded");
+        assert_eq!(recall(rewritten.into()).expect("read"), (offsets, 0));
     }
 
     #[test]

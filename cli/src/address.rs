@@ -147,6 +147,41 @@ pub(crate) fn escaped(text: &str) -> String {
         .collect()
 }
 
+/// A URL without user and password.
+pub(crate) fn without_login(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+        _ => url.to_owned(),
+    }
+}
+
+/// The password in a URL, as it is typed; `None` if there is none.
+pub(crate) fn password(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    Some(unescaped(url.password()?))
+}
+
+/// What [`escaped`] was made of.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        match behind.get(..2).map(|digits| u8::from_str_radix(digits, 16)) {
+            Some(Ok(byte)) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            _ => {
+                bytes.push(b'%');
+                rest = behind;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,5 +242,16 @@ mod tests {
         );
         assert_eq!(url("::1", "p"), "mysql://u:p@[::1]:3306/my%20db");
         assert_eq!(url("[::1]", "p"), "mysql://u:p@[::1]:3306/my%20db");
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_read_as_it_was_typed_and_left_out_where_the_url_is_shown() {
+        for typed in ["p@ss/w:rd%", "100%", "ü", "plain"] {
+            let url = format!("postgres://me:{}@db:5433/erp", escaped(typed));
+            assert_eq!(password(&url).as_deref(), Some(typed));
+            assert_eq!(without_login(&url), "postgres://db:5433/erp");
+        }
+        assert_eq!(password("postgres://me@db/erp"), None);
+        assert_eq!(without_login("postgres://db/erp"), "postgres://db/erp");
     }
 }

@@ -5,14 +5,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use millrace_events::Lsn;
+use millrace_topic::StreamingUnit;
 
 use crate::address::{Host, HostPort};
-use crate::spu::StreamingUnit;
+use crate::spu;
+
+mod pipeline;
+
+pub use pipeline::{Pipeline, Source};
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
 pub const DATA_DIR: &str = ".millrace";
 
-/// Keep a MySQL replica and analytic marts of a Postgres shop up to date, exactly once, through Fluvio
+/// Keep a MySQL replica and analytic marts of a Postgres database up to date, exactly once, through Fluvio
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
@@ -73,18 +78,18 @@ impl fmt::Display for LogFormat {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run everything in one process, with a private Postgres, a private MySQL or MariaDB, and a broker
+    /// Run everything in one process, with private servers (Postgres, MySQL or MariaDB, a broker) or your own
     Up(Up),
     /// Run only the embedded broker
     Broker(Broker),
     /// Run capture, which writes every change in Postgres to the change log
-    Capture,
+    Capture(Source),
     /// Run ingest, which stores incoming users from their topic in Postgres
     Ingest,
-    /// Fill the shop, keep it trading, and send incoming users
+    /// Fill the shop of the demonstration, keep it trading, and send incoming users
     Generate(Generate),
     /// Run the projector, which applies the change log to the MySQL replica and the marts
-    Project,
+    Project(Pipeline),
     /// Run the page, which shows how far behind each part is, and why
     Dashboard(Dashboard),
     /// Prepare a Fluvio cluster: register the SmartModules and, if asked, a streaming unit
@@ -109,6 +114,21 @@ pub enum Command {
     Version,
 }
 
+impl Command {
+    /// The flags that are settings, by the names of those.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Command::Capture(source) => source.settings(),
+            Command::Up(args) => args.pipeline.settings(),
+            Command::Project(pipeline) => pipeline.settings(),
+            Command::Dashboard(args) => args.pipeline.settings(),
+            Command::Verify(args) => args.pipeline.settings(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Which deployment a command talks to.
 #[derive(Debug, Args)]
 pub struct Target {
@@ -120,8 +140,8 @@ pub struct Target {
 /// `millrace up`
 #[derive(Debug, Args)]
 pub struct Up {
-    /// Fill the shop and let it trade
-    #[arg(long)]
+    /// Fill the shop of the demonstration in the private Postgres, let it trade, and store incoming users
+    #[arg(long, conflicts_with = "postgres")]
     pub demo: bool,
     /// With --demo: trade for a while, wait until MySQL has caught up, verify, print the marts, and stop
     #[arg(long, requires = "demo")]
@@ -129,6 +149,15 @@ pub struct Up {
     /// Directory in which the private servers and the broker keep their data
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
+    /// What to capture and to keep
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Capture this Postgres, instead of a private one
+    #[arg(long, value_name = "URL", value_parser = pipeline::postgres_url)]
+    pub postgres: Option<String>,
+    /// Keep replica and marts in this MySQL or MariaDB, instead of a private one
+    #[arg(long, value_name = "URL", value_parser = pipeline::mysql_url)]
+    pub mysql: Option<String>,
     /// Use the Fluvio cluster whose controller listens here, instead of the embedded broker
     #[arg(long, value_name = "HOST:PORT")]
     pub fluvio: Option<HostPort>,
@@ -190,6 +219,9 @@ impl Broker {
 /// `millrace dashboard`
 #[derive(Debug, Args)]
 pub struct Dashboard {
+    /// What is shown
+    #[command(flatten)]
+    pub pipeline: Pipeline,
     /// Keep the history of the lag in this directory; without it, the history is lost at a restart
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -220,7 +252,7 @@ pub struct Init {
     /// Register a streaming unit (SPU): its id, its address for clients, its address for other units, and
     /// optionally its address for clients in its own network, if that is another one. A unit that is
     /// registered with other addresses is changed to these
-    #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]")]
+    #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]", value_parser = spu::parse)]
     pub spu: Option<StreamingUnit>,
 }
 
@@ -273,11 +305,13 @@ pub enum Probed {
     Project,
     /// The page
     Dashboard,
+    /// The generator, if MILLRACE_GENERATE_CONTROL_PORT is set
+    Generate,
 }
 
 impl Probed {
-    /// In the order of the data.
-    pub const ALL: [Probed; 5] = [
+    /// Those that are always there, in the order of the data.
+    pub const ALWAYS: [Probed; 5] = [
         Probed::Broker,
         Probed::Capture,
         Probed::Ingest,
@@ -294,6 +328,7 @@ impl Probed {
             Probed::Ingest => "ingest",
             Probed::Project => "project",
             Probed::Dashboard => "dashboard",
+            Probed::Generate => "generate",
         }
     }
 }
@@ -305,6 +340,9 @@ pub struct Verify {
     /// Which deployment
     #[command(flatten)]
     pub target: Target,
+    /// What to compare
+    #[command(flatten)]
+    pub pipeline: Pipeline,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -2,7 +2,7 @@
 
 use millrace_control as control;
 use millrace_postgres_cdc as capture;
-use millrace_projections::engine;
+use millrace_projections::{engine, marts};
 use millrace_users_data as ingest;
 
 /// The code of the first cause that has one.
@@ -11,11 +11,13 @@ pub fn code(error: &anyhow::Error) -> Option<&'static str> {
         let captured = cause.downcast_ref::<capture::Error>();
         let ingested = cause.downcast_ref::<ingest::Error>();
         let projected = cause.downcast_ref::<engine::Error>();
+        let described = cause.downcast_ref::<marts::ReadError>();
         let controlled = cause.downcast_ref::<control::Error>();
         captured
             .and_then(capture::Error::code)
             .or(ingested.map(ingest::Error::code))
             .or(projected.map(engine::Error::code))
+            .or(described.map(marts::ReadError::code))
             .or(controlled.map(control::Error::code))
     })
 }

@@ -11,6 +11,7 @@ use millrace_projections::engine;
 use millrace_shop_generator::trade::Trader;
 use millrace_shop_generator::user_events::UserEvents;
 use millrace_shop_generator::{prepare, Progress};
+use millrace_topic::Lookup;
 use millrace_users_data::{self as ingest, Rejected};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,12 +20,14 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::args::{self, Cli, Command};
 use crate::data_dir::{self, Cleaned};
 use crate::endpoints::Endpoints;
-use crate::settings::table::{FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_SEED};
+use crate::settings::table::{
+    FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_RETENTION_HARD_SIZE, MILLRACE_SEED,
+};
 use crate::settings::{Setting, Settings};
-use crate::smartmodules::{self, Lookup};
+use crate::smartmodules;
 use crate::{
-    answer, cluster, config, exposure, health, output, projection, rejected, services, source, spu,
-    status, up, verify, wait_for,
+    answer, cluster, config, exposure, health, output, projection, rejected, services, source, status,
+    up, verify, wait_for,
 };
 
 const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");
@@ -56,7 +59,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Broker(args) => broker(args, &settings).await?,
         Command::Dashboard(args) => dashboard(args, &settings).await?,
         Command::Init(args) => init(args, &settings).await?,
-        Command::Capture | Command::Ingest | Command::Project | Command::Generate(_) => {
+        Command::Capture(_) | Command::Ingest | Command::Project(_) | Command::Generate(_) => {
             Box::pin(service(&cli.command, settings)).await?;
         }
     }
@@ -69,11 +72,12 @@ async fn service(command: &Command, settings: Settings) -> anyhow::Result<()> {
         Command::Generate(args) => Endpoints::find(&args.target, &settings)?,
         _ => Endpoints::from_settings(&settings)?,
     };
+    let settings = endpoints.settings(&settings)?;
     warn_if_exposed(&settings, None);
     match command {
-        Command::Capture => Box::pin(capture(&settings, &endpoints, shutdown)).await?,
+        Command::Capture(_) => Box::pin(capture(&settings, &endpoints, shutdown)).await?,
         Command::Ingest => Box::pin(ingest(&settings, &endpoints, shutdown)).await?,
-        Command::Project => Box::pin(project(&settings, &endpoints, shutdown)).await?,
+        Command::Project(_) => Box::pin(project(&settings, &endpoints, shutdown)).await?,
         Command::Generate(args) => generate(args, settings, &endpoints, shutdown).await?,
         _ => unreachable!("not a service"),
     }
@@ -186,12 +190,29 @@ async fn generate(
     if args.fill_only {
         return Ok(());
     }
-    let trader = Trader::new(services::trade(&settings, endpoints)?)?;
-    let users = UserEvents::new(services::user_events(&settings, endpoints)?)?;
-    let (traded, sent) = tokio::join!(trader.run(shutdown.clone()), users.run(shutdown));
-    traded?;
-    sent?;
-    Ok(())
+    keep_trading(&settings, endpoints, shutdown).await
+}
+
+async fn keep_trading(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let trader = Trader::new(services::trade(settings, endpoints)?)?;
+    let users = UserEvents::new(services::user_events(settings, endpoints)?)?;
+    let (trade, events) = (trader.handle(), users.handle());
+    let control = services::generate_control(settings, endpoints).await?;
+    // Whichever ends ends the other: half a shop would not be noticed.
+    let trading = async { Ok(trader.run(shutdown.clone()).await?) };
+    let sending = async { Ok(users.run(shutdown.clone()).await?) };
+    let shop = together(&shutdown, trading, sending);
+    match control {
+        Some(control) => {
+            let control = control.generate(trade, events, shutdown.clone());
+            with_control(&shutdown, shop, control).await
+        }
+        None => shop.await,
+    }
 }
 
 async fn clean(args: &args::Clean) -> anyhow::Result<()> {
@@ -214,13 +235,13 @@ async fn broker(args: &args::Broker, settings: &Settings) -> anyhow::Result<()> 
     let at = |port: Setting<u16>| SocketAddr::from((args.bind, settings.get(port)));
     let broker = up::open_broker(
         args.log_dir.clone(),
+        settings.get(MILLRACE_RETENTION_HARD_SIZE).bytes(),
         at(FLUVIO_PORT),
         at(FLUVIO_SPU_PORT),
         args.advertise.as_ref(),
         args.tls(),
     )
     .await?;
-    // Not through a client, which might have to show a certificate.
     smartmodules::register_in(&broker).await?;
     output::tell(format!("clients connect to {}", broker.sc_addr()));
     shutdown.cancelled().await;
@@ -241,12 +262,14 @@ async fn dashboard(args: &args::Dashboard, settings: &Settings) -> anyhow::Resul
 
 async fn init(args: &args::Init, settings: &Settings) -> anyhow::Result<()> {
     let endpoints = Endpoints::find(&args.target, settings)?;
-    let admin = cluster::connect(&endpoints.fluvio).await?;
+    let cluster = cluster::connect(&endpoints.fluvio).await?;
     if let Some(unit) = &args.spu {
-        spu::register(&admin, unit).await?;
+        cluster.register_unit(unit).await?;
     }
-    cluster::wait_for_spu(&admin).await?;
-    smartmodules::register(&admin, Lookup::Loose).await
+    cluster::wait_for_spu(&cluster).await?;
+    Ok(cluster
+        .register(smartmodules::MODULES, Lookup::Loose)
+        .await?)
 }
 
 #[cfg(test)]

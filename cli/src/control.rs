@@ -16,6 +16,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Reading records and sending one again take that long at worst.
 const ACTION: Duration = Duration::from_secs(60);
 
+/// `up` starts ingest for the demonstration only: incoming users are the shop's.
+pub(crate) const NO_INGEST: &str =
+    "this deployment has no ingest; `millrace up --demo` runs one, or `millrace ingest` by itself";
+
 /// A service said no: what was asked for makes no sense as things are.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -47,13 +51,19 @@ impl Endpoints {
     }
 
     /// Ingest.
-    pub(crate) fn ingest(&self) -> Service<'_> {
-        Service {
+    ///
+    /// # Errors
+    /// If this deployment has none.
+    pub(crate) fn ingest(&self) -> anyhow::Result<Service<'_>> {
+        if self.ingest_control.is_empty() {
+            bail!(NO_INGEST);
+        }
+        Ok(Service {
             name: "ingest",
             url: &self.ingest_control,
             token: &self.control_token,
             found: &self.found,
-        }
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the servers of a deployment are: `endpoints.json` of a data directory, or the settings.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,17 +12,36 @@ use crate::address::{http, Database, Host, HostPort};
 use crate::args::{Target, DATA_DIR};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_ADDRESS,
-    MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_CONTROL_HOST,
-    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_HOST,
-    MILLRACE_INGEST_CONTROL_PORT, MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER,
-    POSTGRES_DB, POSTGRES_HOST, POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_USER,
+    MILLRACE_CAPTURE_CONTROL_HOST, MILLRACE_CAPTURE_CONTROL_PORT, MILLRACE_COLUMNS,
+    MILLRACE_CONTROL_HOST, MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN,
+    MILLRACE_GENERATE_CONTROL_PORT, MILLRACE_INGEST_CONTROL_HOST, MILLRACE_INGEST_CONTROL_PORT,
+    MILLRACE_MARTS, MILLRACE_NAME, MILLRACE_PUBLICATION, MILLRACE_SLOT, MILLRACE_TABLES,
+    MILLRACE_TOPIC_CHANGES, MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_SNAPSHOT, MILLRACE_TOPIC_USERS,
+    MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER, POSTGRES_DB, POSTGRES_HOST,
+    POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_SCHEMA, POSTGRES_USER,
 };
-use crate::settings::{Setting, Settings};
+use crate::settings::{Setting, Settings, SETTINGS};
+
+/// The settings that say what a pipeline is. A command that talks to a deployment works with those of the deployment,
+/// whatever its own settings file says.
+const OF_THE_PIPELINE: [&str; 11] = [
+    MILLRACE_NAME.name(),
+    MILLRACE_TABLES.name(),
+    MILLRACE_MARTS.name(),
+    MILLRACE_COLUMNS.name(),
+    MILLRACE_TOPIC_CHANGES.name(),
+    MILLRACE_TOPIC_SNAPSHOT.name(),
+    MILLRACE_TOPIC_USERS.name(),
+    MILLRACE_TOPIC_REJECTED.name(),
+    MILLRACE_PUBLICATION.name(),
+    MILLRACE_SLOT.name(),
+    POSTGRES_SCHEMA.name(),
+];
 
 /// Addresses with credentials; `up` writes them once everything listens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Endpoints {
-    /// `postgres://` URL of the owner of the shop.
+    /// `postgres://` URL of the source.
     pub postgres: String,
     /// `mysql://` URL.
     pub mysql: String,
@@ -31,12 +51,15 @@ pub struct Endpoints {
     pub control: String,
     /// `http://` URL of capture's control API.
     pub capture_control: String,
-    /// `http://` URL of ingest's control API.
+    /// `http://` URL of ingest's control API; empty where there is no ingest.
     pub ingest_control: String,
     /// `http://` URL of the page.
     pub dashboard: String,
     /// Bearer token of the control APIs.
     pub control_token: String,
+    /// What the pipeline is, by the names of the settings; empty where the settings themselves say it.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// Process that serves them; 0 for a deployment described by settings.
     pub pid: u32,
     /// Where they were found.
@@ -99,6 +122,13 @@ impl ControlAddress {
     }
 }
 
+/// Where the generator's control API is, if it has one. Nobody but a probe asks it, so it has no entry of its own in
+/// [`Endpoints`].
+pub(crate) fn generate_control(settings: &Settings) -> Option<(Host, u16)> {
+    let port = settings.get(MILLRACE_GENERATE_CONTROL_PORT)?;
+    Some((settings.get(MILLRACE_CONTROL_HOST), port))
+}
+
 impl Endpoints {
     /// Finds the endpoints that a command was pointed at: those of `--data-dir`; without it, those of a `millrace
     /// up` that runs on the default data directory, unless a setting names another machine; else those of the
@@ -124,6 +154,35 @@ impl Endpoints {
             }
         }
         Endpoints::from_settings(settings)
+    }
+
+    /// The settings under which these endpoints are to be used.
+    ///
+    /// # Errors
+    /// If the deployment has settings that this version does not know.
+    pub fn settings(&self, own: &Settings) -> anyhow::Result<Settings> {
+        match &self.found {
+            Found::Settings => Ok(own.clone()),
+            Found::File(path) => Ok(own.of_deployment(&self.settings, path)?),
+        }
+    }
+
+    /// Notes what the pipeline is. The folder of the marts does not depend on where a command is run.
+    ///
+    /// # Errors
+    /// If there is no working directory.
+    pub(crate) fn note_pipeline(&mut self, settings: &Settings) -> anyhow::Result<()> {
+        let ours = SETTINGS
+            .iter()
+            .filter(|one| OF_THE_PIPELINE.contains(&one.name));
+        let pairs = ours.map(|one| (one.name.to_owned(), settings.text(one).to_owned()));
+        self.settings = pairs.collect();
+        if let Some(marts) = settings.get(MILLRACE_MARTS) {
+            let marts = std::path::absolute(marts)?.display().to_string();
+            self.settings
+                .insert(MILLRACE_MARTS.name().to_owned(), marts);
+        }
+        Ok(())
     }
 
     /// Reads `endpoints.json` of a data directory.
@@ -177,6 +236,7 @@ impl Endpoints {
             ingest_control: INGEST_CONTROL.url(settings),
             dashboard: http(&settings.get(DASHBOARD_HOST), settings.get(DASHBOARD_PORT)),
             control_token: settings.get(MILLRACE_CONTROL_TOKEN).into(),
+            settings: BTreeMap::new(),
             pid: 0,
             found: Found::Settings,
         })
@@ -302,6 +362,28 @@ mod tests {
         };
         assert_eq!(fluvio("public"), "sc:9003");
         assert_eq!(fluvio("local"), "sc:9003?spu=local");
+    }
+
+    #[test]
+    fn a_deployment_notes_what_it_captures_and_a_command_elsewhere_works_with_that() {
+        let scratch = ScratchDir::new("deployment").unwrap();
+        let of_up = settings(&[
+            ("MILLRACE_TABLES", "public.*"),
+            ("MILLRACE_MARTS", "my/marts"),
+        ]);
+        let mut endpoints = Endpoints::from_settings(&of_up).unwrap();
+        endpoints.note_pipeline(&of_up).unwrap();
+        assert!(!endpoints.settings.contains_key("POSTGRES_PASSWORD"));
+        endpoints.write(scratch.path()).unwrap();
+        let found = Endpoints::read(scratch.path()).unwrap();
+        let elsewhere = settings(&[("MILLRACE_TABLES", "sales.*")]);
+        let used = found.settings(&elsewhere).unwrap();
+        assert_eq!(used.get(MILLRACE_TABLES).to_string(), "public.*");
+        let marts = used.get(MILLRACE_MARTS).unwrap();
+        assert!(marts.is_absolute() && marts.ends_with("my/marts"));
+        let used = Endpoints::from_settings(&elsewhere).unwrap();
+        let used = used.settings(&elsewhere).unwrap();
+        assert_eq!(used.get(MILLRACE_TABLES).to_string(), "sales.*");
     }
 
     #[test]

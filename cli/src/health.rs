@@ -4,15 +4,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use fluvio::FluvioAdmin;
 use futures_util::future::join_all;
 use millrace_control::{in_words, NotReady};
+use millrace_topic::Cluster;
 use reqwest::StatusCode;
 
+use crate::address::http as http_url;
 use crate::answer;
 use crate::args::{self, Probed};
-use crate::cluster;
-use crate::endpoints::Endpoints;
+use crate::control::NO_INGEST;
+use crate::endpoints::{generate_control, Endpoints};
 use crate::settings::Settings;
 use crate::terminal::printable;
 
@@ -22,13 +23,21 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Asks one service, or all at once. Exit 0 if it lives (with `--ready`: does its work), 1 if not.
 pub(crate) async fn run(args: &args::Health, settings: &Settings) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
-    let asked = match args.service {
+    let generator = generate_control(settings).map(|(host, port)| http_url(&host, port));
+    let asked: Vec<Probed> = match args.service {
         Some(service) => vec![service],
-        None => Probed::ALL.to_vec(),
+        None => {
+            let is_there = |service: &Probed| {
+                *service != Probed::Ingest || !endpoints.ingest_control.is_empty()
+            };
+            let generate = generator.as_ref().map(|_| Probed::Generate);
+            let services = Probed::ALWAYS.into_iter().filter(is_there);
+            services.chain(generate).collect()
+        }
     };
     let answers = asked
         .iter()
-        .map(|service| ask(*service, args.ready, &endpoints));
+        .map(|service| ask(*service, args.ready, &endpoints, generator.as_deref()));
     let (mut lines, mut code) = (String::new(), ExitCode::SUCCESS);
     for (service, answer) in asked.iter().zip(join_all(answers).await) {
         let said = match &answer {
@@ -45,14 +54,24 @@ pub(crate) async fn run(args: &args::Health, settings: &Settings) -> anyhow::Res
     Ok(code)
 }
 
-async fn ask(service: Probed, ready: bool, endpoints: &Endpoints) -> anyhow::Result<()> {
+async fn ask(
+    service: Probed,
+    ready: bool,
+    endpoints: &Endpoints,
+    generator: Option<&str>,
+) -> anyhow::Result<()> {
     let probe = async {
         match service {
             Probed::Broker => broker(&endpoints.fluvio, ready).await,
             Probed::Project => http(&endpoints.control, ready, endpoints).await,
             Probed::Capture => http(&endpoints.capture_control, ready, endpoints).await,
+            Probed::Ingest if endpoints.ingest_control.is_empty() => bail!(NO_INGEST),
             Probed::Ingest => http(&endpoints.ingest_control, ready, endpoints).await,
             Probed::Dashboard => http(&endpoints.dashboard, ready, endpoints).await,
+            Probed::Generate => match generator {
+                Some(url) => http(url, ready, endpoints).await,
+                None => bail!("it has no control API; set MILLRACE_GENERATE_CONTROL_PORT"),
+            },
         }
     };
     let answer = tokio::time::timeout(ANSWER_WITHIN, probe).await;
@@ -84,10 +103,10 @@ async fn http(url: &str, ready: bool, endpoints: &Endpoints) -> anyhow::Result<(
 
 /// It lives if its controller speaks our protocol, and is ready if a streaming unit is there for the records.
 async fn broker(endpoint: &str, ready: bool) -> anyhow::Result<()> {
-    let admin = FluvioAdmin::connect_with_config(&millrace_topic::cluster(endpoint))
-        .await
-        .with_context(|| format!("nobody answers at {endpoint}"))?;
-    if ready && !cluster::any_spu_online(&admin).await? {
+    let cluster = Cluster::new(endpoint);
+    let connected = cluster.connect().await;
+    connected.with_context(|| format!("nobody answers at {endpoint}"))?;
+    if ready && !cluster.has_unit_online().await? {
         bail!("no streaming unit is online");
     }
     Ok(())
@@ -138,9 +157,22 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_waits_for_mysql_lives_and_is_not_ready() {
         let endpoints = waiting_service().await;
-        ask(Probed::Project, false, &endpoints).await.unwrap();
-        let because = ask(Probed::Project, true, &endpoints).await.unwrap_err();
+        ask(Probed::Project, false, &endpoints, None).await.unwrap();
+        let because = ask(Probed::Project, true, &endpoints, None)
+            .await
+            .unwrap_err();
         assert_eq!(because.to_string(), "MySQL fails (MR-P001): no route");
+    }
+
+    #[tokio::test]
+    async fn a_generator_without_a_control_api_says_how_it_gets_one() {
+        let endpoints = endpoints("http://127.0.0.1:1".to_owned());
+        let because = ask(Probed::Generate, false, &endpoints, None).await;
+        let because = because.unwrap_err().to_string();
+        assert!(
+            because.contains("MILLRACE_GENERATE_CONTROL_PORT"),
+            "{because}"
+        );
     }
 
     #[tokio::test]
@@ -153,7 +185,7 @@ mod tests {
             (hangs, "no answer within 3 s"),
         ] {
             let began = Instant::now();
-            let because = ask(Probed::Project, false, &endpoints(url)).await;
+            let because = ask(Probed::Project, false, &endpoints(url), None).await;
             let because = because.unwrap_err().to_string();
             assert!(because.contains(reason), "{because}");
             assert!(began.elapsed() < ANSWER_WITHIN * 2);

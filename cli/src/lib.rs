@@ -39,5 +39,4 @@ pub use address::HostPort;
 pub use codes::code;
 pub use commands::run;
 pub use log::{log_format, log_in_colour};
-pub use spu::StreamingUnit;
 pub use up::shutdown_on_signal;

@@ -5,13 +5,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::{ensure, Context as _};
-use fluvio::consumer::{
-    ConsumerConfigExtBuilder, ConsumerStream as _, OffsetManagementStrategy, RetryMode,
-};
-use fluvio::{Fluvio, Offset};
-use futures_util::StreamExt as _;
 use millrace_control::in_words;
+use millrace_topic::{Cluster, Offset, TopicError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,15 +19,11 @@ pub const INGEST: &str = "millrace-ingest";
 /// connection and a read.
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// The same for a service that is further than [`FAR_RECORDS`] from the end of the log: a read there brings up to
-/// [`FETCH_BYTES_MAX`] for the one record that is used, while the service itself needs the broker most.
+/// a whole fetch for the one record that is used, while the service itself needs the broker most.
 const PUBLISH_EVERY_FAR: Duration = Duration::from_secs(5);
 const FAR_RECORDS: u64 = 1_000;
 /// A failed attempt is repeated after this.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-const TIMEOUT: Duration = Duration::from_secs(20);
-/// A client can only commit what it has read: one record is. Above the segment size of our topics,
-/// as a real server delivers nothing of a batch that it has cut.
-const FETCH_BYTES_MAX: i32 = 32 * 1024 * 1024;
 
 /// One consumer on one topic.
 #[derive(Debug, Clone)]
@@ -48,8 +39,8 @@ pub struct Mirror {
 /// How far a service is.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
-    /// Of the last record that it is done with; -1 if that is none.
-    pub offset: i64,
+    /// Of the last record that it is done with; `None` before the first.
+    pub offset: Option<Offset>,
     /// Records from there to the end of the log; 0 if that is not known.
     pub behind: u64,
 }
@@ -73,31 +64,32 @@ impl Mirror {
         position: impl Fn(&S) -> Option<Position> + Send,
         shutdown: CancellationToken,
     ) {
-        let publish = |offset| in_time(self.show(offset));
+        let cluster = Cluster::new(self.endpoint.as_str());
+        let publish = |offset| cluster.publish_consumer(self.consumer, &self.topic, offset);
         let following = self.follow(status, position, publish);
         let _ = shutdown.run_until_cancelled(following).await;
     }
 
-    async fn follow<S: Send + Sync, P: Future<Output = anyhow::Result<()>> + Send>(
+    async fn follow<S: Send + Sync, P: Future<Output = Result<(), TopicError>> + Send>(
         &self,
         mut status: watch::Receiver<S>,
         position: impl Fn(&S) -> Option<Position> + Send,
-        publish: impl Fn(i64) -> P + Send,
+        publish: impl Fn(Offset) -> P + Send,
     ) {
         let (mut published, mut failing) = (None, false);
         loop {
-            let position =
-                position(&status.borrow_and_update()).filter(|position| position.offset >= 0);
+            let position = position(&status.borrow_and_update());
+            let offset = position.and_then(|position| position.offset);
             // A position that went away is published again when it comes back.
-            published = published.filter(|_| position.is_some());
-            let Some(position) = position.filter(|position| published != Some(position.offset))
+            published = published.filter(|_| offset.is_some());
+            let (Some(position), Some(offset)) =
+                (position, offset.filter(|offset| published != Some(*offset)))
             else {
                 match status.changed().await {
                     Ok(()) => continue,
                     Err(_) => return,
                 }
             };
-            let offset = position.offset;
             match publish(offset).await {
                 Ok(()) => {
                     (published, failing) = (Some(offset), false);
@@ -112,49 +104,20 @@ impl Mirror {
         }
     }
 
-    fn report(&self, offset: i64, error: &anyhow::Error, again: bool) {
+    fn report(&self, offset: Offset, error: &TopicError, again: bool) {
         let (consumer, topic) = (self.consumer, &self.topic);
-        let error = in_words(error.as_ref());
+        let error = in_words(error);
         if again {
-            return tracing::debug!(error, consumer, topic, offset, "still no consumer offset");
+            return tracing::debug!(error, consumer, topic, %offset, "still no consumer offset");
         }
         tracing::warn!(
             error,
             consumer,
             topic,
-            offset,
+            %offset,
             "the list of consumers shows an old position; trying again"
         );
     }
-
-    /// On a connection of its own: a server forgets the stream of a client only with its connection.
-    async fn show(&self, offset: i64) -> anyhow::Result<()> {
-        let client = Fluvio::connect_with_config(&millrace_topic::cluster(&self.endpoint)).await?;
-        let config = ConsumerConfigExtBuilder::default()
-            .topic(self.topic.as_str())
-            .partition(0)
-            .offset_consumer(self.consumer)
-            .offset_strategy(OffsetManagementStrategy::Manual)
-            .offset_start(Offset::absolute(offset)?)
-            .max_bytes(FETCH_BYTES_MAX)
-            .retry_mode(RetryMode::Disabled)
-            .build()?;
-        let mut stream = client.consumer_with_config(config).await?;
-        let record = stream.next().await.context("the stream ended")??;
-        ensure!(
-            record.offset == offset,
-            "the record at offset {offset} is gone"
-        );
-        stream.offset_commit().await?;
-        stream.offset_flush().await?;
-        Ok(())
-    }
-}
-
-async fn in_time(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::time::timeout(TIMEOUT, work)
-        .await
-        .with_context(|| format!("no answer within {} s", TIMEOUT.as_secs()))?
 }
 
 #[cfg(test)]
@@ -165,8 +128,8 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
-    fn near(offset: &Option<i64>) -> Option<Position> {
-        let offset = (*offset)?;
+    fn near(offset: &Option<u64>) -> Option<Position> {
+        let offset = offset.map(Offset);
         Some(Position { offset, behind: 0 })
     }
 
@@ -180,16 +143,16 @@ mod tests {
         let (status, watched) = watch::channel(Some(7));
         let (sender, mut published) = mpsc::unbounded_channel();
         let publish = |offset| {
-            let sent = sender.send(offset).context("nobody listens");
-            async move { sent }
+            sender.send(offset).unwrap();
+            async { Ok(()) }
         };
         let story = async {
-            assert_eq!(published.recv().await, Some(7));
+            assert_eq!(published.recv().await, Some(Offset(7)));
             status.send(None).unwrap();
             // It looks at the status again, and must let others run then.
             tokio::time::sleep(PUBLISH_EVERY * 2).await;
             status.send(Some(7)).unwrap();
-            assert_eq!(published.recv().await, Some(7));
+            assert_eq!(published.recv().await, Some(Offset(7)));
         };
         tokio::select! {
             () = mirror.follow(watched, near, publish) => panic!("the service is not gone"),
@@ -199,7 +162,7 @@ mod tests {
 
     #[test]
     fn who_is_far_from_the_end_publishes_less_often() {
-        let pause = |behind| Position { offset: 0, behind }.pause();
+        let pause = |behind| Position { offset: None, behind }.pause();
         assert_eq!(pause(FAR_RECORDS), PUBLISH_EVERY);
         assert_eq!(pause(FAR_RECORDS + 1), PUBLISH_EVERY_FAR);
     }

@@ -39,8 +39,8 @@ async fn answer(args: &args::Rejected, settings: &Settings) -> anyhow::Result<St
     };
     let endpoints = Endpoints::find(&asked.target, settings)?;
     let answer = match changes {
-        true => endpoints.ingest().post(&path).await?,
-        false => endpoints.ingest().get(&path).await?,
+        true => endpoints.ingest()?.post(&path).await?,
+        false => endpoints.ingest()?.get(&path).await?,
     };
     Ok(shown(asked, &args.action, &answer))
 }

@@ -11,68 +11,103 @@ use millrace_control::{in_words, Front, Server};
 use millrace_dashboard as dashboard;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
-use millrace_projections::marts::Marts;
+use millrace_projections::marts::{Mart, Marts};
 use millrace_projections::verify;
 use millrace_sessions::postgres;
-use millrace_shop_generator::{plan, shop, trade, user_events, SchemaName};
+use millrace_shop_generator::{plan, trade, user_events, SchemaName};
+use millrace_topic::{Offset, Retention, SmartModule};
 use millrace_users_data as ingest;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoints::{
-    ControlAddress, Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL,
-};
+use crate::address::Host;
+use crate::endpoints::{Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL};
 use crate::mirror::{self, Mirror, Position};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
     MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
-    MILLRACE_ORDERS, MILLRACE_ORDER_DETAILS_MAX, MILLRACE_ORDER_DETAILS_MIN, MILLRACE_PRODUCTS,
-    MILLRACE_PUBLICATION, MILLRACE_RETENTION_DAYS, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_SLOT,
-    MILLRACE_TOPIC_CHANGES, MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_SNAPSHOT, MILLRACE_TOPIC_USERS,
-    MILLRACE_TRADES_PER_SECOND, MILLRACE_USERS, MILLRACE_USER_EVENT_BYTES_MAX,
-    MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
+    MILLRACE_MARTS, MILLRACE_ORDERS, MILLRACE_ORDER_DETAILS_MAX, MILLRACE_ORDER_DETAILS_MIN,
+    MILLRACE_PRODUCTS, MILLRACE_RETENTION_DAYS, MILLRACE_RETENTION_HARD_SIZE,
+    MILLRACE_RETENTION_SIZE, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_TABLES,
+    MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_USERS, MILLRACE_TRADES_PER_SECOND, MILLRACE_USERS,
+    MILLRACE_USER_EVENT_BYTES_MAX, MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
 };
-use crate::settings::Settings;
+use crate::settings::{Names, Settings};
 use crate::smartmodules;
 
 /// Filling the shop uses one connection after the other.
 const SHOP_CONNECTIONS: u32 = 4;
 
-/// Capture of the shop's tables.
+/// How long topics keep their records.
+fn retention(settings: &Settings) -> Retention {
+    Retention {
+        age: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        bytes: settings.get(MILLRACE_RETENTION_SIZE).bytes(),
+    }
+}
+
+/// The same of a snapshot, of which all is needed until it is loaded: nothing less than a service may be behind.
+fn retention_of_snapshots(settings: &Settings) -> Retention {
+    let log = retention(settings);
+    let hard = settings.get(MILLRACE_RETENTION_HARD_SIZE).bytes();
+    Retention {
+        bytes: hard.max(log.bytes),
+        ..log
+    }
+}
+
+/// Capture of the selected tables.
 pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<capture::Config> {
+    let names = Names::of(settings);
     Ok(capture::Config {
-        publication: settings.get(MILLRACE_PUBLICATION).into(),
-        slot: settings.get(MILLRACE_SLOT).into(),
-        topic_changes: settings.get(MILLRACE_TOPIC_CHANGES).into(),
-        topic_snapshot_prefix: settings.get(MILLRACE_TOPIC_SNAPSHOT).into(),
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        publication: names.publication,
+        slot: names.slot,
+        topic_changes: names.changes,
+        topic_snapshot_prefix: names.snapshot_prefix,
+        retention: retention(settings),
+        retention_of_snapshots: retention_of_snapshots(settings),
         ..capture::Config::new(
             &endpoints.postgres,
             &endpoints.fluvio,
-            settings.get(POSTGRES_SCHEMA).as_str(),
-            shop::TABLES,
+            settings.get(MILLRACE_TABLES),
         )
     })
 }
 
-/// The projector: replica and shop marts.
+/// The projector: replica and marts.
 pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<engine::Config> {
     Ok(engine::Config {
         mysql_url: endpoints.mysql.clone(),
         fluvio: endpoints.fluvio.clone(),
-        changes_topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
-        smartmodule: Some(engine::SmartModule {
-            name: smartmodules::full_name("columns")?,
-            params: [(
-                "plan".to_owned(),
-                serde_json::to_string(&columns_plan(settings))?,
-            )]
-            .into(),
-        }),
-        marts: Marts::shop(),
+        changes_topic: Names::of(settings).changes,
+        smartmodule: columns_module(settings)?,
+        main_schema: settings
+            .get(MILLRACE_TABLES)
+            .main_schema()
+            .map(str::to_owned),
+        marts: marts(settings)?,
         limits: engine::Limits::default(),
         hooks: engine::Hooks::default(),
     })
+}
+
+/// The marts of the folder in the settings, read now.
+pub fn marts(settings: &Settings) -> anyhow::Result<Marts> {
+    match settings.get(MILLRACE_MARTS) {
+        Some(folder) => Ok(Marts::read(&folder)?),
+        None => Ok(Marts::none()),
+    }
+}
+
+/// `columns` with the plan in the settings; without a plan, nothing is to be dropped and no module is needed.
+fn columns_module(settings: &Settings) -> anyhow::Result<Option<SmartModule>> {
+    let Some(plan) = settings.get(MILLRACE_COLUMNS) else {
+        return Ok(None);
+    };
+    Ok(Some(SmartModule {
+        name: smartmodules::full_name("columns")?,
+        params: [("plan".to_owned(), serde_json::to_string(&plan.0)?)].into(),
+    }))
 }
 
 /// The projector's position as a consumer offset.
@@ -84,12 +119,12 @@ pub fn mirror_projector(
 ) -> impl Future<Output = ()> + Send + 'static {
     let mirror = Mirror {
         endpoint: endpoints.fluvio.clone(),
-        topic: settings.get(MILLRACE_TOPIC_CHANGES).into(),
+        topic: Names::of(settings).changes,
         consumer: mirror::PROJECTOR,
     };
     let position = |status: &engine::Status| {
         Some(Position {
-            offset: i64::try_from(status.offset?.0).ok()?,
+            offset: status.offset,
             behind: status.lag_records.unwrap_or(0),
         })
     };
@@ -110,7 +145,7 @@ pub fn mirror_ingest(
     };
     let position = |status: &ingest::Status| {
         Some(Position {
-            offset: status.next_offset? - 1,
+            offset: Offset::of(status.next_offset? - 1),
             behind: status
                 .lag()
                 .and_then(|lag| lag.try_into().ok())
@@ -118,17 +153,6 @@ pub fn mirror_ingest(
         })
     };
     mirror.run(handle.watch(), position, shutdown)
-}
-
-/// The plan in the settings, or every column of the shop's tables and nothing else.
-fn columns_plan(settings: &Settings) -> serde_json::Map<String, serde_json::Value> {
-    match settings.get(MILLRACE_COLUMNS) {
-        Some(columns) => columns.0,
-        None => {
-            let all = shop::TABLES.map(|table| (table.to_owned(), "*".into()));
-            all.into_iter().collect()
-        }
-    }
 }
 
 /// Ingest of incoming users.
@@ -140,7 +164,7 @@ pub fn ingest(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<inge
         schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         rejected_topic: settings.get(MILLRACE_TOPIC_REJECTED).into(),
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        retention: retention(settings),
         smartmodule: smartmodules::full_name("user-event")?,
         smartmodule_params: [("max_bytes".to_owned(), bytes_max.to_string())].into(),
         ..ingest::Config::default()
@@ -200,7 +224,7 @@ pub fn user_events(
     Ok(user_events::Config {
         endpoint: endpoints.fluvio.clone(),
         topic: settings.get(MILLRACE_TOPIC_USERS).into(),
-        retention: settings.get(MILLRACE_RETENTION_DAYS).get(),
+        retention: retention(settings),
         period: settings.get(MILLRACE_USER_EVENT_PERIOD_MS).get(),
         seed: settings.get(MILLRACE_SEED),
     })
@@ -213,12 +237,7 @@ pub struct Control {
 }
 
 impl Control {
-    async fn listen(
-        address: ControlAddress,
-        settings: &Settings,
-        endpoints: &Endpoints,
-    ) -> anyhow::Result<Control> {
-        let (host, port) = address.of(settings);
+    async fn listen((host, port): (Host, u16), endpoints: &Endpoints) -> anyhow::Result<Control> {
         let address = host.listen_address(port).await.context("control API")?;
         if endpoints.control_token.is_empty() {
             bail!(
@@ -266,6 +285,17 @@ impl Control {
         Ok(self.server.run(api, shutdown).await?)
     }
 
+    /// Serves the generator's API until `shutdown`.
+    pub async fn generate(
+        self,
+        trade: trade::Handle,
+        users: user_events::Handle,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let api = millrace_shop_generator::control::api(trade, users, &self.token);
+        Ok(self.server.run(api, shutdown).await?)
+    }
+
     /// Serves ingest's API until `shutdown`.
     pub async fn ingest(
         self,
@@ -280,7 +310,7 @@ impl Control {
 
 /// The projector's control API, listening.
 pub async fn control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
-    Control::listen(PROJECTOR_CONTROL, settings, endpoints).await
+    Control::listen(PROJECTOR_CONTROL.of(settings), endpoints).await
 }
 
 /// Capture's control API, listening.
@@ -288,12 +318,23 @@ pub async fn capture_control(
     settings: &Settings,
     endpoints: &Endpoints,
 ) -> anyhow::Result<Control> {
-    Control::listen(CAPTURE_CONTROL, settings, endpoints).await
+    Control::listen(CAPTURE_CONTROL.of(settings), endpoints).await
 }
 
 /// Ingest's control API, listening.
 pub async fn ingest_control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
-    Control::listen(INGEST_CONTROL, settings, endpoints).await
+    Control::listen(INGEST_CONTROL.of(settings), endpoints).await
+}
+
+/// The generator's control API, listening, if it is to have one.
+pub async fn generate_control(
+    settings: &Settings,
+    endpoints: &Endpoints,
+) -> anyhow::Result<Option<Control>> {
+    match crate::endpoints::generate_control(settings) {
+        Some(address) => Control::listen(address, endpoints).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The page, on this address.
@@ -304,17 +345,13 @@ pub fn dashboard(
     state_dir: Option<PathBuf>,
 ) -> anyhow::Result<dashboard::Config> {
     let names = settings.get(DASHBOARD_NAMES).0;
-    let marts = Marts::shop();
-    let marts = marts.definitions().map(|(name, sql)| dashboard::Mart {
-        name: name.to_owned(),
-        sql: sql.to_owned(),
-    });
+    let marts = marts(settings)?;
     Ok(dashboard::Config {
         names: names.iter().map(ToString::to_string).collect(),
         user: settings.get(DASHBOARD_USER).map(String::from),
         password: settings.get(DASHBOARD_PASSWORD).map(String::from),
         control_token: endpoints.control_token.clone(),
-        marts: marts.collect(),
+        marts: marts.iter().map(shown).collect(),
         state_dir,
         heartbeat_period: settings.get(MILLRACE_HEARTBEAT_PERIOD_MS).get(),
         millrace: env!("CARGO_PKG_VERSION").to_owned(),
@@ -323,15 +360,28 @@ pub fn dashboard(
     })
 }
 
+fn shown(mart: &Mart) -> dashboard::Mart {
+    dashboard::Mart {
+        name: mart.name().to_owned(),
+        sql: mart.definition().to_owned(),
+        chart: mart.chart().map(|chart| dashboard::Chart {
+            title: chart.title.clone(),
+            unit: chart.unit.clone(),
+            sql: chart.sql.clone(),
+        }),
+    }
+}
+
 fn dashboard_sources(settings: &Settings, endpoints: &Endpoints) -> dashboard::Sources {
+    let names = Names::of(settings);
     dashboard::Sources {
         postgres: endpoints.postgres.clone(),
-        slot: settings.get(MILLRACE_SLOT).into(),
+        slot: names.slot,
         mysql: endpoints.mysql.clone(),
         fluvio: endpoints.fluvio.clone(),
         topics: dashboard::Topics {
-            changes: settings.get(MILLRACE_TOPIC_CHANGES).into(),
-            snapshot_prefix: settings.get(MILLRACE_TOPIC_SNAPSHOT).into(),
+            changes: names.changes,
+            snapshot_prefix: names.snapshot_prefix,
             users: settings.get(MILLRACE_TOPIC_USERS).into(),
             rejected: settings.get(MILLRACE_TOPIC_REJECTED).into(),
         },
@@ -367,10 +417,12 @@ pub fn verify(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<veri
     Ok(verify::Config {
         postgres_url: endpoints.postgres.clone(),
         mysql_url: endpoints.mysql.clone(),
-        schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
         tables: Vec::new(),
-        columns: columns_plan(settings),
-        marts: Marts::shop(),
+        columns: settings
+            .get(MILLRACE_COLUMNS)
+            .map(|plan| plan.0)
+            .unwrap_or_default(),
+        marts: marts(settings)?,
         control_url: endpoints.control.clone(),
         control_token: endpoints.control_token.clone(),
         hold_timeout: Duration::from_secs(30),

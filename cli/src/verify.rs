@@ -20,8 +20,10 @@ pub(crate) async fn run(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
+    let settings = endpoints.settings(settings)?;
     endpoints.projector().check_token().await?;
-    let report = verify::verify(&crate::services::verify(settings, &endpoints)?, shutdown).await?;
+    let config = crate::services::verify(&settings, &endpoints)?;
+    let report = verify::verify(&config, shutdown).await?;
     let shown = match args.json {
         true => serde_json::to_string_pretty(&report)? + "\n",
         false => text(&report),

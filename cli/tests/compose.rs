@@ -8,8 +8,6 @@ use serde_yaml::{Mapping, Value};
 
 /// They end by themselves, or are started by hand.
 const ENDS: [&str; 3] = ["init", "fill", "tool"];
-/// The shop's customers. Nobody asks them anything, so there is nothing that could answer a probe.
-const UNPROBED: [&str; 1] = ["generate"];
 const PUBLISHED_ON: &str = "${MILLRACE_PUBLISHED_ON:-127.0.0.1}:";
 
 fn text(name: &str) -> String {
@@ -106,8 +104,7 @@ fn what_does_not_end_returns_after_a_reboot_and_is_probed() {
             continue;
         }
         assert_eq!(service["restart"], "unless-stopped", "{name}");
-        let probed = service.contains_key("healthcheck");
-        assert_ne!(probed, UNPROBED.contains(&name.as_str()), "{name}");
+        assert!(service.contains_key("healthcheck"), "{name}");
     }
     for name in ENDS {
         assert_ne!(
@@ -200,6 +197,25 @@ fn the_tool_starts_nothing_and_capture_waits_for_the_shop() {
     for name in ["capture", "ingest", "generate"] {
         assert!(waits_for(name).contains(&filled), "{name}");
     }
+}
+
+/// A relative folder of `.env` means nothing in a container.
+#[test]
+fn the_image_has_the_marts_where_the_services_look_for_them() {
+    let dockerfile = text("Dockerfile");
+    let copied = dockerfile
+        .lines()
+        .find_map(|line| line.strip_prefix("COPY projections/marts "));
+    let copied = copied.expect("the marts are in the image");
+    for name in ["project", "dashboard", "tool"] {
+        assert_eq!(
+            service(name)["environment"]["MILLRACE_MARTS"],
+            copied,
+            "{name}"
+        );
+    }
+    let sent = text(".dockerignore");
+    assert!(sent.lines().any(|line| line == "!projections"), "{sent}");
 }
 
 #[test]

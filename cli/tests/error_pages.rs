@@ -62,6 +62,9 @@ fn every_code_has_its_section() {
             literals("connectors/users-data/src/error.rs", "ingest-"),
         ),
     ];
+    let marts = codes(&read("projections/src/marts/folder.rs"), numbered("MR-M"));
+    assert_eq!(marts.len(), 1, "{marts:?}");
+    assert_eq!(sections("docs/errors/marts.md"), marts, "marts");
     let control = literals("control/src/server.rs", "control-");
     assert_eq!(control.len(), 2, "{control:?}");
     assert_eq!(sections("docs/errors/control.md"), control, "control");

@@ -2,8 +2,9 @@
 //!
 //! One listener serves for all starts. Each start shows its own API; while the service is down, the last one goes
 //! on answering what it can, with the truth put over it: `/status` says `failed` with reason and code, `/health`
-//! and `/ready` answer 503, and what only a running service can do is refused at once instead of timing out. As
-//! everywhere, reasons take the token and codes do not.
+//! and `/ready` answer 503, and what only a running service can do is refused at once instead of timing out. A service
+//! that was started again counts as down until it has shown that it works, so that nobody takes each try for a
+//! recovery. As everywhere, reasons take the token and codes do not.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -31,8 +32,38 @@ pub struct Down {
     pub reason: String,
     /// Since when it has not worked.
     pub since: DateTime<Utc>,
-    /// When it is tried again; never by itself if there is none.
-    pub next_try_at: Option<DateTime<Utc>>,
+    /// What becomes of it.
+    pub outlook: Outlook,
+}
+
+/// What becomes of a service that is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// It is started again at this time.
+    NextTry(DateTime<Utc>),
+    /// It was started again and has not yet shown that it works.
+    OnTrial,
+    /// It is not started again by itself.
+    Final,
+}
+
+impl Outlook {
+    fn next_try_at(self) -> Option<DateTime<Utc>> {
+        match self {
+            Outlook::NextTry(at) => Some(at),
+            Outlook::OnTrial | Outlook::Final => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Outlook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Outlook::NextTry(at) => write!(f, "next try at {} UTC", at.format("%H:%M:%S")),
+            Outlook::OnTrial => f.write_str("it is being tried again now"),
+            Outlook::Final => f.write_str("it is not tried again by itself"),
+        }
+    }
 }
 
 impl std::fmt::Display for Down {
@@ -40,18 +71,11 @@ impl std::fmt::Display for Down {
         if let Some(code) = &self.code {
             write!(f, "{code}: ")?;
         }
-        write!(f, "{}; {}", self.reason, self.outlook())
+        write!(f, "{}; {}", self.reason, self.outlook)
     }
 }
 
 impl Down {
-    fn outlook(&self) -> String {
-        match self.next_try_at {
-            Some(at) => format!("next try at {} UTC", at.format("%H:%M:%S")),
-            None => "it is not tried again by itself".to_owned(),
-        }
-    }
-
     /// For everybody.
     fn in_short(&self) -> String {
         match &self.code {
@@ -62,7 +86,7 @@ impl Down {
 
     fn not_ready(&self) -> NotReady {
         NotReady {
-            reason: format!("failed; {}", self.outlook()),
+            reason: format!("failed; {}", self.outlook),
             code: self.code.clone(),
             detail: Some(self.reason.clone()),
         }
@@ -95,6 +119,13 @@ impl Front {
     /// Answers with the API of another start from now on.
     pub fn show(&self, api: Router) {
         *self.0.api.write().unwrap_or_else(PoisonError::into_inner) = api;
+    }
+
+    /// Whether the API of the newest start says that its service is ready.
+    pub async fn is_ready(&self) -> bool {
+        let mut probe = Request::new(Body::empty());
+        *probe.uri_mut() = Uri::from_static("/ready");
+        pass_on(self.api(), probe).await.status() == StatusCode::OK
     }
 
     /// To be served by [`Server`](crate::Server).
@@ -131,13 +162,18 @@ async fn answer(State(front): State<Front>, request: Request) -> Response {
             answer if answer.status() == StatusCode::OK => failed_status(answer, &down).await,
             refusal => refusal,
         },
-        other if front.0.needs_service.contains(&other) => {
+        other if is_refused(&front, other, &down) => {
             let refused = refused(api, token).await;
             let failed = || problem(StatusCode::SERVICE_UNAVAILABLE, &format!("failed: {down}"));
             refused.unwrap_or_else(failed)
         }
         _ => pass_on(api, request).await,
     }
+}
+
+/// A service on trial runs, and can do what only a running one can.
+fn is_refused(front: &Front, path: &str, down: &Down) -> bool {
+    down.outlook != Outlook::OnTrial && front.0.needs_service.contains(&path)
 }
 
 async fn pass_on(api: Router, request: Request) -> Response {
@@ -175,7 +211,7 @@ async fn failed_status(last: Response, down: &Down) -> Response {
         "code": down.code,
         "reason": down.reason,
         "since": time::text(down.since),
-        "next_try_at": down.next_try_at.map(time::text),
+        "next_try_at": down.outlook.next_try_at().map(time::text),
     });
     status.insert("failure".to_owned(), failure);
     Json(status).into_response()

@@ -19,7 +19,7 @@ mod words;
 
 pub use answer::{api, problem, Params};
 pub use fault::Fault;
-pub use front::{Down, Front};
+pub use front::{Down, Front, Outlook};
 pub use readiness::NotReady;
 pub use running::Running;
 pub use server::{Error, Server};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::DateTime;
-use millrace_control::{api, Down, Front, Server};
+use millrace_control::{api, Down, Front, Outlook, Server};
 use reqwest::{Method, StatusCode};
 use serde_json::{json, Value};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +66,7 @@ impl Served {
             code: Some("MR-P005".to_owned()),
             reason: "column price".to_owned(),
             since,
-            next_try_at: Some(since + chrono::TimeDelta::seconds(30)),
+            outlook: Outlook::NextTry(since + chrono::TimeDelta::seconds(30)),
         });
     }
 }
@@ -140,5 +140,31 @@ async fn the_api_of_the_next_start_answers_at_the_same_address() {
     );
     let (status, _) = served.ask(Method::POST, "/hold", "secret").await;
     assert_eq!(status, StatusCode::OK);
+    served.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_service_on_trial_is_not_well_yet_and_does_what_it_is_told() {
+    let served = serve().await;
+    served.fail();
+    served.front.show(started(2));
+    if let Some(down) = &mut *served.down.lock().expect("unpoisoned") {
+        down.outlook = Outlook::OnTrial;
+    }
+    for path in ["/health", "/ready"] {
+        let (status, body) = served.ask(Method::GET, path, "").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {body}");
+    }
+    let (_, body) = served.ask(Method::GET, "/status", "secret").await;
+    assert_eq!(
+        (&body["state"], &body["start"]),
+        (&json!("failed"), &json!(2))
+    );
+    let text = "MR-P005: column price; it is being tried again now";
+    assert_eq!(body["error"], text);
+    assert_eq!(body["failure"]["next_try_at"], Value::Null);
+    let (status, _) = served.ask(Method::POST, "/hold", "secret").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(served.front.is_ready().await);
     served.shutdown.cancel();
 }

@@ -1,6 +1,7 @@
 // The page: one stream of statuses, one render per status, a panel each of which stands for itself.
 
 import { byId } from "./dom.js";
+import * as down from "./down.js";
 import * as headline from "./headline.js";
 import * as history from "./history.js";
 import * as latency from "./latency.js";
@@ -17,7 +18,7 @@ import * as topics from "./topics.js";
 import * as verify from "./verify.js";
 import * as zoom from "./zoom.js";
 
-const panels = [headline, snapshot, pipeline, projections, source, latency, verify, rejected, marts, topics, zoom];
+const panels = [headline, down, snapshot, pipeline, projections, source, latency, verify, rejected, marts, topics, zoom];
 
 let status = null;
 let planned = false;

@@ -56,7 +56,7 @@ export function open(name) {
 }
 
 function explain() {
-  const examples = { rows: "table=orders", redact: 'policy={"users":{"email":"hash"}}' };
+  const examples = { rows: "table=public.accounts", redact: 'policy={"public.accounts":{"email":"hash"}}' };
   show(byId("peek-params-field"), byId("peek-module").value !== "");
   const name = byId("peek-module").value.replace(/^.*\//, "").replace(/@.*$/, "");
   byId("peek-params").placeholder = examples[name] ?? "name=value";

@@ -38,6 +38,8 @@ export function start() {
 /// Counts with every status; the list only when they moved and somebody looks.
 export function render({ status, now }) {
   clockNow = now;
+  // Without ingest nothing is rejected.
+  for (const node of [byId("rejected-panel"), byId("rejected-link")]) show(node, status.rejected !== null);
   const counts = answered("rejected", status.rejected);
   if (!counts) return;
   tell(counts);

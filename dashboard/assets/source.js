@@ -99,6 +99,7 @@ function mysql(answer, now) {
 }
 
 function ingest(answer, now) {
+  show(byId("ingest-panel"), answer !== null);
   const ingest = answered("ingest", answer);
   if (!ingest) return;
   facts(byId("ingest-facts"), now, [

@@ -36,6 +36,9 @@ function make({ name }) {
     rate: el("span"),
   };
   f.retention = el("span");
+  f.reach = lesser();
+  f.room = lesser();
+  f.held = el("div", { class: "bad", hidden: true });
   f.consumers = el("ul", { class: "plain" });
   f.nobody = el("span", { class: "quiet" }, "nobody");
   const button = el("button", { type: "button", "data-peek": name, onclick: () => peek.open(name) }, "Peek");
@@ -46,7 +49,7 @@ function make({ name }) {
     cell("Records", f.records, f.offsets),
     cell("Size", f.size, f.growth),
     cell("Rate", f.rate),
-    cell("Kept for", f.retention),
+    cell("Kept for", f.retention, f.reach, f.room, f.held),
     cell("Read by", f.consumers, f.nobody),
     cell("", button),
   );
@@ -64,7 +67,8 @@ function fill({ f }, topic, now) {
   number(f.size, bytes(topic.bytes));
   say(f.growth, isKnown(topic.bytes_per_s) ? `+ ${rate(topic.bytes_per_s, "bytes")}` : "growth unknown");
   number(f.rate, rate(topic.records_per_s, "records"));
-  number(f.retention, duration(isKnown(topic.retention_s) ? topic.retention_s * 1000 : null));
+  number(f.retention, `${seconds(topic.retention_s)}, ${bytes(topic.reach.retention_bytes)}`);
+  fillReach(f, topic.reach);
   show(f.nobody, topic.consumers.length === 0);
   keep(
     f.consumers,
@@ -73,6 +77,16 @@ function fill({ f }, topic, now) {
     makeConsumer,
     (row, consumer) => fillConsumer(row, consumer, now),
   );
+}
+
+const seconds = (s) => duration(isKnown(s) ? s * 1000 : null);
+
+/// How far back it goes, and for how long that will do at the present rate.
+function fillReach(f, reach) {
+  number(f.reach, `goes back ${seconds(reach.reach_s)}`);
+  number(f.room, `when full, at this rate: ${seconds(reach.at_rate_s)}`);
+  show(f.held, isKnown(reach.held_by));
+  if (reach.held_by) put(f.held, `kept beyond that for ${reach.held_by.consumer}`, { max: 80 });
 }
 
 function makeConsumer() {

@@ -32,6 +32,7 @@ static FILES: &[(&str, &[u8])] = embed![
     "bars.js",
     "chart.js",
     "dom.js",
+    "down.js",
     "facts.js",
     "format.js",
     "headline.js",

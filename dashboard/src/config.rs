@@ -8,9 +8,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::status::PartDown;
+
 /// Runs `verify` and answers with its report, as `millrace verify --json` prints it.
 pub type VerifyFn =
     Arc<dyn Fn() -> BoxFuture<'static, Result<serde_json::Value, String>> + Send + Sync>;
+
+/// Asks whoever runs the services which parts are down that cannot say so themselves.
+pub type PartsFn = Arc<dyn Fn() -> Vec<PartDown> + Send + Sync>;
 
 /// Where everything is, and who may do what.
 #[derive(Clone)]
@@ -39,6 +44,8 @@ pub struct Config {
     pub millrace: String,
     /// The button of `verify`; without it, there is none.
     pub verify: Option<VerifyFn>,
+    /// Parts that are down; without it, nobody knows of any.
+    pub parts_down: Option<PartsFn>,
     /// Streams of events at a time; the next viewer is refused.
     pub viewers_max: usize,
 }
@@ -60,7 +67,7 @@ pub struct Sources {
     pub projector: String,
     /// Of capture's.
     pub capture: String,
-    /// Of ingest's.
+    /// Of ingest's; empty where there is no ingest.
     pub ingest: String,
 }
 
@@ -84,6 +91,19 @@ pub struct Mart {
     pub name: String,
     /// Its statement.
     pub sql: String,
+    /// How it is drawn, if it is.
+    pub chart: Option<Chart>,
+}
+
+/// How a mart is drawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chart {
+    /// What is shown.
+    pub title: String,
+    /// What the values count.
+    pub unit: String,
+    /// A `SELECT` with the columns category, series and value, in the order wanted. `{table}` stands for the mart.
+    pub sql: String,
 }
 
 impl Config {
@@ -102,6 +122,7 @@ impl Config {
             heartbeat_period: Duration::from_secs(2),
             millrace: env!("CARGO_PKG_VERSION").to_owned(),
             verify: None,
+            parts_down: None,
             viewers_max: 100,
         }
     }

@@ -23,5 +23,5 @@ pub mod status;
 mod verify;
 
 pub use collect::Collector;
-pub use config::{Config, Mart, Sources, Topics, VerifyFn};
+pub use config::{Chart, Config, Mart, PartsFn, Sources, Topics, VerifyFn};
 pub use service::{Error, Service};

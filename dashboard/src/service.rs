@@ -106,7 +106,7 @@ impl Service {
             rejected_looks: Arc::new(Semaphore::new(REJECTED_LOOKS_MAX)),
             history: history.clone(),
             services: Services::new(&config),
-            marts: Marts::new(&config.sources.mysql, mart_names(&config)),
+            marts: Marts::new(&config.sources.mysql, &config.marts),
             records: Records::new(&config.sources.fluvio),
             verifier: verifier.clone(),
             recount: recount.clone(),
@@ -228,8 +228,4 @@ impl Saver {
 
 fn sessions(config: &Config) -> Sessions {
     Sessions::new(config.user.as_deref(), config.password.as_deref())
-}
-
-fn mart_names(config: &Config) -> Vec<String> {
-    config.marts.iter().map(|mart| mart.name.clone()).collect()
 }

@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use crate::{Epoch, Lsn, Progress, Record, SnapshotMark, Start, TransactionPart};
+use crate::{Baseline, Epoch, Lsn, Progress, Record, SnapshotMark, Start, TransactionPart};
 
 /// What a transaction part means to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +51,11 @@ pub enum Verdict {
     Part(PartVerdict),
     /// The chain moved to [`Chain::position`] without a change of rows.
     Moved,
-    /// A start or a snapshot mark that changes nothing for this reader but, possibly, its epoch.
+    /// A start or a baseline that changes nothing for this reader but, possibly, its epoch.
     /// Parts kept from before are void.
     Fenced,
+    /// What the record says of tables counts ([`crate::Copies`]); no rows changed.
+    Announced,
     /// Re-send, or from a fenced capture.
     Ignored,
     /// Something is missing before a progress record.
@@ -82,7 +84,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A reader at the beginning of a log: its first snapshot mark anchors it.
+    /// A reader before the beginning of a log, which its first baseline says.
     pub fn unanchored() -> Self {
         Chain::default()
     }
@@ -96,7 +98,7 @@ impl Chain {
         }
     }
 
-    /// The `end_lsn` of the last transaction that counted; `None` before a snapshot mark.
+    /// The `end_lsn` of the last transaction that counted; `None` before a baseline.
     pub fn position(&self) -> Option<Lsn> {
         self.position
     }
@@ -117,7 +119,12 @@ impl Chain {
             Record::Transaction(part) => Verdict::Part(self.offer_part(part)),
             Record::Progress(progress) => self.offer_progress(progress),
             Record::Start(start) => self.offer_start(start),
+            Record::Baseline(baseline) => self.offer_baseline(baseline),
+            Record::Copy(begun) => self.announce(begun.epoch),
+            Record::Copied(copied) => self.announce(copied.epoch),
+            Record::Removed(removed) => self.announce(removed.epoch),
             Record::Snapshot(mark) => self.offer_mark(mark),
+            Record::Plan(_) | Record::Chunk(_) => Verdict::Foreign,
             Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
                 Verdict::Foreign
             }
@@ -201,6 +208,25 @@ impl Chain {
             Verdict::Fenced
         } else {
             Verdict::Ignored
+        }
+    }
+
+    fn offer_baseline(&mut self, baseline: &Baseline) -> Verdict {
+        if !self.admit(baseline.epoch) {
+            return Verdict::Ignored;
+        }
+        if self.position.is_some() {
+            return Verdict::Fenced;
+        }
+        self.position = Some(baseline.lsn);
+        Verdict::Moved
+    }
+
+    /// Nothing is said of tables before the log has begun.
+    fn announce(&mut self, epoch: Epoch) -> Verdict {
+        match self.admit(epoch) && self.position.is_some() {
+            true => Verdict::Announced,
+            false => Verdict::Ignored,
         }
     }
 

@@ -32,11 +32,10 @@ fn start(epoch: u64) -> Record {
     })
 }
 
-fn mark(lsn: u64) -> Record {
-    Record::Snapshot(SnapshotMark {
+fn baseline(lsn: u64) -> Record {
+    Record::Baseline(Baseline {
         epoch: Epoch(1),
         incarnation: "a".into(),
-        topic: "shop-snapshot-1".into(),
         lsn: Lsn(lsn),
         system: "1".into(),
         database: "db".into(),
@@ -53,10 +52,10 @@ fn progress(prev: u64, end: u64, epoch: u64) -> Record {
     })
 }
 
-fn anchored() -> Chain {
+fn begun() -> Chain {
     let mut chain = Chain::unanchored();
     assert_eq!(chain.offer(&start(1)), Verdict::Fenced);
-    assert_eq!(chain.offer(&mark(100)), Verdict::Moved);
+    assert_eq!(chain.offer(&baseline(100)), Verdict::Moved);
     chain
 }
 
@@ -65,7 +64,7 @@ fn accepted(first: bool, complete: bool) -> Verdict {
 }
 
 #[test]
-fn nothing_counts_before_the_snapshot_mark() {
+fn nothing_counts_before_the_baseline() {
     let mut chain = Chain::unanchored();
     assert!(matches!(
         chain.offer(&transaction(0, 1, 1)[0]),
@@ -76,7 +75,7 @@ fn nothing_counts_before_the_snapshot_mark() {
 
 #[test]
 fn a_commit_that_starts_where_the_last_ended_is_new() {
-    let mut chain = anchored();
+    let mut chain = begun();
     for n in 1..4 {
         assert_eq!(chain.offer(&transaction(n, 1, 1)[0]), accepted(true, true));
     }
@@ -85,7 +84,7 @@ fn a_commit_that_starts_where_the_last_ended_is_new() {
 
 #[test]
 fn a_lost_transaction_is_a_hole_until_it_is_sent_again() {
-    let mut chain = anchored();
+    let mut chain = begun();
     let hole = Verdict::Part(PartVerdict::Hole {
         expected: Lsn(100),
         found: Lsn(200),
@@ -98,7 +97,7 @@ fn a_lost_transaction_is_a_hole_until_it_is_sent_again() {
 
 #[test]
 fn parts_of_two_epochs_never_join() {
-    let mut chain = anchored();
+    let mut chain = begun();
     let old = transaction(1, 1, 3);
     let new = transaction(1, 2, 3);
     assert_eq!(chain.offer(&old[0]), accepted(true, false));
@@ -118,7 +117,7 @@ fn parts_of_two_epochs_never_join() {
 
 #[test]
 fn a_part_sent_twice_is_dropped() {
-    let mut chain = anchored();
+    let mut chain = begun();
     let parts = transaction(1, 1, 3);
     let verdicts: Vec<_> = [0, 1, 1, 0, 2]
         .iter()
@@ -139,7 +138,7 @@ fn a_part_sent_twice_is_dropped() {
 
 #[test]
 fn progress_moves_the_chain_and_its_duplicate_does_not() {
-    let mut chain = anchored();
+    let mut chain = begun();
     assert_eq!(chain.offer(&progress(100, 150, 1)), Verdict::Moved);
     assert_eq!(chain.offer(&progress(100, 150, 1)), Verdict::Ignored);
     assert!(matches!(
@@ -147,6 +146,34 @@ fn progress_moves_the_chain_and_its_duplicate_does_not() {
         Verdict::Hole { .. }
     ));
     assert_eq!(chain.position(), Some(Lsn(150)));
+}
+
+#[test]
+fn the_first_baseline_begins_the_log_and_no_other() {
+    let mut chain = begun();
+    assert_eq!(chain.offer(&baseline(500)), Verdict::Fenced);
+    assert_eq!(chain.position(), Some(Lsn(100)));
+    chain.offer(&start(2));
+    assert_eq!(chain.offer(&baseline(500)), Verdict::Ignored);
+}
+
+#[test]
+fn what_is_said_of_tables_leaves_position_and_parts_alone() {
+    let removed = |epoch| {
+        Record::Removed(crate::TableRemoved {
+            epoch: Epoch(epoch),
+            table: crate::TableId::new("s", "t"),
+            at: at(),
+        })
+    };
+    assert_eq!(Chain::unanchored().offer(&removed(1)), Verdict::Ignored);
+    let mut chain = begun();
+    let parts = transaction(1, 1, 2);
+    assert_eq!(chain.offer(&parts[0]), accepted(true, false));
+    assert_eq!(chain.offer(&removed(1)), Verdict::Announced);
+    assert_eq!(chain.offer(&parts[1]), accepted(false, true));
+    chain.offer(&start(2));
+    assert_eq!(chain.offer(&removed(1)), Verdict::Ignored);
 }
 
 /// What happens to one run of capture before it dies.
@@ -181,7 +208,7 @@ fn run() -> impl Strategy<Value = Run> {
 
 /// The log as bytes end up in the topic: each run scans, fences, scans to its fence, and sends.
 fn topic(runs: &[Run]) -> Vec<Record> {
-    let mut log = vec![start(1), mark(100)];
+    let mut log = vec![start(1), baseline(100)];
     let mut late: Vec<Record> = Vec::new();
     for (i, run) in runs.iter().enumerate() {
         let epoch = i as u64 + 2;
@@ -191,7 +218,7 @@ fn topic(runs: &[Run]) -> Vec<Record> {
             chain.offer(record);
         }
         log.append(&mut late);
-        let next = chain.position().expect("anchored").0 / 100;
+        let next = chain.position().expect("begun").0 / 100;
         let sent: Vec<Record> = (next..next + run.sends as u64)
             .flat_map(|n| transaction(n, epoch, run.parts))
             .collect();

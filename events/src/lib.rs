@@ -1,18 +1,24 @@
 //! The change log of millrace: what a record looks like and by which rules a reader accepts it.
 //!
-//! One record of the topic `shop-changes` is one committed Postgres transaction, or one part of a
+//! One record of the topic `<name>-changes` is one committed Postgres transaction, or one part of a
 //! large one, in commit order. This crate has no IO, no clock and no randomness; it builds for
 //! `wasm32-unknown-unknown`, so that connectors, projections and SmartModules share one definition.
 //!
 //! - [`Record`]: everything that may stand in a topic, and its JSON form;
-//! - [`PartWriter`]: builds the parts of a transaction without holding its rows twice;
+//! - [`PartWriter`] and [`ChunkWriter`]: build the parts of a transaction, and the pieces of a chunk, without holding
+//!   rows twice;
 //! - [`Chain`]: the rules of the log, the only way to decide whether a record counts;
+//! - [`Copies`]: which tables are captured, and which copy of each counts;
+//! - [`CopyReader`]: the rules of a snapshot topic; [`Visibility`]: what its rows contain;
 //! - [`SnapshotReader`]: the same for a snapshot topic;
 //! - [`InTransit`]: the transactions between two ends, for measuring lag;
 //! - [`TableId`]: the name of a table;
 //! - [`Lsn`], [`Epoch`], [`Xid`]: positions, as types of their own.
 
 mod chain;
+mod copies;
+mod copy;
+mod copy_reader;
 mod in_transit;
 mod position;
 mod record;
@@ -20,10 +26,15 @@ mod row;
 mod schema;
 mod snapshot;
 mod table;
-mod user_event;
+mod visibility;
 mod writer;
 
 pub use chain::{Chain, PartVerdict, Verdict};
+pub use copies::{CapturedTable, Copied, Copies};
+pub use copy::{
+    Baseline, Chunk, ChunkPlanned, CopyBegun, CopyId, CopyTable, TableCopied, TableRemoved,
+};
+pub use copy_reader::{ChunkVerdict, CopyReader, TableChunks};
 pub use in_transit::InTransit;
 pub use position::{Epoch, Lsn, ParseLsnError, Xid};
 pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start, TransactionPart};
@@ -31,5 +42,5 @@ pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
 pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
 pub use table::{ParseTableIdError, TableId};
-pub use user_event::{LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent};
-pub use writer::{PartHeader, PartWriter};
+pub use visibility::{ParseVisibilityError, Visibility};
+pub use writer::{ChunkWriter, PartHeader, PartWriter};

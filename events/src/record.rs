@@ -1,13 +1,15 @@
 //! The records of the change log and of a snapshot topic.
 
 use chrono::{DateTime, Utc};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Epoch, Lsn, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableId, TableSchema, Xid,
+    Baseline, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId, SnapshotBegin,
+    SnapshotEnd, SnapshotRows, TableCopied, TableId, TableRemoved, TableSchema, Visibility, Xid,
 };
 
-/// Everything that millrace writes into `shop-changes` and `shop-snapshot-N`.
+/// Everything that millrace writes into `<name>-changes` and `<name>-snapshot-N`.
 ///
 /// JSON, one object; `kind` names the variant in `snake_case` and stands first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -15,12 +17,24 @@ use crate::{
 pub enum Record {
     /// A start of capture: from this offset on, only this epoch and later ones count.
     Start(Start),
+    /// The log begins at an LSN.
+    Baseline(Baseline),
+    /// A copy of tables begins.
+    Copy(CopyBegun),
+    /// A table is copied.
+    Copied(TableCopied),
+    /// A table is captured no longer.
+    Removed(TableRemoved),
     /// A snapshot is complete; the log continues from its LSN.
     Snapshot(SnapshotMark),
     /// A committed source transaction, or a part of one.
     Transaction(TransactionPart),
     /// The source was idle up to an LSN.
     Progress(Progress),
+    /// In a snapshot topic: which rows belong to a chunk.
+    Plan(ChunkPlanned),
+    /// In a snapshot topic: rows.
+    Chunk(Chunk),
     /// First record of a snapshot topic.
     SnapshotBegin(SnapshotBegin),
     /// Rows of one table.
@@ -202,6 +216,12 @@ impl Record {
             }
             "progress" => Record::Progress(serde_json::from_slice(bytes)?),
             "start" => Record::Start(serde_json::from_slice(bytes)?),
+            "baseline" => Record::Baseline(serde_json::from_slice(bytes)?),
+            "copy" => Record::Copy(serde_json::from_slice(bytes)?),
+            "copied" => Record::Copied(serde_json::from_slice(bytes)?),
+            "removed" => Record::Removed(serde_json::from_slice(bytes)?),
+            "plan" => Record::Plan(serde_json::from_slice(bytes)?),
+            "chunk" => Record::Chunk(serde_json::from_slice(bytes)?),
             "snapshot" => Record::Snapshot(serde_json::from_slice(bytes)?),
             "snapshot_begin" => Record::SnapshotBegin(serde_json::from_slice(bytes)?),
             "snapshot_rows" => Record::SnapshotRows(serde_json::from_slice(bytes)?),
@@ -210,9 +230,54 @@ impl Record {
         })
     }
 
+    /// The same, but of the rows of a chunk only as many empty ones as there are: for whoever has to know which chunks
+    /// there are.
+    pub fn decode_counting_rows(bytes: &[u8]) -> Result<Record, DecodeError> {
+        if !bytes.starts_with(br#"{"kind":"chunk","#) {
+            return Record::decode(bytes);
+        }
+        let counted: CountedChunk = serde_json::from_slice(bytes)?;
+        Ok(Record::Chunk(counted.into()))
+    }
+
     /// The JSON form, without line breaks.
     pub fn encode(&self) -> Vec<u8> {
         // Keys are strings and no `Serialize` above fails, so there is no error to report.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// A [`Chunk`] whose rows are skipped over.
+#[derive(Deserialize)]
+struct CountedChunk {
+    epoch: Epoch,
+    copy: CopyId,
+    table: TableId,
+    chunk: u32,
+    piece: u32,
+    last: bool,
+    #[serde(default)]
+    again: bool,
+    visible: Visibility,
+    lsn: Lsn,
+    schema: SchemaId,
+    rows: Vec<IgnoredAny>,
+}
+
+impl From<CountedChunk> for Chunk {
+    fn from(counted: CountedChunk) -> Chunk {
+        Chunk {
+            epoch: counted.epoch,
+            copy: counted.copy,
+            table: counted.table,
+            chunk: counted.chunk,
+            piece: counted.piece,
+            last: counted.last,
+            again: counted.again,
+            visible: counted.visible,
+            lsn: counted.lsn,
+            schema: counted.schema,
+            rows: vec![Row::default(); counted.rows.len()],
+        }
     }
 }

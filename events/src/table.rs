@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for TableId {
         impl de::Visitor<'_> for Visitor {
             type Value = TableId;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table such as \"source.orders\"")
+                f.write_str("a table such as \"public.accounts\"")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<TableId, E> {
                 text.parse().map_err(E::custom)
@@ -142,7 +142,17 @@ mod tests {
 
     #[test]
     fn text_that_names_no_table_is_refused_and_shown() {
-        for text in ["", "orders", "a.", ".b", "a.b.c", "a.\"b", "Source.orders", "a.\"\"", "a.\"b\"c"] {
+        for text in [
+            "",
+            "orders",
+            "a.",
+            ".b",
+            "a.b.c",
+            "a.\"b",
+            "Source.orders",
+            "a.\"\"",
+            "a.\"b\"c",
+        ] {
             let error = text.parse::<TableId>().expect_err(text);
             assert!(error.to_string().contains(&format!("{text:?}")));
         }

@@ -1,8 +1,8 @@
-//! Building the parts of a transaction while its rows stream in.
+//! Building the parts of a transaction, and the pieces of a chunk, while their rows stream in.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::{Change, Epoch, Lsn, TableSchema, Xid};
+use crate::{Change, Chunk, Epoch, Lsn, Record, Row, TableSchema, Xid};
 
 /// What is known of a transaction when its first row arrives (pgoutput's Begin message).
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +109,66 @@ impl PartWriter {
         out.extend_from_slice(br#","changes":["#);
         out.extend_from_slice(&self.changes);
         out.extend_from_slice(b"]}");
+        out
+    }
+}
+
+/// Builds the record values of one chunk, piece by piece. Holds one piece at a time.
+pub struct ChunkWriter {
+    /// What all pieces share; without rows.
+    chunk: Chunk,
+    rows: Vec<u8>,
+}
+
+impl ChunkWriter {
+    /// Starts the chunk that `chunk` describes at piece 0; its rows are left out.
+    pub fn new(chunk: Chunk) -> Self {
+        ChunkWriter {
+            chunk: Chunk {
+                piece: 0,
+                last: false,
+                rows: Vec::new(),
+                ..chunk
+            },
+            rows: Vec::new(),
+        }
+    }
+
+    /// Appends a row to the current piece.
+    pub fn push(&mut self, row: &Row) {
+        if !self.rows.is_empty() {
+            self.rows.push(b',');
+        }
+        // Writing into a Vec does not fail and the keys are strings.
+        let _ = serde_json::to_writer(&mut self.rows, row);
+    }
+
+    /// Bytes of rows in the current piece; cut it with [`ChunkWriter::cut`] beyond your limit.
+    pub fn size(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Closes the current piece and starts the next; returns the value of the closed one.
+    pub fn cut(&mut self) -> Vec<u8> {
+        let value = self.render();
+        self.chunk.piece += 1;
+        self.rows.clear();
+        value
+    }
+
+    /// Closes the chunk; returns the value of its last piece.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.chunk.last = true;
+        self.render()
+    }
+
+    /// The record without its rows ends in `"rows":[]}`; the rows go in between.
+    fn render(&self) -> Vec<u8> {
+        let mut out = Record::Chunk(self.chunk.clone()).encode();
+        let end = out.split_off(out.len().saturating_sub(2));
+        out.reserve(self.rows.len() + end.len());
+        out.extend_from_slice(&self.rows);
+        out.extend_from_slice(&end);
         out
     }
 }

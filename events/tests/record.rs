@@ -41,6 +41,30 @@ proptest! {
     }
 
     #[test]
+    fn pieces_of_a_chunk_read_back_as_they_were_written(pieces in prop::collection::vec(prop::collection::vec(row(), 0..4), 1..4)) {
+        let chunk = Chunk {
+            epoch: Epoch(1), copy: CopyId(2), table: TableId::new("source", "users"), chunk: 3, piece: 0, last: true,
+            again: false, visible: "5:7:5".parse().expect("a snapshot"), lsn: Lsn(9), schema: SchemaId(1), rows: pieces[0].clone(),
+        };
+        let mut writer = ChunkWriter::new(chunk.clone());
+        let mut values = Vec::new();
+        for (number, rows) in pieces.iter().enumerate() {
+            if number > 0 {
+                values.push(writer.cut());
+            }
+            rows.iter().for_each(|row| writer.push(row));
+        }
+        values.push(writer.finish());
+        for ((number, rows), value) in (0..).zip(&pieces).zip(&values) {
+            let last = number + 1 == pieces.len() as u32;
+            let expected = Record::Chunk(Chunk { piece: number, last, rows: rows.clone(), ..chunk.clone() });
+            prop_assert_eq!(Record::decode(value).expect("decodes"), expected);
+            let counted = Chunk { piece: number, last, rows: vec![Row::default(); rows.len()], ..chunk.clone() };
+            prop_assert_eq!(Record::decode_counting_rows(value).expect("decodes"), Record::Chunk(counted));
+        }
+    }
+
+    #[test]
     fn rubbish_is_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(Record::decode(&bytes).is_err());
     }
@@ -96,4 +120,97 @@ fn a_part_looks_like_this() {
             r#""changes":[{"table":"source.users","op":"delete","schema":1,"before":{"user_id":7}}]}"#,
         )
     );
+}
+
+#[test]
+fn the_records_of_a_copy_look_like_this() {
+    let definition = TableSchema {
+        id: SchemaId(1),
+        table: TableId::new("source", "users"),
+        columns: vec![Column {
+            name: "user_id".into(),
+            type_name: "integer".into(),
+            oid: 23,
+            type_mod: -1,
+            key: true,
+        }],
+    };
+    let (epoch, copy, table) = (Epoch(2), CopyId(3), TableId::new("source", "users"));
+    let visible: Visibility = "742:745:743".parse().expect("a snapshot");
+    let records = [
+        (
+            Record::Baseline(Baseline {
+                epoch,
+                incarnation: "5f".into(),
+                lsn: Lsn(0x16B3700),
+                system: "7".into(),
+                database: "shop".into(),
+                at: at(),
+            }),
+            r#"{"kind":"baseline","epoch":2,"incarnation":"5f","lsn":"0/16B3700","system":"7","database":"shop","at":"2025-06-15T15:06:40.123456Z"}"#,
+        ),
+        (
+            Record::Copy(CopyBegun {
+                epoch,
+                copy,
+                topic: "shop-snapshot-3".into(),
+                tables: vec![CopyTable {
+                    definition,
+                    estimated_rows: 9,
+                }],
+                at: at(),
+            }),
+            r#"{"kind":"copy","epoch":2,"copy":3,"topic":"shop-snapshot-3","tables":[{"definition":{"id":1,"table":"source.users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true}]},"estimated_rows":9}],"at":"2025-06-15T15:06:40.123456Z"}"#,
+        ),
+        (
+            Record::Plan(ChunkPlanned {
+                epoch,
+                copy,
+                table: table.clone(),
+                chunk: 1,
+                up_to: Some(vec!["50000".into()]),
+            }),
+            r#"{"kind":"plan","epoch":2,"copy":3,"table":"source.users","chunk":1,"up_to":["50000"]}"#,
+        ),
+        (
+            Record::Chunk(Chunk {
+                epoch,
+                copy,
+                table: table.clone(),
+                chunk: 1,
+                piece: 0,
+                last: true,
+                again: false,
+                visible,
+                lsn: Lsn(0x16B3748),
+                schema: SchemaId(1),
+                rows: vec![Row(vec![("user_id".into(), Value::Int(7))])],
+            }),
+            r#"{"kind":"chunk","epoch":2,"copy":3,"table":"source.users","chunk":1,"piece":0,"last":true,"visible":"742:745:743","lsn":"0/16B3748","schema":1,"rows":[{"user_id":7}]}"#,
+        ),
+        (
+            Record::Copied(TableCopied {
+                epoch,
+                copy,
+                table: table.clone(),
+                chunks: 1,
+                rows: 1,
+                lsn: Lsn(0x16B3748),
+                at: at(),
+            }),
+            r#"{"kind":"copied","epoch":2,"copy":3,"table":"source.users","chunks":1,"rows":1,"lsn":"0/16B3748","at":"2025-06-15T15:06:40.123456Z"}"#,
+        ),
+        (
+            Record::Removed(TableRemoved {
+                epoch,
+                table,
+                at: at(),
+            }),
+            r#"{"kind":"removed","epoch":2,"table":"source.users","at":"2025-06-15T15:06:40.123456Z"}"#,
+        ),
+    ];
+    for (record, text) in records {
+        assert_eq!(String::from_utf8(record.encode()).expect("UTF-8"), text);
+        assert_eq!(Record::decode(text.as_bytes()).expect("decodes"), record);
+    }
 }

@@ -3,9 +3,10 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use millrace_events::{TableId, Value};
-use millrace_projections::marts::Marts;
+use millrace_projections::marts::{Mart, Marts};
 use millrace_projections::replica::{write, Column, Kind, Table};
 use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
@@ -56,6 +57,18 @@ const TABLES: [TableDefinition; 5] = [
     ),
 ];
 
+/// The demo's.
+fn shop_marts() -> Marts {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/marts");
+    Marts::read(Path::new(folder)).expect("the folder of the marts")
+}
+
+/// Name and statement of each.
+fn definitions(marts: &Marts) -> Vec<(String, String)> {
+    let pair = |mart: &Mart| (mart.name().to_owned(), mart.definition().to_owned());
+    marts.iter().map(pair).collect()
+}
+
 /// A replica with live marts, written the way the projector writes.
 struct Shop {
     conn: Session,
@@ -70,7 +83,7 @@ impl Shop {
     async fn on(server: &Server) -> Shop {
         let database = server.database().await;
         let mut conn = server.connect(&database).await;
-        let marts = Marts::shop();
+        let marts = shop_marts();
         create_replica(&mut conn, "").await;
         marts.create(&mut conn, "").await.expect("mart tables");
         Shop { conn, marts }
@@ -148,9 +161,9 @@ impl Shop {
 
     /// Every mart equals its definition, to the last digit.
     async fn assert_exact(&mut self, context: &str) {
-        let definitions: Vec<_> = self.marts.definitions().collect();
+        let definitions = definitions(&self.marts);
         for (name, definition) in definitions {
-            let wanted = rows(&mut self.conn, definition).await;
+            let wanted = rows(&mut self.conn, &definition).await;
             let found = rows(&mut self.conn, &format!("SELECT * FROM {name}")).await;
             assert_eq!(
                 found, wanted,
@@ -572,7 +585,7 @@ async fn averages_round_as_the_definition_rounds() {
 #[tokio::test]
 async fn mart_columns_have_the_types_of_their_definitions() {
     let mut shop = Shop::new().await;
-    let definitions: Vec<_> = shop.marts.definitions().collect();
+    let definitions = definitions(&shop.marts);
     for (name, definition) in definitions {
         shop.run(&format!("CREATE TABLE derived_{name} AS {definition}"))
             .await;

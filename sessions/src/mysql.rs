@@ -17,7 +17,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, MySqlConnection};
 
 pub use passing::{is_lock_conflict, is_silence, may_pass, server_code, server_refused};
-pub use pool::pool;
+pub use pool::{pool, Pool, Pooled};
 pub use server::{Flavour, Server, OLDEST};
 pub use session::{Answers, Session, Within, PING_EVERY, STATEMENT};
 
@@ -39,10 +39,10 @@ pub enum Purpose {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Not a MySQL URL.
-    #[error("the MySQL URL cannot be used: {0}")]
+    #[error("the MySQL URL cannot be used")]
     Url(#[source] sqlx::Error),
     /// Nobody answers, or the server lets nobody in.
-    #[error("no connection to MySQL: {0}")]
+    #[error("no connection to MySQL")]
     Sql(#[from] sqlx::Error),
     /// It took longer than the limit.
     #[error("no connection to MySQL within {} s", CONNECT_TIMEOUT.as_secs())]
@@ -60,7 +60,7 @@ pub enum ConnectError {
     )]
     StatementBinlog,
     /// The server refuses a setting that results depend on.
-    #[error("MySQL refused to pin the settings of the session: {0}")]
+    #[error("MySQL refused to pin the settings of the session")]
     Settings(#[source] sqlx::Error),
 }
 

@@ -1,6 +1,7 @@
 //! The pipeline on real servers: a private Postgres, a private MySQL or MariaDB, the embedded broker,
 //! and the services in this process. Everything takes free ports and a folder of its own.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millrace_broker::{Broker, Storage};
@@ -8,11 +9,12 @@ use millrace_cli::cluster;
 use millrace_cli::servers::{
     MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres, ScratchDir,
 };
-use millrace_cli::smartmodules::{self, Lookup};
+use millrace_cli::smartmodules;
 use millrace_events::Lsn;
 use millrace_postgres_cdc::Capture;
 use millrace_projections::engine;
 use millrace_projections::marts::Marts;
+use millrace_topic::{Lookup, SmartModule};
 use sqlx::{Connection, Executor, MySqlConnection, PgConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -22,6 +24,11 @@ use crate::workload::TABLES;
 
 /// Nothing in a test may take longer than this; a wait that ends here is a failure, not a delay.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The marts of the demo, wherever a test runs.
+pub fn marts_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../projections/marts")
+}
 
 /// Both databases and the broker.
 pub struct Servers {
@@ -71,8 +78,10 @@ impl Servers {
             broker,
             _folder: folder,
         };
-        let admin = cluster::connect(&servers.fluvio()).await?;
-        smartmodules::register(&admin, Lookup::Exact).await?;
+        let cluster = cluster::connect(&servers.fluvio()).await?;
+        cluster
+            .register(smartmodules::MODULES, Lookup::Exact)
+            .await?;
         Ok(servers)
     }
 
@@ -110,25 +119,25 @@ impl Servers {
         millrace_postgres_cdc::Config::new(
             self.postgres.url(),
             self.fluvio(),
-            "source",
-            TABLES.map(|table| table.0),
+            "source.*".parse().expect("a selection"),
         )
     }
 
     /// Settings of a projector into a database of the target.
     pub fn projector_config(&self, database: &str) -> engine::Config {
         let plan = TABLES
-            .map(|table| format!("\"{}\":\"*\"", table.0))
+            .map(|table| format!("\"source.{}\":\"*\"", table.0))
             .join(",");
         engine::Config {
             mysql_url: self.mysql_url(database),
             fluvio: self.fluvio(),
-            changes_topic: "shop-changes".into(),
-            smartmodule: Some(engine::SmartModule {
+            changes_topic: self.capture_config().topic_changes,
+            smartmodule: Some(SmartModule {
                 name: smartmodules::full_name("columns").expect("ours"),
                 params: [("plan".to_owned(), format!("{{{plan}}}"))].into(),
             }),
-            marts: Marts::shop(),
+            main_schema: Some("source".to_owned()),
+            marts: Marts::read(&marts_folder()).expect("the marts of the demo"),
             limits: engine::Limits::default(),
             hooks: engine::Hooks::default(),
         }

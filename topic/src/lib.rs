@@ -1,77 +1,45 @@
-//! The door to Fluvio: how a cluster is addressed.
+//! The door to Fluvio: everything that services do with a cluster, and nothing of Fluvio's own client behind it.
 //!
-//! An *endpoint* is text: `HOST:PORT` of the controller, or `HOST:PORT?spu=local`. The controller tells clients
-//! where its streaming units (SPUs) are. Each unit has a public address and may have a local one, for clients
-//! in its own network, a network of containers for example; `?spu=local` asks for that. A unit without a local
-//! address is reached at its public one either way.
+//! A [`Cluster`] connects when it is first asked for something, and anew after a failure. Every request has a time
+//! limit. What a real server does to a careless client is dealt with here (`fluvio` is the only crate beside the broker that
+//! knows it):
+//!
+//! - Reading ([`Read`], [`Reading`]): one stream for one partition, whole batches, offsets without a gap. A batch that was cut
+//!   on its way, a stream that went on elsewhere, records that retention removed and a topic that ends too early are
+//!   different errors ([`TopicError`]). A reading never goes on by itself after one: its caller knows where to resume.
+//! - The end of a topic is believed in one case only: behind a record of one's own ([`Fence`], ADR 11).
+//! - Appending ([`Appender`]): in order, bounded in records and bytes, every acknowledgement awaited.
+//! - Topics are created with an explicit [`Retention`], and with segments that one fetch can bring.
+//!
+//! It does not retry: when and how often is the service's own business. How long a stream is waited for is not
+//! ([`Patience`]).
 
-use std::str::FromStr;
+mod append;
+mod cluster;
+mod consumers;
+mod endpoint;
+mod error;
+mod kept;
+mod limits;
+mod modules;
+mod offset;
+mod patience;
+mod read;
+mod sequence;
+mod topics;
+mod units;
 
-use fluvio::FluvioClusterConfig;
-
-/// What the endpoint of a client in the units' own network ends with.
-const LOCAL: &str = "?spu=local";
-
-/// Which address of a streaming unit a client uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpuAddress {
-    /// The one for clients anywhere.
-    Public,
-    /// The one for clients in the unit's own network.
-    Local,
-}
-
-/// The text is neither `public` nor `local`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownAddress;
-
-impl FromStr for SpuAddress {
-    type Err = UnknownAddress;
-
-    fn from_str(text: &str) -> Result<SpuAddress, UnknownAddress> {
-        match text {
-            "public" => Ok(SpuAddress::Public),
-            "local" => Ok(SpuAddress::Local),
-            _ => Err(UnknownAddress),
-        }
-    }
-}
-
-/// The endpoint of the cluster whose controller is at `controller` (`HOST:PORT`).
-#[must_use]
-pub fn endpoint(controller: &str, units: SpuAddress) -> String {
-    match units {
-        SpuAddress::Public => controller.to_owned(),
-        SpuAddress::Local => format!("{controller}{LOCAL}"),
-    }
-}
-
-/// Configuration of a client of the cluster at `endpoint`.
-#[must_use]
-pub fn cluster(endpoint: &str) -> FluvioClusterConfig {
-    let (controller, local) = match endpoint.strip_suffix(LOCAL) {
-        Some(controller) => (controller, true),
-        None => (endpoint, false),
-    };
-    let mut config = FluvioClusterConfig::new(controller);
-    config.use_spu_local_address = local;
-    config
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_asks_for_local_addresses_only_where_its_endpoint_says_so() {
-        for (controller, units) in [
-            ("sc:9003", SpuAddress::Public),
-            ("sc:9003", SpuAddress::Local),
-            ("[::1]:9003", SpuAddress::Public),
-        ] {
-            let config = cluster(&endpoint(controller, units));
-            assert_eq!(config.endpoint, controller);
-            assert_eq!(config.use_spu_local_address, units == SpuAddress::Local);
-        }
-    }
-}
+pub use append::{AppendLimits, Appender, Entry, Tally};
+pub use cluster::Cluster;
+pub use consumers::Consumer;
+pub use endpoint::{endpoint, SpuAddress, UnknownAddress};
+pub use error::TopicError;
+pub use kept::SegmentsTooSmall;
+pub use limits::RECORD_BYTES_MAX;
+pub use modules::{Lookup, ModuleError, Package, SmartModule, StoredModule};
+pub use offset::Offset;
+pub use patience::Patience;
+pub use read::{Fence, Read, Reading, RecordStream};
+pub use sequence::Record;
+pub use topics::{Bounds, Partition, Retention, RetentionError, Topic};
+pub use units::{StreamingUnit, UnitAddress};

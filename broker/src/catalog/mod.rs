@@ -14,6 +14,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use fluvio_protocol::record::ReplicaKey;
 use fluvio_sc_schema::errors::ErrorCode;
 use fluvio_sc_schema::partition::PartitionSpec;
 use fluvio_sc_schema::smartmodule::SmartModuleSpec;
@@ -27,11 +28,10 @@ use tokio_util::task::TaskTracker;
 use crate::config::Limits;
 use crate::disk::DataDir;
 use crate::files::Files;
-use crate::log::PartitionLog;
+use crate::log::{PartitionLog, Retention};
 use crate::smart::Engine;
 pub(crate) use object::Listed;
 use store::Store;
-pub(crate) use topic::retention;
 use topic::Topic;
 
 /// Id of the only SPU, the first that a real cluster hands out.
@@ -83,6 +83,13 @@ impl From<io::Error> for Refusal {
 struct Entry<T> {
     epoch: i64,
     value: T,
+}
+
+/// A partition and what its topic keeps.
+pub(crate) struct Partition {
+    pub(crate) replica: ReplicaKey,
+    pub(crate) retention: Retention,
+    pub(crate) log: PartitionLog,
 }
 
 /// Everything that exists, at one epoch.
@@ -207,19 +214,20 @@ impl Catalog {
             .map(|entry| entry.value.spec.clone())
     }
 
-    /// All logs with the specification of their topic.
-    pub(crate) fn logs(&self) -> Vec<(TopicSpec, PartitionLog)> {
+    /// All partitions, with what their topics keep.
+    pub(crate) fn partitions(&self) -> Vec<Partition> {
         let state = self.read();
-        let logs = |entry: &Entry<Topic>| {
-            let spec = entry.value.spec.clone();
-            entry
-                .value
-                .logs
-                .iter()
-                .map(move |log| (spec.clone(), log.clone()))
-                .collect::<Vec<_>>()
+        let of_topic = |(name, entry): (&String, &Entry<Topic>)| {
+            let retention = topic::retention(&entry.value.spec);
+            let of = |(number, log): (usize, &PartitionLog)| Partition {
+                replica: ReplicaKey::new(name.clone(), number as u32),
+                retention,
+                log: log.clone(),
+            };
+            let logs = entry.value.logs.iter().enumerate();
+            logs.map(of).collect::<Vec<_>>()
         };
-        state.topics.values().flat_map(logs).collect()
+        state.topics.iter().flat_map(of_topic).collect()
     }
 
     /// Stores a table format; its name must be new.

@@ -338,7 +338,7 @@ fn remove_files(dir: &Path) -> io::Result<()> {
 }
 
 /// What a topic keeps, with a real cluster's defaults: seven days, 100 GiB a partition.
-pub(crate) fn retention(spec: &TopicSpec) -> Retention {
+pub(super) fn retention(spec: &TopicSpec) -> Retention {
     let seconds = spec
         .get_clean_policy()
         .map_or(STORAGE_RETENTION_SECONDS, |policy| policy.retention_secs());

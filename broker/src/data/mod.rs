@@ -1,6 +1,7 @@
 //! The data plane's public API (the "SPU" of a real cluster): produce, stream, offsets.
 
 mod consumer;
+mod incoming;
 mod produce;
 mod sessions;
 mod stream;
@@ -13,17 +14,17 @@ use bytes::BytesMut;
 use fluvio_protocol::link::versions::{ApiVersionKey, ApiVersionsResponse};
 use fluvio_protocol::{Encoder, Version};
 use fluvio_spu_schema::server::SpuServerApiKey;
-use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::config::Limits;
-use crate::net::{self, Frame, Inbox, Outbox, Socket};
+use crate::net::{self, Frame, Outbox, Socket};
 use crate::positions::Positions;
 use crate::request::Request;
 use crate::smart::Engine;
+use incoming::Incoming;
 use sessions::Sessions;
 
 /// Newest version of the data plane's requests (`COMMON_VERSION` of `fluvio-spu-schema` 0.50).
@@ -82,7 +83,7 @@ impl DataPlane {
             answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
             gone,
         };
-        let served = connection.serve(inbox).await;
+        let served = connection.serve(Incoming::new(inbox)).await;
         drop((end_of_streams, connection));
         // Its place is free for another one when nothing of it is left.
         let _ = writing.await;
@@ -91,21 +92,21 @@ impl DataPlane {
 }
 
 impl Connection {
-    async fn serve(&mut self, mut inbox: Inbox) -> io::Result<()> {
-        while let Some(frame) = inbox.next().await {
-            self.handle(frame?).await?;
+    async fn serve(&mut self, mut incoming: Incoming) -> io::Result<()> {
+        while let Some(frame) = incoming.next().await? {
+            self.handle(frame, &mut incoming).await?;
         }
         Ok(())
     }
 
-    async fn handle(&mut self, frame: BytesMut) -> io::Result<()> {
+    async fn handle(&mut self, frame: BytesMut, incoming: &mut Incoming) -> io::Result<()> {
         let request = Request::parse(frame.freeze())?;
         if request.version < 0 || request.version > VERSION_MAX {
             return Err(unsupported(&request));
         }
         match request.key {
             key if key == SpuServerApiKey::ApiVersion as u16 => self.api_versions(&request).await,
-            key if key == SpuServerApiKey::Produce as u16 => self.produce(&request).await,
+            key if key == SpuServerApiKey::Produce as u16 => self.produce(&request, incoming).await,
             key if key == SpuServerApiKey::FetchOffsets as u16 => {
                 self.fetch_offsets(&request).await
             }

@@ -15,6 +15,7 @@ use fluvio_spu_schema::produce::{
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
 use tokio::sync::{oneshot, OwnedSemaphorePermit, Semaphore};
 
+use super::incoming::Incoming;
 use super::Connection;
 use crate::batch;
 use crate::log::{AppendError, PartitionLog};
@@ -42,7 +43,11 @@ async fn take(room: &Arc<Semaphore>, bytes: usize, all: usize) -> io::Result<Own
 }
 
 impl Connection {
-    pub(super) async fn produce(&self, request: &Request) -> io::Result<()> {
+    pub(super) async fn produce(
+        &self,
+        request: &Request,
+        incoming: &mut Incoming,
+    ) -> io::Result<()> {
         let asked: ProduceRequest<RawSet> = request.decode()?;
         let place = self.place().await?;
         // Held until all is durable; a client that produces faster than the disk waits here.
@@ -53,8 +58,8 @@ impl Connection {
             for partition in topic.partitions {
                 let replica = ReplicaKey::new(topic.name.clone(), partition.partition_index);
                 let answer = self
-                    .start(&replica, partition.records.0, &asked.smartmodules)
-                    .await;
+                    .start(&replica, partition.records.0, &asked.smartmodules, incoming)
+                    .await?;
                 entries.push(Entry { replica, answer });
             }
             topics.push((topic.name, entries));
@@ -92,33 +97,45 @@ impl Connection {
         replica: &ReplicaKey,
         batches: Bytes,
         modules: &[SmartModuleInvocation],
-    ) -> Answer {
+        incoming: &mut Incoming,
+    ) -> io::Result<Answer> {
         let Some(log) = self
             .plane
             .catalog
             .partition(&replica.topic, replica.partition)
         else {
-            return Answer::Known(Err(ErrorCode::NotLeaderForPartition));
+            return Ok(Answer::Known(Err(ErrorCode::NotLeaderForPartition)));
         };
         if let Err(refusal) = self.admit(replica, &batches) {
-            return Answer::Known(Err(refusal));
+            return Ok(Answer::Known(Err(refusal)));
         }
-        let batches = match modules {
-            [] => batches,
-            modules => match self.transform(&log, modules, batches).await {
-                Ok(batches) => batches,
-                Err(code) => return Answer::Known(Err(code)),
+        let transformed = match modules {
+            [] => Ok(batches),
+            modules => tokio::select! {
+                transformed = self.transform(&log, modules, batches) => transformed,
+                // Whoever has gone must not keep others from their turn; the modules end with their chain.
+                () = incoming.ended() => return Err(io::ErrorKind::BrokenPipe.into()),
             },
         };
-        if batches.is_empty() {
-            return Answer::Known(Ok(0));
-        }
+        Ok(match transformed {
+            Ok(batches) if batches.is_empty() => Answer::Known(Ok(0)),
+            Ok(batches) => self.submit(&log, batches).await,
+            Err(code) => Answer::Known(Err(code)),
+        })
+    }
+
+    /// Hands batches to the log, in front of which a topic's module may have to be loaded.
+    async fn submit(&self, log: &PartitionLog, batches: Bytes) -> Answer {
         if let Some(deduplicator) = log.deduplicator() {
             if let Err(code) = deduplicator.load(&self.plane.catalog).await {
                 return Answer::Known(Err(code));
             }
         }
-        submit(&log, batches)
+        let log_start = log.bounds().start;
+        Answer::Pending {
+            outcome: log.append(batches),
+            log_start,
+        }
     }
 
     fn admit(&self, replica: &ReplicaKey, batches: &Bytes) -> Result<(), ErrorCode> {
@@ -163,14 +180,6 @@ impl Connection {
         chain.look_back_over(log).await?;
         let output = chain.compact(batches).await?;
         Ok(output)
-    }
-}
-
-fn submit(log: &PartitionLog, batches: Bytes) -> Answer {
-    let log_start = log.bounds().start;
-    Answer::Pending {
-        outcome: log.append(batches),
-        log_start,
     }
 }
 

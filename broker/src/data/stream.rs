@@ -126,6 +126,9 @@ impl Stream {
             false => Some(self.start_chain(modules).await?),
         };
         loop {
+            if let Some(chain) = chain.as_mut().filter(|_| self.has_caught_up()) {
+                chain.rest();
+            }
             self.wait_for_turn().await?;
             if let Some(batch) = self.next(chain.as_mut()).await? {
                 let failed = batch.error != ErrorCode::None;
@@ -146,6 +149,10 @@ impl Stream {
             .await?;
         chain.look_back_over(&self.log).await?;
         Ok(chain)
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.position == self.bounds.borrow().end
     }
 
     /// Waits until the client has room and there is something to read.

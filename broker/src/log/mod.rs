@@ -34,7 +34,7 @@ pub(crate) use damage::Damage;
 use damage::Why;
 use mark::Mark;
 use recovery::Recovered;
-pub(crate) use retention::Retention;
+pub(crate) use retention::{Claim, Lost, Retention, Swept};
 pub(crate) use segment::Slice;
 use segment::{Segment, SegmentError};
 
@@ -213,14 +213,21 @@ impl PartitionLog {
         self.log().read(offset, bytes_max)
     }
 
-    /// Removes closed segments that the topic's retention no longer covers, and makes durable how far
-    /// the log is acknowledged. A damaged log is left as it is. Blocks.
-    pub(crate) fn retain(&self, retention: Retention) -> io::Result<()> {
+    /// Removes closed segments that the topic's retention does not cover and nobody claims, and makes durable how
+    /// far the log is acknowledged. A damaged log is left as it is. Blocks.
+    pub(crate) fn retain(
+        &self,
+        retention: Retention,
+        claim: Option<Claim>,
+    ) -> io::Result<Swept> {
         let log = self.log();
         log.mark.sync(log.options.sync)?;
         match log.damage() {
-            Some(_) => Ok(()),
-            None => log.retain(retention),
+            Some(_) => Ok(Swept {
+                bytes: self.bytes(),
+                ..Swept::default()
+            }),
+            None => log.retain(retention, claim),
         }
     }
 

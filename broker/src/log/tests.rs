@@ -152,11 +152,11 @@ async fn each_flip(dir: &Path, whole: &Files) {
                 continue;
             }
             assert_damaged(&log, good, &case).await;
-            log.retain(Retention {
+            let nothing = Retention {
                 age_max: Default::default(),
                 bytes_max: 0,
-            })
-            .expect("retained");
+            };
+            log.retain(nothing, None).expect("retained");
             log.close().expect("closed");
             assert_eq!(
                 without_indexes(contents(dir)),

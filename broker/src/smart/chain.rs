@@ -22,6 +22,10 @@ use crate::log::{PartitionLog, Slice};
 use crate::record::{self, Records};
 use crate::request;
 
+/// What an instance may keep while there is nothing to do. Making one takes less than a millisecond, and small
+/// batches take long to grow one to this.
+const RESTING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// One module of a chain with its parameters and, for an aggregate, its accumulator.
 pub(super) struct Stage {
     pub(super) name: String,
@@ -95,6 +99,12 @@ impl Chain {
                 .try_for_each(|stage| stage.look_back(log.log(), limits))
         })
         .await
+    }
+
+    /// Gives back what the instances have grown to; they are made anew for the next batch. For when there is none:
+    /// a stream that has caught up would keep it for good.
+    pub(crate) fn rest(&mut self) {
+        self.stages.iter_mut().flatten().for_each(Stage::rest);
     }
 
     /// Does `work` on a blocking thread. A caller that does not wait for it ends it, and the chain.
@@ -178,6 +188,15 @@ impl Stage {
             self.start(limits)?;
         }
         Ok(())
+    }
+
+    fn rest(&mut self) {
+        let grown = |instance: &Instance| {
+            !instance.looks_back() && instance.memory_bytes() > RESTING_BYTES_MAX
+        };
+        if self.instance.as_ref().is_some_and(grown) {
+            self.instance = None;
+        }
     }
 
     fn process(

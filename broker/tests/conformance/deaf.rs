@@ -179,7 +179,7 @@ fn fetch(topic: &str, smartmodules: Vec<SmartModuleInvocation>) -> Fetch {
         .expect("request")
 }
 
-fn encoded<R: fluvio_protocol::api::Request>(request: R) -> Vec<u8> {
+pub(crate) fn encoded<R: fluvio_protocol::api::Request>(request: R) -> Vec<u8> {
     let mut bytes = Vec::new();
     let message = RequestMessage::new_request(request);
     message.encode(&mut bytes, 0).expect("encode");

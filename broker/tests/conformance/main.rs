@@ -5,6 +5,7 @@ mod deduplication;
 mod durability;
 mod fuzzed;
 mod garbage;
+mod held;
 mod modules;
 mod offsets;
 mod producing;

@@ -5,8 +5,16 @@ use std::time::{Duration, Instant};
 use fluvio::{
     Fluvio, RecordKey, SmartModuleInvocation, TopicProducerConfigBuilder, TopicProducerPool,
 };
+use fluvio_protocol::record::{Batch, RawRecords, Record, RecordSet};
 use fluvio_smartmodule::dataplane::smartmodule::Lookback;
+use fluvio_spu_schema::produce::{DefaultProduceRequest, PartitionProduceData, TopicProduceData};
+use millrace_broker::{Broker, Config, Storage};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
+use crate::deaf::encoded;
+use crate::durability::in_small_segments;
+use crate::garbage::frame;
 use crate::modules::{named, sent};
 use crate::support::*;
 use crate::wat;
@@ -16,6 +24,7 @@ conforms!(
     what_a_producers_modules_drop_altogether_is_acknowledged,
     an_error_of_a_producers_module_fails_the_request_and_writes_nothing,
     a_producers_module_is_shown_what_is_in_the_log,
+    a_batch_larger_than_a_segment_of_its_topic_is_refused_whenever_it_comes,
 );
 
 /// A producer whose batches are as large as what is sent before a flush.
@@ -147,4 +156,71 @@ async fn a_producers_module_is_shown_what_is_in_the_log(cluster: &Cluster) {
     // The last four stored were 2 to 5, then 4 to 7.
     let expected = [ids(0..6), ids(6..8), ids(0..2)].concat();
     assert_eq!(values(&stored(cluster, orders).await), expected);
+}
+
+async fn a_batch_larger_than_a_segment_of_its_topic_is_refused_whenever_it_comes(cluster: &Cluster) {
+    let narrow = in_small_segments(3_600, 1 << 20);
+    let orders = &cluster.topic_with("orders", narrow).await;
+    let producer = producer(&client(cluster).await, orders).await;
+    for _ in 0..2 {
+        let sent = producer.send(RecordKey::NULL, vec![b'x'; 4_096]).await;
+        patient(producer.flush()).await.ok();
+        let refused = patient(sent.expect("send").wait()).await;
+        let error = refused.expect_err("refused").to_string();
+        assert!(error.contains("too large"), "{error}");
+        producer.clear_errors().await;
+    }
+    assert_eq!(send_all(&producer, ["fits"]).await, [0]);
+}
+
+/// Longer than a module that has its turn takes for a record.
+const NO_TURN: Duration = Duration::from_secs(2);
+
+/// A request to append one record through a module.
+fn one_record_through(topic: &str, module: SmartModuleInvocation) -> Vec<u8> {
+    let mut batch = Batch::default();
+    batch.add_record(Record::new("record"));
+    let batch = Batch::<RawRecords>::try_from(batch).expect("a batch");
+    let mut partition = PartitionProduceData::default();
+    partition.records = RecordSet::default().add(batch);
+    let mut data = TopicProduceData::default();
+    data.name = topic.to_owned();
+    data.partitions.push(partition);
+    let mut request = DefaultProduceRequest::default();
+    request.topics.push(data);
+    request.smartmodules.push(module);
+    frame(&encoded(request))
+}
+
+/// As many modules run at once as there are processors: those of producers that have left must not keep a turn
+/// until the time of a call is over, which is an hour here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producers_module_ends_when_the_producer_has_gone() {
+    let mut config = Config::on_loopback(Storage::Temporary);
+    config.limits.wasm_call_time_max = Duration::from_secs(3_600);
+    let broker = Broker::open(config).await.expect("opens");
+    create_topic(&broker, "orders", 1).await;
+    let client = client(&broker).await;
+    send_all(&producer(&client, "orders").await, ["0"]).await;
+    let request = one_record_through("orders", sent(&wat::endless(false), &[]));
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut producers = Vec::new();
+    for _ in 0..processors {
+        let mut socket = TcpStream::connect(broker.spu_addr()).await.expect("connects");
+        socket.write_all(&request).await.expect("sent");
+        producers.push(socket);
+    }
+    let through_a_module = || {
+        let mut config = consumer("orders");
+        config.smartmodule(vec![sent(&wat::identity(), &[])]);
+        take(&client, config.build().expect("config"), 1)
+    };
+    // Until all of them run others have turns.
+    let none_is_left = async {
+        while tokio::time::timeout(NO_TURN, through_a_module()).await.is_ok() {}
+    };
+    patient(none_is_left).await;
+    drop(producers);
+    assert_eq!(patient(through_a_module()).await.len(), 1);
+    broker.shutdown().await;
 }

@@ -130,7 +130,7 @@ pub enum Error {
         pid: u32,
     },
     /// A statement that sets the server up failed.
-    #[error("{server}: {source}")]
+    #[error("{server} refuses a statement that sets it up")]
     Sql {
         /// The server.
         server: &'static str,
@@ -144,7 +144,7 @@ pub enum Error {
         what: &'static str,
     },
     /// The operating system refused something.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,

@@ -4,6 +4,9 @@
 //! Precedence: flag > environment > `.env` (or `--env-file`) > default. All values are checked when they are
 //! loaded, so that reading one later cannot fail. Unknown `MILLRACE_*` names and near misses of the other names are
 //! errors with a suggestion; whatever else stands in the file or the environment is left alone.
+//!
+//! Marts and plan of columns are made for a selection of tables: who selects other tables (`--tables` beside the
+//! demo's `.env`) does not inherit them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +14,17 @@ use std::path::{Path, PathBuf};
 
 use crate::args::Cli;
 
+mod names;
+pub mod size;
 mod suggest;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
+pub use names::Names;
 pub use table::{Described, Setting, SETTINGS};
-use table::{ELSEWHERE, MILLRACE_LOG_FORMAT};
+use table::{ELSEWHERE, MILLRACE_COLUMNS, MILLRACE_LOG_FORMAT, MILLRACE_MARTS, MILLRACE_TABLES};
 pub use value::Value;
 
 /// A setting that cannot be used.
@@ -61,6 +69,8 @@ pub enum Error {
 pub enum Origin {
     /// The command line.
     Flag,
+    /// The deployment that a command talks to: what `up` wrote into this file.
+    Deployment(PathBuf),
     /// The environment.
     Environment,
     /// This settings file.
@@ -74,7 +84,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Flag => f.write_str("flag"),
             Origin::Environment => f.write_str("environment"),
-            Origin::File(path) => path.display().fmt(f),
+            Origin::Deployment(path) | Origin::File(path) => path.display().fmt(f),
             Origin::Default => f.write_str("default"),
         }
     }
@@ -111,6 +121,32 @@ impl Settings {
         if let Some(format) = cli.log_format {
             settings.set(MILLRACE_LOG_FORMAT, format);
         }
+        let flags = cli.command.settings().into_iter();
+        let flags = flags.map(|(name, text)| (name.to_owned(), text));
+        settings.take(flags.collect(), &Origin::Flag)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The same settings as those that a deployment was started with, where it said so in `file`. A flag of this command
+    /// stays above that.
+    ///
+    /// # Errors
+    /// If the deployment has another version's settings.
+    pub fn of_deployment(
+        &self,
+        told: &BTreeMap<String, String>,
+        file: &Path,
+    ) -> Result<Settings, Error> {
+        let by_flag = |name: &str| {
+            let given = self.given.get(name);
+            given.is_some_and(|given| given.origin == Origin::Flag)
+        };
+        let told = told.iter().filter(|(name, _)| !by_flag(name));
+        let told = told.map(|(name, text)| (name.clone(), text.clone()));
+        let mut settings = self.clone();
+        settings.take(told.collect(), &Origin::Deployment(file.to_owned()))?;
+        settings.check()?;
         Ok(settings)
     }
 
@@ -149,6 +185,14 @@ impl Settings {
     }
 
     fn take(&mut self, pairs: Vec<(String, String)>, origin: &Origin) -> Result<(), Error> {
+        let tables = pairs
+            .iter()
+            .find(|(name, _)| name == MILLRACE_TABLES.name());
+        let selects_others = |(_, text): &(String, String)| text != self.in_force(MILLRACE_TABLES);
+        if tables.is_some_and(selects_others) {
+            self.given.remove(MILLRACE_MARTS.name());
+            self.given.remove(MILLRACE_COLUMNS.name());
+        }
         for (name, text) in pairs {
             match SETTINGS.iter().find(|setting| setting.name == name) {
                 Some(setting) => {
@@ -186,12 +230,15 @@ impl Settings {
     /// The value in force.
     #[must_use]
     pub fn get<T: Value>(&self, setting: Setting<T>) -> T {
-        let text = match self.given.get(setting.name()) {
+        T::parse(self.in_force(setting))
+            .unwrap_or_else(|| unreachable!("{} was checked when it was loaded", setting.name()))
+    }
+
+    fn in_force<T: Value>(&self, setting: Setting<T>) -> &str {
+        match self.given.get(setting.name()) {
             Some(given) => &given.text,
             None => setting.default(),
-        };
-        T::parse(text)
-            .unwrap_or_else(|| unreachable!("{} was checked when it was loaded", setting.name()))
+        }
     }
 
     /// The text of the value in force.
@@ -269,159 +316,4 @@ fn refuse_misspelt(name: String, origin: &Origin) -> Result<(), Error> {
         origin: origin.clone(),
         suggestion,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::table::{MILLRACE_TRADES_PER_SECOND, MILLRACE_USERS, MYSQL_PORT};
-    use super::*;
-
-    fn pair(name: &str, value: &str) -> Vec<(String, String)> {
-        vec![(name.to_owned(), value.to_owned())]
-    }
-
-    fn file(name: &str, value: &str) -> Option<File> {
-        let path = PathBuf::from(".env");
-        Some(File {
-            path,
-            pairs: pair(name, value),
-        })
-    }
-
-    fn described(name: &str) -> &'static Described {
-        SETTINGS
-            .iter()
-            .find(|setting| setting.name == name)
-            .unwrap()
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file_and_the_file_over_the_default() {
-        let name = "MILLRACE_USERS";
-        for (settings, users, origin) in [
-            (Settings::resolve(None, vec![]), 500, "default"),
-            (Settings::resolve(file(name, "7"), vec![]), 7, ".env"),
-            (
-                Settings::resolve(file(name, "7"), pair(name, "9")),
-                9,
-                "environment",
-            ),
-        ] {
-            let mut settings = settings.unwrap();
-            assert_eq!(settings.get(MILLRACE_USERS), users);
-            assert_eq!(settings.origin(described(name)).to_string(), origin);
-            settings.set(MILLRACE_USERS, 11);
-            assert_eq!(settings.get(MILLRACE_USERS), 11);
-            assert_eq!(settings.origin(described(name)), Origin::Flag);
-        }
-    }
-
-    #[test]
-    fn a_misspelt_name_is_an_error_with_a_suggestion() {
-        for (name, said) in [
-            ("MILLRACE_USER", "did you mean MILLRACE_USERS?"),
-            ("POSTGRES_PROT", "did you mean POSTGRES_PORT?"),
-            (
-                "MILLRACE_SOMETHING_ELSE_ALTOGETHER",
-                "`millrace config` lists all settings",
-            ),
-        ] {
-            for error in [
-                Settings::resolve(file(name, "7"), vec![]).unwrap_err(),
-                Settings::resolve(None, pair(name, "7")).unwrap_err(),
-            ] {
-                assert!(error.to_string().contains(said), "{error}");
-            }
-        }
-        for name in [
-            "SOMETHING_ELSE",
-            "POSTGRES_INITDB_ARGS",
-            "MILLRACE_TEST_SEED",
-        ] {
-            assert!(
-                Settings::resolve(file(name, "7"), pair(name, "7")).is_ok(),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_value_of_the_wrong_type_is_refused_with_its_meaning_for_every_typed_setting() {
-        let mut typed = 0;
-        for setting in SETTINGS {
-            // No control character can be part of any value but a password, a path or a name.
-            let refused = Settings::resolve(None, pair(setting.name, "\u{7} fast"));
-            match refused {
-                Ok(_) => assert!((setting.accepts)("\u{7} fast"), "{}", setting.name),
-                Err(error) => {
-                    typed += 1;
-                    let error = error.to_string();
-                    assert!(
-                        error.contains(setting.name) && error.contains(setting.help),
-                        "{error}"
-                    );
-                }
-            }
-        }
-        assert!(typed > 30, "{typed}");
-    }
-
-    #[test]
-    fn numbers_out_of_their_range_are_refused() {
-        for (name, value) in [
-            ("MILLRACE_TRADES_PER_SECOND", "fast"),
-            ("MILLRACE_TRADES_PER_SECOND", "NaN"),
-            ("MILLRACE_TRADES_PER_SECOND", "-1"),
-            ("MYSQL_PORT", "many"),
-            ("MYSQL_PORT", "65536"),
-            ("MILLRACE_RETENTION_DAYS", "0"),
-            ("MILLRACE_RETENTION_DAYS", "99999999999999"),
-            ("MILLRACE_USER_EVENT_PERIOD_MS", "0"),
-            ("MILLRACE_ORDER_DETAILS_MIN", "0"),
-            ("MILLRACE_COLUMNS", "[]"),
-            ("MILLRACE_COLUMNS", "{\"users\":1}"),
-            ("MILLRACE_LOG_FORMAT", "xml"),
-            ("POSTGRES_HOST", ""),
-            ("POSTGRES_SCHEMA", "pg_catalog"),
-        ] {
-            let error = Settings::resolve(None, pair(name, value)).unwrap_err();
-            let error = error.to_string();
-            assert!(error.contains(&format!("{name} = {value:?}")), "{error}");
-        }
-        let settings = Settings::resolve(None, pair("MYSQL_PORT", " 1 ")).unwrap();
-        assert_eq!(settings.get(MYSQL_PORT), 1);
-        assert_eq!(settings.get(MILLRACE_TRADES_PER_SECOND).0, 5.0);
-    }
-
-    #[test]
-    fn a_refused_value_of_a_secret_is_not_shown() {
-        for setting in SETTINGS.iter().filter(|setting| setting.secret) {
-            assert_eq!(setting.shown("x"), "***", "{}", setting.name);
-        }
-        assert_eq!(SETTINGS.iter().filter(|setting| setting.secret).count(), 4);
-    }
-
-    /// `.env` lists every setting once, in the order of the table, with its meaning above it.
-    #[test]
-    fn the_committed_file_is_the_table() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env");
-        let text = std::fs::read_to_string(path).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        let listed: Vec<_> = lines
-            .windows(2)
-            .filter_map(|pair| Some((pair[0], pair[1].split_once('=')?)))
-            .filter(|(_, (name, _))| !name.starts_with('#'))
-            .map(|(meaning, (name, value))| (name, value, meaning))
-            .collect();
-        let table: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-        assert_eq!(listed.iter().map(|line| line.0).collect::<Vec<_>>(), table);
-        for (setting, (name, value, meaning)) in SETTINGS.iter().zip(listed) {
-            assert_eq!(value, setting.default, "{name}");
-            let help = meaning
-                .strip_prefix("# ")
-                .unwrap_or_default()
-                .to_lowercase();
-            assert_eq!(help, setting.help.to_lowercase(), "{name}");
-        }
-    }
 }

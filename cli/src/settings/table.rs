@@ -7,11 +7,14 @@ use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use millrace_postgres_cdc::Selection;
 use millrace_shop_generator::SchemaName;
 use millrace_topic::SpuAddress;
 
+use super::size::TopicSize;
 use super::value::{
-    Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PeriodMs, Seconds, Value,
+    Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PipelineName, Seconds,
+    Value,
 };
 use crate::address::Host;
 use crate::args::LogFormat;
@@ -100,6 +103,10 @@ macro_rules! settings {
 }
 
 settings! {
+    MILLRACE_NAME: PipelineName = "millrace", "name of the pipeline: its topics are NAME-changes and NAME-snapshot-N, its publication and its slot millrace_NAME";
+    MILLRACE_TABLES: Selection = "public.*", "tables to capture: patterns such as public.*,sales.invoices,!public.audit_*, where * stands for any characters and ! leaves tables out";
+    MILLRACE_MARTS: Option<PathBuf> = "", "folder of the marts, NAME.sql and NAME.json each, relative to the working directory; if empty, there are no marts";
+    MILLRACE_COLUMNS: Option<Columns> = "", "tables and columns that reach MySQL, as JSON: {\"public.accounts\":[\"id\",…],\"sales.invoices\":\"*\"}; if empty, all columns of all captured tables";
     POSTGRES_HOST: Host = "127.0.0.1", "host of the source database";
     POSTGRES_PORT: u16 = "5432", "port of the source database";
     POSTGRES_DB: Name = "postgres_db", "name of the source database";
@@ -127,16 +134,18 @@ settings! {
     MILLRACE_CAPTURE_CONTROL_HOST: Option<Host> = "", "address of capture's control API; if empty, that of MILLRACE_CONTROL_HOST";
     MILLRACE_INGEST_CONTROL_PORT: u16 = "8083", "port of ingest's control API";
     MILLRACE_INGEST_CONTROL_HOST: Option<Host> = "", "address of ingest's control API; if empty, that of MILLRACE_CONTROL_HOST";
+    MILLRACE_GENERATE_CONTROL_PORT: Option<u16> = "", "port of the generator's control API, which has no other use than to be probed; if empty, there is none";
     MILLRACE_PUBLISHED_ON: Option<Host> = "", "in containers: address of the machine on which their ports are published; if empty, there are no containers";
     MILLRACE_HEARTBEAT_PERIOD_MS: Milliseconds = "2000", "milliseconds between the heartbeats that the page sends through the pipeline to measure its delay; 0 turns them off";
-    MILLRACE_TOPIC_CHANGES: Name = "shop-changes", "topic of the change log";
-    MILLRACE_TOPIC_SNAPSHOT: Name = "shop-snapshot", "prefix of the snapshot topics; a number follows it";
+    MILLRACE_TOPIC_CHANGES: Option<Name> = "", "topic of the change log; if empty, MILLRACE_NAME names it";
+    MILLRACE_TOPIC_SNAPSHOT: Option<Name> = "", "prefix of the snapshot topics, which a number follows; if empty, MILLRACE_NAME names it";
     MILLRACE_TOPIC_USERS: Name = "users-data", "topic of incoming users";
     MILLRACE_TOPIC_REJECTED: Name = "users-data-rejected", "topic of rejected incoming users";
     MILLRACE_RETENTION_DAYS: Days = "30", "number of days for which topics keep their records";
-    MILLRACE_PUBLICATION: Name = "millrace", "name of the publication in Postgres";
-    MILLRACE_SLOT: Name = "millrace", "name of the replication slot in Postgres";
-    MILLRACE_COLUMNS: Option<Columns> = "", "tables and columns that reach MySQL, as JSON: {\"users\":[\"user_id\",…],\"orders\":\"*\"}; if empty, all columns of the shop's tables";
+    MILLRACE_RETENTION_SIZE: TopicSize = "32GiB", "size, such as 32GiB, beyond which a topic removes its oldest records, whatever their age";
+    MILLRACE_RETENTION_HARD_SIZE: TopicSize = "100GiB", "size up to which the embedded broker keeps what a service has not read yet, although MILLRACE_RETENTION_DAYS or MILLRACE_RETENTION_SIZE would remove it; also what a snapshot topic keeps";
+    MILLRACE_PUBLICATION: Option<Name> = "", "name of the publication in Postgres; if empty, MILLRACE_NAME names it";
+    MILLRACE_SLOT: Option<Name> = "", "name of the replication slot in Postgres; if empty, MILLRACE_NAME names it";
     MILLRACE_USER_EVENT_BYTES_MAX: NonZeroUsize = "16384", "largest size of an incoming user event in bytes";
     MILLRACE_SEED: u64 = "42", "seed of the generator; the same seed generates the same shop";
     MILLRACE_USERS: usize = "500", "number of users at the start";
@@ -148,7 +157,7 @@ settings! {
     MILLRACE_REVIEWS: usize = "2000", "number of reviews at the start";
     MILLRACE_LOYALTY_ROWS: usize = "3000", "number of rows with loyalty points at the start";
     MILLRACE_TRADES_PER_SECOND: PerSecond = "5", "transactions per second while the shop trades";
-    MILLRACE_USER_EVENT_PERIOD_MS: PeriodMs = "5000", "milliseconds between two incoming users";
+    MILLRACE_USER_EVENT_PERIOD_MS: Milliseconds = "5000", "milliseconds between two incoming users; 0: none come";
     MILLRACE_TRADE_SECONDS_ONCE: Seconds = "20", "seconds for which `up --demo --once` trades";
     MILLRACE_LOG_FORMAT: LogFormat = "human", "format of the log on standard error: human or json";
     MILLRACE_POSTGRES_BIN: Option<PathBuf> = "", "folder that contains initdb and postgres for the private server; if empty, `up` searches for it";

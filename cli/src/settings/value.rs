@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use millrace_events::TableId;
+use millrace_postgres_cdc::Selection;
 use millrace_shop_generator::SchemaName;
 use millrace_topic::SpuAddress;
 
@@ -95,6 +97,48 @@ impl fmt::Display for Name {
     }
 }
 
+/// What the names of a pipeline's topics, publication and slot are made of: they all have to take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineName(String);
+
+/// A slot has 63 characters, and `millrace_` stands in front.
+const PIPELINE_NAME_CHARS_MAX: usize = 40;
+
+impl PipelineName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for PipelineName {
+    fn expected() -> String {
+        format!("1 to {PIPELINE_NAME_CHARS_MAX} lower-case letters, digits and hyphens, with no hyphen at either end")
+    }
+
+    fn parse(text: &str) -> Option<PipelineName> {
+        let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_name = !text.is_empty()
+            && text.len() <= PIPELINE_NAME_CHARS_MAX
+            && text.chars().all(is_part)
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        is_name.then(|| PipelineName(text.to_owned()))
+    }
+}
+
+impl Value for Selection {
+    fn expected() -> String {
+        "a list of patterns of tables, separated by commas, such as public.*,!public.audit_*"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Selection> {
+        text.parse().ok()
+    }
+}
+
 /// A password or a token; may be empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
@@ -129,8 +173,6 @@ pub struct Time<const MS: u64, const MIN: u64>(Duration);
 
 /// Milliseconds; 0 is a value.
 pub type Milliseconds = Time<1, 0>;
-/// At least one millisecond.
-pub type PeriodMs = Time<1, 1>;
 /// Seconds; 0 is a value.
 pub type Seconds = Time<1_000, 0>;
 /// At least one day.
@@ -206,7 +248,7 @@ pub struct Columns(pub serde_json::Map<String, serde_json::Value>);
 
 impl Value for Columns {
     fn expected() -> String {
-        "a JSON object such as {\"users\":[\"user_id\"],\"orders\":\"*\"}".to_owned()
+        "a JSON object such as {\"public.accounts\":[\"id\"],\"sales.invoices\":\"*\"}".to_owned()
     }
 
     fn parse(text: &str) -> Option<Columns> {
@@ -215,7 +257,9 @@ impl Value for Columns {
             serde_json::Value::Array(names) => names.iter().all(serde_json::Value::is_string),
             other => other == "*",
         };
-        columns.values().all(is_list).then_some(Columns(columns))
+        let is_table = |name: &String| name.parse::<TableId>().is_ok();
+        let is_plan = columns.keys().all(is_table) && columns.values().all(is_list);
+        is_plan.then_some(Columns(columns))
     }
 }
 

@@ -3,6 +3,7 @@
 //! They come from the dashboard, if one runs; otherwise they are collected here, in the same way, for two
 //! seconds: nothing then writes heartbeats, and there is no history.
 
+mod reach;
 mod text;
 
 use std::process::ExitCode;
@@ -28,7 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// different, 2 unknown.
 pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Result<ExitCode> {
     let endpoints = Endpoints::find(&args.target, settings)?;
-    let mut numbers = Numbers::find(settings, &endpoints).await?;
+    let settings = endpoints.settings(settings)?;
+    let mut numbers = Numbers::find(&settings, &endpoints).await?;
     loop {
         let status = numbers.next().await?;
         let shown = match args.json {

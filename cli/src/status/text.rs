@@ -5,9 +5,10 @@ use millrace_dashboard::status::{
     Answer, Capture, Consumer, Ingest, Latency, Projection, Source, Status, Topic, Verify,
 };
 
+use super::reach;
 use crate::terminal::{printable, table};
 
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 /// The whole text; what comes from the data cannot steer the terminal.
 pub(super) fn render(status: &Status) -> String {
@@ -112,12 +113,20 @@ fn parts(status: &Status) -> Vec<Vec<String>> {
         rows.add("target", "server", target.server.clone());
         rows.add("target", "applied up to", known(target.applied_lsn));
     });
-    rows.answer("ingest", &status.ingest, ingest);
-    rows.answer("rejected", &status.rejected, |rows, counts| {
-        rows.add("rejected", "open", counts.open.to_string());
-        rows.add("rejected", "retried", counts.retried.to_string());
-        rows.add("rejected", "discarded", counts.discarded.to_string());
-    });
+    if let Some(answer) = &status.ingest {
+        rows.answer("ingest", answer, ingest);
+    }
+    if let Some(answer) = &status.rejected {
+        rows.answer("rejected", answer, |rows, counts| {
+            rows.add("rejected", "open", counts.open.to_string());
+            rows.add("rejected", "retried", counts.retried.to_string());
+            rows.add("rejected", "discarded", counts.discarded.to_string());
+        });
+    }
+    for down in &status.parts_down {
+        let told = format!("since {}: {}; {}", down.since, down.fault, down.outlook);
+        rows.add("down", &down.name, told);
+    }
     latency(&mut rows, &status.latency);
     if let Some(said) = &status.verify {
         verify(&mut rows, said);
@@ -181,6 +190,7 @@ fn capture(rows: &mut Rows, capture: &Capture) {
 fn topic(rows: &mut Rows, topic: &Topic) {
     let size = format!("{} records, {}", topic.end_offset, bytes(topic.bytes));
     rows.add("topic", &topic.name, size);
+    rows.add("reach", &topic.name, reach::words(&topic.reach));
     for consumer in &topic.consumers {
         rows.add("consumer", &consumer.name, published(consumer));
     }
@@ -258,7 +268,7 @@ fn duration(ms: Option<u64>) -> String {
     }
 }
 
-fn bytes(bytes: Option<u64>) -> String {
+pub(super) fn bytes(bytes: Option<u64>) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let Some(bytes) = bytes else {
         return UNKNOWN.to_owned();

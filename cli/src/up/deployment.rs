@@ -1,6 +1,5 @@
-//! The servers of one data directory: Postgres, MySQL or MariaDB, and the broker.
+//! The servers of one deployment: Postgres, MySQL or MariaDB, and the broker.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,23 +7,21 @@ use std::time::Duration;
 
 use anyhow::{bail, Context};
 use millrace_broker::Broker;
-use millrace_sessions::mysql::Flavour;
 use tokio_util::sync::CancellationToken;
 
+use super::databases::{Databases, Shown};
 use super::failure::Secrets;
-use super::parts::{States, Supervisor};
-use super::servers::{keep_broker, keep_server, BrokerOptions};
-use crate::address::HostPort;
+use super::parts::Supervisor;
+use super::servers::{keep_broker, BrokerOptions};
+use super::states::States;
+use crate::address::{password, HostPort};
+use crate::args;
 use crate::endpoints::{write_private, Endpoints};
-use crate::servers::{
-    check_free, free_ports, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres,
-};
+use crate::servers::{check_free, free_ports};
 use crate::settings::table::{
     DASHBOARD_PORT, FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_CAPTURE_CONTROL_PORT,
-    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_PORT,
-    MILLRACE_MYSQL_BIN, MILLRACE_POSTGRES_BIN, MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT,
-    MYSQL_USER, POSTGRES_DB, POSTGRES_HOST, POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_SCHEMA,
-    POSTGRES_USER,
+    MILLRACE_CONTROL_PORT, MILLRACE_CONTROL_TOKEN, MILLRACE_INGEST_CONTROL_PORT, MYSQL_HOST,
+    MYSQL_PORT, POSTGRES_HOST, POSTGRES_PORT,
 };
 use crate::settings::{Setting, Settings};
 use crate::terminal::Terminal;
@@ -49,9 +46,6 @@ const SERVICE_PORTS: [Setting<u16>; 4] = [
     DASHBOARD_PORT,
 ];
 
-/// Where a private database listens if its host is given as `::1`; we ourselves use the first one.
-const BOTH_LOOPBACKS: &str = "127.0.0.1,::1";
-
 /// What the plans for stopping the databases add up to, and a little.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
@@ -64,15 +58,7 @@ pub(crate) struct Deployment {
     /// Where everything is.
     pub endpoints: Endpoints,
     /// What is told of the databases.
-    pub(super) databases: Databases,
-}
-
-/// The private databases, for people.
-pub(super) struct Databases {
-    pub(super) postgres_jdbc: String,
-    pub(super) mysql_jdbc: String,
-    /// `MySQL` or `MariaDB`.
-    pub(super) mysql_product: &'static str,
+    pub(super) databases: [Shown; 2],
 }
 
 /// Puts the ports that were chosen for this data directory above those of the settings.
@@ -90,58 +76,37 @@ impl Deployment {
     /// Starts, or adopts, what the data directory holds. The databases start side by side. May be
     /// dropped at any instant: what was started is stopped hard, what was about to be adopted stays.
     pub(crate) async fn start(
+        args: &args::Up,
         settings: &Settings,
-        data_dir: &Path,
-        cluster: Option<&HostPort>,
         terminal: &mut Terminal,
     ) -> anyhow::Result<Deployment> {
-        loopback_only(settings)?;
+        loopback_only(args, settings)?;
         for setting in SERVICE_PORTS {
             check_free(settings.get(setting), setting.name())?;
         }
-        let broker = match cluster {
+        let broker = match args.fluvio {
             Some(_) => None,
-            None => Some(start_broker(settings, data_dir).await?),
+            None => Some(start_broker(settings, &args.data_dir).await?),
         };
         if let Some(broker) = &broker {
             terminal.step(format!("broker listens on {}", broker.sc_addr()));
         }
-        let (postgres, mysql) = tokio::join!(
-            PrivatePostgres::start(postgres_options(settings, data_dir)?),
-            PrivateMySql::start(mysql_options(settings, data_dir)?),
-        );
-        let (postgres, mysql) = match (postgres, mysql) {
-            (Ok(postgres), Ok(mysql)) => (postgres, mysql),
-            (postgres, mysql) => return Err(half_started(postgres, mysql).await),
-        };
-        tell(&postgres, &mysql, terminal);
-        let mut endpoints = Endpoints::from_settings(settings)?;
-        if let Some(cluster) = cluster {
-            endpoints.fluvio = cluster.to_string();
-        }
-        endpoints.postgres = postgres.url();
-        endpoints.mysql = mysql.url();
-        endpoints.pid = std::process::id();
-        endpoints.control_token = control_token(settings, data_dir)?;
-        let databases = Databases {
-            postgres_jdbc: postgres.jdbc_url(),
-            mysql_jdbc: mysql.jdbc_url(),
-            mysql_product: product(&mysql),
-        };
-        let states = States::new(Secrets::of(settings, &[&endpoints.control_token]));
+        let databases = Databases::start(args, settings).await?;
+        databases.tell(terminal);
+        let endpoints = endpoints(args, settings, &databases)?;
+        let shown = databases.shown();
+        let states = States::new(secrets(settings, &endpoints));
         let mut servers = Supervisor::new(&states, CancellationToken::new());
-        let options = postgres.options().clone();
-        keep_server(&mut servers, "Postgres", postgres, options);
-        let options = mysql.options().clone();
-        keep_server(&mut servers, databases.mysql_product, mysql, options);
+        databases.keep(&mut servers);
         if let Some(broker) = broker {
-            keep_broker(&mut servers, broker, BrokerOptions::of(settings, data_dir));
+            let options = BrokerOptions::of(settings, &args.data_dir);
+            keep_broker(&mut servers, broker, options);
         }
         Ok(Deployment {
             servers,
             states,
             endpoints,
-            databases,
+            databases: shown,
         })
     }
 
@@ -152,59 +117,49 @@ impl Deployment {
     }
 }
 
-fn tell(postgres: &PrivatePostgres, mysql: &PrivateMySql, terminal: &mut Terminal) {
-    let adopted = |yes| match yes {
-        true => ", adopted from an earlier run",
-        false => "",
-    };
-    terminal.step(format!(
-        "Postgres {} listens on port {}{}",
-        postgres.binaries().version,
-        postgres.options().port,
-        adopted(postgres.was_adopted())
-    ));
-    terminal.step(format!(
-        "{} {} listens on port {}{}",
-        product(mysql),
-        mysql.binary().version,
-        mysql.options().port,
-        adopted(mysql.was_adopted())
-    ));
+/// Where everything will be.
+fn endpoints(
+    args: &args::Up,
+    settings: &Settings,
+    databases: &Databases,
+) -> anyhow::Result<Endpoints> {
+    let mut endpoints = Endpoints::from_settings(settings)?;
+    (endpoints.postgres, endpoints.mysql) = databases.urls();
+    if let Some(cluster) = &args.fluvio {
+        endpoints.fluvio = cluster.to_string();
+    }
+    if !args.demo {
+        // Incoming users are the shop's.
+        endpoints.ingest_control.clear();
+    }
+    endpoints.pid = std::process::id();
+    endpoints.control_token = control_token(settings, &args.data_dir)?;
+    endpoints.note_pipeline(settings)?;
+    Ok(endpoints)
 }
 
-/// `MySQL` or `MariaDB`.
-fn product(mysql: &PrivateMySql) -> &'static str {
-    match mysql.binary().flavour {
-        Flavour::MySql => "MySQL",
-        Flavour::MariaDb => "MariaDB",
-    }
+fn secrets(settings: &Settings, endpoints: &Endpoints) -> Secrets {
+    let urls = [&endpoints.postgres, &endpoints.mysql];
+    let passwords: Vec<String> = urls.iter().filter_map(|url| password(url)).collect();
+    let further = passwords.iter().chain([&endpoints.control_token]);
+    let further: Vec<&str> = further.map(String::as_str).collect();
+    Secrets::of(settings, &further)
 }
 
-async fn half_started(
-    postgres: Result<PrivatePostgres, crate::servers::Error>,
-    mysql: Result<PrivateMySql, crate::servers::Error>,
-) -> anyhow::Error {
-    let mut reasons = BTreeMap::new();
-    match postgres {
-        Ok(server) => drop(server.stop().await),
-        Err(error) => drop(reasons.insert("Postgres", error.to_string())),
-    }
-    match mysql {
-        Ok(server) => drop(server.stop().await),
-        Err(error) => drop(reasons.insert("MySQL", error.to_string())),
-    }
-    let reasons: Vec<String> = reasons.into_values().collect();
-    anyhow::anyhow!(reasons.join("\n"))
-}
-
-/// `up` starts private servers, and those are for this machine alone.
-fn loopback_only(settings: &Settings) -> anyhow::Result<()> {
-    for setting in [POSTGRES_HOST, MYSQL_HOST, FLUVIO_HOST] {
+/// Private servers are for this machine alone.
+fn loopback_only(args: &args::Up, settings: &Settings) -> anyhow::Result<()> {
+    let private = [
+        (POSTGRES_HOST, args.postgres.is_none()),
+        (MYSQL_HOST, args.mysql.is_none()),
+        (FLUVIO_HOST, true),
+    ];
+    for (setting, _) in private.into_iter().filter(|(_, private)| *private) {
         let host = settings.get(setting);
         if !host.is_loopback() {
             bail!(
-                "{} = {host}: `up` starts private servers on this machine only; to work with servers elsewhere, run \
-                 the services one by one (`millrace capture`, `millrace project`, …)",
+                "{} = {host}: `up` starts private servers on this machine only; to use servers that run elsewhere, name \
+                 them with --postgres URL, --mysql URL and --fluvio HOST:PORT, or run the services one by one \
+                 (`millrace capture`, `millrace project`, …)",
                 setting.name()
             );
         }
@@ -222,9 +177,11 @@ async fn start_broker(
     BrokerOptions::of(settings, data_dir).open().await
 }
 
-/// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given.
+/// Opens the broker on its two addresses; clients are told `advertised` instead of the second, if given. It keeps
+/// what a service has not read up to `held_bytes_max`.
 pub(crate) async fn open_broker(
     log_dir: PathBuf,
+    held_bytes_max: u64,
     sc_bind: SocketAddr,
     spu_bind: SocketAddr,
     advertised: Option<&HostPort>,
@@ -235,43 +192,15 @@ pub(crate) async fn open_broker(
         spu_bind,
         advertised: advertised.map(|address| (address.host.to_string(), address.port)),
         tls,
+        hold: Some(millrace_broker::Hold {
+            bytes_max: held_bytes_max,
+            ..millrace_broker::Hold::default()
+        }),
         ..millrace_broker::Config::on_loopback(millrace_broker::Storage::Directory(log_dir))
     };
     Broker::open(config)
         .await
         .context("the broker cannot start")
-}
-
-fn postgres_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<PostgresOptions> {
-    Ok(PostgresOptions {
-        data_dir: data_dir.join("postgres"),
-        port: settings.get(POSTGRES_PORT),
-        db: settings.get(POSTGRES_DB).into(),
-        user: settings.get(POSTGRES_USER).into(),
-        password: settings.get(POSTGRES_PASSWORD).into(),
-        schema: settings.get(POSTGRES_SCHEMA).as_str().to_owned(),
-        binaries: settings.get(MILLRACE_POSTGRES_BIN),
-        settings: match settings.get(POSTGRES_HOST).is_ipv6() {
-            true => vec![("listen_addresses".to_owned(), BOTH_LOOPBACKS.to_owned())],
-            false => Vec::new(),
-        },
-    })
-}
-
-fn mysql_options(settings: &Settings, data_dir: &Path) -> anyhow::Result<MySqlOptions> {
-    Ok(MySqlOptions {
-        data_dir: data_dir.join("mysql"),
-        port: settings.get(MYSQL_PORT),
-        db: settings.get(MYSQL_DB).into(),
-        user: settings.get(MYSQL_USER).into(),
-        password: settings.get(MYSQL_PASSWORD).into(),
-        all_rights: false,
-        arguments: match settings.get(MYSQL_HOST).is_ipv6() {
-            true => vec![format!("--bind-address={BOTH_LOOPBACKS}")],
-            false => Vec::new(),
-        },
-        binary: settings.get(MILLRACE_MYSQL_BIN),
-    })
 }
 
 /// The token of the settings, or one made once for this data directory. It outlives `endpoints.json`,

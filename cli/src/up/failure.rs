@@ -59,21 +59,8 @@ fn in_short(error: &anyhow::Error) -> String {
         Some(servers::Error::Ended { status, log, .. }) => {
             format!("it has ended ({status}); its log is {}", log.display())
         }
-        _ => causes(error),
+        _ => control::in_words(error.as_ref()),
     }
-}
-
-/// Each cause once: some errors repeat theirs in their own text.
-fn causes(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 fn end(error: &anyhow::Error, code: Option<&str>) -> End {

@@ -1,8 +1,9 @@
-//! `millrace up`: every service in one process, on private servers in a data directory.
+//! `millrace up`: every service in one process, on private servers in a data directory or on servers of one's own.
 //!
 //! Each server and each service is a part that is kept running (`parts`) by the rules in `supervise`; where a
 //! configuration cannot work, `up` fails before it keeps anything.
 
+mod databases;
 mod deployment;
 mod failure;
 mod once;
@@ -10,6 +11,7 @@ mod parts;
 mod servers;
 mod services;
 mod shop;
+mod states;
 mod summary;
 mod supervise;
 
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
+use millrace_topic::Lookup;
 use tokio_util::sync::CancellationToken;
 
 use crate::args;
@@ -25,7 +28,7 @@ use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::exposure;
 use crate::settings::Settings;
-use crate::smartmodules::{self, Lookup};
+use crate::smartmodules;
 use crate::terminal::Terminal;
 
 pub(crate) use deployment::{open_broker, Deployment};
@@ -46,8 +49,10 @@ pub(crate) async fn run(args: &args::Up, mut settings: Settings) -> anyhow::Resu
     if let Some(warning) = exposure::warning(&settings, None) {
         terminal.step(warning);
     }
-    let cluster = args.fluvio.as_ref();
-    let start = Deployment::start(&settings, &args.data_dir, cluster, &mut terminal);
+    if args.demo {
+        shop::check_selected(&settings)?;
+    }
+    let start = Deployment::start(args, &settings, &mut terminal);
     let Some(started) = shutdown.run_until_cancelled(start).await else {
         terminal.step("stopped while starting; the next start begins again");
         return interrupted(args);
@@ -89,20 +94,29 @@ async fn serve(
     terminal: &mut Terminal,
 ) -> anyhow::Result<ExitCode> {
     let endpoints = &deployment.endpoints;
-    let admin = cluster::connect(&endpoints.fluvio).await?;
-    cluster::wait_for_spu(&admin).await?;
+    let cluster = cluster::connect(&endpoints.fluvio).await?;
+    cluster::wait_for_spu(&cluster).await?;
     // The embedded broker finds a module by its whole name only; a cluster may find a stranger's.
     let lookup = match args.fluvio {
         None => Lookup::Exact,
         Some(_) => Lookup::Loose,
     };
-    smartmodules::register(&admin, lookup).await?;
-    shop::prepare_shop(args.demo, settings, endpoints, terminal).await?;
+    cluster.register(smartmodules::MODULES, lookup).await?;
+    if args.demo {
+        let shop = shop::prepare_shop(settings, endpoints, terminal);
+        match args.once {
+            true => services.meanwhile(shop).await?,
+            false => shop.await?,
+        }
+    }
     services.start_pipeline().await?;
     services.start_dashboard(&args.data_dir).await?;
     endpoints.write(&args.data_dir)?;
     if services.wait_until_live(terminal, args.once).await? {
-        terminal.step("caught up: the marts move with the shop");
+        terminal.step(match args.demo {
+            true => "caught up: the marts move with the shop",
+            false => "caught up: MySQL moves with Postgres",
+        });
     }
     let table = summary::services(args, settings, deployment);
     terminal.text(&format!("\n{table}\n"));

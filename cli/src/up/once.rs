@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use millrace_events::Lsn;
+use millrace_projections::marts::Mart;
 use millrace_projections::verify;
 use millrace_sessions::mysql::{self, Purpose};
 use sqlx::{Column, Row};
@@ -19,13 +20,6 @@ use crate::wait_for;
 
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
 const ROWS_SHOWN: usize = 5;
-
-const MARTS: [&str; 4] = [
-    "SELECT * FROM mart_user_activity ORDER BY user_id, status",
-    "SELECT * FROM mart_product_rating ORDER BY product_id",
-    "SELECT * FROM mart_user_loyalty_points ORDER BY user_id",
-    "SELECT * FROM mart_average_check ORDER BY status, loyalty_status",
-];
 
 /// Success only if something was traded and everything is equal.
 pub(super) async fn run(
@@ -52,7 +46,7 @@ pub(super) async fn run(
     let comparison = async { Ok(verify::verify(&config, &shutdown).await?) };
     let report = services.meanwhile(comparison).await?;
     let verified = began.elapsed();
-    let marts = marts(&endpoints.mysql).await?;
+    let marts = marts(settings, &endpoints.mysql).await?;
     let times = format!(
         "\nlive after {:.1} s; caught up {:.2} s after the last transaction; verify took {:.2} s\n",
         started.as_secs_f64(),
@@ -111,18 +105,31 @@ async fn catch_up(endpoints: &Endpoints) -> anyhow::Result<Lsn> {
     Ok(lsn)
 }
 
-async fn marts(url: &str) -> anyhow::Result<String> {
+/// The first rows of every mart.
+async fn marts(settings: &Settings, url: &str) -> anyhow::Result<String> {
     let mut target = mysql::connect(url, Purpose::Look).await?;
     let mut text = String::new();
-    for query in MARTS {
-        let name = query.split(' ').nth(3).unwrap_or_default();
-        let rows = sqlx::raw_sql(&format!("{query} LIMIT {ROWS_SHOWN}"))
+    for mart in crate::services::marts(settings)?.iter() {
+        let rows = sqlx::raw_sql(&first_rows(mart))
             .fetch_all(&mut target)
             .await?;
-        text += &format!("\n{name}\n{}", draw(&rows));
+        text += &format!("\n{}\n{}", mart.name(), draw(&rows));
     }
     target.close().await;
     Ok(text)
+}
+
+fn first_rows(mart: &Mart) -> String {
+    let order: Vec<String> = mart
+        .identity()
+        .iter()
+        .map(|column| format!("`{column}`"))
+        .collect();
+    format!(
+        "SELECT * FROM `{}` ORDER BY {} LIMIT {ROWS_SHOWN}",
+        mart.name(),
+        order.join(", ")
+    )
 }
 
 /// Any rows as a table; types are shown as MySQL's text.

@@ -1,199 +1,20 @@
 //! The parts of `up`, each kept running by the rules of [`supervise`](super::supervise).
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use millrace_control::Down;
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use millrace_control::Front;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{sleep, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::failure::{Failure, Secrets};
-use super::supervise::{Next, Record, Role};
+use super::failure::Failure;
+use super::states::States;
+use super::supervise::{Next, Record, Role, PROVED, STABLE};
 
-/// How each part is doing, for those who watch. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct States {
-    parts: Arc<watch::Sender<BTreeMap<&'static str, Part>>>,
-    secrets: Arc<Secrets>,
-}
-
-/// One part.
-#[derive(Clone, Debug)]
-struct Part {
-    role: Role,
-    /// Why it is down, while it is.
-    down: Option<Down>,
-    /// The first of the failures in a row, which a start does not end: only a stable run does (rule 2).
-    failing_since: Option<DateTime<Utc>>,
-    /// `--once` gives up because of it.
-    ends_once: bool,
-    /// How often it has ended without being asked to.
-    failures: u64,
-}
-
-impl States {
-    /// No part yet. `secrets` are hidden in every reason.
-    pub(super) fn new(secrets: Secrets) -> States {
-        States {
-            parts: Arc::new(watch::Sender::new(BTreeMap::new())),
-            secrets: Arc::new(secrets),
-        }
-    }
-
-    /// Why the part is down; `None` while it runs.
-    pub(super) fn down(&self, part: &str) -> Option<Down> {
-        self.parts.borrow().get(part)?.down.clone()
-    }
-
-    /// The parts that are down, in the order of their names.
-    pub(super) fn all_down(&self) -> Vec<(&'static str, Down)> {
-        let parts = self.parts.borrow();
-        let down = parts
-            .iter()
-            .filter_map(|(name, part)| Some((*name, part.down.clone()?)));
-        down.collect()
-    }
-
-    /// Tells of changes; see [`News`].
-    pub(super) fn news(&self) -> News {
-        News {
-            parts: self.parts.subscribe(),
-            told: BTreeMap::new(),
-        }
-    }
-
-    /// Waits until no part that moves data runs or will be tried again (rule 7), and says so in one line.
-    pub(super) async fn nothing_can_move(&self) -> anyhow::Error {
-        let is_lost = |part: &Part| matches!(&part.down, Some(down) if down.next_try_at.is_none());
-        let moves = |part: &Part| part.role == Role::MovesData;
-        let mut parts = self.parts.subscribe();
-        let lost = parts.wait_for(|parts| {
-            let mut moving = parts.values().filter(|part| moves(part)).peekable();
-            moving.peek().is_some() && moving.all(is_lost)
-        });
-        let all = lost.await.map(|parts| reasons(&parts, moves));
-        anyhow::anyhow!(
-            "nothing is left that can move data: {}",
-            all.unwrap_or_default()
-        )
-    }
-
-    /// Waits until a part is down for longer than `--once` waits (rule 8).
-    pub(super) async fn trouble(&self) -> anyhow::Error {
-        let mut parts = self.parts.subscribe();
-        let is_trouble = |part: &Part| part.down.is_some() && part.ends_once;
-        let trouble = parts.wait_for(|parts| parts.values().any(is_trouble));
-        let named = trouble.await.map(|parts| reasons(&parts, is_trouble));
-        anyhow::anyhow!(named.unwrap_or_default())
-    }
-
-    /// Waits until these parts have ended because they were asked to.
-    pub(super) async fn gone(&self, names: &[&str]) {
-        let mut parts = self.parts.subscribe();
-        // Fails only without a sender, and this is one.
-        let _ = parts
-            .wait_for(|parts| names.iter().all(|name| !parts.contains_key(name)))
-            .await;
-    }
-
-    fn change(&self, name: &'static str, change: impl FnOnce(&mut Part)) {
-        self.parts.send_modify(|parts| {
-            let part = parts.entry(name).or_insert(Part {
-                role: Role::Serves,
-                down: None,
-                failing_since: None,
-                ends_once: false,
-                failures: 0,
-            });
-            change(part);
-        });
-    }
-
-    fn started(&self, name: &'static str, role: Role) {
-        self.change(name, |part| {
-            part.role = role;
-            part.down = None;
-        });
-    }
-
-    fn ended(&self, name: &'static str, failure: &Failure, record: Record, next: Next) {
-        let now = Utc::now();
-        let next_try_at = match next {
-            Next::Never => None,
-            Next::After(delay) => TimeDelta::from_std(delay).ok().map(|delay| now + delay),
-        };
-        let down = Down {
-            code: failure.code.map(str::to_owned),
-            reason: failure.reason.clone(),
-            since: now,
-            next_try_at,
-        };
-        tracing::info!(part = name, code = failure.code, tries = record.tries, %down, "a part is down");
-        self.change(name, |part| {
-            let earlier = part.failing_since.filter(|_| record.tries > 1);
-            let since = earlier.unwrap_or(now);
-            part.failing_since = Some(since);
-            part.ends_once = record.ends_once(failure.end);
-            part.failures += 1;
-            part.down = Some(Down { since, ..down });
-        });
-    }
-
-    fn forgotten(&self, name: &'static str) {
-        self.parts.send_modify(|parts| drop(parts.remove(name)));
-    }
-}
-
-fn reasons(parts: &BTreeMap<&'static str, Part>, which: impl Fn(&Part) -> bool) -> String {
-    let named = parts.iter().filter(|(_, part)| which(part));
-    let named = named.filter_map(|(name, part)| Some(format!("{name}: {}", part.down.as_ref()?)));
-    named.collect::<Vec<_>>().join("; ")
-}
-
-/// What there is to tell a person: a part that went down, a part that was started again.
-pub(super) struct News {
-    parts: watch::Receiver<BTreeMap<&'static str, Part>>,
-    told: BTreeMap<&'static str, (u64, bool)>,
-}
-
-impl News {
-    /// Waits for the next changes. May be dropped at any instant.
-    pub(super) async fn next(&mut self) -> Vec<String> {
-        loop {
-            let lines = self.untold();
-            if !lines.is_empty() {
-                return lines;
-            }
-            if self.parts.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-    }
-
-    fn untold(&mut self) -> Vec<String> {
-        let parts = self.parts.borrow_and_update();
-        let mut lines = Vec::new();
-        for (name, part) in parts.iter() {
-            let now = (part.failures, part.down.is_some());
-            let before = self.told.insert(name, now);
-            if before == Some(now) {
-                continue;
-            }
-            match &part.down {
-                Some(down) => lines.push(format!("{name} is down: {down}")),
-                None if part.failures > 0 => lines.push(format!("{name} is started again")),
-                None => {}
-            }
-        }
-        lines
-    }
-}
+/// How often a service on trial is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Keeps parts running. Dropping it drops them all, as `kill -9` would; see [`stop`](Supervisor::stop).
 pub(super) struct Supervisor {
@@ -225,6 +46,25 @@ impl Supervisor {
         self.keep_until(self.stop.child_token(), name, role, start);
     }
 
+    /// The same for a service whose control API says whether it works.
+    pub(super) fn keep_shown<R>(
+        &mut self,
+        name: &'static str,
+        role: Role,
+        front: &Front,
+        start: impl FnMut(CancellationToken) -> R + Send + 'static,
+    ) where
+        R: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let part = Kept {
+            name,
+            role,
+            front: Some(front.clone()),
+            stop: self.stop.child_token(),
+        };
+        self.tasks.spawn(part.keep(self.states.clone(), start));
+    }
+
     /// The same for a part that may be asked to end before the others.
     pub(super) fn keep_until<R>(
         &mut self,
@@ -235,8 +75,13 @@ impl Supervisor {
     ) where
         R: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let part = keep(self.states.clone(), name, role, stop, start);
-        self.tasks.spawn(part);
+        let part = Kept {
+            name,
+            role,
+            front: None,
+            stop,
+        };
+        self.tasks.spawn(part.keep(self.states.clone(), start));
     }
 
     /// Asks all to end and waits for it; those that take longer than `within` are dropped.
@@ -267,9 +112,14 @@ pub(super) fn beside<R>(
 where
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    let part = keep(states.clone(), name, Role::Serves, stop, start);
+    let part = Kept {
+        name,
+        role: Role::Serves,
+        front: None,
+        stop,
+    };
     Beside {
-        task: tokio::spawn(part).abort_handle(),
+        task: tokio::spawn(part.keep(states.clone(), start)).abort_handle(),
         states: states.clone(),
         name,
     }
@@ -289,46 +139,97 @@ impl Drop for Beside {
     }
 }
 
-/// Ends when the part was asked to end, with what came of that.
-async fn keep<R>(
-    states: States,
+/// A part that is kept running.
+struct Kept {
     name: &'static str,
     role: Role,
+    /// Says whether it works, where something does.
+    front: Option<Front>,
     stop: CancellationToken,
-    mut start: impl FnMut(CancellationToken) -> R + Send + 'static,
-) -> anyhow::Result<()>
-where
-    R: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
-    let mut record = Record::default();
-    loop {
-        let began = Instant::now();
-        states.started(name, role);
-        let ended = AbortOnDropHandle::new(tokio::spawn(start(stop.clone()))).await;
-        if stop.is_cancelled() {
-            states.forgotten(name);
-            return ended.unwrap_or_else(|error| Err(error.into()));
-        }
-        let failure = Failure::of(ended, &states.secrets);
-        let next = record.after(failure.end, began.elapsed(), rand::random());
-        states.ended(name, &failure, record, next);
-        let waited = match next {
-            Next::Never => stop.run_until_cancelled(std::future::pending()).await,
-            Next::After(delay) => stop.run_until_cancelled(sleep(delay)).await,
-        };
-        if waited.is_none() {
-            states.forgotten(name);
-            return Ok(());
+}
+
+impl Kept {
+    /// Ends when the part was asked to end, with what came of that.
+    async fn keep<R>(
+        self,
+        states: States,
+        mut start: impl FnMut(CancellationToken) -> R + Send + 'static,
+    ) -> anyhow::Result<()>
+    where
+        R: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (name, stop) = (self.name, self.stop.clone());
+        let mut record = Record::default();
+        loop {
+            let began = Instant::now();
+            states.started(name, self.role);
+            let ended = self.run(&states, start(stop.clone())).await;
+            if stop.is_cancelled() {
+                states.forgotten(name);
+                return ended.unwrap_or_else(|error| Err(error.into()));
+            }
+            let failure = Failure::of(ended, &states.secrets);
+            let next = record.after(failure.end, began.elapsed(), rand::random());
+            states.ended(name, &failure, record, next);
+            let waited = match next {
+                Next::Never => stop.run_until_cancelled(std::future::pending()).await,
+                Next::After(delay) => stop.run_until_cancelled(sleep(delay)).await,
+            };
+            if waited.is_none() {
+                states.forgotten(name);
+                return Ok(());
+            }
         }
     }
+
+    /// One start, to its end.
+    async fn run<R>(&self, states: &States, work: R) -> Result<anyhow::Result<()>, JoinError>
+    where
+        R: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let mut work = AbortOnDropHandle::new(tokio::spawn(work));
+        if let (Some(front), Some(_)) = (&self.front, states.down(self.name)) {
+            tokio::select! {
+                ended = &mut work => return ended,
+                () = trial(front) => {}
+            }
+        }
+        states.proved(self.name);
+        work.await
+    }
+}
+
+/// Rule 9: ends when the service has proved that it works.
+async fn trial(front: &Front) {
+    let proved = async {
+        let mut ready_since = None;
+        loop {
+            ready_since = match front.is_ready().await {
+                true => ready_since.or_else(|| Some(Instant::now())),
+                false => None,
+            };
+            if ready_since.is_some_and(|since| since.elapsed() >= PROVED) {
+                return;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    // A service that has run for so long need not be ready: it may be loading.
+    let _ = tokio::time::timeout(STABLE, proved).await;
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::Arc;
+
+    use millrace_control::{NotReady, Outlook};
+    use millrace_projections::engine;
 
     use super::*;
-    use millrace_projections::engine;
+    use crate::up::failure::Secrets;
+    use crate::up::states::Part;
 
     fn supervisor() -> (States, Supervisor, CancellationToken) {
         let (states, stop) = (States::new(Secrets::default()), CancellationToken::new());
@@ -395,7 +296,10 @@ mod tests {
         );
         let down = states.down("projector").unwrap();
         assert_eq!(down.code.as_deref(), Some("MR-P003"));
-        let waits = down.next_try_at.unwrap() - down.since;
+        let Outlook::NextTry(at) = down.outlook else {
+            panic!("{down}");
+        };
+        let waits = at - down.since;
         assert!((22..=38).contains(&waits.num_seconds()), "{waits}");
         supervisor.stop(Duration::from_secs(1)).await.unwrap();
         assert!(states.all_down().is_empty());
@@ -441,21 +345,48 @@ mod tests {
         supervisor.stop(Duration::from_secs(1)).await.unwrap();
     }
 
-    #[test]
-    fn a_stable_run_begins_a_new_time_of_failure() {
-        let states = States::new(Secrets::default());
-        let failure = Failure::of(Ok(Err(anyhow::anyhow!("gone"))), &states.secrets);
-        let mut record = Record::default();
-        let mut fail = |ran| {
-            states.started("shaky", Role::MovesData);
-            let next = record.after(failure.end, ran, 0.5);
-            states.ended("shaky", &failure, record, next);
-            states.down("shaky").unwrap().since
+    #[tokio::test]
+    async fn a_service_that_is_tried_again_counts_as_down_until_it_has_been_ready_for_a_while() {
+        let (states, mut supervisor, _stop) = supervisor();
+        let (mut news, asked) = (states.news(), states.clone());
+        let front = Front::new(&[], move || asked.down("service"));
+        let ready = Arc::new(AtomicBool::new(false));
+        let is_ready = ready.clone();
+        let is_ready = move || match is_ready.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(NotReady::new("loading", None)),
         };
-        let (short, long) = (Duration::ZERO, Duration::from_secs(3_600));
-        let first = fail(short);
-        assert_eq!(fail(short), first);
-        assert!(fail(long) > first);
+        front.show(millrace_control::api(
+            Default::default(),
+            "token",
+            || Ok(()),
+            is_ready,
+        ));
+        let gone = || anyhow::anyhow!("gone");
+        supervisor.keep_shown("service", Role::MovesData, &front, failing(2, gone));
+        let mut told = Vec::new();
+        while told.len() < 2 {
+            told.extend(news.next().await);
+        }
+        let mut parts = states.parts.subscribe();
+        let is_tried = |parts: &BTreeMap<&str, Part>| {
+            let down = parts.get("service").and_then(|part| part.down.as_ref());
+            down.is_some_and(|down| down.outlook == Outlook::OnTrial)
+        };
+        parts.wait_for(is_tried).await.unwrap();
+        let began = Instant::now();
+        ready.store(true, Ordering::SeqCst);
+        told.extend(news.next().await);
+        assert!(began.elapsed() >= PROVED);
+        assert!(
+            told[..2]
+                .iter()
+                .all(|line| line.starts_with("service is down: gone")),
+            "{told:?}"
+        );
+        assert_eq!(told[2..], ["service is started again"]);
+        assert!(states.all_down().is_empty());
+        supervisor.stop(Duration::from_secs(1)).await.unwrap();
     }
 
     #[tokio::test]

@@ -6,11 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::{sleep, Instant};
+
 use super::deployment::open_broker;
 use super::parts::Supervisor;
-use super::supervise::Role;
+use super::supervise::{End, Next, Record, Role, STARTS};
 use crate::servers::{Error, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres};
-use crate::settings::table::{FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT};
+use crate::settings::table::{
+    FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_RETENTION_HARD_SIZE,
+};
 use crate::settings::{Setting, Settings};
 
 /// About what stopping a database takes at worst, so that nothing waits for the broker alone.
@@ -59,6 +63,25 @@ impl Database for PrivateMySql {
     }
 }
 
+/// Starts a database, again if it ends while it starts (rule 10 of [`supervise`](super::supervise)).
+pub(super) async fn start_server<D: Database>(options: D::Options) -> Result<D, Error> {
+    let mut record = Record::default();
+    loop {
+        let began = Instant::now();
+        let error = match D::start(options.clone()).await {
+            Err(error @ Error::Ended { .. }) => error,
+            other => return other,
+        };
+        match record.after(End::Passing, began.elapsed(), rand::random()) {
+            Next::After(delay) if record.tries < STARTS => {
+                tracing::warn!("{error}; it is started again");
+                sleep(delay).await;
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
 /// Keeps a database that runs already.
 pub(super) fn keep_server<D: Database>(
     servers: &mut Supervisor,
@@ -88,10 +111,11 @@ pub(super) fn keep_server<D: Database>(
     });
 }
 
-/// Where the embedded broker keeps its topics, and where it listens.
+/// Where the embedded broker keeps its topics, how much of them for a service that is away, and where it listens.
 #[derive(Clone)]
 pub(super) struct BrokerOptions {
     log_dir: PathBuf,
+    held_bytes_max: u64,
     sc: SocketAddr,
     spu: SocketAddr,
 }
@@ -105,13 +129,14 @@ impl BrokerOptions {
         let at = |port: Setting<u16>| SocketAddr::from((address, settings.get(port)));
         BrokerOptions {
             log_dir: data_dir.join("broker"),
+            held_bytes_max: settings.get(MILLRACE_RETENTION_HARD_SIZE).bytes(),
             sc: at(FLUVIO_PORT),
             spu: at(FLUVIO_SPU_PORT),
         }
     }
 
     pub(super) async fn open(self) -> anyhow::Result<millrace_broker::Handle> {
-        open_broker(self.log_dir, self.sc, self.spu, None, None).await
+        open_broker(self.log_dir, self.held_bytes_max, self.sc, self.spu, None, None).await
     }
 }
 
@@ -138,4 +163,60 @@ pub(super) fn keep_broker(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Ends at its first starts.
+    #[derive(Clone)]
+    struct Shaky {
+        ends: u32,
+        starts: Arc<AtomicU32>,
+    }
+
+    impl Database for Shaky {
+        type Options = Shaky;
+
+        async fn start(options: Shaky) -> Result<Shaky, Error> {
+            match options.starts.fetch_add(1, Ordering::SeqCst) < options.ends {
+                true => Err(Error::Ended {
+                    server: "Shaky",
+                    status: "signal: 9".to_owned(),
+                    log: PathBuf::new(),
+                    tail: String::new(),
+                }),
+                false => Ok(options),
+            }
+        }
+
+        async fn ended(&mut self) -> Error {
+            std::future::pending().await
+        }
+
+        async fn stop(self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    async fn starts(ends: u32) -> (bool, u32) {
+        let starts = Arc::new(AtomicU32::new(0));
+        let shaky = Shaky {
+            ends,
+            starts: starts.clone(),
+        };
+        let started = start_server::<Shaky>(shaky).await;
+        (started.is_ok(), starts.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test]
+    async fn a_database_that_ends_while_it_starts_is_started_again_but_not_for_ever() {
+        let (passing, lasting) = tokio::join!(starts(STARTS - 1), starts(u32::MAX));
+        assert_eq!(passing, (true, STARTS));
+        assert_eq!(lasting, (false, STARTS));
+    }
 }

@@ -1,12 +1,16 @@
 //! The services of a deployment as parts that are kept running, each with its control API.
 
+mod progress;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::bail;
-use millrace_control::Front;
+use millrace_control::{Down, Fault, Front};
+use millrace_dashboard as dashboard;
+use millrace_dashboard::status::PartDown;
 use millrace_postgres_cdc::{self as capture, Capture};
 use millrace_projections::engine;
 use millrace_shop_generator::trade::{self, Trader};
@@ -14,21 +18,23 @@ use millrace_shop_generator::user_events::{self, UserEvents};
 use millrace_users_data as ingest;
 use tokio_util::sync::CancellationToken;
 
-use super::parts::{beside, News, States, Supervisor};
+use super::parts::{beside, Supervisor};
+use super::states::{News, States};
 use super::supervise::Role;
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
-use crate::terminal::Terminal;
 
 /// Services may take so long to end by themselves; Ctrl-C promises ten seconds for everything.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 const CAPTURE: &str = "capture";
 const PROJECTOR: &str = "projector";
 const INGEST: &str = "ingest";
 const TRADE: &str = "trade";
 const USER_EVENTS: &str = "user events";
+
+/// Their control APIs say why they are down.
+const SPEAK_FOR_THEMSELVES: [&str; 3] = [CAPTURE, PROJECTOR, INGEST];
 
 /// What only a running projector can do; a pause it can write down at any time.
 const PROJECTOR_ONLY: &[&str] = &["/hold", "/stop-before", "/release", "/wait"];
@@ -115,11 +121,14 @@ impl Services {
         }
     }
 
-    /// Starts capture, projector and ingest, each with its control API. What cannot work as it is configured fails
-    /// here; what happens later is up to the rules of supervision.
+    /// Starts capture, the projector, and ingest if the deployment has one, each with its control API. What cannot work
+    /// as it is configured fails here; what happens later is up to the rules of supervision.
     pub(crate) async fn start_pipeline(&mut self) -> anyhow::Result<()> {
         self.start_capture().await?;
         self.start_projector().await?;
+        if self.wiring.endpoints.ingest_control.is_empty() {
+            return Ok(());
+        }
         self.start_ingest().await
     }
 
@@ -136,16 +145,17 @@ impl Services {
         let token = control.token().to_owned();
         let front = self.front(CAPTURE, &[]);
         let (newest, shown) = (self.capture.clone(), front.clone());
-        self.parts.keep(CAPTURE, Role::MovesData, move |stop| {
-            let capture = make();
-            let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
-            async move {
-                let capture = capture?;
-                shown.show(capture::control::api(capture.handle(), &token));
-                newest.set(capture.handle());
-                Ok(capture.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_shown(CAPTURE, Role::MovesData, &front, move |stop| {
+                let capture = make();
+                let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
+                async move {
+                    let capture = capture?;
+                    shown.show(capture::control::api(capture.handle(), &token));
+                    newest.set(capture.handle());
+                    Ok(capture.run(stop).await?)
+                }
+            });
         self.keep_control(
             "capture's control API",
             front,
@@ -171,29 +181,35 @@ impl Services {
         let front = self.front(PROJECTOR, PROJECTOR_ONLY);
         let (wiring, newest, shown) = (self.wiring.clone(), self.projector.clone(), front.clone());
         let states = self.states.clone();
-        self.parts.keep(PROJECTOR, Role::MovesData, move |stop| {
-            let projector = make();
-            let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
-            let (states, wiring) = (states.clone(), wiring.clone());
-            async move {
-                let projector = projector?;
-                let handle = projector.handle();
-                shown.show(millrace_projections::control::api(handle.clone(), &token));
-                newest.set(handle.clone());
-                let mirror = move |stop| {
-                    let Wiring {
-                        settings,
-                        endpoints,
-                    } = &*wiring;
-                    let handle = handle.clone();
-                    without_error(crate::services::mirror_projector(
-                        settings, endpoints, handle, stop,
-                    ))
-                };
-                let _mirror = beside(&states, "projector's mirror", stop.clone(), mirror);
-                Ok(projector.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_shown(PROJECTOR, Role::MovesData, &front, move |stop| {
+                let projector = make();
+                let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
+                let (states, wiring) = (states.clone(), wiring.clone());
+                async move {
+                    let projector = projector?;
+                    let handle = projector.handle();
+                    shown.show(millrace_projections::control::api(handle.clone(), &token));
+                    newest.set(handle.clone());
+                    let mirror = move |stop| {
+                        let Wiring {
+                            settings,
+                            endpoints,
+                        } = &*wiring;
+                        let handle = handle.clone();
+                        without_error(crate::services::mirror_projector(
+                            settings, endpoints, handle, stop,
+                        ))
+                    };
+                    let _mirror = beside(
+                        &states,
+                        "projector's consumer offsets",
+                        stop.clone(),
+                        mirror,
+                    );
+                    Ok(projector.run(stop).await?)
+                }
+            });
         self.keep_control("projector's control API", front, control, |wiring| async move {
             crate::services::control(&wiring.settings, &wiring.endpoints).await
         });
@@ -214,27 +230,29 @@ impl Services {
         let token = control.token().to_owned();
         let front = self.front(INGEST, &[]);
         let (wiring, shown, states) = (self.wiring.clone(), front.clone(), self.states.clone());
-        self.parts.keep(INGEST, Role::MovesData, move |stop| {
-            let made = make();
-            let (shown, token) = (shown.clone(), token.clone());
-            let (states, wiring) = (states.clone(), wiring.clone());
-            async move {
-                let (rejected, (ingest, handle)) = made?;
-                shown.show(ingest::control::api(handle.clone(), rejected, &token));
-                let mirror = move |stop| {
-                    let Wiring {
-                        settings,
-                        endpoints,
-                    } = &*wiring;
-                    let handle = handle.clone();
-                    without_error(crate::services::mirror_ingest(
-                        settings, endpoints, handle, stop,
-                    ))
-                };
-                let _mirror = beside(&states, "ingest's mirror", stop.clone(), mirror);
-                Ok(ingest.run(stop).await?)
-            }
-        });
+        self.parts
+            .keep_shown(INGEST, Role::MovesData, &front, move |stop| {
+                let made = make();
+                let (shown, token) = (shown.clone(), token.clone());
+                let (states, wiring) = (states.clone(), wiring.clone());
+                async move {
+                    let (rejected, (ingest, handle)) = made?;
+                    shown.show(ingest::control::api(handle.clone(), rejected, &token));
+                    let mirror = move |stop| {
+                        let Wiring {
+                            settings,
+                            endpoints,
+                        } = &*wiring;
+                        let handle = handle.clone();
+                        without_error(crate::services::mirror_ingest(
+                            settings, endpoints, handle, stop,
+                        ))
+                    };
+                    let _mirror =
+                        beside(&states, "ingest's consumer offsets", stop.clone(), mirror);
+                    Ok(ingest.run(stop).await?)
+                }
+            });
         self.keep_control(
             "ingest's control API",
             front,
@@ -279,11 +297,11 @@ impl Services {
     /// Starts the page; its history lies in the data directory.
     pub(crate) async fn start_dashboard(&mut self, data_dir: &Path) -> anyhow::Result<()> {
         let state_dir = data_dir.join("dashboard");
-        let mut first = Some(page(self.wiring.clone(), state_dir.clone()).await?);
-        let wiring = self.wiring.clone();
+        let (wiring, down) = (self.wiring.clone(), self.parts_down());
+        let mut first = Some(page(wiring.clone(), state_dir.clone(), down.clone()).await?);
         self.parts.keep("page", Role::Serves, move |stop| {
             let ready = first.take();
-            let make = page(wiring.clone(), state_dir.clone());
+            let make = page(wiring.clone(), state_dir.clone(), down.clone());
             async move {
                 let page = match ready {
                     Some(page) => page,
@@ -293,6 +311,16 @@ impl Services {
             }
         });
         Ok(())
+    }
+
+    /// For the page: parts that are down and cannot say so themselves.
+    fn parts_down(&self) -> dashboard::PartsFn {
+        let states = self.states.clone();
+        Arc::new(move || {
+            let down = states.all_down().into_iter();
+            let down = down.filter(|(name, _)| !SPEAK_FOR_THEMSELVES.contains(name));
+            down.map(|(name, down)| part_down(name, down)).collect()
+        })
     }
 
     /// Starts the shop's trade and the stream of incoming users.
@@ -389,73 +417,35 @@ impl Services {
             tracing::warn!(error = format!("{error:#}"), "a service did not end well");
         }
     }
-
-    /// Shows the snapshot and the catching up, until it is done or a part needs a person; whether it is done. With
-    /// `once` trouble is an error.
-    pub(crate) async fn wait_until_live(
-        &mut self,
-        terminal: &mut Terminal,
-        once: bool,
-    ) -> anyhow::Result<bool> {
-        let began = Instant::now();
-        loop {
-            tokio::select! {
-                trouble = self.states.trouble() => match once {
-                    true => return Err(trouble),
-                    false => return Ok(false),
-                },
-                lines = self.news.next() => lines.iter().for_each(|line| terminal.step(line)),
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            if self.caught_up() {
-                return Ok(true);
-            }
-            self.show_progress(terminal, began);
-        }
-    }
-
-    /// Records read are not enough: a projector that waits for a missing record has read them all, but
-    /// its position stays below what capture has in the log.
-    fn caught_up(&self) -> bool {
-        let (Some(capture), Some(projector)) = (self.capture.get(), self.projector.get()) else {
-            return false;
-        };
-        let (captured, applied) = (capture.status(), projector.status());
-        captured.state == capture::State::Streaming
-            && applied.state == engine::State::Live
-            && applied.lag_records == Some(0)
-            && applied.end_lsn.is_some_and(|end| end >= captured.last_lsn)
-    }
-
-    fn show_progress(&self, terminal: &mut Terminal, began: Instant) {
-        let captured = self.capture.get().map(|capture| capture.status().state);
-        if let Some(capture::State::Snapshot { table, rows, total }) = captured {
-            terminal.bar(&format!("snapshot: {table}"), rows, total.max(rows), began);
-            return;
-        }
-        let Some(status) = self.projector.get().map(|projector| projector.status()) else {
-            return;
-        };
-        if let (engine::State::Loading, Some(loaded)) = (status.state, status.snapshot) {
-            let total = loaded.rows_estimated.max(loaded.rows);
-            terminal.bar("loading into MySQL", loaded.rows, total, began);
-        } else if let (Some(next), Some(end)) = (status.next_offset, status.high_watermark) {
-            terminal.bar("catching up", next.0, end.0, began);
-        }
-    }
 }
 
 async fn page(
     wiring: Arc<Wiring>,
     state_dir: PathBuf,
-) -> anyhow::Result<millrace_dashboard::Service> {
+    parts_down: dashboard::PartsFn,
+) -> anyhow::Result<dashboard::Service> {
     let Wiring {
         settings,
         endpoints,
     } = &*wiring;
     let bind = crate::services::dashboard_address(settings).await?;
-    let config = crate::services::dashboard(settings, endpoints, bind, Some(state_dir))?;
-    Ok(millrace_dashboard::Service::bind(config).await?)
+    let config = dashboard::Config {
+        parts_down: Some(parts_down),
+        ..crate::services::dashboard(settings, endpoints, bind, Some(state_dir))?
+    };
+    Ok(dashboard::Service::bind(config).await?)
+}
+
+fn part_down(name: &str, down: Down) -> PartDown {
+    PartDown {
+        name: name.to_owned(),
+        since: down.since.into(),
+        outlook: down.outlook.to_string(),
+        fault: Fault {
+            code: down.code,
+            message: down.reason,
+        },
+    }
 }
 
 async fn without_error(work: impl Future<Output = ()>) -> anyhow::Result<()> {

@@ -3,47 +3,28 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use millrace_control::in_words;
+use millrace_projections::marts::Mart;
 use millrace_sessions::mysql;
-use sqlx::{MySqlPool, Row};
+use sqlx::mysql::MySqlRow;
+use sqlx::Row;
 
+use super::databases::Shown;
 use super::{Deployment, Services};
 use crate::args;
 use crate::endpoints::Endpoints;
-use crate::settings::table::{
-    DASHBOARD_PASSWORD, DASHBOARD_USER, MYSQL_PASSWORD, MYSQL_USER, POSTGRES_PASSWORD,
-    POSTGRES_USER,
-};
+use crate::settings::table::{DASHBOARD_PASSWORD, DASHBOARD_USER};
 use crate::settings::Settings;
-use crate::terminal::table;
+use crate::terminal::{printable, table};
 
 /// A summary waits no longer for a figure.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// Marts with the figure that the summary shows of each.
-const FIGURES: [(&str, &str, &str); 4] = [
-    ("mart_user_activity", "total spent", "SELECT COUNT(*), CAST(SUM(total_spent) AS CHAR) FROM mart_user_activity"),
-    ("mart_product_rating", "mean rating", "SELECT COUNT(*), CAST(ROUND(AVG(rating), 4) AS CHAR) FROM mart_product_rating"),
-    ("mart_user_loyalty_points", "points", "SELECT COUNT(*), CAST(SUM(total_loyalty_points) AS CHAR) FROM mart_user_loyalty_points"),
-    (
-        "mart_average_check",
-        "Completed/Gold",
-        "SELECT COUNT(*), CAST(MAX(CASE WHEN status = 'Completed' AND loyalty_status = 'Gold' THEN average_check END) AS CHAR) FROM mart_average_check",
-    ),
-];
 
 /// A table of every server with its address and login, and what to do next.
 pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deployment) -> String {
     let row = |service: &str, address: String, user: String, password: String| {
         vec![service.to_owned(), address, user, password]
     };
-    let postgres: (String, String) = (
-        settings.get(POSTGRES_USER).into(),
-        settings.get(POSTGRES_PASSWORD).into(),
-    );
-    let mysql: (String, String) = (
-        settings.get(MYSQL_USER).into(),
-        settings.get(MYSQL_PASSWORD).into(),
-    );
     let endpoints = &deployment.endpoints;
     let control = |service: &str, url: &str| {
         row(
@@ -53,31 +34,8 @@ pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deploy
             "in endpoints.json".into(),
         )
     };
-    let rows = vec![
-        row(
-            "Postgres (source)",
-            without_login(&endpoints.postgres),
-            postgres.0.clone(),
-            postgres.1.clone(),
-        ),
-        row(
-            "  JDBC",
-            deployment.databases.postgres_jdbc.clone(),
-            postgres.0,
-            postgres.1,
-        ),
-        row(
-            &format!("{} (replica, marts)", deployment.databases.mysql_product),
-            without_login(&endpoints.mysql),
-            mysql.0.clone(),
-            mysql.1.clone(),
-        ),
-        row(
-            "  JDBC",
-            deployment.databases.mysql_jdbc.clone(),
-            mysql.0,
-            mysql.1,
-        ),
+    let mut rows: Vec<_> = deployment.databases.iter().flat_map(database).collect();
+    rows.extend([
         row(
             "Fluvio (topics)",
             endpoints.fluvio.clone(),
@@ -94,8 +52,10 @@ pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deploy
         ),
         control("control: projector", &endpoints.control),
         control("control: capture", &endpoints.capture_control),
-        control("control: ingest", &endpoints.ingest_control),
-    ];
+    ]);
+    if !endpoints.ingest_control.is_empty() {
+        rows.push(control("control: ingest", &endpoints.ingest_control));
+    }
     let profile = format!(
         "\nfluvio CLI:  fluvio profile add millrace {} local\n",
         endpoints.fluvio
@@ -103,6 +63,21 @@ pub(super) fn services(args: &args::Up, settings: &Settings, deployment: &Deploy
     table(&["service", "address", "login", "password"], &rows)
         + &profile
         + &next_steps(&program(), &args.data_dir, &endpoints.dashboard)
+}
+
+/// A database, and how tools that want JDBC find it.
+fn database(shown: &Shown) -> Vec<Vec<String>> {
+    let row = |title: &str, address: &str| {
+        vec![
+            title.to_owned(),
+            address.to_owned(),
+            shown.user.clone(),
+            shown.password.clone(),
+        ]
+    };
+    let jdbc = shown.jdbc.as_ref().map(|address| row("  JDBC", address));
+    let first = row(&shown.title, &shown.address);
+    [first].into_iter().chain(jdbc).collect()
 }
 
 /// What a person who sees this for the first time can do now.
@@ -126,46 +101,76 @@ fn program() -> String {
         .unwrap_or_else(|| "millrace".to_owned())
 }
 
-fn without_login(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => url.to_owned(),
+/// A mart in one line.
+struct SummedUp {
+    name: String,
+    /// Answers with its rows and the number that sums it up.
+    question: String,
+    /// What that number is; `None` if its description has none.
+    title: Option<String>,
+}
+
+impl SummedUp {
+    fn new(mart: &Mart) -> SummedUp {
+        let table = format!("`{}`", mart.name());
+        let number = mart.summary().map_or("NULL".to_owned(), |summary| {
+            format!("({})", summary.sql.replace("{table}", &table))
+        });
+        SummedUp {
+            name: mart.name().to_owned(),
+            question: format!("SELECT (SELECT COUNT(*) FROM {table}), CAST({number} AS CHAR)"),
+            title: mart.summary().map(|summary| summary.title.clone()),
+        }
+    }
+
+    fn line(&self, row: &MySqlRow) -> String {
+        let rows: i64 = row.try_get_unchecked(0).unwrap_or_default();
+        let number: Option<String> = row.try_get_unchecked(1).ok().flatten();
+        let number = number.as_deref().unwrap_or("-");
+        let number = self
+            .title
+            .as_ref()
+            .map(|title| format!("   {title}: {number}"));
+        format!("{rows:>7} rows{}", number.unwrap_or_default())
     }
 }
 
 /// The block that `up` redraws.
 pub(super) struct Live {
-    target: MySqlPool,
+    marts: Vec<SummedUp>,
+    target: mysql::Pool,
     last: Option<(Instant, u64)>,
 }
 
 impl Live {
     /// Connects lazily: a summary must not stop anything.
-    pub(super) fn new(_settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Live> {
-        let target = mysql::pool(&endpoints.mysql, 1)?;
-        Ok(Live { target, last: None })
+    pub(super) fn new(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Live> {
+        let marts = crate::services::marts(settings)?;
+        Ok(Live {
+            marts: marts.iter().map(SummedUp::new).collect(),
+            target: mysql::pool(&endpoints.mysql, 1)?,
+            last: None,
+        })
     }
 
     /// One block of text: the lines of [`lag`](Self::lag), then the marts.
     pub(super) async fn draw(&self, lag: String) -> String {
         let mut text = lag;
-        for (mart, label, query) in FIGURES {
-            let asked = sqlx::query(query).fetch_one(&self.target);
-            let line = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
-                Ok(Ok(row)) => {
-                    let rows: i64 = row.get(0);
-                    let figure = row.try_get_unchecked::<Option<String>, _>(1).ok().flatten();
-                    format!(
-                        "{rows:>7} rows   {label}: {}",
-                        figure.as_deref().unwrap_or("-")
-                    )
-                }
-                Ok(Err(error)) => format!("not readable: {error}"),
+        for mart in &self.marts {
+            let asked = tokio::time::timeout(ANSWER_WITHIN, self.ask(&mart.question)).await;
+            let line = match asked {
+                Ok(Ok(row)) => mart.line(&row),
+                Ok(Err(error)) => format!("not readable: {}", in_words(&error)),
                 Err(_) => "not readable: MySQL does not answer".to_owned(),
             };
-            text += &format!("  {mart:<26}{line}\n");
+            text += &format!("  {:<26}{}\n", mart.name, printable(&line));
         }
         text
+    }
+
+    async fn ask(&self, query: &str) -> sqlx::Result<MySqlRow> {
+        let mut session = self.target.session().await?;
+        sqlx::query(query).fetch_one(&mut *session).await
     }
 
     /// The lines about the services; empty before there is a projector.
@@ -179,23 +184,24 @@ impl Live {
             new as f64 / now.duration_since(then).as_secs_f64().max(0.001)
         });
         self.last = Some((now, status.transactions));
-        let sent = services
-            .user_events
-            .get()
-            .map_or(0, |users| users.status().sent);
+        let sent = services.user_events.get().map(|users| users.status().sent);
+        let sent = sent.map(|sent| format!("  {sent} users arrived"));
         let down: String = services
             .down()
             .iter()
             .map(|line| format!("  {line}\n"))
             .collect();
         down + &format!(
-            "  {} UTC  {:?}  lag {} records  at {}  {} transactions ({:.1}/s)  {sent} users arrived\n",
+            "  {} UTC  {:?}  lag {} records  at {}  {} transactions ({:.1}/s){}\n",
             chrono::Utc::now().format("%H:%M:%S"),
             status.state,
-            status.lag_records.map_or("unknown".to_owned(), |lag| lag.to_string()),
+            status
+                .lag_records
+                .map_or("unknown".to_owned(), |lag| lag.to_string()),
             status.end_lsn.map_or("-".to_owned(), |lsn| lsn.to_string()),
             status.transactions,
             rate.unwrap_or(0.0),
+            sent.unwrap_or_default(),
         )
     }
 }

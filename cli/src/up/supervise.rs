@@ -14,11 +14,20 @@
 //!    reaches MySQL.
 //! 8. `up --once`, which owes an answer, also ends when a part needs a person, or has failed [`ONCE_TRIES`] times
 //!    in a row.
+//! 9. A service that is tried again counts as down until it has said for [`PROVED`] that it is ready, or has run for
+//!    [`STABLE`]: a failure comes moments after a start, and nobody shall take each try for a recovery. What has no
+//!    control API to ask counts as running from its start.
+//! 10. A private database that ends while `up` still starts is started again like any other, [`STARTS`] times in all:
+//!    what makes it end each time is told while somebody watches.
 
 use std::time::Duration;
 
 /// Longer than any start takes.
-const STABLE: Duration = Duration::from_secs(60);
+pub(super) const STABLE: Duration = Duration::from_secs(60);
+/// Rule 9.
+pub(super) const PROVED: Duration = Duration::from_secs(5);
+/// Rule 10.
+pub(super) const STARTS: u32 = 3;
 /// Soon enough for somebody who mends it and watches.
 const PERSON_MIN: Duration = Duration::from_secs(30);
 /// Often enough for somebody who mends it and goes away.

@@ -39,8 +39,7 @@ async fn main() {
     let config = Config::new(
         server.url("postgres"),
         broker.sc_addr().to_string(),
-        "source",
-        ["orders", "notes"],
+        "source.*".parse().unwrap(),
     );
 
     let (seconds, cpu) = follow(&config, Lsn::ZERO).await;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
-    Change, Epoch, Lsn, Op, PartHeader, PartWriter, Progress, Record, Row, SchemaId, TableSchema,
-    Value,
+    Change, Epoch, Lsn, Op, PartHeader, PartWriter, Progress, Record, Row, SchemaId, TableId,
+    TableSchema, Value,
 };
 
 use crate::cell::value;
@@ -26,16 +26,15 @@ pub(crate) struct Outgoing {
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     schema: TableSchema,
-    qualified: String,
     announced: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Refusal {
     publication: String,
-    table: String,
+    table: TableId,
     /// The name under which it was captured before, if it was.
-    formerly: Option<String>,
+    formerly: Option<TableId>,
 }
 
 impl Refusal {
@@ -44,13 +43,14 @@ impl Refusal {
             Some(name) => Error::TableChanged {
                 table: name.clone(),
                 reason: format!("was renamed or moved: it is {} now", self.table),
-                remedy: "capture goes by names and does not take its rows any more; put the list of tables right, drop the slot, delete the topic and start over with a new snapshot".into(),
+                remedy: "capture goes by names and does not take its rows any more; put the selection of tables right, drop the slot, delete the topic and start over with a new snapshot".into(),
             },
             None => Error::PublicationDiffers {
                 publication: self.publication.clone(),
-                difference: format!(
-                    "sends {}, which is not on the list of captured tables",
-                    self.table
+                difference: format!("sends rows of {}, which is not captured", self.table),
+                remedy: format!(
+                    "take it out again with ALTER PUBLICATION \"{}\" DROP TABLE {}; `millrace tables add` adds a table with its rows",
+                    self.publication, self.table
                 ),
             },
         }
@@ -116,13 +116,10 @@ impl Assembler {
         self.prev
     }
 
-    /// What is known of the name of a relation.
-    pub(crate) fn table_name(&self, relation: u32) -> String {
-        match (self.tables.get(&relation), self.refused.get(&relation)) {
-            (Some(table), _) => table.qualified.clone(),
-            (None, Some(refusal)) => refusal.table.clone(),
-            (None, None) => format!("the table with oid {relation}"),
-        }
+    /// The name of a relation that the stream has described.
+    pub(crate) fn table_name(&self, relation: u32) -> Option<&TableId> {
+        let table = self.tables.get(&relation).map(|table| &table.schema.table);
+        table.or_else(|| self.refused.get(&relation).map(|refusal| &refusal.table))
     }
 
     /// A number for the next definition.
@@ -133,15 +130,14 @@ impl Assembler {
     /// The definition of a table, valid from here on. `schema.id` is [`Assembler::next_schema`]; a
     /// definition of the same shape keeps its old number.
     pub(crate) fn define(&mut self, relation: u32, schema: TableSchema) {
-        let qualified = format!("{}.{}", schema.namespace, schema.table);
         let known = self.tables.get(&relation);
         let refused = self.refused.get(&relation);
         let formerly = known
-            .map(|table| &table.qualified)
+            .map(|table| &table.schema.table)
             .or_else(|| refused.and_then(|refusal| refusal.formerly.as_ref()));
         // To the name of another captured table: its rows would go on into that one.
-        if formerly.is_some_and(|name| *name != qualified) {
-            return self.refuse(relation, "", qualified);
+        if formerly.is_some_and(|name| *name != schema.table) {
+            return self.refuse(relation, "", schema.table);
         }
         if known.is_some_and(|table| table.schema.same_shape(&schema)) {
             return;
@@ -149,7 +145,6 @@ impl Assembler {
         self.last_schema = schema.id;
         let table = Table {
             schema,
-            qualified,
             announced: false,
         };
         self.refused.remove(&relation);
@@ -159,9 +154,9 @@ impl Assembler {
     /// A relation that is not captured, or no longer: its definition is forgotten, because rows
     /// under it would go on as rows of the old name. The description alone is no error; a row of it
     /// means that the publication was changed or a captured table renamed.
-    pub(crate) fn refuse(&mut self, relation: u32, publication: &str, table: String) {
+    pub(crate) fn refuse(&mut self, relation: u32, publication: &str, table: TableId) {
         let formerly = match self.tables.remove(&relation) {
-            Some(known) => Some(known.qualified),
+            Some(known) => Some(known.schema.table),
             None => self.refused.remove(&relation).and_then(|r| r.formerly),
         };
         let refusal = Refusal {
@@ -339,7 +334,7 @@ impl Assembler {
         let limit = self.limits.record - self.limits.part;
         if bytes > limit {
             return Err(Error::RowTooLarge {
-                table: table.qualified.clone(),
+                table: table.schema.table.clone(),
                 place: format!("the transaction that commits at {}", open.begin.commit_lsn),
                 bytes,
                 limit,
@@ -398,7 +393,7 @@ impl Table {
                 .map(|column| column.name.as_str());
             return Err(Error::Protocol(format!(
                 "an update of {} was sent without key column {}",
-                self.qualified,
+                self.schema.table,
                 column.unwrap_or_default()
             )));
         };
@@ -428,7 +423,7 @@ impl Table {
         if tuple.len() != columns.len() {
             return Err(Error::Protocol(format!(
                 "a row of {} has {} columns, its definition {}",
-                self.qualified,
+                self.schema.table,
                 tuple.len(),
                 columns.len()
             )));
@@ -457,13 +452,13 @@ impl Table {
             }
         };
         let text = std::str::from_utf8(text).map_err(|_| Error::Value {
-            table: self.qualified.clone(),
+            table: self.schema.table.clone(),
             column: column.into(),
             reason: "the text is not UTF-8".into(),
         })?;
         match value(type_oid, text) {
             Ok(value) => Ok(Some(value)),
-            Err(error) => Err(Error::cell(&self.qualified, column, error)),
+            Err(error) => Err(Error::cell(&self.schema.table, column, error)),
         }
     }
 }

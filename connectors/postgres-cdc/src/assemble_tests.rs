@@ -16,6 +16,10 @@ fn column(name: &str, oid: u32, type_name: &str, key: bool) -> Column {
     }
 }
 
+fn table(text: &str) -> TableId {
+    text.parse().expect(text)
+}
+
 fn schema(id: u32, extra: bool) -> TableSchema {
     let mut columns = vec![
         column("id", 23, "integer", true),
@@ -27,8 +31,7 @@ fn schema(id: u32, extra: bool) -> TableSchema {
     }
     TableSchema {
         id: SchemaId(id),
-        namespace: "source".into(),
-        table: "users".into(),
+        table: table("source.users"),
         columns,
     }
 }
@@ -124,10 +127,10 @@ fn the_bytes_of_a_record() {
         concat!(
             r#"{"kind":"transaction","epoch":7,"commit_lsn":"0/3E8","end_lsn":"0/44C","prev":"0/3E8","xid":99,"#,
             r#""at":"2025-06-15T15:06:40.123456Z","part":0,"last":true,"#,
-            r#""schemas":[{"id":1,"namespace":"source","table":"users","columns":["#,
+            r#""schemas":[{"id":1,"table":"source.users","columns":["#,
             r#"{"name":"id","type":"integer","oid":23,"key":true},"#,
             r#"{"name":"name","type":"text","oid":25},{"name":"note","type":"text","oid":25}]}],"#,
-            r#""changes":[{"table":"users","op":"insert","schema":1,"after":{"id":5,"name":"Ada","note":null}}]}"#
+            r#""changes":[{"table":"source.users","op":"insert","schema":1,"after":{"id":5,"name":"Ada","note":null}}]}"#
         )
     );
 }
@@ -327,9 +330,9 @@ fn rows_of_a_renamed_table_are_an_error() {
     };
     for message in [insert(1, "a"), truncate] {
         let mut assembler = assembler(1000);
-        assembler.refuse(TABLE, "millrace", "source.people".into());
+        assembler.refuse(TABLE, "millrace", table("source.people"));
         // Described once more, as after another change of the table.
-        assembler.refuse(TABLE, "millrace", "source.people".into());
+        assembler.refuse(TABLE, "millrace", table("source.people"));
         let error = run(&mut assembler, vec![begin(1000), message]).expect_err("refused");
         assert_eq!(error.code(), Some("capture-table-changed"), "{error}");
         for name in ["source.users", "source.people"] {
@@ -341,7 +344,7 @@ fn rows_of_a_renamed_table_are_an_error() {
 #[test]
 fn a_table_renamed_there_and_back_is_defined_anew() {
     let mut assembler = assembler(1000);
-    assembler.refuse(TABLE, "millrace", "source.people".into());
+    assembler.refuse(TABLE, "millrace", table("source.people"));
     assembler.define(TABLE, schema(2, false));
     let messages = vec![begin(1000), insert(1, "a"), commit(1000, 1100)];
     let out = run(&mut assembler, messages).expect("assembled");
@@ -351,7 +354,7 @@ fn a_table_renamed_there_and_back_is_defined_anew() {
 #[test]
 fn rows_of_a_table_that_was_never_captured_are_an_error() {
     let mut assembler = assembler(1000);
-    assembler.refuse(4712, "millrace", "source.unseen".into());
+    assembler.refuse(4712, "millrace", table("source.unseen"));
     let message = Message::Truncate {
         relations: vec![4712],
     };
@@ -407,7 +410,7 @@ proptest! {
 fn rows_of_a_table_that_took_the_name_of_another_captured_one_are_an_error() {
     let mut assembler = assembler(1000);
     let other = TableSchema {
-        table: "captured_too".into(),
+        table: table("source.captured_too"),
         ..schema(2, false)
     };
     assembler.define(TABLE, other.clone());

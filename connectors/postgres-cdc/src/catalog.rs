@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use millrace_events::{Column, SchemaId, TableSchema};
+use millrace_events::{Column, SchemaId, TableId, TableSchema};
 use millrace_sessions::postgres::PgSession;
+use sqlx::postgres::PgRow;
 use sqlx::Row;
 
 use crate::Error;
@@ -11,6 +12,8 @@ use crate::Error;
 /// A table as the catalog describes it.
 #[derive(Clone, Debug)]
 pub(crate) struct CatalogTable {
+    /// Its name.
+    pub(crate) id: TableId,
     /// `pg_class.oid`.
     pub(crate) oid: i64,
     /// `pg_class.relkind`.
@@ -27,34 +30,45 @@ pub(crate) struct CatalogTable {
     pub(crate) key_is_generated: bool,
 }
 
-const TABLE: &str = "
-    SELECT c.oid::int8, c.relkind::text, c.relpersistence::text, c.relreplident::text,
-           c.reltuples::float8, i.indimmediate,
+// Whatever a name can stand for that reads like a table.
+const TABLES: &str = "
+    SELECT n.nspname::text, c.relname::text, c.oid::int8, c.relkind::text, c.relpersistence::text,
+           c.relreplident::text, c.reltuples::float8, i.indimmediate,
            coalesce((SELECT bool_or(a.attgenerated <> '') FROM pg_attribute a
                      WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey)), false)
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
-     WHERE n.nspname = $1 AND c.relname = $2";
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')";
 
+/// All tables of the database, and what could be taken for one.
+pub(crate) async fn tables(connection: &mut PgSession) -> Result<Vec<CatalogTable>, Error> {
+    let rows = sqlx::query(TABLES).fetch_all(connection).await?;
+    Ok(rows.iter().map(table_of).collect::<Result<_, _>>()?)
+}
+
+/// The table of that name.
 pub(crate) async fn table(
     connection: &mut PgSession,
-    schema: &str,
-    name: &str,
+    id: &TableId,
 ) -> Result<Option<CatalogTable>, Error> {
-    let query = sqlx::query(TABLE).bind(schema).bind(name);
-    let Some(row) = query.fetch_optional(connection).await? else {
-        return Ok(None);
-    };
-    Ok(Some(CatalogTable {
-        oid: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        persistence: row.try_get(2)?,
-        identity: row.try_get(3)?,
-        estimated_rows: row.try_get(4)?,
-        key_is_immediate: row.try_get(5)?,
-        key_is_generated: row.try_get(6)?,
-    }))
+    let sql = format!("{TABLES} AND n.nspname = $1 AND c.relname = $2");
+    let query = sqlx::query(&sql).bind(&id.schema).bind(&id.name);
+    let row = query.fetch_optional(connection).await?;
+    Ok(row.as_ref().map(table_of).transpose()?)
+}
+
+fn table_of(row: &PgRow) -> Result<CatalogTable, sqlx::Error> {
+    Ok(CatalogTable {
+        id: TableId::new(row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?),
+        oid: row.try_get(2)?,
+        kind: row.try_get(3)?,
+        persistence: row.try_get(4)?,
+        identity: row.try_get(5)?,
+        estimated_rows: row.try_get(6)?,
+        key_is_immediate: row.try_get(7)?,
+        key_is_generated: row.try_get(8)?,
+    })
 }
 
 // `indkey` counts from 0 and holds INCLUDE columns behind the key.
@@ -72,12 +86,10 @@ pub(crate) async fn schema(
     connection: &mut PgSession,
     types: &mut Types,
     id: SchemaId,
-    namespace: &str,
-    name: &str,
-    oid: i64,
+    table: &CatalogTable,
 ) -> Result<TableSchema, Error> {
     let rows = sqlx::query(COLUMNS)
-        .bind(oid)
+        .bind(table.oid)
         .fetch_all(&mut *connection)
         .await?;
     let mut columns = Vec::with_capacity(rows.len());
@@ -90,8 +102,7 @@ pub(crate) async fn schema(
     }
     Ok(TableSchema {
         id,
-        namespace: namespace.into(),
-        table: name.into(),
+        table: table.id.clone(),
         columns,
     })
 }

@@ -2,23 +2,15 @@
 
 use std::time::Duration;
 
-/// Bytes that one request to Fluvio may have.
-pub(crate) const REQUEST_BYTES_MAX: usize = 12 << 20;
-/// Bytes at which a batch of records is sent, and the room it needs in a request: Fluvio's client
-/// refuses a record that does not fit *behind* what stands in the batch already.
-pub(crate) const BATCH_BYTES: usize = 1 << 20;
-/// Bytes that the value of one record may have: what remains, with room for headers.
-pub(crate) const RECORD_BYTES_MAX: usize = REQUEST_BYTES_MAX - BATCH_BYTES - (64 << 10);
+use millrace_topic::{Retention, RECORD_BYTES_MAX};
+
+use crate::Selection;
+
 /// Bytes of a message of the replication stream. It may hold a row twice, before and after the change, of which a
 /// record of at most [`RECORD_BYTES_MAX`] has the one whole and of the other what changed.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX + (1 << 20);
 /// Bytes of messages that were received and wait to be encoded.
 pub(crate) const RECEIVED_BYTES_MAX: usize = 32 << 20;
-/// Bytes of a segment of a topic: less than what one fetch of a reader may bring (32 MiB), because
-/// a real server cuts batches where a fetch ends.
-pub(crate) const SEGMENT_BYTES: u32 = 16_000_000;
-/// Bytes that one fetch may bring.
-pub(crate) const FETCH_BYTES_MAX: i32 = 32 << 20;
 
 /// Where capture reads and writes. `Config::new` fills in defaults.
 #[derive(Clone, Debug)]
@@ -26,11 +18,10 @@ pub struct Config {
     /// `postgres://user:password@host:port/database`; the user needs REPLICATION, and must own the
     /// tables or be a superuser to create the publication.
     pub postgres_url: String,
-    /// Schema of the captured tables.
-    pub schema: String,
-    /// Captured tables, without their schema.
-    pub tables: Vec<String>,
-    /// Publication; created if missing, refused if it publishes anything else.
+    /// Which tables are captured. It is resolved when the publication is created; from then on the tables of the
+    /// publication are captured, each of which it has to select.
+    pub tables: Selection,
+    /// Publication; created if missing.
     pub publication: String,
     /// Replication slot: lower-case letters, digits and underscores.
     pub slot: String,
@@ -40,8 +31,10 @@ pub struct Config {
     pub topic_changes: String,
     /// Prefix of snapshot topics; `-N` follows.
     pub topic_snapshot_prefix: String,
-    /// How long topics keep their records; at least 10 s, in whole seconds.
-    pub retention: Duration,
+    /// How long the topics that are created here keep their records.
+    pub retention: Retention,
+    /// The same of the snapshots' topics, each of which is needed whole until it is loaded.
+    pub retention_of_snapshots: Retention,
     /// Prefix of the logical messages that get a record of their own although they change nothing.
     pub message_prefix: String,
     /// Bytes of changes at which a transaction is cut into parts, and of rows in a snapshot chunk.
@@ -71,23 +64,26 @@ pub struct Config {
 }
 
 impl Config {
-    /// Captures `tables` of `schema` under the default names.
+    /// Captures `tables` under the default names.
     pub fn new(
         postgres_url: impl Into<String>,
         fluvio_endpoint: impl Into<String>,
-        schema: impl Into<String>,
-        tables: impl IntoIterator<Item = impl Into<String>>,
+        tables: Selection,
     ) -> Self {
+        let retention = Retention {
+            age: Duration::from_secs(30 * 24 * 3600),
+            bytes: Retention::BYTES_DEFAULT,
+        };
         Config {
             postgres_url: postgres_url.into(),
-            schema: schema.into(),
-            tables: tables.into_iter().map(Into::into).collect(),
+            tables,
             publication: "millrace".into(),
             slot: "millrace".into(),
             fluvio_endpoint: fluvio_endpoint.into(),
-            topic_changes: "shop-changes".into(),
-            topic_snapshot_prefix: "shop-snapshot".into(),
-            retention: Duration::from_secs(30 * 24 * 3600),
+            topic_changes: "millrace-changes".into(),
+            topic_snapshot_prefix: "millrace-snapshot".into(),
+            retention,
+            retention_of_snapshots: retention,
             message_prefix: "millrace".into(),
             part_bytes: 512 << 10,
             in_flight_bytes_max: 16 << 20,

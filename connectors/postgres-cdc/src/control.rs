@@ -12,7 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use millrace_control::time;
-use millrace_events::Lsn;
+use millrace_events::{Lsn, TableId};
 use serde::Serialize;
 
 use crate::readiness;
@@ -53,11 +53,12 @@ struct Shown {
     snapshot: Option<SnapshotShown>,
     #[serde(serialize_with = "time::serialize_option")]
     oldest_pending_at: Option<DateTime<Utc>>,
+    not_captured: Vec<TableId>,
 }
 
 #[derive(Debug, Serialize)]
 struct SnapshotShown {
-    table: String,
+    table: TableId,
     rows: u64,
     total: u64,
 }
@@ -86,6 +87,7 @@ impl From<Status> for Shown {
                 _ => None,
             },
             oldest_pending_at: status.oldest_pending_at,
+            not_captured: status.not_captured,
         }
     }
 }
@@ -105,6 +107,7 @@ mod tests {
                 "state": "preflight", "epoch": null, "last_lsn": null, "received_lsn": null,
                 "transactions": 0, "sessions": 0, "last_error": null, "snapshot": null,
                 "failing_since": null, "next_attempt_at": null, "oldest_pending_at": null,
+                "not_captured": [],
             })
         );
     }
@@ -113,7 +116,7 @@ mod tests {
     fn a_snapshot_shows_its_table() {
         let status = Status {
             state: State::Snapshot {
-                table: "orders".to_owned(),
+                table: TableId::new("shop", "orders"),
                 rows: 3,
                 total: 10,
             },
@@ -123,7 +126,7 @@ mod tests {
             ..Status::default()
         };
         let shown = serde_json::to_value(Shown::from(status)).expect("JSON");
-        let snapshot = serde_json::json!({ "table": "orders", "rows": 3, "total": 10 });
+        let snapshot = serde_json::json!({ "table": "shop.orders", "rows": 3, "total": 10 });
         assert_eq!(
             (&shown["state"], &shown["snapshot"]),
             (&"snapshot".into(), &snapshot)

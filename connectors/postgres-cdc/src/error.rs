@@ -1,12 +1,30 @@
 //! Why capture stops, or starts over.
 
-use millrace_events::Lsn;
-
+use millrace_control::in_words;
+use millrace_events::{Lsn, TableId};
 use millrace_sessions::postgres::errors::{self, Outlook};
 use millrace_sessions::postgres::replication::ReplicationError;
+use millrace_topic::{Offset, TopicError};
 
 use crate::cell::BadCell;
 use crate::pgoutput::DecodeError;
+
+/// A table that cannot be captured. Its text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{table} {reason}: {remedy}, or leave the table out with !{table}")]
+pub struct Unsuitable {
+    /// Its name.
+    pub table: TableId,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What makes it suitable.
+    pub remedy: String,
+}
+
+fn listed(all: &[Unsuitable]) -> String {
+    let texts: Vec<_> = all.iter().map(Unsuitable::to_string).collect();
+    texts.join("; ")
+}
 
 /// Why a session ended. What time can heal, or a person elsewhere, is tried again with a growing delay
 /// ([`Error::is_transient`]); for the others a person has to decide.
@@ -45,31 +63,14 @@ pub enum Error {
         /// Role name.
         user: String,
     },
-    /// A captured table does not exist.
-    #[error("table {table} does not exist: create it, or take it off the list of captured tables")]
-    TableMissing {
-        /// Qualified name.
-        table: String,
-    },
-    /// Not a table whose changes all reach the stream.
-    #[error("{table} is {found}: only ordinary permanent tables can be captured; {remedy}")]
-    TableKind {
-        /// Qualified name.
-        table: String,
-        /// What it is.
-        found: String,
-        /// What to do.
-        remedy: String,
-    },
-    /// Rows cannot be told apart.
-    #[error("table {table} {reason}: {remedy}")]
-    TableKey {
-        /// Qualified name.
-        table: String,
-        /// What is wrong.
-        reason: String,
-        /// What to do.
-        remedy: String,
+    /// Selected tables cannot be captured.
+    #[error("not all selected tables can be captured: {}", listed(.0))]
+    Unsuitable(Vec<Unsuitable>),
+    /// No table is selected.
+    #[error("{selection} selects none of the tables of this database: create them, or select those that are there")]
+    NothingSelected {
+        /// The patterns.
+        selection: String,
     },
     /// No slot is free.
     #[error("all {max} replication slots are in use: raise max_replication_slots and max_wal_senders, or drop a slot (SELECT slot_name, active FROM pg_replication_slots)")]
@@ -78,12 +79,14 @@ pub enum Error {
         max: i64,
     },
     /// The publication is somebody else's, or was changed.
-    #[error("publication {publication:?} {difference}: use another name, or DROP PUBLICATION \"{publication}\" if nothing else reads it; capture then creates its own")]
+    #[error("publication {publication:?} {difference}: {remedy}")]
     PublicationDiffers {
         /// Its name.
         publication: String,
         /// How it differs.
         difference: String,
+        /// What to do.
+        remedy: String,
     },
     /// The user may not create the publication.
     #[error("publication {publication:?} cannot be created: {reason}; let the owner of the tables run: {statement}")]
@@ -161,7 +164,7 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
         /// Its first offset.
-        first: i64,
+        first: Offset,
         /// Name of the slot.
         slot: String,
     },
@@ -171,9 +174,17 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
         /// The next offset to read.
-        wanted: i64,
+        wanted: Offset,
         /// Its first offset.
-        first: i64,
+        first: Offset,
+    },
+    /// The topic ends before what was read of it.
+    #[error("topic {topic:?} ends before offset {wanted}, up to which it was read; it is looked at again")]
+    LogBeyond {
+        /// Topic of the change log.
+        topic: String,
+        /// The next offset to read.
+        wanted: Offset,
     },
     /// The topic ends earlier than it did.
     #[error("topic {topic:?} has become shorter: offset {offset} was given to a new record, although a record at {last} had been acknowledged; the log is read again")]
@@ -181,9 +192,9 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
         /// Where the new record stands.
-        offset: i64,
+        offset: Offset,
         /// Where the last one stood.
-        last: i64,
+        last: Offset,
     },
     /// The topic holds something else.
     #[error("topic {topic:?} holds a record at offset {offset} that is not of the change log ({reason}): give capture a topic of its own")]
@@ -191,7 +202,7 @@ pub enum Error {
         /// Topic of the change log.
         topic: String,
         /// Where.
-        offset: i64,
+        offset: Offset,
         /// What is wrong with it.
         reason: String,
     },
@@ -212,10 +223,10 @@ pub enum Error {
         difference: String,
     },
     /// A row does not fit into a record.
-    #[error("a row of {table} in {place} takes {bytes} bytes, more than the {limit} that a record may have: make the value smaller at the source, or take the table off the list and start over with a new snapshot")]
+    #[error("a row of {table} in {place} takes {bytes} bytes, more than the {limit} that a record may have: make the value smaller at the source, or leave the table out of the selection and start over with a new snapshot")]
     RowTooLarge {
-        /// Qualified name.
-        table: String,
+        /// Its name.
+        table: TableId,
         /// The snapshot, or the transaction.
         place: String,
         /// Its size in the record.
@@ -226,8 +237,8 @@ pub enum Error {
     /// A table was changed in a way that cannot be captured.
     #[error("table {table} {reason}: {remedy}")]
     TableChanged {
-        /// Qualified name.
-        table: String,
+        /// Its name.
+        table: TableId,
         /// What is wrong.
         reason: String,
         /// What to do.
@@ -236,8 +247,8 @@ pub enum Error {
     /// A value cannot be put into a record.
     #[error("column {column} of {table}: {reason}")]
     Value {
-        /// Qualified name.
-        table: String,
+        /// Its name.
+        table: TableId,
         /// Column name.
         column: String,
         /// What is wrong; never the value.
@@ -276,8 +287,8 @@ pub enum Error {
         "{table} was truncated or rewritten while its snapshot began; the snapshot starts again"
     )]
     Rewritten {
-        /// Qualified name.
-        table: String,
+        /// Its name.
+        table: TableId,
     },
     /// An acknowledgement did not come.
     #[error("topic {topic:?} has not acknowledged a record for {seconds} s")]
@@ -286,16 +297,6 @@ pub enum Error {
         topic: String,
         /// How long.
         seconds: u64,
-    },
-    /// The log has a gap or a cut batch, or ended early.
-    #[error("reading topic {topic:?} at offset {offset}: {reason}")]
-    Read {
-        /// Topic.
-        topic: String,
-        /// Where.
-        offset: i64,
-        /// What happened.
-        reason: String,
     },
     /// A later start of capture is in the log.
     #[error("a later start of capture ({found}) has taken over from this one ({own})")]
@@ -333,9 +334,8 @@ impl Error {
             Error::WalLevel { .. } => "capture-wal-level",
             Error::Encoding { .. } => "capture-encoding",
             Error::Privilege { .. } => "capture-privilege",
-            Error::TableMissing { .. } => "capture-table-missing",
-            Error::TableKind { .. } => "capture-table-kind",
-            Error::TableKey { .. } => "capture-table-key",
+            Error::Unsuitable(_) => "capture-table-unsuitable",
+            Error::NothingSelected { .. } => "capture-nothing-selected",
             Error::NoFreeSlot { .. } => "capture-no-free-slot",
             Error::PublicationDiffers { .. } => "capture-publication-differs",
             Error::PublicationDenied { .. } => "capture-publication-denied",
@@ -370,7 +370,7 @@ impl Error {
             | Error::SlotBusy { .. }
             | Error::Rewritten { .. }
             | Error::Unacknowledged { .. }
-            | Error::Read { .. }
+            | Error::LogBeyond { .. }
             | Error::Superseded { .. }
             | Error::Timeout { .. }
             | Error::Postgres(_)
@@ -393,15 +393,42 @@ impl Error {
         }
     }
 
-    pub(crate) fn fluvio(error: impl std::fmt::Display) -> Self {
-        Error::Fluvio(error.to_string())
-    }
-
-    pub(crate) fn cell(table: &str, column: &str, error: BadCell) -> Self {
+    pub(crate) fn cell(table: &TableId, column: &str, error: BadCell) -> Self {
         Error::Value {
-            table: table.into(),
+            table: table.clone(),
             column: column.into(),
             reason: error.to_string(),
+        }
+    }
+}
+
+impl From<TopicError> for Error {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::Evicted {
+                topic,
+                wanted,
+                next: first,
+            } => Error::LogEvicted {
+                topic,
+                wanted,
+                first,
+            },
+            TopicError::Beyond { topic, wanted } => Error::LogBeyond { topic, wanted },
+            TopicError::Shrank {
+                topic,
+                offset,
+                last,
+            } => Error::LogShrank {
+                topic,
+                offset,
+                last,
+            },
+            TopicError::Unacknowledged { topic, limit } => Error::Unacknowledged {
+                topic,
+                seconds: limit.as_secs(),
+            },
+            other => Error::Fluvio(in_words(&other)),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! last transaction that counts by the rules of the log (`millrace-events`). It can be killed at any
 //! instant.
 //!
-//! It is not a general connector: one database, one partition, no filtering, no schema registry.
+//! One database, one partition, no schema registry.
 
 mod append;
 mod assemble;
@@ -24,15 +24,17 @@ mod publication;
 mod readiness;
 mod receive;
 mod relation;
+mod resolve;
+mod selection;
 mod session;
 mod slot;
 mod snapshot;
 mod source;
 mod status;
 mod stream;
-mod topics;
 
 pub use capture::Capture;
 pub use config::Config;
-pub use error::Error;
+pub use error::{Error, Unsuitable};
+pub use selection::{ParseSelectionError, Selection};
 pub use status::{Handle, State, Status};

@@ -1,9 +1,8 @@
 //! What must be true of the source before anything is created in it. Nothing is changed here.
 
-use millrace_sessions::postgres::{qualified, PgSession};
+use millrace_sessions::postgres::PgSession;
 use sqlx::Row;
 
-use crate::catalog::{self, CatalogTable};
 use crate::source::Source;
 use crate::{Config, Error};
 
@@ -46,32 +45,17 @@ pub(crate) fn check_config(config: &Config) -> Result<(), Error> {
             )));
         }
     }
-    if config.tables.is_empty() {
-        return Err(Error::Config("no tables to capture".into()));
-    }
-    if config.retention.as_secs() < 10 {
-        return Err(Error::Config(
-            "retention is less than 10 s, which Fluvio refuses".into(),
-        ));
+    for retention in [config.retention, config.retention_of_snapshots] {
+        let checked = retention.check();
+        checked.map_err(|error| Error::Config(error.to_string()))?;
     }
     Ok(())
 }
 
-/// Checks server, role and tables.
-pub(crate) async fn check(
-    connection: &mut PgSession,
-    source: &Source,
-    config: &Config,
-) -> Result<Facts, Error> {
+/// Checks server and role.
+pub(crate) async fn check(connection: &mut PgSession, source: &Source) -> Result<Facts, Error> {
     let facts = check_server(connection).await?;
     check_role(connection, source).await?;
-    for table in &config.tables {
-        let name = format!("{}.{table}", config.schema);
-        match catalog::table(connection, &config.schema, table).await? {
-            Some(found) => check_table(config, table, &found)?,
-            None => return Err(Error::TableMissing { table: name }),
-        }
-    }
     Ok(facts)
 }
 
@@ -115,70 +99,6 @@ async fn check_role(connection: &mut PgSession, source: &Source) -> Result<(), E
     })
 }
 
-fn check_table(config: &Config, table: &str, found: &CatalogTable) -> Result<(), Error> {
-    let name = format!("{}.{table}", config.schema);
-    if let Some((found, remedy)) = unfit_kind(found) {
-        return Err(Error::TableKind {
-            table: name,
-            found: found.into(),
-            remedy: remedy.into(),
-        });
-    }
-    let sql = qualified(&config.schema, table);
-    let wrong = |reason: &str, remedy: String| Error::TableKey {
-        table: name.clone(),
-        reason: reason.into(),
-        remedy,
-    };
-    match found.key_is_immediate {
-        None => {
-            return Err(wrong(
-                "has no primary key",
-                format!("ALTER TABLE {sql} ADD PRIMARY KEY (…)"),
-            ))
-        }
-        Some(false) => {
-            return Err(wrong(
-                "has a deferrable primary key",
-                "make it NOT DEFERRABLE: Postgres does not log it otherwise".into(),
-            ))
-        }
-        Some(true) if found.key_is_generated => {
-            return Err(wrong(
-                "has a generated column in its primary key",
-                "which is not in the replication stream; use a plain column".into(),
-            ))
-        }
-        Some(true) => {}
-    }
-    match found.identity.as_str() {
-        "d" | "f" => Ok(()),
-        _ => Err(wrong(
-            "has neither DEFAULT nor FULL as its replica identity",
-            format!("ALTER TABLE {sql} REPLICA IDENTITY DEFAULT"),
-        )),
-    }
-}
-
-/// What the table is, and what to do, unless it is an ordinary permanent one.
-///
-/// Rows of a partitioned table could come as its own, but TRUNCATE, ATTACH, DETACH and DROP of one
-/// partition would not come at all, and the copy would differ from then on.
-fn unfit_kind(found: &CatalogTable) -> Option<(&'static str, &'static str)> {
-    match (found.kind.as_str(), found.persistence.as_str()) {
-        ("r", "p") => None,
-        ("r", "u") => Some(("unlogged", "ALTER TABLE … SET LOGGED makes it one")),
-        ("r", _) => Some(("temporary", "create it as a permanent one")),
-        ("p", _) => Some((
-            "a partitioned table",
-            "Postgres does not replicate TRUNCATE, ATTACH and DETACH of a partition: put the partitions themselves on the list of captured tables, or take it off",
-        )),
-        ("v" | "m", _) => Some(("a view", "capture the tables behind it")),
-        ("f", _) => Some(("a foreign table", "capture it where its rows are stored")),
-        _ => Some(("not a table", "take it off the list of captured tables")),
-    }
-}
-
 /// A slot has to be created: is there room?
 pub(crate) async fn check_room_for_slot(connection: &mut PgSession) -> Result<(), Error> {
     let sql =
@@ -197,7 +117,7 @@ mod tests {
 
     #[test]
     fn names_that_replication_commands_would_misread_are_refused() {
-        let good = Config::new("", "", "s", ["t"]);
+        let good = Config::new("", "", "s.t".parse().expect("a selection"));
         assert!(check_config(&good).is_ok());
         for name in ["Millrace", "1st", "a-b", "", "a,b"] {
             let mut config = good.clone();
@@ -209,27 +129,5 @@ mod tests {
             config.topic_changes = topic.into();
             assert!(check_config(&config).is_err(), "{topic}");
         }
-    }
-
-    #[test]
-    fn only_ordinary_permanent_tables_are_fit() {
-        let of = |kind: &str, persistence: &str| {
-            unfit_kind(&CatalogTable {
-                oid: 1,
-                kind: kind.into(),
-                persistence: persistence.into(),
-                identity: "d".into(),
-                estimated_rows: 0.0,
-                key_is_immediate: Some(true),
-                key_is_generated: false,
-            })
-            .map(|(found, _)| found)
-        };
-        assert_eq!(of("r", "p"), None);
-        assert_eq!(of("p", "p"), Some("a partitioned table"));
-        assert_eq!(of("r", "u"), Some("unlogged"));
-        assert_eq!(of("r", "t"), Some("temporary"));
-        assert_eq!(of("m", "p"), Some("a view"));
-        assert_eq!(of("S", "p"), Some("not a table"));
     }
 }

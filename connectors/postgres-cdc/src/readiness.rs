@@ -36,6 +36,8 @@ fn waits(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use millrace_events::TableId;
+
     use super::*;
 
     #[test]
@@ -73,7 +75,7 @@ mod tests {
     fn a_copy_says_how_far_it_is() {
         let status = Status {
             state: State::Snapshot {
-                table: "orders".to_owned(),
+                table: TableId::new("shop", "orders"),
                 rows: 3,
                 total: 10,
             },

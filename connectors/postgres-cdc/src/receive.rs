@@ -207,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn acknowledgements_that_have_ended_are_no_end_of_the_stream() {
         let (report, mut acknowledged) = watch::channel(Acknowledged::default());
-        report.send_modify(|acknowledged| acknowledged.records += 1);
+        report.send_modify(|acknowledged| acknowledged.transactions += 1);
         next(&mut acknowledged).await;
         drop(report);
         let waits = tokio::time::timeout(Duration::from_millis(50), next(&mut acknowledged));

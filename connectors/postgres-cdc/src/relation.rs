@@ -1,11 +1,11 @@
 //! From a relation of the stream to a table definition.
 
-use millrace_events::{SchemaId, TableSchema};
+use millrace_events::{SchemaId, TableId, TableSchema};
 use millrace_sessions::postgres::PgSession;
 
 use crate::catalog::{key_columns, Types};
 use crate::pgoutput::Relation;
-use crate::{Config, Error};
+use crate::Error;
 
 /// The definition of a relation as of the transaction that carries it.
 ///
@@ -41,8 +41,7 @@ pub(crate) async fn resolve(
     }
     Ok(TableSchema {
         id,
-        namespace: relation.namespace.clone(),
-        table: relation.name.clone(),
+        table: table(relation),
         columns,
     })
 }
@@ -52,14 +51,14 @@ fn identity_columns(relation: &Relation) -> Vec<String> {
     columns.map(|column| column.name.clone()).collect()
 }
 
-/// Whether the relation is one of the captured tables.
-pub(crate) fn is_captured(config: &Config, relation: &Relation) -> bool {
-    relation.namespace == config.schema && config.tables.contains(&relation.name)
+/// The name of the relation.
+pub(crate) fn table(relation: &Relation) -> TableId {
+    TableId::new(&relation.namespace, &relation.name)
 }
 
 fn changed(relation: &Relation, reason: &str) -> Error {
     Error::TableChanged {
-        table: format!("{}.{}", relation.namespace, relation.name),
+        table: table(relation),
         reason: reason.into(),
         remedy: "give it a primary key and REPLICA IDENTITY DEFAULT or FULL, then start over with a new snapshot".into(),
     }

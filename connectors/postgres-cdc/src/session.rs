@@ -10,20 +10,21 @@ use chrono::Utc;
 use millrace_events::{Epoch, Lsn, Record, SchemaId, SnapshotMark, Start};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Wanted};
 use millrace_sessions::postgres::PgSession;
+use millrace_topic::{Cluster, Offset, RECORD_BYTES_MAX};
 
-use crate::append::Appender;
+use crate::append::{self, Appender};
 use crate::assemble::{Assembler, Limits};
 use crate::catalog::Types;
-use crate::config::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
-use crate::log_scan::LogScan;
+use crate::config::MESSAGE_BYTES_MAX;
+use crate::log_scan::{self, LogScan};
 use crate::preflight::{self, Facts};
+use crate::publication::{self, Captured};
 use crate::slot::{self, Slot};
 use crate::snapshot::Snapshot;
 use crate::source::Source;
 use crate::status::{Reporter, State};
 use crate::stream::Stream;
-use crate::topics::Topics;
-use crate::{lock, publication, Config, Error};
+use crate::{lock, Config, Error};
 
 /// What an attempt works with.
 pub(crate) struct Session<'a> {
@@ -48,24 +49,27 @@ impl Session<'_> {
 
     async fn locked(&self, scan: &mut LogScan) -> Result<(), Error> {
         let mut catalog = self.source.connect().await?;
-        let facts = preflight::check(&mut catalog, self.source, self.config).await?;
-        publication::ensure(&mut catalog, self.config).await?;
+        let facts = preflight::check(&mut catalog, self.source).await?;
+        let captured = publication::ensure(&mut catalog, self.config).await?;
+        self.tell(&captured);
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
-        let topics = Topics::connect(self.config).await?;
-        let mut log = self.log(&topics, &facts, scan).await?;
+        // A connection for each session: an old one would learn nothing of a controller that started anew.
+        let cluster = Cluster::new(self.config.fluvio_endpoint.as_str());
+        let mut log = self.log(&cluster, &facts, scan).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
         self.judge(&facts, scan, slot.as_ref(), wal_end)?;
 
         let epoch = scan.chain.epoch().next();
-        self.fence(epoch, &topics, scan, &mut log).await?;
+        self.fence(epoch, &cluster, scan, &mut log).await?;
         let last_schema = match scan.mark {
             Some(_) => SchemaId::default(),
             None => {
                 let work = Snapshot {
                     config: self.config,
                     source: self.source,
-                    topics: &topics,
+                    cluster: &cluster,
                     reporter: self.reporter,
+                    tables: &captured.tables,
                 };
                 let first = First {
                     work,
@@ -87,6 +91,7 @@ impl Session<'_> {
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
+            tables: &captured.tables,
             catalog,
             types: Types::default(),
             assembler: self.assembler(epoch, position, last_schema),
@@ -95,22 +100,35 @@ impl Session<'_> {
         streaming.run(stream).await
     }
 
+    /// Says which selected tables are not captured.
+    fn tell(&self, captured: &Captured) {
+        for table in &captured.not_captured {
+            tracing::warn!(
+                %table,
+                "the table is selected and not captured: it came after the publication was created; \
+                 `millrace tables add {table}` adds it, `!{table}` in the selection leaves it out"
+            );
+        }
+        let not_captured = captured.not_captured.clone();
+        self.reporter
+            .update(|status| status.not_captured = not_captured);
+    }
+
     /// The log, read to its end. Nothing is written to one that is seen to be another database's.
     async fn log(
         &self,
-        topics: &Topics,
+        cluster: &Cluster,
         facts: &Facts,
         scan: &mut LogScan,
     ) -> Result<Appender, Error> {
         let topic = &self.config.topic_changes;
-        topics.ensure(topic).await?;
-        topics.check_online(topic).await?;
-        scan.look(topics.fluvio(), topic).await?;
+        log_scan::ensure_topic(cluster, self.config).await?;
+        scan.look(cluster, topic).await?;
         if let Some(mark) = &scan.mark {
             check_origin(facts, mark)?;
         }
-        let mut log = Appender::new(topics.fluvio(), self.config, topic).await?;
-        scan.find_end(topics.fluvio(), topic, &mut log).await?;
+        let mut log = append::open(cluster, self.config, topic).await?;
+        scan.find_end(cluster, topic, &mut log).await?;
         Ok(log)
     }
 
@@ -127,7 +145,7 @@ impl Session<'_> {
         let topic = || self.config.topic_changes.clone();
         let Some(mark) = &scan.mark else {
             return match (scan.first, slot) {
-                (Some(first), _) if first > 0 => Err(Error::LogTrimmed {
+                (Some(first), _) if first > Offset::default() => Err(Error::LogTrimmed {
                     topic: topic(),
                     first,
                     slot: name(),
@@ -182,14 +200,14 @@ impl Session<'_> {
     async fn fence(
         &self,
         epoch: Epoch,
-        topics: &Topics,
+        cluster: &Cluster,
         scan: &mut LogScan,
         log: &mut Appender,
     ) -> Result<(), Error> {
         let at = Utc::now();
         let start = Record::Start(Start { epoch, at });
         let topic = &self.config.topic_changes;
-        scan.append(topics.fluvio(), topic, log, start).await?;
+        scan.append(cluster, topic, log, start).await?;
         superseded(epoch, scan)?;
         self.reporter.update(|status| status.epoch = epoch);
         Ok(())
@@ -252,8 +270,8 @@ impl First<'_> {
             database: self.facts.database.clone(),
             at: Utc::now(),
         };
-        let fluvio = self.work.topics.fluvio();
-        scan.append(fluvio, &config.topic_changes, log, Record::Snapshot(mark))
+        let cluster = self.work.cluster;
+        scan.append(cluster, &config.topic_changes, log, Record::Snapshot(mark))
             .await?;
         superseded(self.epoch, scan)?;
         Ok(taken.last_schema)

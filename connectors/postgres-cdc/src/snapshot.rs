@@ -3,19 +3,19 @@
 use chrono::Utc;
 use futures_util::TryStreamExt;
 use millrace_events::{
-    Lsn, Record, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableSchema, Value,
+    Lsn, Record, Row, SchemaId, SnapshotBegin, SnapshotEnd, SnapshotRows, TableId, TableSchema,
+    Value,
 };
 use millrace_sessions::postgres::{point, qualified, quoted, PgSession};
+use millrace_topic::{Cluster, RECORD_BYTES_MAX};
 use sqlx::Executor;
 
-use crate::append::Appender;
+use crate::append::{self, Appender};
 use crate::assemble::Outgoing;
 use crate::catalog::{self, CatalogTable, Types};
 use crate::cell::{copy_cells, value};
-use crate::config::RECORD_BYTES_MAX;
 use crate::source::Source;
 use crate::status::{Reporter, State};
-use crate::topics::Topics;
 use crate::{log_scan, slot, Config, Error};
 
 /// Bytes of a table that are read within seconds, whatever the disk.
@@ -40,8 +40,9 @@ pub(crate) struct Taken {
 pub(crate) struct Snapshot<'a> {
     pub(crate) config: &'a Config,
     pub(crate) source: &'a Source,
-    pub(crate) topics: &'a Topics,
+    pub(crate) cluster: &'a Cluster,
     pub(crate) reporter: &'a Reporter,
+    pub(crate) tables: &'a [TableId],
 }
 
 impl Snapshot<'_> {
@@ -50,11 +51,11 @@ impl Snapshot<'_> {
     /// it stays; the next snapshot takes a higher number.
     pub(crate) async fn remove_incomplete(&self, left_behind: Option<Lsn>) -> Result<(), Error> {
         let prefix = &self.config.topic_snapshot_prefix;
-        for number in self.topics.numbers(prefix).await? {
+        for number in self.numbers(prefix).await? {
             let topic = format!("{prefix}-{number}");
-            let first = log_scan::first_record(self.topics.fluvio(), &topic).await?;
+            let first = log_scan::first_record(self.cluster, &topic).await?;
             if is_left_behind(first.as_ref(), left_behind) {
-                self.topics.delete(&topic).await?;
+                self.cluster.delete(&topic).await?;
             }
         }
         Ok(())
@@ -85,10 +86,10 @@ impl Snapshot<'_> {
         let timeout = self.config.lock_timeout.as_millis();
         let limit = format!("SET LOCAL lock_timeout = {timeout}");
         reader.execute(limit.as_str()).await?;
-        for table in &self.config.tables {
-            if !point::pin_table(reader, &self.config.schema, table).await? {
+        for table in self.tables {
+            if !point::pin_table(reader, &table.schema, &table.name).await? {
                 return Err(Error::Rewritten {
-                    table: format!("{}.{table}", self.config.schema),
+                    table: table.clone(),
                 });
             }
         }
@@ -98,10 +99,11 @@ impl Snapshot<'_> {
     async fn copy(&self, reader: &mut PgSession, lsn: Lsn) -> Result<Taken, Error> {
         let (schemas, estimated_rows) = self.definitions(reader).await?;
         let prefix = &self.config.topic_snapshot_prefix;
-        let last = self.topics.numbers(prefix).await?.into_iter().max();
+        let last = self.numbers(prefix).await?.into_iter().max();
         let topic = format!("{prefix}-{}", last.unwrap_or(0) + 1);
-        self.topics.create(&topic).await?;
-        let appender = Appender::new(self.topics.fluvio(), self.config, &topic).await?;
+        let retention = &self.config.retention_of_snapshots;
+        self.cluster.create(&topic, retention).await?;
+        let appender = append::open(self.cluster, self.config, &topic).await?;
         let incarnation = format!("{:032x}", rand::random::<u128>());
         let mut copy = Copy {
             config: self.config,
@@ -133,22 +135,30 @@ impl Snapshot<'_> {
         })
     }
 
+    /// The numbers N of the topics `prefix-N`.
+    async fn numbers(&self, prefix: &str) -> Result<Vec<u64>, Error> {
+        let topics = self.cluster.topics().await?;
+        let number = |name: &str| name.strip_prefix(prefix)?.strip_prefix('-')?.parse().ok();
+        Ok(topics
+            .iter()
+            .filter_map(|topic| number(&topic.name))
+            .collect())
+    }
+
     async fn definitions(
         &self,
         reader: &mut PgSession,
     ) -> Result<(Vec<TableSchema>, Vec<u64>), Error> {
         let mut types = Types::default();
         let (mut schemas, mut rows) = (Vec::new(), Vec::new());
-        for (number, name) in (1..).zip(&self.config.tables) {
-            let namespace = &self.config.schema;
-            let Some(table) = catalog::table(reader, namespace, name).await? else {
-                let table = format!("{namespace}.{name}");
-                return Err(Error::TableMissing { table });
+        for (number, table) in (1..).zip(self.tables) {
+            let Some(found) = catalog::table(reader, table).await? else {
+                let table = table.clone();
+                return Err(Error::Rewritten { table });
             };
             let id = SchemaId(number);
-            schemas
-                .push(catalog::schema(reader, &mut types, id, namespace, name, table.oid).await?);
-            rows.push(estimate(reader, namespace, name, &table).await?);
+            schemas.push(catalog::schema(reader, &mut types, id, &found).await?);
+            rows.push(estimate(reader, &found).await?);
         }
         Ok((schemas, rows))
     }
@@ -161,12 +171,7 @@ fn is_left_behind(first: Option<&Record>, left_behind: Option<Lsn>) -> bool {
 
 /// A table that was never analysed has no estimate. It is counted if that is quick; of a larger one, whose count could
 /// take longer than an answer may, the size has to do: the number is for the progress that is shown, and nothing else.
-async fn estimate(
-    reader: &mut PgSession,
-    namespace: &str,
-    name: &str,
-    table: &CatalogTable,
-) -> Result<u64, Error> {
+async fn estimate(reader: &mut PgSession, table: &CatalogTable) -> Result<u64, Error> {
     if table.estimated_rows > 0.0 {
         return Ok(table.estimated_rows as u64);
     }
@@ -175,7 +180,8 @@ async fn estimate(
     if let Some(rows) = rows_by_size(bytes.unsigned_abs()) {
         return Ok(rows);
     }
-    let sql = format!("SELECT count(*) FROM ONLY {}", qualified(namespace, name));
+    let name = qualified(&table.id.schema, &table.id.name);
+    let sql = format!("SELECT count(*) FROM ONLY {name}");
     let count: i64 = sqlx::query_scalar(&sql).fetch_one(reader).await?;
     Ok(count.unsigned_abs())
 }
@@ -207,7 +213,7 @@ impl Copy<'_> {
     async fn table(&mut self, reader: &mut PgSession, schema: &TableSchema) -> Result<(), Error> {
         self.report(schema);
         let columns: Vec<_> = schema.columns.iter().map(|c| quoted(&c.name)).collect();
-        let table = qualified(&schema.namespace, &schema.table);
+        let table = qualified(&schema.table.schema, &schema.table.name);
         let sql = format!(
             "COPY (SELECT {} FROM ONLY {table}) TO STDOUT",
             columns.join(", ")
@@ -243,7 +249,7 @@ impl Copy<'_> {
         let value = record.encode();
         if single && value.len() > RECORD_BYTES_MAX {
             return Err(Error::RowTooLarge {
-                table: format!("{}.{}", schema.namespace, schema.table),
+                table: schema.table.clone(),
                 place: "the snapshot".into(),
                 bytes: value.len(),
                 limit: RECORD_BYTES_MAX,
@@ -274,10 +280,10 @@ impl Copy<'_> {
 
 /// One line of `COPY`, and about what the row takes in a record.
 fn parse(schema: &TableSchema, line: &[u8]) -> Result<(Row, usize), Error> {
-    let table = || format!("{}.{}", schema.namespace, schema.table);
+    let table = &schema.table;
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = std::str::from_utf8(line).map_err(|_| Error::Value {
-        table: table(),
+        table: table.clone(),
         column: "(any)".into(),
         reason: "the text is not UTF-8".into(),
     })?;
@@ -286,11 +292,12 @@ fn parse(schema: &TableSchema, line: &[u8]) -> Result<(Row, usize), Error> {
     let mut cells = copy_cells(line);
     for column in &schema.columns {
         let cell = cells.next().transpose();
-        let cell = cell.map_err(|error| Error::cell(&table(), &column.name, error))?;
+        let cell = cell.map_err(|error| Error::cell(table, &column.name, error))?;
         let value = match cell.flatten() {
             None => Value::Null,
-            Some(text) => value(column.oid, &text)
-                .map_err(|error| Error::cell(&table(), &column.name, error))?,
+            Some(text) => {
+                value(column.oid, &text).map_err(|error| Error::cell(table, &column.name, error))?
+            }
         };
         bytes += column.name.len() + 6;
         row.push((column.name.clone(), value));
@@ -298,8 +305,7 @@ fn parse(schema: &TableSchema, line: &[u8]) -> Result<(Row, usize), Error> {
     match cells.next() {
         None => Ok((Row(row), bytes)),
         Some(_) => Err(Error::Protocol(format!(
-            "a line of COPY of {} has too many cells",
-            table()
+            "a line of COPY of {table} has too many cells"
         ))),
     }
 }

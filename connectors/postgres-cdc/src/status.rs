@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use millrace_events::{Epoch, InTransit, Lsn};
+use millrace_events::{Epoch, InTransit, Lsn, TableId};
 use tokio::sync::watch;
 
 /// A snapshot of capture's state.
@@ -30,6 +30,8 @@ pub struct Status {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// When the oldest transaction that was received and is not acknowledged by the topic was committed.
     pub oldest_pending_at: Option<DateTime<Utc>>,
+    /// Tables that are selected and were not there when the publication was created; they are not captured.
+    pub not_captured: Vec<TableId>,
 }
 
 /// What capture is doing.
@@ -41,7 +43,7 @@ pub enum State {
     /// Copying the tables.
     Snapshot {
         /// Table at work.
-        table: String,
+        table: TableId,
         /// Rows so far, over all tables.
         rows: u64,
         /// Estimated rows of all tables.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use chrono::Utc;
-use millrace_events::Lsn;
+use millrace_events::{Lsn, TableId};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Oversized, ReplicationError};
 use millrace_sessions::postgres::PgSession;
 use tokio::sync::watch;
@@ -20,6 +20,8 @@ use crate::{relation, Config, Error};
 pub(crate) struct Stream<'a> {
     pub(crate) config: &'a Config,
     pub(crate) reporter: &'a Reporter,
+    /// The captured tables.
+    pub(crate) tables: &'a [TableId],
     pub(crate) catalog: PgSession,
     pub(crate) types: Types,
     pub(crate) assembler: Assembler,
@@ -65,7 +67,7 @@ impl Stream<'_> {
                 },
                 changed = acknowledged.changed() => {
                     if changed.is_err() {
-                        return Err(self.appender.failure().await);
+                        return Err(self.appender.failure().await.into());
                     }
                     let now = *acknowledged.borrow_and_update();
                     self.report(seen, now);
@@ -85,16 +87,20 @@ impl Stream<'_> {
                 Error::PublicationDiffers {
                     publication: self.config.publication.clone(),
                     difference: format!(
-                        "did not exist at the position where the log ends ({message}); the log cannot continue: drop the slot, delete the topic and start over with a new snapshot"
+                        "did not exist at the position where the log ends ({message})"
                     ),
+                    remedy: "the log cannot continue: drop the slot, delete the topic and start over with a new snapshot".into(),
                 }
             }
             Error::Replication(ReplicationError::TooLarge { what: Oversized::Row(relation), bytes, limit }) => {
-                Error::RowTooLarge {
-                    table: self.assembler.table_name(relation),
-                    place: "the replication stream".into(),
-                    bytes,
-                    limit,
+                match self.assembler.table_name(relation) {
+                    Some(table) => Error::RowTooLarge {
+                        table: table.clone(),
+                        place: "the replication stream".into(),
+                        bytes,
+                        limit,
+                    },
+                    None => Error::Protocol("a row of a table that was not defined before".into()),
                 }
             }
             other => other,
@@ -131,10 +137,10 @@ impl Stream<'_> {
     }
 
     async fn relation(&mut self, relation: &Relation) -> Result<(), Error> {
-        if !relation::is_captured(self.config, relation) {
-            let name = format!("{}.{}", relation.namespace, relation.name);
+        let table = relation::table(relation);
+        if !self.tables.contains(&table) {
             self.assembler
-                .refuse(relation.oid, &self.config.publication, name);
+                .refuse(relation.oid, &self.config.publication, table);
             return Ok(());
         }
         let id = self.assembler.next_schema();
@@ -146,7 +152,7 @@ impl Stream<'_> {
     async fn progress(&mut self) -> Result<(), Error> {
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());
         match record {
-            Some(record) => self.appender.append(record).await,
+            Some(record) => Ok(self.appender.append(record).await?),
             None => Ok(()),
         }
     }

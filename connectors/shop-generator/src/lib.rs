@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod backoff;
+pub mod control;
 mod fill;
 mod money;
 pub mod people;

@@ -184,7 +184,7 @@ pub enum Error {
     #[error(transparent)]
     Plan(#[from] plan::Invalid),
     /// Postgres refused or is out of reach.
-    #[error("Postgres: {0}")]
+    #[error("Postgres")]
     Postgres(#[from] sqlx::Error),
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{NaiveDateTime, Utc};
 use futures_util::future::BoxFuture;
+use millrace_control::in_words;
 use millrace_sessions::postgres::{Server, UrlError, Work};
 use rand::rngs::StdRng;
 use sqlx::{Connection, PgConnection};
@@ -59,7 +60,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not a URL of a Postgres database.
-    #[error("the shop's database URL: {0}")]
+    #[error("the shop's database URL")]
     Url(#[source] UrlError),
     /// Negative, infinite, or above [`RATE_MAX`].
     #[error("transactions per second must be between 0 and {RATE_MAX}, not {0}")]
@@ -154,17 +155,17 @@ impl Handle {
             .0
             .last_error
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            .unwrap_or_else(PoisonError::into_inner) = Some(in_words(error));
     }
 }
 
 /// Why a transaction did not come about. None of them ends the trade.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("{action:?}: {error}")]
-    Transaction { action: Action, error: sqlx::Error },
-    #[error("connecting to Postgres: {0}")]
-    Connect(sqlx::Error),
+    #[error("{action:?}")]
+    Transaction { action: Action, source: sqlx::Error },
+    #[error("connecting to Postgres")]
+    Connect(#[source] sqlx::Error),
     #[error("Postgres did not answer within {0:?}")]
     Timeout(Duration),
 }
@@ -287,7 +288,7 @@ impl Clerk {
             match self.connect().await {
                 Ok(connection) => self.serve(connection, pace, &mut backoff, shutdown).await,
                 Err(error) => {
-                    warn!(%error, "the shop waits for Postgres");
+                    warn!(error = in_words(&error), "the shop waits for Postgres");
                     self.handle.failed(&error);
                 }
             }
@@ -316,7 +317,7 @@ impl Clerk {
                     self.handle.succeeded(outcome);
                 }
                 Err(error) => {
-                    warn!(%error, "a transaction failed");
+                    warn!(error = in_words(&error), "a transaction failed");
                     self.handle.failed(&error);
                     if !is_alive(&mut connection).await {
                         return;
@@ -370,7 +371,7 @@ impl Clerk {
         timeout(TRANSACTION_TIMEOUT, attempt)
             .await
             .map_err(|_| Failure::Timeout(TRANSACTION_TIMEOUT))?
-            .map_err(|error| Failure::Transaction { action, error })
+            .map_err(|source| Failure::Transaction { action, source })
     }
 }
 

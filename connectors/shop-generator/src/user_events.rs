@@ -7,19 +7,18 @@
 //! each start of the service puts ten random hex digits into them (`ada.king.5f02c81b9e-7@…`), so
 //! that a restart brings newcomers and not the same people again.
 
-use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
-use fluvio::{Fluvio, RecordKey, TopicProducerPool};
 use futures_util::future::BoxFuture;
+use millrace_control::in_words;
+use millrace_topic::{AppendLimits, Appender, Cluster, Retention, RetentionError, TopicError};
 use rand::rngs::StdRng;
 use rand::RngExt;
 use serde::Serialize;
-use tokio::time::{timeout, Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -34,9 +33,9 @@ pub struct Config {
     pub endpoint: String,
     /// Created with one partition if missing; left as it is otherwise.
     pub topic: String,
-    /// How long Fluvio keeps the events, if the topic is created here. Whole seconds, at least 10.
-    pub retention: Duration,
-    /// From one newcomer to the next.
+    /// How long Fluvio keeps the events, if the topic is created here.
+    pub retention: Retention,
+    /// From one newcomer to the next; zero: none come.
     pub period: Duration,
     /// The sequence of people.
     pub seed: u64,
@@ -47,7 +46,10 @@ impl Default for Config {
         Config {
             endpoint: "127.0.0.1:9003".to_owned(),
             topic: "users-data".to_owned(),
-            retention: Duration::from_secs(7 * 86_400),
+            retention: Retention {
+                age: Duration::from_secs(7 * 86_400),
+                bytes: Retention::BYTES_DEFAULT,
+            },
             period: Duration::from_secs(5),
             seed: 42,
         }
@@ -57,20 +59,17 @@ impl Default for Config {
 /// A configuration that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Zero would be a flood.
-    #[error("the period between two user events must be at least one millisecond, not {0:?}")]
-    Period(Duration),
-    /// Fluvio's own lower limit is 10 seconds, its upper one 32 bits.
-    #[error("the retention of topic {0} must be between 10 seconds and 136 years, not {1:?}")]
-    Retention(String, Duration),
+    /// Fluvio would refuse the topic.
+    #[error("topic {topic}")]
+    Retention {
+        /// Its name.
+        topic: String,
+        /// Why.
+        source: RetentionError,
+    },
 }
 
-const PERIOD_MIN: Duration = Duration::from_millis(1);
-const RETENTION_MIN_SECS: u32 = 10;
-/// The client's readers ask for 32 MiB at a time; a segment that fits can be read whole.
-const SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
-/// The client itself may wait a minute for metadata.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// An acknowledgement may take so long.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 
@@ -176,9 +175,9 @@ impl Handle {
     }
 
     fn failed(&self, failure: &Failure) {
-        warn!(error = %failure, "no user event");
+        let text = in_words(failure);
+        warn!(error = text, "no user event");
         self.0.errors.fetch_add(1, Relaxed);
-        let text = failure.to_string();
         *self
             .0
             .last_error
@@ -190,21 +189,9 @@ impl Handle {
 /// Why an event was not acknowledged. None of them ends the service.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("Fluvio did not answer within {0:?}")]
-    Timeout(Duration),
-    #[error("connecting to Fluvio: {0}")]
-    Connect(Box<dyn StdError + Send + Sync>),
-    #[error("creating topic {topic}: {error}")]
-    Topic {
-        topic: String,
-        error: Box<dyn StdError + Send + Sync>,
-    },
-    #[error("sending to topic {topic}: {error}")]
-    Send {
-        topic: String,
-        error: Box<dyn StdError + Send + Sync>,
-    },
-    #[error("encoding an event: {0}")]
+    #[error("Fluvio")]
+    Topic(#[from] TopicError),
+    #[error("encoding an event")]
     Encode(#[from] serde_json::Error),
 }
 
@@ -212,23 +199,18 @@ enum Failure {
 #[derive(Debug)]
 pub struct UserEvents {
     config: Config,
-    retention_secs: u32,
     handle: Handle,
 }
 
 impl UserEvents {
     /// Checks the configuration; does not connect yet.
     pub fn new(config: Config) -> Result<UserEvents, Error> {
-        if config.period < PERIOD_MIN {
-            return Err(Error::Period(config.period));
+        if let Err(source) = config.retention.check() {
+            let topic = config.topic;
+            return Err(Error::Retention { topic, source });
         }
-        let retention_secs = u32::try_from(config.retention.as_secs())
-            .ok()
-            .filter(|seconds| *seconds >= RETENTION_MIN_SECS)
-            .ok_or_else(|| Error::Retention(config.topic.clone(), config.retention))?;
         Ok(UserEvents {
             config,
-            retention_secs,
             handle: Handle::default(),
         })
     }
@@ -248,6 +230,10 @@ impl UserEvents {
     }
 
     async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
+        if self.config.period.is_zero() {
+            shutdown.cancelled().await;
+            return Ok(());
+        }
         let grace = async {
             shutdown.cancelled().await;
             tokio::time::sleep(CLOSING_TIME).await;
@@ -282,8 +268,7 @@ impl UserEvents {
         backoff: &mut Backoff,
         shutdown: &CancellationToken,
     ) -> Result<(), Failure> {
-        let connected = timeout(CONNECT_TIMEOUT, self.connect()).await;
-        let (_fluvio, producer) = connected.map_err(|_| Failure::Timeout(CONNECT_TIMEOUT))??;
+        let mut topic = self.connect().await?;
         let mut due = Instant::now();
         loop {
             pause_until(due, shutdown).await;
@@ -291,8 +276,7 @@ impl UserEvents {
                 return Ok(());
             }
             let event = unsent.get_or_insert_with(|| newcomers.next(Utc::now()));
-            let sent = timeout(SEND_TIMEOUT, self.send(&producer, event)).await;
-            sent.map_err(|_| Failure::Timeout(SEND_TIMEOUT))??;
+            topic.append_and_wait(serde_json::to_vec(event)?).await?;
             *unsent = None;
             backoff.reset();
             self.handle.succeeded();
@@ -300,84 +284,22 @@ impl UserEvents {
         }
     }
 
-    async fn connect(&self) -> Result<(Fluvio, TopicProducerPool), Failure> {
-        let cluster = millrace_topic::cluster(&self.config.endpoint);
-        let fluvio = Fluvio::connect_with_config(&cluster)
-            .await
-            .map_err(|error| Failure::Connect(error.into()))?;
-        self.ensure_topic(&fluvio).await?;
-        let producer = fluvio
-            .topic_producer(&self.config.topic)
-            .await
-            .map_err(|error| Failure::Connect(error.into()))?;
-        Ok((fluvio, producer))
-    }
-
-    /// Somebody else may create the topic in the same moment; then it is there, too.
-    async fn ensure_topic(&self, fluvio: &Fluvio) -> Result<(), Failure> {
-        let topic = &self.config.topic;
-        let failed = |error: Box<dyn StdError + Send + Sync>| Failure::Topic {
-            topic: topic.clone(),
-            error,
+    async fn connect(&self) -> Result<Appender, TopicError> {
+        let (cluster, topic) = (Cluster::new(self.config.endpoint.as_str()), &self.config.topic);
+        cluster.ensure(topic, &self.config.retention).await?;
+        let limits = AppendLimits {
+            acknowledge_timeout: SEND_TIMEOUT,
+            ..AppendLimits::default()
         };
-        if topic_exists(fluvio, topic).await.map_err(failed)? {
-            return Ok(());
-        }
-        let created = fluvio
-            .admin()
-            .await
-            .create(topic.clone(), false, self.topic_spec())
-            .await;
-        match created {
-            Ok(()) => Ok(()),
-            Err(_) if topic_exists(fluvio, topic).await.map_err(failed)? => Ok(()),
-            Err(error) => Err(failed(error.into())),
-        }
+        cluster.appender(topic, limits).await
     }
-
-    fn topic_spec(&self) -> TopicSpec {
-        let mut spec = TopicSpec::new_computed(1, 1, None);
-        let policy = SegmentBasedPolicy {
-            time_in_seconds: self.retention_secs,
-        };
-        spec.set_cleanup_policy(CleanupPolicy::Segment(policy));
-        spec.set_storage(TopicStorageConfig {
-            segment_size: Some(SEGMENT_BYTES),
-            ..TopicStorageConfig::default()
-        });
-        spec
-    }
-
-    async fn send(&self, producer: &TopicProducerPool, event: &UserEvent) -> Result<(), Failure> {
-        let value = serde_json::to_vec(event)?;
-        let acknowledged = async {
-            let output = producer.send(RecordKey::NULL, value).await?;
-            output.wait().await?;
-            Ok::<_, Box<dyn StdError + Send + Sync>>(())
-        };
-        let topic = &self.config.topic;
-        acknowledged.await.map_err(|error| Failure::Send {
-            topic: topic.clone(),
-            error,
-        })
-    }
-}
-
-async fn topic_exists(
-    fluvio: &Fluvio,
-    topic: &str,
-) -> Result<bool, Box<dyn StdError + Send + Sync>> {
-    let topics = fluvio
-        .admin()
-        .await
-        .list::<TopicSpec, _>(vec![topic.to_owned()])
-        .await?;
-    Ok(topics.iter().any(|found| found.name == topic))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -433,20 +355,17 @@ mod tests {
 
     #[test]
     fn impossible_configurations_are_refused() {
-        let period = Config {
-            period: Duration::ZERO,
-            ..Config::default()
-        };
-        assert!(matches!(UserEvents::new(period), Err(Error::Period(_))));
         for seconds in [0, 9, 1 << 40] {
-            let retention = Config {
-                retention: Duration::from_secs(seconds),
+            let retention = Retention {
+                age: Duration::from_secs(seconds),
+                ..Config::default().retention
+            };
+            let config = Config {
+                retention,
                 ..Config::default()
             };
-            assert!(matches!(
-                UserEvents::new(retention),
-                Err(Error::Retention(..))
-            ));
+            let refused = UserEvents::new(config);
+            assert!(matches!(refused, Err(Error::Retention { .. })));
         }
     }
 

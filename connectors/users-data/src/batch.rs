@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use millrace_events::{RejectReason, Rejection, User, UserEvent};
+use millrace_sm_user_event::{RejectReason, Rejection, User, UserEvent};
 
 /// A record of the topic behind the SmartModule.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use millrace_topic::Retention;
+
 use crate::Error;
 
 /// Where users come from and where they go.
@@ -18,8 +20,8 @@ pub struct Config {
     pub topic: String,
     /// Topic of rejected events; created with one partition if missing.
     pub rejected_topic: String,
-    /// Retention of the topics that are created here. Whole seconds, at least 10.
-    pub retention: Duration,
+    /// Retention of the topics that are created here.
+    pub retention: Retention,
     /// Name under which the broker knows SmartModule `user-event`. Ingest waits until it does.
     pub smartmodule: String,
     /// Its parameters, such as `max_bytes`.
@@ -52,7 +54,10 @@ impl Default for Config {
             schema: "source".to_owned(),
             topic: "users-data".to_owned(),
             rejected_topic: "users-data-rejected".to_owned(),
-            retention: Duration::from_secs(7 * 86_400),
+            retention: Retention {
+                age: Duration::from_secs(7 * 86_400),
+                bytes: Retention::BYTES_DEFAULT,
+            },
             smartmodule: "user-event".to_owned(),
             smartmodule_params: BTreeMap::new(),
             batch_events_max: 500,
@@ -66,8 +71,6 @@ impl Default for Config {
 const ORIGINAL_BYTES_LIMIT: usize = 1024 * 1024;
 /// Below this a batch would be no batch; above, its transaction would hold locks for long.
 const BATCH_EVENTS_LIMIT: usize = 10_000;
-/// Fluvio's own lower limit.
-const RETENTION_SECS_MIN: u64 = 10;
 
 impl Config {
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -82,16 +85,12 @@ impl Config {
                 "original_bytes_max must not exceed {ORIGINAL_BYTES_LIMIT}"
             ));
         }
-        if self.retention.as_secs() < RETENTION_SECS_MIN || self.retention_secs().is_none() {
-            return refuse("retention must be between 10 seconds and 136 years".to_owned());
+        if let Err(error) = self.retention.check() {
+            return refuse(error.to_string());
         }
         if self.topic == self.rejected_topic {
             return refuse("topic and rejected_topic must differ".to_owned());
         }
         Ok(())
-    }
-
-    pub(crate) fn retention_secs(&self) -> Option<u32> {
-        u32::try_from(self.retention.as_secs()).ok()
     }
 }

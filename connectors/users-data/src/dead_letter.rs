@@ -3,89 +3,64 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use fluvio::{Fluvio, TopicProducerConfigBuilder, TopicProducerPool};
-use futures_util::future::try_join_all;
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
+use millrace_topic::{AppendLimits, Appender, Cluster, Entry};
 
 use crate::batch::Refused;
 use crate::error::SessionError;
 use crate::original::Original;
 use crate::reader::originals;
-use crate::topic::answer;
 use crate::Config;
-
-/// Events are far smaller, but the topic may have been filled by others.
-const REQUEST_BYTES_MAX: usize = 12 * 1024 * 1024;
 
 /// Writes rejected events, with what was sent.
 pub(crate) struct DeadLetters {
-    producer: Option<TopicProducerPool>,
+    appender: Option<Appender>,
 }
 
 impl DeadLetters {
     /// Connects with the first rejection.
     pub(crate) fn new() -> Self {
-        DeadLetters { producer: None }
+        DeadLetters { appender: None }
     }
 
     /// Returns once all are acknowledged. After an error some may be, and come again.
     pub(crate) async fn write(
         &mut self,
-        fluvio: &Fluvio,
+        cluster: &Cluster,
         config: &Config,
         refused: Vec<Refused>,
     ) -> Result<(), SessionError> {
         let offsets: Vec<i64> = refused.iter().map(|one| one.offset).collect();
-        let originals = originals(fluvio, config, &offsets).await?;
+        let originals = originals(cluster, config, &offsets).await?;
         let mut originals: HashMap<_, _> = originals.into_iter().collect();
         let now = Utc::now();
-        let letters: Vec<RejectedEvent> = refused
-            .into_iter()
-            .map(|one| {
-                let original = originals.remove(&one.offset);
-                letter(config, one, original, now)
-            })
-            .collect();
-        let producer = self.producer(fluvio, config).await?;
-        answer("writing rejected events", send(producer, &letters)).await
-    }
-
-    async fn producer(
-        &mut self,
-        fluvio: &Fluvio,
-        config: &Config,
-    ) -> Result<&TopicProducerPool, SessionError> {
-        let producer = match self.producer.take() {
-            Some(producer) => producer,
+        // One that has failed is not used again.
+        let mut appender = match self.appender.take() {
+            Some(appender) => appender,
             None => {
                 let topic = &config.rejected_topic;
-                let settings = TopicProducerConfigBuilder::default()
-                    .max_request_size(REQUEST_BYTES_MAX)
-                    .build()
-                    .map_err(|error| SessionError::Fluvio(error.to_string()))?;
-                let connect = fluvio.topic_producer_with_config(topic, settings);
-                answer(&format!("connecting to topic {topic}"), connect).await?
+                cluster.appender(topic, AppendLimits::default()).await?
             }
         };
-        Ok(self.producer.insert(producer))
+        for one in refused {
+            let original = originals.remove(&one.offset);
+            appender
+                .append(entry(&letter(config, one, original, now))?)
+                .await?;
+        }
+        appender.settle().await?;
+        self.appender = Some(appender);
+        Ok(())
     }
 }
 
-async fn send(
-    producer: &TopicProducerPool,
-    letters: &[RejectedEvent],
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut outputs = Vec::with_capacity(letters.len());
-    for letter in letters {
-        outputs.push(
-            producer
-                .send(letter.key(), serde_json::to_vec(letter)?)
-                .await?,
-        );
-    }
-    // `flush` may miss errors; each output tells its own.
-    try_join_all(outputs.into_iter().map(|output| output.wait())).await?;
-    Ok(())
+fn entry(letter: &RejectedEvent) -> Result<Entry, SessionError> {
+    let value = serde_json::to_vec(letter);
+    Ok(Entry {
+        key: Some(letter.key()),
+        value: value.map_err(|error| SessionError::Fluvio(error.to_string()))?,
+        note: (),
+    })
 }
 
 fn letter(
@@ -114,7 +89,7 @@ fn letter(
 
 #[cfg(test)]
 mod tests {
-    use millrace_events::{RejectReason, Rejection};
+    use millrace_sm_user_event::{RejectReason, Rejection};
 
     use super::*;
 

@@ -1,5 +1,7 @@
 //! Why ingest stops, and why an attempt ends.
 
+use millrace_control::in_words;
+use millrace_topic::TopicError;
 use sqlx::error::DatabaseError;
 
 /// What needs a person. Ingest stops for some of it and waits for the rest to be mended, as
@@ -109,13 +111,13 @@ pub(crate) enum SessionError {
     #[error(transparent)]
     Fatal(#[from] Error),
     /// Needs a person if it happens several times in a row; may be a server that just starts.
-    #[error("{0}")]
+    #[error(transparent)]
     Suspicious(Error),
     /// Needs a person, and ingest goes on by itself once that person has acted.
-    #[error("{0}")]
+    #[error(transparent)]
     Operator(Error),
-    #[error("Postgres: {0}")]
-    Postgres(sqlx::Error),
+    #[error("Postgres")]
+    Postgres(#[source] sqlx::Error),
     #[error("Fluvio: {0}")]
     Fluvio(String),
     #[error("the position in Postgres was moved by another ingest")]
@@ -131,8 +133,14 @@ impl SessionError {
             | SessionError::Operator(error) => {
                 format!("{}: {error}", error.code())
             }
-            other => other.to_string(),
+            other => in_words(other),
         }
+    }
+}
+
+impl From<TopicError> for SessionError {
+    fn from(error: TopicError) -> SessionError {
+        SessionError::Fluvio(in_words(&error))
     }
 }
 

@@ -30,7 +30,6 @@ mod rejected;
 mod service;
 mod session;
 mod status;
-mod topic;
 mod users;
 
 pub use config::Config;

@@ -11,12 +11,14 @@
 //! | 23502 | NULL in a column that must not be NULL | the event's if the column of `users` is one of its fields, else unclear |
 //! | 23503, 23505, 23514, 23P01 | a constraint | the event's if the constraint of `users` concerns one of its fields, else unclear |
 //! | 23505 of a column with a sequence, of whatever table | the sequence stands behind the ids | the table's |
-//! | 23…, named by no table | what a trigger or a domain refuses | the event's |
-//! | 44000, P0001 | what a view's check or a trigger refuses | the event's |
+//! | 23…, named by no table | what a domain refuses, or a trigger | the event's if a domain is named, else unclear |
 //! | 25006, 28…, 3D…, 3F…, 42…, 0A000, 53…, 55000, 58… | rights, missing objects, a server that takes no writes or is full | the operator's |
 //! | XX… | an internal error of the server or of an extension | the table's |
 //! | 08…, 40…, other 25…, 55…, 57… | connections, deadlocks, time limits, shutdown | nobody's; may pass by itself |
-//! | all others: P0…, 54…, codes that triggers make up | what a trigger or a limit refuses | unclear |
+//! | all others: P0…, 44000, 54…, codes that triggers make up | what a trigger, a view or a limit refuses | unclear |
+//!
+//! A trigger's plain `RAISE` (P0001) is unclear like every other code of a trigger: it may mean these values, or that
+//! the table is closed for everybody.
 //!
 //! A generated column counts as the fields that it is computed from.
 //!
@@ -58,7 +60,7 @@ fn rule(sqlstate: &str) -> Rule {
     match (sqlstate.get(..2).unwrap_or_default(), sqlstate) {
         (_, "2200H") => Rule::Table("a sequence is exhausted"),
         (_, "22003") => Rule::Unclear("a generated value is out of range"),
-        (_, "P0001" | "44000") | ("22", _) => Rule::Event,
+        ("22", _) => Rule::Event,
         ("23", _) => Rule::Constraint,
         ("XX", _) => {
             Rule::Table("an internal error of Postgres or an extension; the server's log has more")
@@ -66,9 +68,11 @@ fn rule(sqlstate: &str) -> Rule {
         ("08" | "0A" | "25" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58", _) => {
             Rule::Other
         }
-        _ => Rule::Unclear("a trigger, a function or a limit refuses it"),
+        _ => Rule::Unclear(TRIGGER),
     }
 }
+
+const TRIGGER: &str = "a trigger, a function or a limit refuses it";
 
 /// Judges an error of a statement that stores users. Asks the catalogue where the SQLSTATE does not tell.
 pub(crate) async fn judge(
@@ -103,7 +107,10 @@ async fn constraint(
 ) -> Result<Fault, sqlx::Error> {
     let (constraint, column) = (error.constraint(), error.column());
     let (Some(its_table), Some(name)) = (error.table(), constraint.or(column)) else {
-        return Ok(Fault::Event);
+        return Ok(match error.data_type() {
+            Some(_) => Fault::Event,
+            None => Fault::Unclear(TRIGGER.to_owned()),
+        });
     };
     let concerned = concerned(connection, schema, error).await?;
     let concerns = |fields: &[&str]| {
@@ -221,11 +228,11 @@ mod tests {
     #[test]
     fn whatever_a_trigger_may_raise_has_a_rule_with_a_reason() {
         for sqlstate in [
-            "MY001", "P0002", "P0003", "P0004", "54000", "21000", "22003",
+            "MY001", "P0001", "P0002", "P0003", "P0004", "44000", "54000", "21000", "22003",
         ] {
             assert!(matches!(rule(sqlstate), Rule::Unclear(_)), "{sqlstate}");
         }
-        for sqlstate in ["22001", "22P02", "44000", "P0001"] {
+        for sqlstate in ["22001", "22P02"] {
             assert_eq!(rule(sqlstate), Rule::Event, "{sqlstate}");
         }
         for sqlstate in ["2200H", "XX000"] {

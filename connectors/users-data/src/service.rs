@@ -1,18 +1,21 @@
 //! Sessions, one after the other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_control::Running;
+use millrace_topic::Patience;
 use rand::RngExt;
 use tokio::time::{sleep, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SessionError;
-use crate::reader::FirstAnswer;
 use crate::status::{Board, Handle, State};
 use crate::{session, Config, Error};
 
+/// A stream that has events to bring and brings none for so long is dead.
+const SILENCE: Duration = Duration::from_secs(15);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// A person who repairs something does not want to wait longer to see it work.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -63,9 +66,9 @@ impl Service {
 
     async fn sessions(&self) -> Error {
         let mut attempts = Attempts::default();
-        let mut first = FirstAnswer::default();
+        let patience = Arc::new(Patience::new(SILENCE));
         loop {
-            let Err(error) = session::run(&self.config, &self.board, &mut first).await else {
+            let Err(error) = session::run(&self.config, &self.board, &patience).await else {
                 continue;
             };
             let worked = self.board.is_working();

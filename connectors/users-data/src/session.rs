@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use fluvio::Fluvio;
 use millrace_sessions::postgres::Work;
+use millrace_topic::{Cluster, Patience};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -15,10 +15,10 @@ use crate::bookkeeping::{self, limited};
 use crate::dead_letter::DeadLetters;
 use crate::error::SessionError;
 use crate::position::{self, Position};
-use crate::reader::{self, FirstAnswer, Reader};
+use crate::reader::{self, Reader};
 use crate::status::Board;
 use crate::users::{self, Stored};
-use crate::{topic, Config, Error};
+use crate::{Config, Error};
 
 /// A session works once it has stored what was there. That is known soon where there is nothing.
 const FIRST_PATIENCE: Duration = Duration::from_millis(300);
@@ -33,9 +33,9 @@ const ANCHOR_PERIOD: Duration = Duration::from_secs(60);
 pub(crate) async fn run(
     config: &Config,
     board: &Board,
-    first: &mut FirstAnswer,
+    patience_with_streams: &Arc<Patience>,
 ) -> Result<(), SessionError> {
-    let mut session = limited(Session::open(config, board)).await?;
+    let mut session = limited(Session::open(config, board, patience_with_streams)).await?;
     board.update(|status| status.next_offset = session.next_offset);
     let mut patience = FIRST_PATIENCE;
     loop {
@@ -44,9 +44,8 @@ pub(crate) async fn run(
         patience = PATIENCE;
         if events.is_empty() {
             let end = board.end_offset();
-            session.reader.check_silence(end, first, Instant::now())?;
+            session.reader.check_silence(end, Instant::now())?;
         } else {
-            *first = FirstAnswer::default();
             session.store(&events).await?;
         }
         if !events.is_empty() || !session.is_behind() {
@@ -62,7 +61,7 @@ struct Session<'a> {
     config: &'a Config,
     board: &'a Board,
     postgres: PgConnection,
-    fluvio: Arc<Fluvio>,
+    cluster: Cluster,
     reader: Reader,
     dead_letters: DeadLetters,
     next_offset: Option<i64>,
@@ -71,24 +70,29 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    async fn open(config: &'a Config, board: &'a Board) -> Result<Session<'a>, SessionError> {
+    async fn open(
+        config: &'a Config,
+        board: &'a Board,
+        patience: &Arc<Patience>,
+    ) -> Result<Session<'a>, SessionError> {
         let mut postgres = connect(config).await?;
         position::prepare(&mut postgres).await?;
         let stored = position::load(&mut postgres, &config.topic).await?;
-        let fluvio = Arc::new(topic::connect(&config.endpoint).await?);
-        topic::prepare(&fluvio, config).await?;
+        // A connection for each session: an old one would learn nothing of a controller that started anew.
+        let cluster = Cluster::new(config.endpoint.as_str());
+        ensure_topics(&cluster, config).await?;
         let next_offset = stored.as_ref().map(|position| position.next_offset);
-        let reader = Reader::open(&fluvio, config, next_offset).await?;
+        let reader = Reader::open(&cluster, config, next_offset, patience.clone()).await?;
         let mut session = Session {
             config,
             board,
             postgres,
-            fluvio: fluvio.clone(),
+            cluster: cluster.clone(),
             reader,
             dead_letters: DeadLetters::new(),
             next_offset,
             anchored_at: None,
-            _end_watch: watch_end(fluvio, config.topic.clone(), board.clone()),
+            _end_watch: watch_end(cluster, config.topic.clone(), board.clone()),
         };
         if let Some(position) = stored {
             session.check_anchor(&position).await?;
@@ -104,7 +108,7 @@ impl<'a> Session<'a> {
         };
         let topic = &self.config.topic;
         let next_offset = position.next_offset;
-        match reader::anchor(&self.fluvio, topic, stored.offset, next_offset).await? {
+        match reader::anchor(&self.cluster, topic, stored.offset, next_offset).await? {
             Some(found) if &found != stored => {
                 let topic = topic.clone();
                 Err(Error::TopicRecreated { topic, next_offset }.into())
@@ -134,7 +138,7 @@ impl<'a> Session<'a> {
             return Ok(());
         };
         let topic = &self.config.topic;
-        if let Some(anchor) = reader::anchor(&self.fluvio, topic, next - 1, next).await? {
+        if let Some(anchor) = reader::anchor(&self.cluster, topic, next - 1, next).await? {
             position::drop_anchor(&mut self.postgres, topic, &anchor).await?;
         }
         Ok(())
@@ -162,7 +166,7 @@ impl<'a> Session<'a> {
         let rejected = refused.len() as u64;
         if !refused.is_empty() {
             self.dead_letters
-                .write(&self.fluvio, self.config, refused)
+                .write(&self.cluster, self.config, refused)
                 .await?;
         }
         limited(transaction.commit()).await?;
@@ -180,11 +184,26 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Creates the topics that are missing, and checks that the one to read has one partition.
+async fn ensure_topics(cluster: &Cluster, config: &Config) -> Result<(), SessionError> {
+    let topic = cluster.ensure(&config.topic, &config.retention).await?;
+    if topic.partitions != 1 {
+        return Err(SessionError::Fatal(Error::TopicShape {
+            topic: topic.name,
+            partitions: topic.partitions,
+        }));
+    }
+    cluster
+        .ensure(&config.rejected_topic, &config.retention)
+        .await?;
+    Ok(())
+}
+
 /// Looks after the end of the topic, for the status only: a failure just leaves it unknown.
-fn watch_end(fluvio: Arc<Fluvio>, topic: String, board: Board) -> AbortOnDropHandle<()> {
+fn watch_end(cluster: Cluster, topic: String, board: Board) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
-            let end = topic::end(&fluvio, &topic).await.ok().flatten();
+            let end = cluster.end(&topic).await.ok().map(|end| end.to_i64());
             board.update(|status| {
                 status.end_offset = end.map(|end| end.max(status.next_offset.unwrap_or(0)))
             });

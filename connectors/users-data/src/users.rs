@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use millrace_events::{RejectReason, Rejection, User};
+use millrace_sm_user_event::{RejectReason, Rejection, User};
 use sqlx::error::DatabaseError;
 use sqlx::{Acquire, PgConnection};
 

@@ -1,35 +1,31 @@
-//! The Fluvio cluster, through its published client.
-//!
-//! The clients are kept, and made anew after any failure: after a restart of the controller a client's
-//! metadata never refreshes.
+//! The Fluvio cluster as it is now.
 
 use std::collections::HashMap;
 
-use fluvio::metadata::partition::PartitionSpec;
-use fluvio::metadata::smartmodule::SmartModuleSpec;
-use fluvio::metadata::topic::TopicSpec;
-use fluvio::{Fluvio, FluvioAdmin};
 use millrace_control::in_words;
+use millrace_topic::{Offset, Partition, Retention, TopicError};
 
 use crate::config::Topics;
-use crate::status::{Consumer, Time, Topic, TopicKind};
+use super::oldest::Oldest;
+use crate::status::{Consumer, Reach, Time, Topic, TopicKind};
 
 /// Retention and SmartModules change seldom: they are asked for in every tenth tick.
 const DEFINITIONS_EVERY: u64 = 10;
 
 /// Asks a cluster.
 pub(super) struct Cluster {
-    endpoint: String,
+    door: millrace_topic::Cluster,
     names: Topics,
-    clients: Option<Clients>,
+    definitions: Definitions,
+    oldest: Oldest,
 }
 
-struct Clients {
-    data: Fluvio,
-    admin: FluvioAdmin,
+/// What changes seldom.
+#[derive(Default)]
+struct Definitions {
+    /// How often the cluster was asked since they were read.
     asked: u64,
-    retention_s: HashMap<String, u64>,
-    consumers: Vec<(String, Consumer)>,
+    retention: HashMap<String, Retention>,
     smartmodules: Vec<String>,
 }
 
@@ -43,146 +39,94 @@ pub(super) struct ClusterReading {
 impl Cluster {
     pub(super) fn new(endpoint: &str, names: &Topics) -> Cluster {
         Cluster {
-            endpoint: endpoint.to_owned(),
+            door: millrace_topic::Cluster::new(endpoint),
             names: names.clone(),
-            clients: None,
+            definitions: Definitions::default(),
+            oldest: Oldest::new(endpoint),
         }
     }
 
-    /// What it says now. Clients that fail, or are given up in the middle, are not used again.
+    /// What it says now.
     pub(super) async fn read(&mut self) -> Result<ClusterReading, String> {
-        let mut clients = match self.clients.take() {
-            Some(clients) => clients,
-            None => Clients::connect(&self.endpoint).await?,
-        };
-        let reading = clients.read(&self.names).await?;
-        self.clients = Some(clients);
-        Ok(reading)
-    }
-}
-
-impl Clients {
-    async fn connect(endpoint: &str) -> Result<Clients, String> {
-        let data = Fluvio::connect_with_config(&millrace_topic::cluster(endpoint))
-            .await
-            .map_err(|error| in_words(error.as_ref()))?;
-        let admin = data.admin().await;
-        Ok(Clients {
-            data,
-            admin,
-            asked: 0,
-            retention_s: HashMap::new(),
-            consumers: Vec::new(),
-            smartmodules: Vec::new(),
-        })
+        self.ask().await.map_err(|error| in_words(&error))
     }
 
-    async fn read(&mut self, names: &Topics) -> Result<ClusterReading, String> {
-        if self.asked.is_multiple_of(DEFINITIONS_EVERY) {
-            self.read_definitions().await?;
+    async fn ask(&mut self) -> Result<ClusterReading, TopicError> {
+        if self.definitions.asked.is_multiple_of(DEFINITIONS_EVERY) {
+            self.definitions = Definitions::read(&self.door).await?;
         }
-        let offsets = self.data.consumer_offsets().await;
-        let offsets = offsets.map_err(|error| in_words(error.as_ref()))?;
-        self.consumers = offsets.into_iter().map(consumer).collect();
-        self.asked += 1;
-        let partitions = self.admin.all::<PartitionSpec>().await;
-        let partitions = partitions.map_err(|error| in_words(error.as_ref()))?;
+        let consumers = self.door.consumers().await?;
+        self.definitions.asked += 1;
         let mut topics: Vec<Topic> = Vec::new();
-        for partition in &partitions {
-            let Some((name, _)) = partition.name.rsplit_once('-') else {
-                continue;
-            };
-            let status = &partition.status;
-            let one = Part {
-                start: status.base_offset,
-                end: status.leader.leo,
-                bytes: status.size,
-            };
-            match topics.iter_mut().find(|topic| topic.name == name) {
-                Some(topic) => one.add_to(topic),
-                None => topics.push(self.topic(names, name, &one)),
+        for partition in self.door.partitions().await? {
+            match topics.iter_mut().find(|topic| topic.name == partition.topic) {
+                Some(topic) => add(topic, &partition),
+                None => topics.push(self.topic(&partition, &consumers)),
             }
         }
         topics.sort_by(|a, b| a.name.cmp(&b.name));
+        self.oldest.tell(&mut topics);
         Ok(ClusterReading {
             topics,
-            smartmodules: self.smartmodules.clone(),
+            smartmodules: self.definitions.smartmodules.clone(),
         })
     }
 
-    async fn read_definitions(&mut self) -> Result<(), String> {
-        let topics = self.admin.all::<TopicSpec>().await;
-        let topics = topics.map_err(|error| in_words(error.as_ref()))?;
-        let retention = |topic: &TopicSpec| u64::from(topic.retention_secs());
-        self.retention_s = topics
-            .iter()
-            .map(|topic| (topic.name.clone(), retention(&topic.spec)))
-            .collect();
-        // A summary: the modules' code stays where it is.
-        let modules = self
-            .admin
-            .list_with_params::<SmartModuleSpec, String>(Vec::new(), true)
-            .await
-            .map_err(|error| in_words(error.as_ref()))?;
-        self.smartmodules = modules
-            .iter()
-            .map(|module| module.spec.fqdn(&module.name).into_owned())
-            .collect();
-        self.smartmodules.sort();
-        Ok(())
-    }
-
-    fn topic(&self, names: &Topics, name: &str, part: &Part) -> Topic {
-        let consumers = self.consumers.iter().filter(|(topic, _)| topic == name);
-        let behind = |consumer: &Consumer| Consumer {
-            lag_records: u64::try_from(part.end - consumer.offset - 1).unwrap_or(0),
-            ..consumer.clone()
-        };
+    fn topic(&self, part: &Partition, consumers: &[millrace_topic::Consumer]) -> Topic {
+        let consumers = consumers.iter().filter(|found| found.topic == part.topic);
+        let end = part.end.unwrap_or_default();
+        let retention = self.definitions.retention.get(&part.topic);
         Topic {
-            name: name.to_owned(),
-            kind: kind(names, name),
+            name: part.topic.clone(),
+            kind: kind(&self.names, &part.topic),
             partitions: 1,
-            start_offset: u64::try_from(part.start).ok().map(|_| part.start),
-            end_offset: part.end.max(0),
-            bytes: u64::try_from(part.bytes).ok(),
+            start_offset: part.start.map(Offset::to_i64),
+            end_offset: end.to_i64(),
+            bytes: part.bytes,
             records_per_s: None,
             bytes_per_s: None,
-            retention_s: self.retention_s.get(name).copied(),
-            consumers: consumers.map(|(_, consumer)| behind(consumer)).collect(),
+            retention_s: retention.map(|kept| kept.age.as_secs()),
+            consumers: consumers.map(|found| consumer(found, end)).collect(),
+            reach: Reach {
+                retention_bytes: retention.map(|kept| kept.bytes),
+                ..Reach::default()
+            },
         }
     }
 }
 
-/// One partition.
-struct Part {
-    start: i64,
-    end: i64,
-    /// Negative where the server cannot tell.
-    bytes: i64,
-}
-
-impl Part {
-    /// Consumers of several partitions have no single offset.
-    fn add_to(&self, topic: &mut Topic) {
-        topic.partitions += 1;
-        topic.start_offset = None;
-        topic.end_offset += self.end.max(0);
-        let bytes = u64::try_from(self.bytes).ok();
-        topic.bytes = topic.bytes.zip(bytes).map(|(sum, more)| sum + more);
-        topic.consumers.clear();
+impl Definitions {
+    async fn read(door: &millrace_topic::Cluster) -> Result<Definitions, TopicError> {
+        let topics = door.topics().await?;
+        let retention = topics
+            .into_iter()
+            .map(|topic| (topic.name.clone(), topic.retention()));
+        Ok(Definitions {
+            asked: 0,
+            retention: retention.collect(),
+            smartmodules: door.smart_modules().await?,
+        })
     }
 }
 
-fn consumer(offset: fluvio::consumer::ConsumerOffset) -> (String, Consumer) {
-    let at = i64::try_from(offset.modified_time).ok();
-    let at = at.and_then(|seconds| Time::from_epoch_us(seconds.checked_mul(1_000_000)?));
-    let consumer = Consumer {
-        name: offset.consumer_id,
-        offset: offset.offset,
-        lag_records: 0,
-        at,
-    };
-    (offset.topic, consumer)
+/// Adds another partition. Consumers of several partitions have no single offset.
+fn add(topic: &mut Topic, part: &Partition) {
+    topic.partitions += 1;
+    topic.start_offset = None;
+    topic.end_offset += part.end.unwrap_or_default().to_i64();
+    topic.bytes = topic.bytes.zip(part.bytes).map(|(sum, more)| sum + more);
+    topic.consumers.clear();
+}
+
+fn consumer(found: &millrace_topic::Consumer, end: Offset) -> Consumer {
+    let said_at = i64::try_from(found.said_at_s).ok();
+    let said_at = said_at.and_then(|seconds| seconds.checked_mul(1_000_000));
+    Consumer {
+        name: found.name.clone(),
+        offset: found.offset.to_i64(),
+        lag_records: end.0.saturating_sub(found.offset.next().0),
+        at: said_at.and_then(Time::from_epoch_us),
+    }
 }
 
 fn kind(names: &Topics, name: &str) -> TopicKind {

@@ -3,6 +3,7 @@
 mod fluvio;
 mod limit;
 mod mysql;
+mod oldest;
 mod postgres;
 mod reading;
 mod services;
@@ -13,7 +14,7 @@ use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, PartsFn};
 use crate::heartbeat::SharedLedger;
 use crate::judge::{Constants, Memory};
 use crate::status::{Answer, Rejected, Status, Time};
@@ -42,6 +43,7 @@ pub struct Collector {
     heartbeat_ms: u64,
     ledger: SharedLedger,
     verifier: Verifier,
+    parts_down: Option<PartsFn>,
     started: Instant,
 }
 
@@ -89,6 +91,7 @@ impl Collector {
             heartbeat_ms: u64::try_from(config.heartbeat_period.as_millis()).unwrap_or(u64::MAX),
             ledger,
             verifier,
+            parts_down: config.parts_down.clone(),
             started,
         }
     }
@@ -116,7 +119,7 @@ impl Collector {
             answer(cluster.read()),
             answer(services.projector()),
             answer(services.capture()),
-            answer(services.ingest()),
+            ingest(services),
             counts,
         );
         if let Some(applied) = target.known().and_then(|target| target.applied_lsn) {
@@ -134,6 +137,7 @@ impl Collector {
             rejected,
             beats: self.ledger.show(self.heartbeat_ms, moment.mono_ms),
             button: self.verifier.button(),
+            parts_down: self.parts_down.as_ref().map_or_else(Vec::new, |ask| ask()),
         };
         self.memory.status(&self.constants, &readings)
     }
@@ -152,18 +156,28 @@ pub(crate) fn moment(started: Instant) -> Moment {
     }
 }
 
+async fn ingest(services: &Services) -> Option<Answer<IngestReading>> {
+    match services.has_ingest() {
+        true => Some(answer(services.ingest()).await),
+        false => None,
+    }
+}
+
 async fn counts(
     services: &Services,
     kept: &mut Option<(Instant, Answer<Rejected>)>,
-) -> Answer<Rejected> {
+) -> Option<Answer<Rejected>> {
     if let Some((at, counts @ Answer::Known(_))) = kept {
         if at.elapsed() < REJECTED_EVERY {
-            return counts.clone();
+            return Some(counts.clone());
         }
+    }
+    if !services.has_ingest() {
+        return None;
     }
     let counts = answer(services.rejected()).await;
     *kept = Some((Instant::now(), counts.clone()));
-    counts
+    Some(counts)
 }
 
 fn constants(config: &Config) -> Constants {

@@ -1,5 +1,6 @@
 //! MySQL: the position as it is committed there.
 
+use millrace_control::in_words;
 use millrace_events::Lsn;
 use millrace_sessions::mysql::{self, Purpose};
 use sqlx::{Executor, Row};
@@ -51,7 +52,7 @@ impl Session {
     async fn open(url: &str) -> Result<Session, String> {
         let mut connection = mysql::connect(url, Purpose::Look)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| in_words(&error))?;
         let database: Result<Option<String>, sqlx::Error> = connection
             .fetch_one("SELECT CAST(DATABASE() AS CHAR)")
             .await

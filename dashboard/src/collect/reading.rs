@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::heartbeat::Beats;
 use crate::status::{
-    Answer, CaptureSnapshot, Kind, Loading, Rejected, Slot, State, Target, Time, Topic,
+    Answer, CaptureSnapshot, Kind, Loading, PartDown, Rejected, Slot, State, Target, Time, Topic,
 };
 
 /// A moment on both clocks.
@@ -30,10 +30,13 @@ pub(crate) struct Readings {
     pub(crate) smartmodules: Answer<Vec<String>>,
     pub(crate) projector: Answer<ProjectorReading>,
     pub(crate) capture: Answer<CaptureReading>,
-    pub(crate) ingest: Answer<IngestReading>,
-    pub(crate) rejected: Answer<Rejected>,
+    /// `None` where there is no ingest.
+    pub(crate) ingest: Option<Answer<IngestReading>>,
+    pub(crate) rejected: Option<Answer<Rejected>>,
     pub(crate) beats: Beats,
     pub(crate) button: Button,
+    /// Parts that cannot say so themselves.
+    pub(crate) parts_down: Vec<PartDown>,
 }
 
 /// Postgres.

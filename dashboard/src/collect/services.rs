@@ -79,6 +79,11 @@ impl Services {
         self.json(Which::Capture, "/status").await
     }
 
+    /// False where there is no ingest to be asked.
+    pub(super) fn has_ingest(&self) -> bool {
+        !self.ingest.is_empty()
+    }
+
     pub(super) async fn ingest(&self) -> Result<IngestReading, String> {
         self.json(Which::Ingest, "/status").await
     }

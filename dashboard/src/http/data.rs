@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 use millrace_control::in_words;
+use millrace_topic::SmartModule;
 use serde::Deserialize;
 
 use crate::history::Range;
@@ -117,7 +118,7 @@ pub(super) async fn records(
         start: query.start,
         count: query.count.unwrap_or(20),
         filter: query.filter.filter(|filter| !filter.is_empty()),
-        smartmodule: module.map(|name| records::Module { name, params }),
+        smartmodule: module.map(|name| SmartModule { name, params }),
     };
     let seen = app.records.peek(&wanted).await;
     Ok(Json(seen.map_err(record_problem)?).into_response())

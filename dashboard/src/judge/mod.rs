@@ -6,6 +6,7 @@ mod lag;
 mod parts;
 mod pipeline;
 mod rate;
+mod reach;
 #[cfg(test)]
 mod scenarios;
 mod topics;
@@ -26,6 +27,7 @@ use earlier::Earlier;
 use lag::Evidence;
 use pipeline::Pipeline;
 use rate::Meters;
+use reach::Growth;
 use verdict::{judge, Facts, Judgement};
 use window::{Sample, Window};
 
@@ -42,6 +44,7 @@ pub(crate) struct Constants {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     meters: Meters,
+    growth: Growth,
     /// Live projections advance in lock-step: they share one window.
     window: Window,
     clock_ahead_us: i64,
@@ -66,9 +69,10 @@ impl Memory {
         let wal = readings.source.known().map(|source| source.lsn.0);
         let wal_bytes_per_s = self.meters.rate("wal", now_ms, wal);
         let capture = self.capture(readings);
-        let topics = readings
-            .topics
-            .map(|topics| topics::with_rates(topics, &mut self.meters, now_ms));
+        let topics = readings.topics.map(|topics| {
+            let topics = topics::with_rates(topics, &mut self.meters, now_ms);
+            self.growth.with_reach(topics, now_ms, readings.moment.wall)
+        });
         let pipeline = Pipeline {
             readings,
             lag: &lag,
@@ -107,6 +111,7 @@ impl Memory {
                 .latency
                 .clone()
                 .unwrap_or_else(|| latency::summary(Vec::new(), 0, None)),
+            parts_down: readings.parts_down.clone(),
             pipeline,
             verify,
         }
@@ -214,9 +219,10 @@ impl Memory {
         })
     }
 
-    fn ingest(&mut self, readings: &Readings) -> Answer<Ingest> {
+    fn ingest(&mut self, readings: &Readings) -> Option<Answer<Ingest>> {
         let now_ms = readings.moment.mono_ms;
-        readings.ingest.map(|reading| Ingest {
+        let ingest = readings.ingest.as_ref()?;
+        Some(ingest.map(|reading| Ingest {
             state: reading.state.clone(),
             next_offset: reading.next_offset,
             end_offset: reading.end_offset,
@@ -224,7 +230,7 @@ impl Memory {
             events_per_s: self.meters.rate("events", now_ms, reading.events),
             rejected: reading.rejected,
             last_error: reading.last_error.clone(),
-        })
+        }))
     }
 }
 

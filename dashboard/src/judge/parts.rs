@@ -3,7 +3,7 @@
 use millrace_control::Fault;
 
 use crate::collect::{CaptureReading, IngestReading, Readings};
-use crate::status::{Answer, Hop, HopName, Verdict};
+use crate::status::{Answer, Hop, HopName, PartDown, Verdict};
 
 /// Something that is not well, in words for the headline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,18 +14,34 @@ pub(super) struct Trouble {
     pub(super) is_aside: bool,
 }
 
-/// What is wrong with capture and with ingest. Whether the projections are late is not said here.
+/// What is wrong with capture, with ingest and with the parts that cannot say so themselves. Whether the projections are late is not said here.
 pub(super) fn troubles(readings: &Readings, hops: &[Hop]) -> Vec<Trouble> {
     let capture = ended_capture(readings.capture.known()).or_else(|| slot(hops));
     let ingest = match &readings.ingest {
-        Answer::Known(ingest) => failed_ingest(ingest),
-        Answer::Unknown(reason) => Some(Trouble {
+        None => None,
+        Some(Answer::Known(ingest)) => failed_ingest(ingest),
+        Some(Answer::Unknown(reason)) => Some(Trouble {
             verdict: Verdict::Unknown,
             sentence: format!("ingest: {reason}"),
             is_aside: true,
         }),
     };
-    capture.into_iter().chain(ingest).collect()
+    let others = readings.parts_down.iter().map(down);
+    capture.into_iter().chain(ingest).chain(others).collect()
+}
+
+fn down(part: &PartDown) -> Trouble {
+    let PartDown {
+        name,
+        fault,
+        outlook,
+        ..
+    } = part;
+    Trouble {
+        verdict: Verdict::Stopped,
+        sentence: format!("{name} is down: {fault}; {outlook}"),
+        is_aside: true,
+    }
 }
 
 fn ended_capture(capture: Option<&CaptureReading>) -> Option<Trouble> {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::collect::{Button, CaptureReading, IngestReading, Moment};
 use crate::heartbeat::{Beat, Beats};
-use crate::status::{Basis, HopName, Slot, Target, Time, Verdict, WalStatus};
+use crate::status::{Basis, HopName, PartDown, Slot, Target, Time, Verdict, WalStatus};
 
 fn start() -> Time {
     "2026-01-02T03:00:00Z".parse().expect("a time")
@@ -54,10 +54,11 @@ impl World {
                     oldest_pending_at: Some(None),
                     ..CaptureReading::default()
                 }),
-                ingest: Answer::Known(IngestReading::default()),
-                rejected: away(),
+                ingest: Some(Answer::Known(IngestReading::default())),
+                rejected: Some(away()),
                 beats: Beats::default(),
                 button: Button::default(),
+                parts_down: Vec::new(),
             },
         }
     }

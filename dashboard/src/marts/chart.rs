@@ -1,4 +1,4 @@
-//! A chart for each of the shop's marts.
+//! The chart of a mart, as its description draws it.
 
 use millrace_events::Lsn;
 use serde::Serialize;
@@ -6,6 +6,7 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::Row;
 
 use super::{begin, columns, position, quoted, Error};
+use crate::config::Chart as Recipe;
 
 /// More than a person can tell apart.
 const CATEGORIES_MAX: usize = 50;
@@ -16,8 +17,8 @@ const NONE: &str = "(none)";
 /// Values of each series by category; a missing one is `None`.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct Chart {
-    title: &'static str,
-    unit: &'static str,
+    title: String,
+    unit: String,
     categories: Vec<String>,
     series: Vec<Series>,
     lsn: Option<Lsn>,
@@ -29,65 +30,23 @@ struct Series {
     values: Vec<Option<f64>>,
 }
 
-/// How a mart is drawn: a statement with the columns category, series, value, in the order wanted.
-struct Recipe {
-    title: &'static str,
-    unit: &'static str,
-    /// `{table}` stands for the mart.
-    statement: &'static str,
-}
-
-fn recipe(mart: &str) -> Option<Recipe> {
-    let (title, unit, statement) = match mart {
-        "mart_average_check" => (
-            "Average check by order status and loyalty status",
-            "per order",
-            "SELECT status, loyalty_status, CAST(average_check AS DOUBLE) \
-             FROM {table} ORDER BY 1, 2",
-        ),
-        "mart_user_activity" => (
-            "Orders by status",
-            "orders",
-            "SELECT status, 'orders', CAST(SUM(order_count) AS DOUBLE) \
-             FROM {table} GROUP BY status ORDER BY 1",
-        ),
-        "mart_product_rating" => (
-            "Products by average rating",
-            "products",
-            "SELECT CONCAT(CAST(step / 2 AS DECIMAL(3,1)), ' – ', CAST(step / 2 + 0.5 AS DECIMAL(3,1))), \
-             'products', CAST(COUNT(*) AS DOUBLE) \
-             FROM (SELECT LEAST(FLOOR(rating * 2), 9) AS step FROM {table} WHERE rating IS NOT NULL) AS steps \
-             GROUP BY step ORDER BY step",
-        ),
-        "mart_user_loyalty_points" => (
-            "Loyalty points by loyalty status",
-            "points",
-            "SELECT loyalty_status, 'points', CAST(SUM(total_loyalty_points) AS DOUBLE) \
-             FROM {table} GROUP BY loyalty_status ORDER BY 1",
-        ),
-        _ => return None,
-    };
-    Some(Recipe {
-        title,
-        unit,
-        statement,
-    })
-}
-
-pub(super) async fn draw(conn: &mut MySqlConnection, mart: &str) -> Result<Chart, Error> {
-    let recipe = recipe(mart).ok_or_else(|| Error::NoChart(mart.to_owned()))?;
+pub(super) async fn draw(
+    conn: &mut MySqlConnection,
+    mart: &str,
+    recipe: &Recipe,
+) -> Result<Chart, Error> {
     begin(conn).await?;
     if columns(conn, mart).await?.is_empty() {
         return Err(Error::NotThere(mart.to_owned()));
     }
     let lsn = position(conn).await?;
-    let statement = recipe.statement.replace("{table}", &quoted(mart));
+    let statement = recipe.sql.replace("{table}", &quoted(mart));
     let rows = sqlx::query(&statement).fetch_all(conn).await?;
     let cells: Result<Vec<Cell>, sqlx::Error> = rows.iter().map(cell).collect();
     let (categories, series) = arrange(cells?);
     Ok(Chart {
-        title: recipe.title,
-        unit: recipe.unit,
+        title: recipe.title.clone(),
+        unit: recipe.unit.clone(),
         categories,
         series,
         lsn,

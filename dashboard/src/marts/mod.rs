@@ -10,13 +10,15 @@ mod pool;
 use std::time::Duration;
 
 use millrace_events::Lsn;
+use millrace_sessions::mysql::{Pool, Pooled};
 use serde::Serialize;
 use sqlx::mysql::MySqlConnection;
-use sqlx::{Executor, MySqlPool, Row};
+use sqlx::{Executor, Row};
 use tokio::time::error::Elapsed;
 use tokio::time::{timeout_at, Instant};
 
 use crate::collect;
+use crate::config::Mart;
 
 pub(crate) use browse::{Browse, Direction, Page};
 pub(crate) use chart::Chart;
@@ -31,7 +33,7 @@ pub(crate) enum Error {
     Unknown(String),
     #[error("{0} is not in MySQL yet")]
     NotThere(String),
-    #[error("there is no chart for {0}")]
+    #[error("the description of {0} has none")]
     NoChart(String),
     #[error("{0}")]
     Request(String),
@@ -58,65 +60,65 @@ pub(crate) struct Listed {
 
 /// Reads marts.
 pub(crate) struct Marts {
-    pool: Option<MySqlPool>,
-    names: Vec<String>,
+    pool: Option<Pool>,
+    marts: Vec<Mart>,
 }
 
 impl Marts {
     /// Connects when first asked.
-    pub(crate) fn new(url: &str, names: Vec<String>) -> Marts {
+    pub(crate) fn new(url: &str, marts: &[Mart]) -> Marts {
         Marts {
             pool: pool::lazy(url),
-            names,
+            marts: marts.to_vec(),
         }
     }
 
     /// Those that are in MySQL.
     pub(crate) async fn list(&self) -> Result<Vec<Listed>, Error> {
         let (mut conn, until) = self.connection().await?;
-        let listed = timeout_at(until, list(&mut conn, &self.names)).await;
+        let listed = timeout_at(until, list(&mut conn, &self.marts)).await;
         settled(listed, conn)
     }
 
     /// A page of rows.
     pub(crate) async fn browse(&self, name: &str, wanted: &Browse) -> Result<Page, Error> {
-        let name = self.known(name)?;
+        let mart = self.known(name)?;
         let (mut conn, until) = self.connection().await?;
-        let page = timeout_at(until, browse::page(&mut conn, name, wanted)).await;
+        let page = timeout_at(until, browse::page(&mut conn, &mart.name, wanted)).await;
         settled(page, conn)
     }
 
     /// Its chart.
     pub(crate) async fn chart(&self, name: &str) -> Result<Chart, Error> {
-        let name = self.known(name)?;
+        let mart = self.known(name)?;
+        let no_chart = || Error::NoChart(mart.name.clone());
+        let recipe = mart.chart.as_ref().ok_or_else(no_chart)?;
         let (mut conn, until) = self.connection().await?;
-        let chart = timeout_at(until, chart::draw(&mut conn, name)).await;
+        let chart = timeout_at(until, chart::draw(&mut conn, &mart.name, recipe)).await;
         settled(chart, conn)
     }
 
     /// A connection, and when everything that is asked on it must be answered.
-    async fn connection(&self) -> Result<(pool::Connection, Instant), Error> {
+    async fn connection(&self) -> Result<(Pooled, Instant), Error> {
         let until = Instant::now() + ANSWER_WITHIN;
         let pool = self
             .pool
             .as_ref()
             .ok_or_else(|| sqlx::Error::Configuration("its URL cannot be used".into()))?;
-        let conn = timeout_at(until, pool.acquire()).await;
+        let conn = timeout_at(until, pool.session()).await;
         Ok((conn.map_err(|_| Error::Timeout)??, until))
     }
 
-    fn known(&self, name: &str) -> Result<&str, Error> {
-        let known = self.names.iter().find(|known| *known == name);
-        known
-            .map(String::as_str)
-            .ok_or_else(|| Error::Unknown(name.chars().take(64).collect()))
+    fn known(&self, name: &str) -> Result<&Mart, Error> {
+        let known = self.marts.iter().find(|mart| mart.name == name);
+        known.ok_or_else(|| Error::Unknown(name.chars().take(64).collect()))
     }
 }
 
-async fn list(conn: &mut MySqlConnection, names: &[String]) -> Result<Vec<Listed>, Error> {
+async fn list(conn: &mut MySqlConnection, marts: &[Mart]) -> Result<Vec<Listed>, Error> {
     begin(conn).await?;
     let mut listed = Vec::new();
-    for name in names {
+    for Mart { name, .. } in marts {
         let columns = columns(conn, name).await?;
         if columns.is_empty() {
             continue;
@@ -176,14 +178,10 @@ fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// Takes the answer, if it came in time. Else the connection still owes it and is closed: whoever got it next would wait
-/// for that answer first.
-fn settled<T>(
-    answer: Result<Result<T, Error>, Elapsed>,
-    mut conn: pool::Connection,
-) -> Result<T, Error> {
+/// Takes the answer, if it came in time. Else the connection still owes it.
+fn settled<T>(answer: Result<Result<T, Error>, Elapsed>, conn: Pooled) -> Result<T, Error> {
     answer.unwrap_or_else(|_| {
-        conn.close_on_drop();
+        conn.give_up();
         Err(Error::Timeout)
     })
 }

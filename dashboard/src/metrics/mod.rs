@@ -1,6 +1,7 @@
 //! `/metrics`: the [`Status`] in Prometheus' text format. Base units (seconds, bytes); what is not known is
 //! absent, never 0.
 
+mod reach;
 mod text;
 
 use crate::status::{Answer, Projection, Source, State, Status, Topic, Verdict, WalStatus};
@@ -24,6 +25,7 @@ pub(crate) fn render(status: &Status) -> String {
     capture(&mut text, status);
     if let Answer::Known(topics) = &status.topics {
         topic_metrics(&mut text, topics);
+        reach::reach(&mut text, topics);
     }
     ingest(&mut text, status);
     latency(&mut text, status);
@@ -59,14 +61,15 @@ fn sources(text: &mut Text, status: &Status) {
         "gauge",
         "1 if the part answered in time, 0 if not.",
     );
-    for (part, verdict) in [
+    let ingest = status.ingest.as_ref().map(|ingest| ("ingest", ingest.verdict()));
+    let parts = [
         ("postgres", status.source.verdict()),
         ("capture", status.capture.verdict()),
         ("fluvio", status.topics.verdict()),
         ("projector", projector(status)),
         ("mysql", status.target.verdict()),
-        ("ingest", status.ingest.verdict()),
-    ] {
+    ];
+    for (part, verdict) in parts.into_iter().chain(ingest) {
         let up = u8::from(verdict == Verdict::Ok);
         text.sample(&[("source", part)], Some(up));
     }
@@ -305,17 +308,17 @@ fn topic_metrics(text: &mut Text, topics: &[Topic]) {
 }
 
 fn ingest(text: &mut Text, status: &Status) {
-    let behind = status
-        .ingest
-        .known()
-        .and_then(|ingest| ingest.behind_events);
+    let (Some(ingest), Some(rejected)) = (&status.ingest, &status.rejected) else {
+        return;
+    };
+    let behind = ingest.known().and_then(|ingest| ingest.behind_events);
     text.family(
         "millrace_ingest_behind_events",
         "gauge",
         "Incoming users that are not stored.",
     )
     .sample(&[], behind);
-    let counts = status.rejected.known();
+    let counts = rejected.known();
     text.family(
         "millrace_rejected_records",
         "gauge",

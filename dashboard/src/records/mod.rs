@@ -3,9 +3,9 @@
 mod pairing;
 mod read;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millrace_topic::SmartModule;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -40,22 +40,7 @@ pub(crate) struct Peek {
     pub(crate) count: u64,
     /// Text that key or value must contain.
     pub(crate) filter: Option<String>,
-    pub(crate) smartmodule: Option<Module>,
-}
-
-/// A SmartModule that the broker knows, with its parameters.
-#[derive(Clone, Debug)]
-pub(crate) struct Module {
-    pub(crate) name: String,
-    pub(crate) params: BTreeMap<String, String>,
-}
-
-impl Module {
-    /// `rows` of `millrace/rows@0.1.0`.
-    fn package_name(&self) -> &str {
-        let name = self.name.rsplit('/').next().unwrap_or_default();
-        name.split('@').next().unwrap_or_default()
-    }
+    pub(crate) smartmodule: Option<SmartModule>,
 }
 
 /// What was seen.
@@ -136,7 +121,7 @@ impl Records {
 /// Reads the records again through the module, and says why something may be missing.
 async fn transform(
     topic: &read::Topic,
-    module: &Module,
+    module: &SmartModule,
     raw: &[read::Raw],
     shown: &mut [Shown],
 ) -> Option<String> {

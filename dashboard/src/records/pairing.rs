@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use millrace_topic::SmartModule;
 use serde::Deserialize;
 
 use super::read::Raw;
-use super::{text, Module, LOOK_BYTES_MAX, VALUE_BYTES_MAX};
+use super::{text, LOOK_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// The module that makes several of one.
 const ROWS: &str = "rows";
@@ -47,7 +48,7 @@ struct Output {
 pub(super) fn pair(
     raw: &[Raw],
     made: Vec<Raw>,
-    module: &Module,
+    module: &SmartModule,
     complete: bool,
 ) -> Vec<Option<Vec<String>>> {
     let paired = match makes_several(module) {
@@ -75,7 +76,7 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
-    pub(super) fn of(raw: &[Raw], module: &Module) -> Awaited {
+    pub(super) fn of(raw: &[Raw], module: &SmartModule) -> Awaited {
         let table = module.params.get(TABLE).map(String::as_str);
         let mut awaited = Awaited {
             lsns: HashSet::new(),
@@ -117,8 +118,8 @@ impl Awaited {
 }
 
 /// True for the module that makes several records of one.
-pub(super) fn makes_several(module: &Module) -> bool {
-    module.package_name() == ROWS
+pub(super) fn makes_several(module: &SmartModule) -> bool {
+    module.bare_name() == ROWS
 }
 
 /// A filter leaves records out: nothing was made of them.
@@ -214,9 +215,9 @@ mod tests {
         record(number, &format!(r#"{{"lsn":"{lsn}","number":{number}}}"#))
     }
 
-    fn rows(table: Option<&str>) -> Module {
+    fn rows(table: Option<&str>) -> SmartModule {
         let params = table.map(|table| (TABLE.to_owned(), table.to_owned()));
-        Module {
+        SmartModule {
             name: ROWS.to_owned(),
             params: params.into_iter().collect(),
         }
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_map_keeps_offsets_and_what_was_cut_off_is_not_known() {
-        let module = Module {
+        let module = SmartModule {
             name: "columns".to_owned(),
             params: Default::default(),
         };

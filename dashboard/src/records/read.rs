@@ -3,23 +3,15 @@
 use std::future::Future;
 use std::time::Duration;
 
-use fluvio::consumer::{ConsumerConfigExtBuilder, OffsetManagementStrategy, RetryMode};
-use fluvio::metadata::partition::PartitionSpec;
-use fluvio::{
-    Fluvio, Offset, SmartModuleContextData, SmartModuleExtraParams, SmartModuleInvocation,
-    SmartModuleInvocationWasm, SmartModuleKind,
-};
-use futures_util::StreamExt;
 use millrace_control::in_words;
+use millrace_topic::{Cluster, Offset, Read, Record, SmartModule, TopicError};
 use tokio::time::{timeout, timeout_at, Instant};
 
 use crate::status::Time;
 
-use super::pairing::Awaited;
-use super::{Error, Module, COMPILED_WITHIN, READ_WITHIN};
+use super::pairing::{makes_several, Awaited};
+use super::{Error, COMPILED_WITHIN, READ_WITHIN};
 
-/// Above the segment size of our topics, so that no server cuts a batch in two.
-const FETCH_BYTES_MAX: i32 = 32 * 1024 * 1024;
 /// Longer values are not kept; what is shown of them is far less.
 const READ_BYTES_MAX: usize = 64 << 20;
 /// A module may make many records of one.
@@ -43,7 +35,7 @@ impl Raw {
 
 /// A topic's first partition with its bounds.
 pub(super) struct Topic {
-    client: Fluvio,
+    cluster: Cluster,
     name: String,
     pub(super) start: i64,
     pub(super) end: i64,
@@ -51,28 +43,19 @@ pub(super) struct Topic {
 
 /// Connects and finds the topic.
 pub(super) async fn open(endpoint: &str, name: &str) -> Result<Topic, Error> {
-    let opening = async {
-        let client = Fluvio::connect_with_config(&millrace_topic::cluster(endpoint))
-            .await
-            .map_err(|error| Error::Fluvio(in_words(error.as_ref())))?;
-        let admin = client.admin().await;
-        let partitions = admin.all::<PartitionSpec>().await;
-        let partitions = partitions.map_err(|error| Error::Fluvio(in_words(error.as_ref())))?;
-        let key = format!("{name}-0");
-        let partition = partitions.iter().find(|partition| partition.name == key);
-        let status = &partition
-            .ok_or_else(|| Error::NoTopic(name.chars().take(64).collect()))?
-            .status;
-        Ok(Topic {
-            client,
-            name: name.to_owned(),
-            start: status.base_offset.max(0),
-            end: status.leader.hw.max(0),
-        })
-    };
-    timeout(READ_WITHIN, opening)
-        .await
+    // On a connection of its own: a look reads up to the whole of what one fetch brings.
+    let cluster = Cluster::new(endpoint);
+    let bounds = timeout(READ_WITHIN, cluster.bounds(name)).await;
+    let bounds = bounds
         .map_err(|_| Error::Timeout)?
+        .map_err(|error| Error::Fluvio(in_words(&error)))?;
+    let bounds = bounds.ok_or_else(|| Error::NoTopic(name.chars().take(64).collect()))?;
+    Ok(Topic {
+        cluster,
+        name: name.to_owned(),
+        start: bounds.start.to_i64(),
+        end: bounds.end.to_i64(),
+    })
 }
 
 impl Topic {
@@ -82,7 +65,7 @@ impl Topic {
         &self,
         first: i64,
         until: &mut Until,
-        module: Option<&Module>,
+        module: Option<&SmartModule>,
     ) -> (Vec<Raw>, Option<String>) {
         let mut records = Vec::new();
         if first >= self.end || matches!(until, Until::Offset(past) if *past <= first) {
@@ -99,29 +82,24 @@ impl Topic {
         &self,
         first: i64,
         until: &mut Until,
-        module: Option<&Module>,
+        module: Option<&SmartModule>,
         records: &mut Vec<Raw>,
     ) -> Result<(), String> {
-        let config = ConsumerConfigExtBuilder::default()
-            .topic(self.name.as_str())
-            .partition(0)
-            .offset_start(Offset::absolute(first).map_err(|error| error.to_string())?)
-            .offset_strategy(OffsetManagementStrategy::None)
-            .max_bytes(FETCH_BYTES_MAX)
-            .smartmodule(module.map(invocation).into_iter().collect::<Vec<_>>())
-            .retry_mode(RetryMode::Disabled)
-            .disable_continuous(true)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let mut read = Read::new(&self.name)
+            .from(Offset::of(first))
+            .through(module.cloned())
+            .until_now();
+        if module.is_some_and(makes_several) {
+            read = read.unnumbered();
+        }
         let mut patience = Patience::with(module);
-        let stream = patience
-            .wait(self.client.consumer_with_config(config))
-            .await?;
-        let mut stream = stream.map_err(|error| in_words(error.as_ref()))?;
+        let said = |error: TopicError| in_words(&error);
+        let reading = patience.wait(self.cluster.read(read)).await?;
+        let mut reading = reading.map_err(said)?;
         let mut bytes = 0;
-        while let Some(record) = patience.wait(stream.next()).await? {
+        while let Some(record) = patience.wait(reading.next()).await?.map_err(said)? {
             patience.has_begun();
-            let record = raw(record.map_err(|code| code.to_string())?);
+            let record = raw(record);
             if until.is_passed_by(&record) {
                 return Ok(());
             }
@@ -146,10 +124,10 @@ struct Patience {
 }
 
 impl Patience {
-    fn with(module: Option<&Module>) -> Patience {
+    fn with(module: Option<&SmartModule>) -> Patience {
         match module {
             None => Patience::of(READ_WITHIN, cut_off()),
-            Some(Module { name, .. }) => {
+            Some(SmartModule { name, .. }) => {
                 let seconds = COMPILED_WITHIN.as_secs();
                 let excuse = format!("{name} made nothing within {seconds} s; the broker may still be compiling it: look again");
                 Patience::of(COMPILED_WITHIN, excuse)
@@ -202,23 +180,13 @@ impl Until {
     }
 }
 
-fn raw(record: fluvio::consumer::Record) -> Raw {
-    let ms = record.timestamp();
-    let at = (ms > 0).then(|| Time::from_epoch_us(ms.checked_mul(1_000)?));
+fn raw(record: Record) -> Raw {
+    let at = record.sent_at_ms.and_then(|ms| ms.checked_mul(1_000));
     Raw {
-        offset: record.offset,
-        at: at.flatten(),
-        key: record.key().map(<[u8]>::to_vec),
-        value: record.value().to_vec(),
-    }
-}
-
-fn invocation(module: &Module) -> SmartModuleInvocation {
-    SmartModuleInvocation {
-        wasm: SmartModuleInvocationWasm::Predefined(module.name.clone()),
-        kind: SmartModuleKind::Generic(SmartModuleContextData::None),
-        params: SmartModuleExtraParams::from(module.params.clone()),
-        name: Some(module.name.clone()),
+        offset: record.offset.to_i64(),
+        at: at.and_then(Time::from_epoch_us),
+        key: record.key,
+        value: record.value,
     }
 }
 
@@ -226,8 +194,8 @@ fn invocation(module: &Module) -> SmartModuleInvocation {
 mod tests {
     use super::*;
 
-    fn redact() -> Module {
-        Module {
+    fn redact() -> SmartModule {
+        SmartModule {
             name: "redact".into(),
             params: std::collections::BTreeMap::new(),
         }

@@ -3,7 +3,7 @@
 use millrace_control::Fault;
 use serde::{Deserialize, Serialize};
 
-use super::{Time, Verdict};
+use super::{Reach, Time, Verdict};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Topic {
     pub retention_s: Option<u64>,
     /// Named consumers that have an offset in it.
     pub consumers: Vec<Consumer>,
+    /// How far back it goes, and for how long that will do.
+    #[serde(default)]
+    pub reach: Reach,
 }
 
 /// What a topic is for.

@@ -5,7 +5,9 @@
 
 mod answer;
 mod flow;
+mod part;
 mod projection;
+mod reach;
 mod source;
 mod time;
 mod verdict;
@@ -13,7 +15,9 @@ mod verify;
 
 pub use answer::Answer;
 pub use flow::{Consumer, Hop, HopName, HopUnit, Ingest, Latency, Rejected, Topic, TopicKind};
+pub use part::PartDown;
 pub use projection::{Basis, Kind, Lag, Loading, Position, Projection, Rate, State, Target};
+pub use reach::{HeldBy, Reach};
 pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
 pub use time::Time;
 pub use verdict::Verdict;
@@ -51,12 +55,15 @@ pub struct Status {
     pub target: Answer<Target>,
     /// The replica and the marts.
     pub projections: Vec<Projection>,
-    /// Who stores incoming users.
-    pub ingest: Answer<Ingest>,
-    /// Counts of rejected records.
-    pub rejected: Answer<Rejected>,
+    /// Who stores incoming users; null where the pipeline has no ingest.
+    pub ingest: Option<Answer<Ingest>>,
+    /// Counts of rejected records; null without ingest.
+    pub rejected: Option<Answer<Rejected>>,
     /// From Postgres to MySQL, by heartbeats.
     pub latency: Latency,
+    /// Other parts of `millrace up` that are down, by name.
+    #[serde(default)]
+    pub parts_down: Vec<PartDown>,
     /// The hops in order.
     pub pipeline: Vec<Hop>,
     /// What `verify` last said.

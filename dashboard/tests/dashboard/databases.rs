@@ -1,7 +1,7 @@
 //! Against a private Postgres and a private MySQL or MariaDB.
 
 use millrace_dashboard::status::{Answer, Status};
-use millrace_dashboard::Mart;
+use millrace_dashboard::{Chart, Mart};
 use millrace_sessions::mysql::Session;
 use serde_json::{json, Value};
 use sqlx::Executor;
@@ -46,11 +46,25 @@ async fn rig_with_marts() -> (Rig, Session) {
         let mart = |name: &str| Mart {
             name: name.to_owned(),
             sql: String::new(),
+            chart: Some(chart(name)),
         };
         config.marts = MARTS.map(mart).to_vec();
     })
     .await;
     (rig, conn)
+}
+
+/// As the mart's description has it.
+fn chart(mart: &str) -> Chart {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../projections/marts");
+    let text = std::fs::read_to_string(format!("{folder}/{mart}.json")).expect("a description");
+    let description: Value = serde_json::from_str(&text).expect("JSON");
+    let text = |field: &str| description["chart"][field].as_str().expect(field).to_owned();
+    Chart {
+        title: text("title"),
+        unit: text("unit"),
+        sql: text("sql"),
+    }
 }
 
 fn column(page: &Value, index: usize) -> Vec<Value> {
@@ -101,7 +115,7 @@ async fn a_mart_is_browsed_as_mysql_prints_it() {
 }
 
 #[tokio::test]
-async fn each_shop_mart_has_its_chart() {
+async fn each_mart_is_drawn_as_its_description_says() {
     let (rig, _conn) = rig_with_marts().await;
     let expected = [
         (json!(["50%", "new", "paid"]), json!([null, 10.5, 100.0])),

@@ -221,6 +221,7 @@ async fn what_cannot_be_read_is_said_clearly() {
     let rig = Rig::start(|_| ()).await;
     for (path, status) in [
         ("/api/marts/users", 404),
+        ("/api/marts/mart_x/chart", 404),
         ("/api/marts/mart_x?dir=sideways", 400),
         ("/api/topics/x/records?count=101", 400),
         ("/api/topics/x/records?params=1", 400),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use millrace_control::in_words;
 use millrace_events::{DecodeError, Lsn, TableId};
 use millrace_sessions::mysql::{self, ConnectError};
 
@@ -193,7 +194,7 @@ impl Error {
     /// What happened, for somebody who is to wait: without the code, under which nothing is to be done.
     pub(crate) fn reason(&self) -> String {
         match self {
-            Error::Server(error) => error.to_string(),
+            Error::Server(error) => in_words(error),
             Error::Sql { what, source } => format!("{what}: {source}"),
             Error::Mart(error) => error.to_string(),
             error => error.to_string(),

@@ -28,19 +28,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_control::Running;
+use millrace_control::{in_words, Running};
 use millrace_events::Lsn;
 use millrace_sessions::mysql;
+use millrace_topic::{SmartModule, TopicError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
-use log::{FluvioLog, Log, LogError};
+use log::{FluvioLog, Log};
 use status::Shared;
 
 pub use error::Error;
 pub use findings::{Findings, Found, NotWritten};
-pub use log::SmartModule;
 pub use pause::PauseError;
 pub use status::{
     Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress,
@@ -140,7 +140,7 @@ pub struct Service {
 impl Service {
     /// A projector of a Fluvio topic.
     pub fn new(config: Config) -> Service {
-        let log = FluvioLog::new(config.fluvio.clone(), config.smartmodule.clone());
+        let log = FluvioLog::new(&config.fluvio, config.smartmodule.clone());
         Service::over(config, Arc::new(log))
     }
 
@@ -174,7 +174,7 @@ impl Service {
         };
         shared.update(|status| {
             status.state = State::Stopped;
-            status.error = ended.as_ref().err().map(ToString::to_string);
+            status.error = ended.as_ref().err().map(|error| in_words(error));
         });
         shared.tell("entered another state");
         ended
@@ -191,7 +191,7 @@ impl Service {
                     // What was read is there, whatever the controller has heard of it.
                     status.high_watermark = Some(end.max(status.next_offset.unwrap_or_default()));
                 }),
-                Err(LogError::NoTopic) => {}
+                Err(TopicError::NoTopic { .. }) => {}
                 // After a restart of the controller the old connection never answers again. Streams
                 // keep their own.
                 Err(_) => self.log.reset().await,

@@ -30,7 +30,7 @@ const STANDSTILL_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
     /// MySQL did not take it.
-    #[error("it cannot be written down in MySQL, so nothing has changed: {0}")]
+    #[error("it cannot be written down in MySQL, so nothing has changed")]
     Write(#[source] Box<Error>),
     /// MySQL did not answer before it was asked to write.
     #[error("MySQL does not answer, so nothing has changed; try again when it does")]

@@ -1,26 +1,24 @@
 //! Reading a topic without a gap, over any number of connections, ahead of its consumer.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use millrace_control::in_words;
 use millrace_events::Record;
+use millrace_topic::{self as topic, RecordStream, TopicError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::log::{Log, LogError, Offset, RawRecord, RecordStream};
+use super::log::{Log, Offset};
 use super::status::Shared;
 
 /// Decoded records wait for their consumer up to this many bytes of JSON.
 const AHEAD_KIB: u32 = 16 * 1024;
 /// And up to this many of them.
 pub(crate) const AHEAD_RECORDS: usize = 16_384;
-/// The first answer of a stream includes the compilation of its SmartModule, which a broker may do for each stream. It is
-/// waited for twice as long at each attempt, up to this many times as long as for a later one.
-const FIRST_ANSWER_TIMES_MAX: u32 = 16;
 /// Pauses between attempts grow up to this.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A topic that a replica was built from may be unknown for a while after a restart of the broker.
@@ -119,47 +117,6 @@ impl Reader {
     }
 }
 
-/// How long a stream is waited for; all streams of a projector come through the same module.
-#[derive(Debug)]
-pub(crate) struct Patience {
-    /// After this much silence it is asked whether there really is nothing more.
-    silence: Duration,
-    /// How often in a row a stream did not begin in time.
-    missed: AtomicU32,
-    /// How long the last one took to begin.
-    took_ms: AtomicU64,
-}
-
-impl Patience {
-    pub(crate) fn new(silence: Duration) -> Patience {
-        Patience {
-            silence,
-            missed: AtomicU32::new(0),
-            took_ms: AtomicU64::new(0),
-        }
-    }
-
-    /// Twice what the last one took, and twice that for every one that did not begin.
-    fn for_the_first(&self) -> Duration {
-        let took = Duration::from_millis(self.took_ms.load(Ordering::Relaxed));
-        let times = 2_u32.saturating_pow(self.missed.load(Ordering::Relaxed));
-        let grown = self.silence.max(2 * took).saturating_mul(times);
-        grown.min(self.silence * FIRST_ANSWER_TIMES_MAX)
-    }
-
-    fn missed(&self) {
-        self.missed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns how long the next record is waited for.
-    fn begun(&self, took: Duration) -> Duration {
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.took_ms.store(took_ms, Ordering::Relaxed);
-        self.missed.store(0, Ordering::Relaxed);
-        self.silence
-    }
-}
-
 struct Source {
     log: Arc<dyn Log>,
     shared: Arc<Shared>,
@@ -178,7 +135,7 @@ struct Source {
 /// How a connection ended.
 enum Ended {
     /// Try again.
-    Failed(LogError),
+    Failed(TopicError),
     /// Nobody listens any more.
     Unwanted,
     /// It makes no sense to go on.
@@ -208,40 +165,37 @@ impl Source {
     }
 
     async fn forward(&mut self, mut stream: RecordStream) -> Ended {
-        let mut patience = self.shared.streams.for_the_first();
-        let (mut asked, mut answered) = (Instant::now(), false);
+        let (mut asked, mut begun) = (Instant::now(), false);
         loop {
-            let next = match tokio::time::timeout(patience, stream.next()).await {
+            let limit = self.shared.streams.limit(begun);
+            let next = match tokio::time::timeout(limit, stream.next()).await {
                 Ok(next) => next,
-                Err(_) if self.behind().await => return self.silent(patience, answered),
+                Err(_) if self.behind().await => {
+                    let streams = &self.shared.streams;
+                    return Ended::Failed(streams.gives_up(&self.topic, begun, limit));
+                }
                 Err(_) => {
                     // There was nothing to bring until now.
                     asked = Instant::now();
                     continue;
                 }
             };
-            if !answered {
-                patience = self.shared.streams.begun(asked.elapsed());
-                answered = true;
+            if !begun {
+                self.shared.streams.has_begun(asked.elapsed());
+                begun = true;
             }
             let raw = match next {
                 Some(Ok(raw)) => raw,
                 Some(Err(error)) => return Ended::Failed(error),
-                None => return Ended::Failed(LogError::Other("the stream ended".into())),
+                None => return Ended::Failed(self.stream_ended()),
             };
-            if raw.offset < self.wanted {
-                continue;
-            }
-            if raw.offset > self.wanted {
-                return self.gap(raw.offset);
-            }
             if let Err(ended) = self.deliver(raw).await {
                 return ended;
             }
         }
     }
 
-    async fn deliver(&mut self, raw: RawRecord) -> Result<(), Ended> {
+    async fn deliver(&mut self, raw: topic::Record) -> Result<(), Ended> {
         let kib = (raw.value.len() / 1024 + 1).min(AHEAD_KIB as usize) as u32;
         let room = self.room.clone().acquire_many_owned(kib).await;
         let room = room.map_err(|_| Ended::Unwanted)?;
@@ -273,29 +227,9 @@ impl Source {
         Ok(())
     }
 
-    /// A stream that never began may be waiting for its module, and is given longer next time.
-    fn silent(&mut self, waited: Duration, answered: bool) -> Ended {
-        if answered {
-            return Ended::Failed(LogError::Other("the stream fell silent".into()));
-        }
-        self.shared.streams.missed();
-        Ended::Failed(LogError::Other(format!(
-            "the stream did not begin within {} s (the broker may be compiling the SmartModule); the next attempt waits {} s",
-            waited.as_secs(),
-            self.shared.streams.for_the_first().as_secs()
-        )))
-    }
-
-    fn gap(&mut self, found: Offset) -> Ended {
-        self.gaps += 1;
-        let reason = format!("the broker went on with offset {found}");
-        if self.gaps < GAP_ATTEMPTS {
-            return Ended::Failed(LogError::Other(format!(
-                "{} is missing: {reason}",
-                self.wanted
-            )));
-        }
-        Ended::Fatal(self.evicted(reason))
+    fn stream_ended(&self) -> TopicError {
+        let topic = self.topic.clone();
+        TopicError::Ended { topic }
     }
 
     /// True if there are records that did not come.
@@ -307,22 +241,24 @@ impl Source {
     }
 
     /// What would cost a new snapshot is believed only when fresh connections have said it several times.
-    fn judge(&mut self, error: LogError) -> Ended {
+    fn judge(&mut self, error: TopicError) -> Ended {
         self.losses = match error {
-            LogError::Evicted { .. } | LogError::Beyond => self.losses + 1,
+            TopicError::Evicted { .. } | TopicError::Beyond { .. } => self.losses + 1,
             _ => 0,
         };
+        let missing = matches!(error, TopicError::Gap { .. } | TopicError::Cut { .. });
+        self.gaps += u32::from(missing);
+        let believed = match error {
+            TopicError::Evicted { .. } => self.losses >= EVICTED_ATTEMPTS,
+            TopicError::Beyond { .. } => self.losses >= BEYOND_ATTEMPTS,
+            _ => missing && self.gaps >= GAP_ATTEMPTS,
+        };
+        if believed {
+            return Ended::Fatal(self.evicted(error.to_string()));
+        }
         match error {
-            LogError::Evicted { .. } if self.losses >= EVICTED_ATTEMPTS => {
-                Ended::Fatal(self.evicted(error.to_string()))
-            }
-            LogError::Beyond if self.losses >= BEYOND_ATTEMPTS => {
-                Ended::Fatal(self.evicted(error.to_string()))
-            }
-            LogError::NoTopic if self.expected && self.failures >= TOPIC_ATTEMPTS => {
-                Ended::Fatal(Error::NoTopic {
-                    topic: self.topic.clone(),
-                })
+            TopicError::NoTopic { topic } if self.expected && self.failures >= TOPIC_ATTEMPTS => {
+                Ended::Fatal(Error::NoTopic { topic })
             }
             error => Ended::Failed(error),
         }
@@ -336,18 +272,18 @@ impl Source {
         }
     }
 
-    async fn pause(&mut self, error: &LogError) {
-        if matches!(error, LogError::NoTopic) && !self.expected {
+    async fn pause(&mut self, error: &TopicError) {
+        let said = in_words(error);
+        if matches!(error, TopicError::NoTopic { .. }) && !self.expected {
             tracing::debug!(topic = %self.topic, "the topic is not there yet");
         } else {
-            tracing::warn!(topic = %self.topic, offset = %self.wanted, %error, "reading the log failed; trying again");
+            tracing::warn!(topic = %self.topic, offset = %self.wanted, error = %said, "reading the log failed; trying again");
         }
-        self.shared
-            .log_failed(format!("topic {}: {error}", self.topic));
+        self.shared.log_failed(said);
         self.log.reset().await;
         let pause = match error {
             // Capture creates the topic when it has something to say; be there soon after.
-            LogError::NoTopic => backoff(self.failures.min(2), BACKOFF_MAX),
+            TopicError::NoTopic { .. } => backoff(self.failures.min(2), BACKOFF_MAX),
             _ => backoff(self.failures, BACKOFF_MAX),
         };
         self.failures += 1;
@@ -359,23 +295,4 @@ impl Source {
 pub(crate) fn backoff(failures: u32, max: Duration) -> Duration {
     let base = Duration::from_millis(50 << failures.min(12)).min(max);
     base + base.mul_f64(rand::random::<f64>() / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stream_that_does_not_begin_gets_longer_and_one_that_began_late_may_do_so_again() {
-        let seconds = Duration::from_secs;
-        let patience = Patience::new(seconds(15));
-        for expected in [15, 30, 60, 120, 240, 240] {
-            assert_eq!(patience.for_the_first(), seconds(expected));
-            patience.missed();
-        }
-        assert_eq!(patience.begun(seconds(40)), seconds(15));
-        assert_eq!(patience.for_the_first(), seconds(80));
-        patience.begun(seconds(1));
-        assert_eq!(patience.for_the_first(), seconds(15));
-    }
 }

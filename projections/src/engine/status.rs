@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use millrace_control::time;
 use millrace_events::{InTransit, Lsn};
 use millrace_sessions::mysql::Answers;
+use millrace_topic::Patience;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
-use super::reader::{Patience, AHEAD_RECORDS};
+use super::reader::AHEAD_RECORDS;
 use super::Config;
 
 /// A statement that MySQL has not answered for longer is shown.

@@ -9,9 +9,11 @@
 //! subtotals instead of its many facts. The arithmetic is the server's own (module `statements`).
 
 mod columns;
+mod folder;
 mod mart;
-mod shop;
 mod statements;
+
+use std::path::Path;
 
 use millrace_sessions::mysql::Session;
 use sqlx::{Executor, Row};
@@ -19,7 +21,9 @@ use sqlx::{Executor, Row};
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::temporary;
 use columns::ReplicaTable;
-pub(crate) use mart::{Column, Mart, KEY};
+pub use folder::ReadError;
+pub(crate) use mart::{Column, KEY};
+pub use mart::{Chart, Mart, Summary};
 pub(crate) use statements::{digest, recomputed_groups, recomputed_subtotals};
 use statements::{layout, Level, Statements};
 
@@ -30,7 +34,7 @@ pub enum Error {
     #[error("mart {mart}: {source}")]
     Mart {
         /// Name of the mart.
-        mart: &'static str,
+        mart: String,
         /// What the server said.
         source: sqlx::Error,
     },
@@ -65,13 +69,19 @@ pub struct Marts {
 }
 
 impl Marts {
-    /// The four marts of the shop.
-    pub fn shop() -> Marts {
-        let kept = shop::MARTS
-            .iter()
-            .map(|mart| (*mart, Statements::new(mart)))
-            .collect();
-        Marts { kept }
+    /// The marts of a folder, in the order of their names: `NAME.sql` with its description `NAME.json`.
+    ///
+    /// # Errors
+    /// If the folder holds none, or one that cannot be kept.
+    pub fn read(folder: &Path) -> Result<Marts, ReadError> {
+        let marts = folder::read(folder)?.into_iter();
+        let kept = marts.map(|mart| {
+            let statements = Statements::new(&mart);
+            (mart, statements)
+        });
+        Ok(Marts {
+            kept: kept.collect(),
+        })
     }
 
     /// No marts: a replica only.
@@ -81,38 +91,28 @@ impl Marts {
 
     /// Names of the marts.
     pub fn names(&self) -> Vec<String> {
-        self.kept
-            .iter()
-            .map(|(mart, _)| mart.name.to_owned())
-            .collect()
+        self.iter().map(|mart| mart.name.clone()).collect()
     }
 
-    /// Name and defining SQL of every mart.
-    pub fn definitions(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
-        self.kept
-            .iter()
-            .map(|(mart, _)| (mart.name, mart.definition))
+    /// The marts, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Mart> {
+        self.kept.iter().map(|(mart, _)| mart)
     }
 
     /// Columns of `table` that the marts' SQL joins on and that need an index of their own.
     pub fn indexes_for(&self, table: &str) -> Vec<String> {
-        let of_table = |(mart, _): &&(Mart, Statements)| mart.fact.table == table;
-        let mut columns: Vec<String> = self
-            .kept
-            .iter()
-            .filter(of_table)
-            .map(|(mart, _)| mart.fact.join.to_owned())
-            .collect();
+        let of_table = |mart: &&Mart| mart.fact().table == table;
+        let joins = self.iter().filter(of_table).map(|mart| &mart.fact().join);
+        let mut columns: Vec<String> = joins.cloned().collect();
+        columns.sort();
         columns.dedup();
         columns
     }
 
     /// All physical tables, without suffix: marts and their state.
     pub fn tables(&self) -> Vec<String> {
-        let of = |(mart, _): &(Mart, Statements)| {
-            [mart.name.to_owned(), mart.groups(), mart.subtotals()]
-        };
-        self.kept.iter().flat_map(of).collect()
+        let of = |mart: &Mart| [mart.name.clone(), mart.groups(), mart.subtotals()];
+        self.iter().flat_map(of).collect()
     }
 
     /// Creates empty mart and state tables beside the replica tables of the same suffix, whose column
@@ -147,10 +147,10 @@ impl Marts {
     /// visible table is left as it is. Commits implicitly.
     pub async fn upgrade(&self, conn: &mut Session) -> Result<(), Error> {
         for (mart, _) in &self.kept {
-            let [shadow, retired] = [SHADOW, RETIRED].map(|suffix| suffixed(mart.name, suffix));
+            let [shadow, retired] = [SHADOW, RETIRED].map(|suffix| suffixed(&mart.name, suffix));
             // Whoever ended behind the RENAME left the old one.
             run_on_a_table(conn, mart, &format!("DROP TABLE IF EXISTS `{retired}`")).await?;
-            let visible = ReplicaTable::read(conn, mart.name.to_owned()).await?;
+            let visible = ReplicaTable::read(conn, mart.name.clone()).await?;
             if visible.has(KEY) || !visible.exists() {
                 continue;
             }
@@ -193,7 +193,7 @@ impl Marts {
             if !collect(conn, mart, level).await? {
                 continue;
             }
-            if mart.fact.table == table {
+            if mart.fact().table == table {
                 merge(conn, mart, level).await?;
                 anew(conn, mart, &statements.groups).await?;
                 run(conn, mart, &statements.carry).await?;
@@ -207,11 +207,11 @@ impl Marts {
     pub async fn truncate(&self, conn: &mut Session, table: &str) -> Result<(), Error> {
         for (mart, _) in &self.kept {
             let mut empty = Vec::new();
-            if mart.fact.table == table {
+            if mart.fact().table == table {
                 empty.push(mart.subtotals());
             }
-            if mart.fact.table == table || mart.dimension.table == table {
-                empty.extend([mart.groups(), mart.name.to_owned()]);
+            if mart.fact().table == table || mart.dimension().table == table {
+                empty.extend([mart.groups(), mart.name.clone()]);
             }
             for state in empty {
                 run_on_a_table(conn, mart, &format!("DELETE FROM `{state}`")).await?;
@@ -219,18 +219,13 @@ impl Marts {
         }
         Ok(())
     }
-
-    /// The marts themselves, for those who check them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mart> {
-        self.kept.iter().map(|(mart, _)| mart)
-    }
 }
 
 /// The level that a change of `table` enters a mart at.
 fn level_of<'a>(mart: &Mart, statements: &'a Statements, table: &str) -> Option<&'a Level> {
-    if mart.fact.table == table {
+    if mart.fact().table == table {
         Some(&statements.subtotals)
-    } else if mart.dimension.table == table {
+    } else if mart.dimension().table == table {
         Some(&statements.groups)
     } else {
         None
@@ -280,7 +275,7 @@ async fn run_on_a_table(conn: &mut Session, mart: &Mart, statement: &str) -> Res
 }
 
 fn of(mart: &Mart) -> impl FnOnce(sqlx::Error) -> Error {
-    let mart = mart.name;
+    let mart = mart.name.clone();
     move |source| Error::Mart { mart, source }
 }
 
@@ -290,16 +285,16 @@ async fn tables_of(
     mart: &Mart,
     suffix: &str,
 ) -> Result<[(String, String); 3], Error> {
-    let fact = ReplicaTable::read(conn, suffixed(mart.fact.table, suffix)).await?;
-    let dimension = ReplicaTable::read(conn, suffixed(mart.dimension.table, suffix)).await?;
-    let (precision, scale) = fact.exact(mart.fact.value)?;
+    let fact = ReplicaTable::read(conn, suffixed(&mart.fact().table, suffix)).await?;
+    let dimension = ReplicaTable::read(conn, suffixed(&mart.dimension().table, suffix)).await?;
+    let (precision, scale) = fact.exact(&mart.fact().value)?;
     let replica = |column: &Column| match column {
         Column::Dimension(name) => dimension.column(name),
         _ => fact.column(column.name()),
     };
     let define = |name: &str, definition: &str| format!("`{name}` {definition}");
     let (mut group, mut fact_group, mut visible) = (Vec::new(), Vec::new(), Vec::new());
-    for column in mart.columns {
+    for column in mart.columns() {
         let name = column.name();
         let definition = match column {
             Column::Count(_) => "BIGINT NOT NULL".to_owned(),
@@ -316,7 +311,7 @@ async fn tables_of(
         }
     }
     let index = index_of(mart, replica)?;
-    let join = fact.column(mart.fact.join)?.definition();
+    let join = fact.column(&mart.fact().join)?.definition();
     Ok([
         (
             suffixed(&mart.subtotals(), suffix),
@@ -327,7 +322,7 @@ async fn tables_of(
             layout::groups(&group, scale),
         ),
         (
-            suffixed(mart.name, suffix),
+            suffixed(&mart.name, suffix),
             layout::visible(&visible, &index),
         ),
     ])
@@ -340,8 +335,8 @@ fn index_of<'a>(
 ) -> Result<String, Error> {
     let mut parts = Vec::new();
     for column in mart.group() {
-        if !mart.per_dimension_row() || column.name() == mart.dimension.key {
-            parts.push(replica(&column)?.index_part(column.name()));
+        if !mart.per_dimension_row() || column.name() == mart.dimension().key {
+            parts.push(replica(column)?.index_part(column.name()));
         }
     }
     Ok(parts.join(", "))

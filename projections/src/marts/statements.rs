@@ -85,12 +85,12 @@ pub(super) fn build(mart: &Mart, suffix: &str) -> [String; 3] {
     let (s, g) = (of(&mart.subtotals()), of(&mart.groups()));
     let subtotals = format!(
         "INSERT INTO `{s}` {}",
-        subtotals_of(mart, &format!("`{}` f", of(mart.fact.table)), Sign::Plus)
+        subtotals_of(mart, &format!("`{}` f", of(&mart.fact().table)), Sign::Plus)
     );
     let from = format!(
         "`{s}` s STRAIGHT_JOIN `{}` d ON d.`{}` = s.`{JOIN}`",
-        of(mart.dimension.table),
-        mart.dimension.key
+        of(&mart.dimension().table),
+        mart.dimension().key
     );
     let groups = format!("INSERT INTO `{g}` {}", groups_of(mart, &from, Sign::Plus));
     [subtotals, groups, build_visible(mart, suffix, &g)]
@@ -100,34 +100,34 @@ pub(super) fn build(mart: &Mart, suffix: &str) -> [String; 3] {
 pub(super) fn build_visible(mart: &Mart, suffix: &str, groups: &str) -> String {
     format!(
         "{} FROM `{groups}` g",
-        insert_visible(mart, &suffixed(mart.name, suffix))
+        insert_visible(mart, &suffixed(&mart.name, suffix))
     )
 }
 
 /// What the inner level should hold, recomputed from the replica.
 pub(crate) fn recomputed_subtotals(mart: &Mart) -> String {
-    subtotals_of(mart, &format!("`{}` f", mart.fact.table), Sign::Plus)
+    subtotals_of(mart, &format!("`{}` f", mart.fact().table), Sign::Plus)
 }
 
 /// What the outer level should hold, recomputed from the replica.
 pub(crate) fn recomputed_groups(mart: &Mart) -> String {
-    let fact = &mart.fact;
-    let columns: Vec<String> = mart.group().map(|column| source(&column)).collect();
+    let fact = mart.fact();
+    let columns: Vec<String> = mart.group().map(source).collect();
     format!(
         "SELECT {}{}, {} FROM `{}` s STRAIGHT_JOIN `{}` d ON d.`{}` = s.`{}`{}",
         digest(&columns),
         each(&columns, |column| format!(", {column}")),
-        figures_of_rows("s", fact.value, Sign::Plus),
+        figures_of_rows("s", &fact.value, Sign::Plus),
         fact.table,
-        mart.dimension.table,
-        mart.dimension.key,
+        mart.dimension().table,
+        mart.dimension().key,
         fact.join,
         group_by(&columns),
     )
 }
 
 fn subtotals(mart: &Mart) -> Level {
-    let fact = &mart.fact;
+    let fact = mart.fact();
     let on: Vec<String> = fact
         .key
         .iter()
@@ -135,7 +135,7 @@ fn subtotals(mart: &Mart) -> Level {
         .collect();
     let from = format!(
         "`{}` k STRAIGHT_JOIN `{table}` f ON {}",
-        key_table(fact.table),
+        key_table(&fact.table),
         on.join(" AND "),
         table = fact.table,
     );
@@ -146,11 +146,11 @@ fn subtotals(mart: &Mart) -> Level {
 }
 
 fn groups(mart: &Mart) -> Level {
-    let dimension = &mart.dimension;
+    let dimension = mart.dimension();
     let from = format!(
         "`{}` k STRAIGHT_JOIN `{table}` d ON d.`{key}` = k.`{key}` \
          STRAIGHT_JOIN `{}` s ON s.`{JOIN}` = d.`{key}`",
-        key_table(dimension.table),
+        key_table(&dimension.table),
         mart.subtotals(),
         table = dimension.table,
         key = dimension.key,
@@ -190,8 +190,8 @@ fn carry(mart: &Mart) -> String {
     let from = format!(
         "`{}` s STRAIGHT_JOIN `{}` d ON d.`{}` = s.`{JOIN}`",
         delta(&mart.subtotals()),
-        mart.dimension.table,
-        mart.dimension.key,
+        mart.dimension().table,
+        mart.dimension().key,
     );
     let groups = delta(&mart.groups());
     format!(
@@ -211,7 +211,7 @@ fn hide(mart: &Mart) -> String {
 fn show(mart: &Mart) -> String {
     format!(
         "{} FROM `{}` d STRAIGHT_JOIN `{}` g ON g.`{KEY}` = d.`{KEY}`",
-        insert_visible(mart, mart.name),
+        insert_visible(mart, &mart.name),
         delta(&mart.groups()),
         mart.groups(),
     )
@@ -220,7 +220,7 @@ fn show(mart: &Mart) -> String {
 /// Writes visible rows out of rows `g` of the outer level. What is invisible has to be named.
 fn insert_visible(mart: &Mart, table: &str) -> String {
     let names: Vec<String> = mart
-        .columns
+        .columns()
         .iter()
         .map(|c| format!(", `{}`", c.name()))
         .collect();
@@ -238,21 +238,21 @@ fn subtotals_of(mart: &Mart, from: &str, sign: Sign) -> String {
         .iter()
         .map(|column| format!("f.`{column}`"))
         .collect();
-    let mut by = vec![format!("f.`{}`", mart.fact.join)];
+    let mut by = vec![format!("f.`{}`", mart.fact().join)];
     by.extend(group.iter().cloned());
     format!(
         "SELECT f.`{join}`, {}{}, {} FROM {from} WHERE f.`{join}` IS NOT NULL{}",
         digest(&group),
         each(&group, |column| format!(", {column}")),
-        figures_of_rows("f", mart.fact.value, sign),
+        figures_of_rows("f", &mart.fact().value, sign),
         group_by(&by),
-        join = mart.fact.join,
+        join = mart.fact().join,
     )
 }
 
 /// Rows of the outer level out of the subtotals `s` and dimension rows `d` of `from`.
 fn groups_of(mart: &Mart, from: &str, sign: Sign) -> String {
-    let group: Vec<String> = mart.group().map(|column| source(&column)).collect();
+    let group: Vec<String> = mart.group().map(source).collect();
     let sums: Vec<String> = FIGURES
         .iter()
         .map(|figure| format!("{}SUM(s.`{figure}`)", sign.prefix()))
@@ -287,7 +287,7 @@ fn figures_of_rows(table: &str, value: &str, sign: Sign) -> String {
 fn visible_columns(mart: &Mart) -> String {
     let [n, nn, sum] = FIGURES;
     let columns: Vec<String> = mart
-        .columns
+        .columns()
         .iter()
         .map(|column| match column {
             Column::Dimension(name) | Column::Fact(name) => format!("g.`{name}`"),

@@ -29,10 +29,10 @@ pub(super) async fn compare(
     mart: &Mart,
 ) -> Result<Option<Subject>, Error> {
     let (subtotals_table, groups_table) = (mart.subtotals(), mart.groups());
-    if !exist(conn, &[mart.name, &subtotals_table, &groups_table]).await? {
+    if !exist(conn, &[&mart.name, &subtotals_table, &groups_table]).await? {
         return Ok(None);
     }
-    let mut tally = Tally::new(mart.name, config.differences_max);
+    let mut tally = Tally::new(&mart.name, config.differences_max);
     let mut rows = None;
     for pair in [visible(mart), subtotals(mart), groups(mart)] {
         let count = match config.method {
@@ -69,7 +69,7 @@ async fn equal_rows(
 /// The key is part of it: the projector finds the row of a group by it alone, so a wrong one would leave that row behind.
 fn visible(mart: &Mart) -> Pair {
     let mut columns: Vec<String> = mart
-        .columns
+        .columns()
         .iter()
         .map(|column| column.name().to_owned())
         .collect();
@@ -82,7 +82,7 @@ fn visible(mart: &Mart) -> Pair {
         "SELECT shown.*, {} FROM ({definition}\n) AS shown",
         digest(&group)
     );
-    pair(mart.name, columns, &identity, &keyed)
+    pair(&mart.name, columns, &identity, &keyed)
 }
 
 fn subtotals(mart: &Mart) -> Pair {

@@ -197,7 +197,7 @@ async fn run(config: &Config) -> Result<Report, Error> {
     for mart in config.marts.iter() {
         match marts::compare(config, &mut mysql, &mut other, mart).await? {
             Some(subject) => report.marts.push(subject),
-            None => report.not_live.push(mart.name.to_owned()),
+            None => report.not_live.push(mart.name().to_owned()),
         }
     }
     again(config, &projector, rewritten, &mut report).await?;

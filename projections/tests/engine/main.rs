@@ -3,6 +3,7 @@
 mod memory_log;
 mod outage;
 mod pause;
+mod pool;
 mod settings;
 mod source;
 #[path = "../support/mod.rs"]
@@ -13,7 +14,8 @@ mod world;
 use std::time::Duration;
 
 use millrace_events::{Lsn, Op, Record, Row, SnapshotMark, Value};
-use millrace_projections::engine::{HoldError, SmartModule, State, Status};
+use millrace_projections::engine::{HoldError, State, Status};
+use millrace_topic::SmartModule;
 use rand::RngExt;
 use sqlx::Executor;
 

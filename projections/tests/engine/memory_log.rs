@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{stream, FutureExt, StreamExt};
-use millrace_projections::engine::log::{Log, LogError, Offset, RawRecord, RecordStream};
+use millrace_projections::engine::log::Log;
+use millrace_topic::{Offset, Record, RecordStream, TopicError};
 use tokio::sync::watch;
 
 type Topics = BTreeMap<String, Vec<Vec<u8>>>;
@@ -31,7 +32,7 @@ impl MemoryLog {
         }
     }
 
-    /// Streams break, skip records and begin too early from now on.
+    /// Streams break and go on elsewhere from now on.
     pub(crate) fn be_faulty(&self) {
         self.faulty.store(true, Ordering::Relaxed);
     }
@@ -69,38 +70,52 @@ impl MemoryLog {
     }
 }
 
+fn no_topic(topic: &str) -> TopicError {
+    TopicError::NoTopic {
+        topic: topic.to_owned(),
+    }
+}
+
 fn chance(one_in: u32) -> bool {
     rand::random::<u32>().is_multiple_of(one_in)
 }
 
 #[async_trait]
 impl Log for MemoryLog {
-    async fn read(&self, topic: &str, from: Offset) -> Result<RecordStream, LogError> {
+    async fn read(&self, topic: &str, from: Offset) -> Result<RecordStream, TopicError> {
         let faulty = self.faulty.load(Ordering::Relaxed);
         if !self.topics.borrow().contains_key(topic) {
-            return Err(LogError::NoTopic);
+            return Err(no_topic(topic));
         }
         let evicted = *self.evicted.lock().expect("not poisoned");
         if from.0 < evicted {
-            return Err(LogError::Evicted {
+            return Err(TopicError::Evicted {
+                topic: topic.to_owned(),
+                wanted: from,
                 next: Offset(evicted),
             });
         }
         if faulty && chance(6) {
-            return Err(LogError::Other("no broker today".into()));
+            return Err(TopicError::failed("connecting", "no broker today"));
         }
         let (topic, topics) = (topic.to_owned(), self.topics.subscribe());
-        let back = if faulty && chance(4) { 3 } else { 0 };
-        let start = from.0.saturating_sub(back);
-        let stream = stream::unfold((topics, start), move |(mut topics, at)| {
+        let stream = stream::unfold((topics, from.0), move |(mut topics, at)| {
             let topic = topic.clone();
             async move {
                 if faulty && chance(40) {
-                    let broken = LogError::Other("connection reset".into());
+                    let broken = TopicError::failed("reading", "connection reset");
                     return Some((Err(broken), (topics, at)));
                 }
-                // As a server does that cuts a batch: a few records are lost on the way.
-                let at = if faulty && chance(60) { at + 2 } else { at };
+                // As with a server that cuts a batch: a few records are lost on the way.
+                if faulty && chance(60) {
+                    let (wanted, found) = (Offset(at), Offset(at + 2));
+                    let gap = TopicError::Gap {
+                        topic,
+                        wanted,
+                        found,
+                    };
+                    return Some((Err(gap), (topics, at)));
+                }
                 let place = usize::try_from(at).expect("small");
                 let there = topics
                     .wait_for(|topics| topics.get(&topic).is_some_and(|t| t.len() > place))
@@ -108,11 +123,13 @@ impl Log for MemoryLog {
                     .ok()?;
                 let value = there[&topic][place].clone();
                 drop(there);
-                let raw = RawRecord {
+                let record = Record {
                     offset: Offset(at),
+                    sent_at_ms: None,
+                    key: None,
                     value,
                 };
-                Some((Ok(raw), (topics, at + 1)))
+                Some((Ok(record), (topics, at + 1)))
             }
         });
         let delay = *self.begins_after.lock().expect("not poisoned");
@@ -123,9 +140,9 @@ impl Log for MemoryLog {
         Ok(Box::pin(begun.into_stream().flatten()))
     }
 
-    async fn end(&self, topic: &str) -> Result<Offset, LogError> {
+    async fn end(&self, topic: &str) -> Result<Offset, TopicError> {
         let topics = self.topics.borrow();
-        let len = topics.get(topic).ok_or(LogError::NoTopic)?.len();
+        let len = topics.get(topic).ok_or_else(|| no_topic(topic))?.len();
         Ok(Offset(len as u64))
     }
 

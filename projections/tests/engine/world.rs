@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use millrace_events::{Lsn, TableSchema};
 use millrace_projections::engine::{
-    Config, Error, Handle, Hooks, Limits, Service, SmartModule, State, Status,
+    Config, Error, Handle, Hooks, Limits, Service, State, Status,
 };
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
 use millrace_sessions::mysql::Session;
+use millrace_topic::SmartModule;
 use rand::rngs::StdRng;
 use rand::SeedableRng;
 use sqlx::{Executor, Row};

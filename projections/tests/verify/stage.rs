@@ -1,6 +1,7 @@
 //! Two databases that agree, and a projector that only says that it holds.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::postgres::Postgres;
 use crate::support::Server;
+
+/// The demo's.
+pub(crate) fn shop_marts() -> Marts {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/marts");
+    Marts::read(Path::new(folder)).expect("the folder of the marts")
+}
 
 const SHOP: &str = include_str!("../../../connectors/shop-generator/schema.sql");
 
@@ -174,7 +181,7 @@ impl Stage {
     }
 
     pub(crate) async fn shop() -> Stage {
-        Stage::new(&TABLES, Marts::shop()).await
+        Stage::new(&TABLES, shop_marts()).await
     }
 
     pub(crate) fn meanwhile(&self, steps: &[Meanwhile]) {

@@ -153,6 +153,14 @@ mod tests {
         assert!(REFUSING.iter().all(|code| !codes.contains(code)));
     }
 
+    /// Out of disk, out of connections, read only for a while, interrupted by a limit: all of them ended a projector.
+    #[test]
+    fn what_ended_projectors_is_waited_out() {
+        for code in [1030, 1180, 1203, 1226, 1792, 1836, 1969, 3024, 3100] {
+            assert!(PASSING.iter().any(|(known, _)| *known == code), "{code}");
+        }
+    }
+
     #[test]
     fn what_is_about_the_connection_may_pass_and_a_wrong_setting_does_not() {
         let timed_out = sqlx::Error::Io(io::ErrorKind::TimedOut.into());

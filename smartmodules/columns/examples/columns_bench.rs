@@ -29,19 +29,19 @@ const COPIES: usize = 50;
 const PLANS: [(&str, &str); 4] = [
     (
         "nothing falls, all columns",
-        r#"{"users":"*","orders":"*","reviews":"*"}"#,
+        r#"{"source.users":"*","source.orders":"*","source.reviews":"*"}"#,
     ),
     (
         "nothing falls, by column",
-        r#"{"users":["user_id","first_name","last_name","email","phone","registration_date","loyalty_status"],"orders":["order_id","user_id","order_date","total_amount","status","delivery_date"],"reviews":["review_id","user_id","product_id","rating","review_text","created_at"]}"#,
+        r#"{"source.users":["user_id","first_name","last_name","email","phone","registration_date","loyalty_status"],"source.orders":["order_id","user_id","order_date","total_amount","status","delivery_date"],"source.reviews":["review_id","user_id","product_id","rating","review_text","created_at"]}"#,
     ),
     (
         "columns fall",
-        r#"{"users":["user_id","loyalty_status"],"orders":["order_id","user_id","order_date","total_amount","status"],"reviews":["review_id","product_id","rating"]}"#,
+        r#"{"source.users":["user_id","loyalty_status"],"source.orders":["order_id","user_id","order_date","total_amount","status"],"source.reviews":["review_id","product_id","rating"]}"#,
     ),
     (
         "tables fall",
-        r#"{"orders":["order_id","user_id","order_date","total_amount","status"]}"#,
+        r#"{"source.orders":["order_id","user_id","order_date","total_amount","status"]}"#,
     ),
 ];
 
@@ -178,7 +178,7 @@ fn transaction(n: u32) -> Vec<u8> {
     });
     let time = text("2026-01-02 03:04:05.678901");
     writer.push(&change(
-        "users",
+        "source.users",
         Op::Update,
         &[
             ("user_id", id.clone()),
@@ -191,7 +191,7 @@ fn transaction(n: u32) -> Vec<u8> {
         ],
     ));
     writer.push(&change(
-        "orders",
+        "source.orders",
         Op::Insert,
         &[
             ("order_id", id.clone()),
@@ -203,7 +203,7 @@ fn transaction(n: u32) -> Vec<u8> {
         ],
     ));
     for _ in 0..2 {
-        writer.push(&change("reviews", Op::Insert, &[
+        writer.push(&change("source.reviews", Op::Insert, &[
             ("review_id", id.clone()), ("user_id", id.clone()), ("product_id", id.clone()), ("rating", Value::Int(5)),
             ("review_text", text("It does what it says, and it says it \"plainly\". Delivered in two days; would buy again.")),
             ("created_at", time.clone()),
@@ -217,7 +217,7 @@ fn change(table: &str, op: Op, columns: &[(&str, Value)]) -> Change {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), value.clone()));
     Change {
-        table: table.to_owned(),
+        table: table.parse().expect("a table"),
         op,
         schema: SchemaId(1),
         before: None,

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use millrace_events::TableId;
 use serde_json::Value;
 
 use crate::scan::Text;
 
 /// The tables and columns that a reader needs.
 ///
-/// JSON: `{"users": ["user_id", "email"], "orders": "*"}`. Tables that are not named fall. The
-/// columns of a table have to include those of its key.
+/// JSON: `{"source.users": ["user_id", "email"], "source.orders": "*"}`, with the text of a [`TableId`] as key. Tables
+/// that are not named fall. The columns of a table have to include those of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan(BTreeMap<Vec<u8>, Columns>);
 
@@ -26,6 +27,8 @@ pub(crate) enum Columns {
 pub enum PlanError {
     /// Not a JSON object.
     NotAnObject,
+    /// This key is not the text of a table.
+    Key(String),
     /// The value of this table is neither `"*"` nor an array of column names.
     Table(String),
 }
@@ -33,9 +36,13 @@ pub enum PlanError {
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PlanError::NotAnObject => {
-                f.write_str(r#"plan is not a JSON object such as {"users": ["user_id", "email"]}"#)
-            }
+            PlanError::NotAnObject => f.write_str(
+                r#"plan is not a JSON object such as {"public.accounts": ["id", "email"]}"#,
+            ),
+            PlanError::Key(key) => write!(
+                f,
+                "plan names {key:?}, which is no table; write its schema too, as in public.accounts"
+            ),
             PlanError::Table(table) => write!(
                 f,
                 r#"plan of table {table:?} is neither "*" nor an array of column names"#
@@ -57,7 +64,11 @@ impl Plan {
             let Some(columns) = Columns::parse(&columns) else {
                 return Err(PlanError::Table(table));
             };
-            plan.insert(table.into_bytes(), columns);
+            // Records have the one text that a table is written with.
+            let Ok(id) = table.parse::<TableId>() else {
+                return Err(PlanError::Key(table));
+            };
+            plan.insert(id.to_string().into_bytes(), columns);
         }
         Ok(Plan(plan))
     }

@@ -6,7 +6,7 @@ use millrace_events::{Record, SnapshotReader, SnapshotVerdict};
 use millrace_sm_columns::{apply, error_record, Plan, Refusal};
 use proptest::prelude::*;
 
-const TRANSACTION: &str = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"schemas":[{"id":1,"namespace":"source","table":"users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true},{"name":"email","type":"text","oid":25},{"name":"phone","type":"text","oid":25}]},{"id":2,"namespace":"source","table":"orders","columns":[{"name":"order_id","type":"integer","oid":23,"key":true}]}],"changes":[{"table":"orders","op":"delete","schema":2,"before":{"order_id":1}},{"table":"users","op":"insert","schema":1,"after":{"user_id":1,"email":"a, \"b\" {c}","phone":null}},{"table":"orders","op":"truncate","schema":2}]}"#;
+const TRANSACTION: &str = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"schemas":[{"id":1,"table":"source.users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true},{"name":"email","type":"text","oid":25},{"name":"phone","type":"text","oid":25}]},{"id":2,"table":"source.orders","columns":[{"name":"order_id","type":"integer","oid":23,"key":true}]}],"changes":[{"table":"source.orders","op":"delete","schema":2,"before":{"order_id":1}},{"table":"source.users","op":"insert","schema":1,"after":{"user_id":1,"email":"a, \"b\" {c}","phone":null}},{"table":"source.orders","op":"truncate","schema":2}]}"#;
 
 fn cut(plan: &str, record: &str) -> Result<Option<String>, Refusal> {
     let plan = Plan::parse(plan).expect("plan");
@@ -16,8 +16,8 @@ fn cut(plan: &str, record: &str) -> Result<Option<String>, Refusal> {
 
 #[test]
 fn tables_and_columns_outside_the_plan_fall_and_the_rest_stays_byte_for_byte() {
-    let kept = cut(r#"{"users":["email","user_id"]}"#, TRANSACTION).expect("scan");
-    let expected = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"schemas":[{"id":1,"namespace":"source","table":"users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true},{"name":"email","type":"text","oid":25}]}],"changes":[{"table":"users","op":"insert","schema":1,"after":{"user_id":1,"email":"a, \"b\" {c}"}}]}"#;
+    let kept = cut(r#"{"source.users":["email","user_id"]}"#, TRANSACTION).expect("scan");
+    let expected = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"schemas":[{"id":1,"table":"source.users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true},{"name":"email","type":"text","oid":25}]}],"changes":[{"table":"source.users","op":"insert","schema":1,"after":{"user_id":1,"email":"a, \"b\" {c}"}}]}"#;
     assert_eq!(kept.as_deref(), Some(expected));
 }
 
@@ -30,7 +30,7 @@ fn a_transaction_of_unwanted_tables_stays_a_record_so_that_the_chain_holds() {
 
 #[test]
 fn a_record_of_which_nothing_falls_is_passed_on_as_it_is() {
-    let all = r#"{"users":"*","orders":["order_id"]}"#;
+    let all = r#"{"source.users":"*","source.orders":["order_id"]}"#;
     assert_eq!(cut(all, TRANSACTION), Ok(None));
     for passing in [
         r#"{"kind":"start","epoch":1,"at":"2026-01-02T03:04:05Z"}"#,
@@ -45,33 +45,33 @@ fn a_record_of_which_nothing_falls_is_passed_on_as_it_is() {
 #[test]
 fn a_plan_without_a_key_column_is_refused() {
     assert_eq!(
-        cut(r#"{"users":["email"]}"#, TRANSACTION),
+        cut(r#"{"source.users":["email"]}"#, TRANSACTION),
         Err(Refusal::Key)
     );
-    let delete = r#"{"kind":"transaction","changes":[{"table":"users","op":"delete","schema":1,"before":{"user_id":1}}]}"#;
+    let delete = r#"{"kind":"transaction","changes":[{"table":"source.users","op":"delete","schema":1,"before":{"user_id":1}}]}"#;
     assert_eq!(
-        cut(r#"{"users":["email"]}"#, delete),
+        cut(r#"{"source.users":["email"]}"#, delete),
         Err(Refusal::EmptyRow)
     );
 }
 
 #[test]
 fn estimates_fall_with_their_schemas() {
-    let begin = r#"{"kind":"snapshot_begin","incarnation":"x","lsn":"0/1","at":"2026-01-02T03:04:05Z","schemas":[{"id":1,"namespace":"s","table":"a","columns":[]},{"id":2,"namespace":"s","table":"b","columns":[]},{"id":3,"namespace":"s","table":"c","columns":[]}],"estimated_rows":[10,20,30]}"#;
-    let kept = cut(r#"{"b":"*"}"#, begin).expect("scan").expect("cut");
+    let begin = r#"{"kind":"snapshot_begin","incarnation":"x","lsn":"0/1","at":"2026-01-02T03:04:05Z","schemas":[{"id":1,"table":"s.a","columns":[]},{"id":2,"table":"s.b","columns":[]},{"id":3,"table":"s.c","columns":[]}],"estimated_rows":[10,20,30]}"#;
+    let kept = cut(r#"{"s.b":"*"}"#, begin).expect("scan").expect("cut");
     let Ok(Record::SnapshotBegin(begin)) = Record::decode(kept.as_bytes()) else {
         panic!("{kept}");
     };
     assert_eq!(begin.schemas.len(), 1);
     assert_eq!(
-        (begin.schemas[0].table.as_str(), begin.estimated_rows),
-        ("b", vec![20])
+        (begin.schemas[0].table.to_string(), begin.estimated_rows),
+        ("s.b".to_owned(), vec![20])
     );
 }
 
 #[test]
 fn rows_of_an_unwanted_table_stay_countable() {
-    let rows = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/1","table":"users","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
+    let rows = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/1","table":"source.users","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
     let kept = cut("{}", rows).expect("scan").expect("cut");
     assert!(kept.ends_with(r#""rows":[{},{}]}"#), "{kept}");
     let Ok(Record::SnapshotRows(rows)) = Record::decode(kept.as_bytes()) else {
@@ -95,11 +95,11 @@ fn what_is_no_record_is_refused_without_showing_it() {
         r#"{"kind":"transaction""#,
         r#"{"kind":"transaction","changes":[{"op":"secret"}]}"#,
         r#"{"kind":"transaction","changes":"secret"}"#,
-        r#"{"kind":"transaction","changes":[{"table":"users","after":{"secret":1,}}]}"#,
+        r#"{"kind":"transaction","changes":[{"table":"source.users","after":{"secret":1,}}]}"#,
         r#"{"kind":"transaction","ch\u0061nges":[]}"#,
         r#"{"kind":"transaction","changes":[]} secret"#,
     ] {
-        let refusal = cut(r#"{"users":["user_id"]}"#, broken).expect_err(broken);
+        let refusal = cut(r#"{"source.users":["user_id"]}"#, broken).expect_err(broken);
         let record = error_record(42, &refusal);
         assert!(!record.contains("secret"), "{record}");
         let value: serde_json::Value = serde_json::from_str(&record).expect("JSON");
@@ -119,9 +119,10 @@ fn text_that_is_no_plan_is_refused() {
     for (text, shown) in [
         ("", "JSON object"),
         ("[]", "JSON object"),
-        (r#"{"users":1}"#, "\"users\""),
-        (r#"{"users":"all"}"#, "\"users\""),
-        (r#"{"users":["a",1]}"#, "\"users\""),
+        (r#"{"users":"*"}"#, "\"users\", which is no table"),
+        (r#"{"source.users":1}"#, "\"source.users\""),
+        (r#"{"source.users":"all"}"#, "\"source.users\""),
+        (r#"{"source.users":["a",1]}"#, "\"source.users\""),
     ] {
         let error = Plan::parse(text).expect_err(text);
         assert!(error.to_string().contains(shown), "{error}");
@@ -130,8 +131,8 @@ fn text_that_is_no_plan_is_refused() {
 
 #[test]
 fn names_with_escapes_are_compared_as_names() {
-    let record = r#"{"kind":"transaction","changes":[{"table":"we\"ird","op":"insert","schema":1,"after":{"k":1,"a\\b":2,"\u0063":3,"d\"":4}}]}"#;
-    let kept = cut(r#"{"we\"ird":["k","a\\b","c"]}"#, record).expect("scan");
+    let record = r#"{"kind":"transaction","changes":[{"table":"s.\"we\"\"ird\"","op":"insert","schema":1,"after":{"k":1,"a\\b":2,"\u0063":3,"d\"":4}}]}"#;
+    let kept = cut(r#"{"s.\"we\"\"ird\"":["k","a\\b","c"]}"#, record).expect("scan");
     assert!(kept
         .expect("cut")
         .ends_with(r#""after":{"k":1,"a\\b":2,"\u0063":3}}]}"#));

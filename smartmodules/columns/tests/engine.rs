@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const TOPIC: &str = "changes";
 /// Records in front of those under test: an error names the record's own offset.
 const BASE_OFFSET: usize = 40;
-const TRANSACTION: &str = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"changes":[{"table":"orders","op":"delete","schema":2,"before":{"order_id":1}},{"table":"users","op":"insert","schema":1,"after":{"user_id":1,"email":"a@example.org"}}]}"#;
+const TRANSACTION: &str = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"changes":[{"table":"source.orders","op":"delete","schema":2,"before":{"order_id":1}},{"table":"source.users","op":"insert","schema":1,"after":{"user_id":1,"email":"a@example.org"}}]}"#;
 
 /// A broker with one topic, filled with the values under test.
 struct Log {
@@ -101,7 +101,7 @@ fn parsed(record: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_in_the_broker_equals_columns_on_the_host() {
-    let plan = r#"{"users":["user_id"]}"#;
+    let plan = r#"{"source.users":["user_id"]}"#;
     let log = log(&[TRANSACTION, "secret", r#"{"kind":"start","epoch":1}"#]).await;
     let out = log.read("columns", &[("plan", plan)]).await.expect("reads");
     let on_host = apply(&Plan::parse(plan).expect("a plan"), TRANSACTION.as_bytes());
@@ -169,7 +169,10 @@ async fn rows_gives_one_record_per_change_of_its_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redact_hides_values_and_wants_a_policy() {
-    let params = [("policy", r#"{"users":{"email":"hash"}}"#), ("salt", "s")];
+    let params = [
+        ("policy", r#"{"source.users":{"email":"hash"}}"#),
+        ("salt", "s"),
+    ];
     let log = log(&[TRANSACTION]).await;
     let out = log.read("redact", &params).await.expect("reads");
     assert!(!out[0].contains("example.org"), "{}", out[0]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millrace_events::Value;
+use millrace_events::{TableId, Value};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
@@ -23,10 +23,10 @@ pub enum Action {
 
 /// Actions by table and column, and the salt of hashes.
 ///
-/// JSON: `{"users":{"email":"hash","phone":"null","last_name":"mask","first_name":"drop"}}`.
+/// JSON, with the text of a [`TableId`] as key: `{"source.users":{"email":"hash","phone":"null","last_name":"mask","first_name":"drop"}}`.
 #[derive(Clone)]
 pub struct Policy {
-    tables: BTreeMap<String, BTreeMap<String, Action>>,
+    tables: BTreeMap<TableId, BTreeMap<String, Action>>,
     salt: String,
 }
 
@@ -44,6 +44,8 @@ impl fmt::Debug for Policy {
 pub enum PolicyError {
     /// Not a JSON object of objects.
     Shape,
+    /// This key is not the text of a table.
+    Key(String),
     /// The action of this table's column is none.
     Action(String, String),
     /// The policy hashes, but there is no salt: hashes of guessable values would be readable.
@@ -54,8 +56,12 @@ impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PolicyError::Shape => {
-                f.write_str(r#"policy is not JSON such as {"users": {"email": "hash"}}"#)
+                f.write_str(r#"policy is not JSON such as {"public.accounts": {"email": "hash"}}"#)
             }
+            PolicyError::Key(key) => write!(
+                f,
+                "policy names {key:?}, which is no table; write its schema too, as in public.accounts"
+            ),
             PolicyError::Action(table, column) => write!(
                 f,
                 "policy of {table:?}, column {column:?}, is none of hash, mask, null, drop"
@@ -78,6 +84,9 @@ impl Policy {
             let Json::Object(columns) = columns else {
                 return Err(PolicyError::Shape);
             };
+            let Ok(id) = table.parse() else {
+                return Err(PolicyError::Key(table));
+            };
             let mut actions = BTreeMap::new();
             for (column, action) in columns {
                 let Some(action) = Action::parse(&action) else {
@@ -85,7 +94,7 @@ impl Policy {
                 };
                 actions.insert(column, action);
             }
-            tables.insert(table, actions);
+            tables.insert(id, actions);
         }
         let hashes = tables
             .values()
@@ -98,8 +107,8 @@ impl Policy {
         Ok(Policy { tables, salt })
     }
 
-    pub(crate) fn table(&self, name: &str) -> Option<&BTreeMap<String, Action>> {
-        self.tables.get(name)
+    pub(crate) fn table(&self, id: &TableId) -> Option<&BTreeMap<String, Action>> {
+        self.tables.get(id)
     }
 
     /// What stands in place of a value; nothing if the column is dropped.

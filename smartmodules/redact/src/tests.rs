@@ -2,9 +2,9 @@ use millrace_events::{Record, Row, Value};
 
 use crate::{apply, error_record, Policy, PolicyError, Refusal};
 
-const POLICY: &str = r#"{"users":{"user_id":"hash","email":"hash","phone":"null","last_name":"mask","first_name":"drop","age":"mask"}}"#;
+const POLICY: &str = r#"{"source.users":{"user_id":"hash","email":"hash","phone":"null","last_name":"mask","first_name":"drop","age":"mask"}}"#;
 const ROW: &str = r#"{"user_id":7,"first_name":"Secret1","last_name":"Secret2","email":"secret3@example.org","phone":"secret4","age":4711,"city":"Paris"}"#;
-const SCHEMA: &str = r#"{"id":1,"namespace":"source","table":"users","columns":[{"name":"user_id","type":"bigint","oid":20,"key":true},{"name":"first_name","type":"character varying(100)","oid":1043,"mod":104},{"name":"email","type":"character varying(255)","oid":1043,"mod":259},{"name":"phone","type":"text","oid":25}]}"#;
+const SCHEMA: &str = r#"{"id":1,"table":"source.users","columns":[{"name":"user_id","type":"bigint","oid":20,"key":true},{"name":"first_name","type":"character varying(100)","oid":1043,"mod":104},{"name":"email","type":"character varying(255)","oid":1043,"mod":259},{"name":"phone","type":"text","oid":25}]}"#;
 
 fn policy(text: &str) -> Policy {
     Policy::parse(text, Some("salt")).expect("policy")
@@ -12,7 +12,7 @@ fn policy(text: &str) -> Policy {
 
 fn transaction() -> String {
     format!(
-        r#"{{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"schemas":[{SCHEMA}],"changes":[{{"table":"users","op":"update","schema":1,"before":{ROW},"after":{ROW}}},{{"table":"cities","op":"insert","schema":2,"after":{{"first_name":"kept"}}}}]}}"#
+        r#"{{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"schemas":[{SCHEMA}],"changes":[{{"table":"source.users","op":"update","schema":1,"before":{ROW},"after":{ROW}}},{{"table":"source.cities","op":"insert","schema":2,"after":{{"first_name":"kept"}}}}]}}"#
     )
 }
 
@@ -76,7 +76,7 @@ fn definitions_follow_the_policy() {
 #[test]
 fn snapshot_rows_are_redacted() {
     let chunk = format!(
-        r#"{{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"users","schema":1,"rows":[{ROW}]}}"#
+        r#"{{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"source.users","schema":1,"rows":[{ROW}]}}"#
     );
     let Record::SnapshotRows(chunk) = redacted(&policy(POLICY), &chunk) else {
         panic!("another kind");
@@ -104,8 +104,8 @@ fn equal_values_have_equal_hashes_and_another_salt_gives_others() {
 
 #[test]
 fn null_stays_null_and_short_text_is_masked_whole() {
-    let policy = policy(r#"{"users":{"a":"hash","b":"mask","c":"mask","d":"mask"}}"#);
-    let chunk = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"users","schema":1,"rows":[{"a":null,"b":null,"c":"Bob","d":"Übel"}]}"#;
+    let policy = policy(r#"{"source.users":{"a":"hash","b":"mask","c":"mask","d":"mask"}}"#);
+    let chunk = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"source.users","schema":1,"rows":[{"a":null,"b":null,"c":"Bob","d":"Übel"}]}"#;
     let Record::SnapshotRows(chunk) = redacted(&policy, chunk) else {
         panic!("another kind");
     };
@@ -121,7 +121,7 @@ fn null_stays_null_and_short_text_is_masked_whole() {
 #[test]
 fn keys_may_only_be_hashed() {
     for action in ["drop", "null", "mask"] {
-        let policy = policy(&format!(r#"{{"users":{{"user_id":"{action}"}}}}"#));
+        let policy = policy(&format!(r#"{{"source.users":{{"user_id":"{action}"}}}}"#));
         assert_eq!(apply(&policy, transaction().as_bytes()), Err(Refusal::Key));
     }
 }
@@ -152,9 +152,11 @@ fn records_without_rows_pass() {
 fn what_is_no_policy_is_refused_and_the_salt_is_never_shown() {
     let error = |text: &str| Policy::parse(text, None).map(|_| ()).expect_err(text);
     assert_eq!(error("[]"), PolicyError::Shape);
-    assert_eq!(error(r#"{"users":"hash"}"#), PolicyError::Shape);
-    let unknown = PolicyError::Action("users".into(), "email".into());
-    assert_eq!(error(r#"{"users":{"email":"encrypt"}}"#), unknown);
+    assert_eq!(error(r#"{"source.users":"hash"}"#), PolicyError::Shape);
+    let key = PolicyError::Key("users".into());
+    assert_eq!(error(r#"{"users":{"email":"null"}}"#), key);
+    let unknown = PolicyError::Action("source.users".into(), "email".into());
+    assert_eq!(error(r#"{"source.users":{"email":"encrypt"}}"#), unknown);
     assert_eq!(error(POLICY), PolicyError::Salt);
     assert!(!format!("{:?}", Policy::parse(POLICY, Some("s3cret"))).contains("s3cret"));
 }

@@ -11,13 +11,15 @@
 mod shim;
 
 use chrono::{DateTime, Utc};
-use millrace_events::{DecodeError, Lsn, Op, Record, Row, SnapshotRows, TransactionPart};
+use millrace_events::{
+    DecodeError, Lsn, Op, ParseTableIdError, Record, Row, SnapshotRows, TableId, TransactionPart,
+};
 use serde::Serialize;
 
 /// One line of output.
 #[derive(Serialize)]
 struct RowChange<'a> {
-    table: &'a str,
+    table: &'a TableId,
     op: &'a str,
     lsn: Lsn,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,24 +33,37 @@ struct RowChange<'a> {
 }
 
 /// The table to show; all of them by default.
-///
-/// A log holds the tables of one Postgres schema and names them without it, so that
-/// `source.orders` means the same as `orders`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter(Option<String>);
+pub struct Filter(Wanted);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Wanted {
+    #[default]
+    All,
+    /// The tables of this name, whatever their schema.
+    Named(String),
+    Table(TableId),
+}
 
 impl Filter {
-    /// Shows only `table`.
-    pub fn table(table: &str) -> Self {
-        Filter(Some(table.to_owned()))
+    /// Shows only the table of this text: `source.orders`, or `orders` for the tables of that name in any schema.
+    pub fn table(text: &str) -> Result<Self, ParseTableIdError> {
+        let whole = text.parse::<TableId>();
+        // A name is written as it is behind a schema.
+        let name = format!("any.{text}").parse::<TableId>();
+        Ok(Filter(match (whole, name) {
+            (Ok(table), _) => Wanted::Table(table),
+            (Err(_), Ok(table)) => Wanted::Named(table.name),
+            (Err(error), Err(_)) => return Err(error),
+        }))
     }
 
-    fn shows(&self, table: &str) -> bool {
-        let Some(wanted) = &self.0 else {
-            return true;
-        };
-        let unqualified = wanted.split_once('.').map(|(_, table)| table);
-        wanted == table || unqualified == Some(table)
+    fn shows(&self, table: &TableId) -> bool {
+        match &self.0 {
+            Wanted::All => true,
+            Wanted::Named(name) => table.name == *name,
+            Wanted::Table(wanted) => table == wanted,
+        }
     }
 }
 
@@ -128,7 +143,7 @@ pub fn error_record(offset: i64, error: &DecodeError) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const TRANSACTION: &str = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"changes":[{"table":"users","op":"update","schema":1,"before":{"user_id":1},"after":{"user_id":2}},{"table":"orders","op":"truncate","schema":2}]}"#;
+    const TRANSACTION: &str = r#"{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","part":0,"last":true,"changes":[{"table":"source.users","op":"update","schema":1,"before":{"user_id":1},"after":{"user_id":2}},{"table":"source.orders","op":"truncate","schema":2}]}"#;
 
     fn shown(filter: &Filter, record: &str) -> Vec<String> {
         let rows = rows(filter, record.as_bytes()).expect("a record");
@@ -140,29 +155,49 @@ mod tests {
     #[test]
     fn a_transaction_becomes_one_line_per_change() {
         let expected = [
-            r#"{"table":"users","op":"update","lsn":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","before":{"user_id":1},"after":{"user_id":2}}"#,
-            r#"{"table":"orders","op":"truncate","lsn":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z"}"#,
+            r#"{"table":"source.users","op":"update","lsn":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z","before":{"user_id":1},"after":{"user_id":2}}"#,
+            r#"{"table":"source.orders","op":"truncate","lsn":"0/10","xid":7,"at":"2026-01-02T03:04:05.000006Z"}"#,
         ];
         assert_eq!(shown(&Filter::default(), TRANSACTION), expected);
     }
 
+    fn only(table: &str) -> Filter {
+        Filter::table(table).expect(table)
+    }
+
     #[test]
     fn one_table_can_be_asked_for_with_and_without_its_schema() {
-        for name in ["orders", "source.orders"] {
-            let rows = shown(&Filter::table(name), TRANSACTION);
+        for name in ["orders", "source.orders", "\"source\".\"orders\""] {
+            let rows = shown(&only(name), TRANSACTION);
             assert_eq!(rows.len(), 1);
-            assert!(rows[0].starts_with(r#"{"table":"orders""#));
+            assert!(rows[0].starts_with(r#"{"table":"source.orders""#));
         }
-        assert!(shown(&Filter::table("reviews"), TRANSACTION).is_empty());
+        for name in ["reviews", "sales.orders"] {
+            assert!(shown(&only(name), TRANSACTION).is_empty(), "{name}");
+        }
+        let quoted = TableId::new("source", "Order.lines");
+        assert!(
+            only("\"Order.lines\"").shows(&quoted) && only("source.\"Order.lines\"").shows(&quoted)
+        );
+    }
+
+    #[test]
+    fn text_that_names_no_table_is_refused_and_shown() {
+        for text in ["", "Orders", "a.b.c", "a."] {
+            let error = Filter::table(text).expect_err(text);
+            assert!(error
+                .to_string()
+                .starts_with(&format!("{text:?} names no table")));
+        }
     }
 
     #[test]
     fn rows_of_a_snapshot_are_shown_too() {
-        let chunk = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"users","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
-        let rows = shown(&Filter::table("users"), chunk);
+        let chunk = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"source.users","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
+        let rows = shown(&only("users"), chunk);
         assert_eq!(
             rows[1],
-            r#"{"table":"users","op":"snapshot","lsn":"0/10","after":{"user_id":2}}"#
+            r#"{"table":"source.users","op":"snapshot","lsn":"0/10","after":{"user_id":2}}"#
         );
         assert_eq!(rows.len(), 2);
     }

@@ -3,17 +3,19 @@
 use std::sync::OnceLock;
 
 use fluvio_smartmodule::dataplane::smartmodule::SmartModuleExtraParams;
-use fluvio_smartmodule::{smartmodule, RecordData, Result, SmartModuleRecord};
+use fluvio_smartmodule::{eyre, smartmodule, RecordData, Result, SmartModuleRecord};
 
 use crate::{error_record, rows, Filter};
 
 static FILTER: OnceLock<Filter> = OnceLock::new();
 
+/// A table that cannot be one ends the stream before its first record.
 #[smartmodule(init)]
 fn init(params: SmartModuleExtraParams) -> Result<()> {
-    let filter = params
-        .get("table")
-        .map_or_else(Filter::default, |table| Filter::table(table));
+    let filter = match params.get("table") {
+        Some(table) => Filter::table(table).map_err(|error| eyre!("rows: {error}"))?,
+        None => Filter::default(),
+    };
     // `init` is called once for each instance of the module.
     let _ = FILTER.set(filter);
     Ok(())

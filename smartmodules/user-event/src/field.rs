@@ -1,7 +1,7 @@
 //! The fields of an event: taken out, trimmed, checked.
 
 use chrono::NaiveDateTime;
-use millrace_events::{LoyaltyStatus, RejectReason, Rejection};
+use crate::event::{LoyaltyStatus, RejectReason, Rejection};
 use serde_json::{Map, Value};
 
 use crate::date;

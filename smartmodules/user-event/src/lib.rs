@@ -1,10 +1,11 @@
 //! SmartModule `user-event`: validates and normalises an event of `users-data`, or turns it into a
 //! rejection with its reason. One record in, one record out; it never fails, and a reason never
-//! holds values of the event.
+//! holds values of the event. What it says is read by ingest, through this crate's library.
 
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 
 mod date;
+mod event;
 mod field;
 #[cfg_attr(target_arch = "wasm32", allow(unsafe_code, unreachable_pub))]
 mod shim;
@@ -12,10 +13,10 @@ mod shim;
 mod tests;
 mod visible;
 
-use millrace_events::{RejectReason, Rejection, User, UserEvent};
 use serde_json::Value;
 
 use crate::field::Fields;
+pub use event::{LoyaltyStatus, RejectReason, RejectedEvent, Rejection, User, UserEvent};
 
 /// Events beyond this many bytes are refused unread, where parameter `max_bytes` says nothing else:
 /// several times what all columns can hold.

@@ -1,4 +1,4 @@
-use millrace_events::{LoyaltyStatus, RejectReason, User, UserEvent};
+use crate::event::{LoyaltyStatus, RejectReason, User, UserEvent};
 use proptest::prelude::*;
 use serde_json::{json, Value};
 

@@ -137,8 +137,12 @@ impl Victim {
             .flat_map(|part| report[part].as_array().into_iter().flatten())
             .flat_map(|subject| subject["differences"].as_array().into_iter().flatten());
         let (first, rest) = (self.key[0].0, &self.key[1..]);
+        let name = match self.table.starts_with("mart_") {
+            true => self.table.to_owned(),
+            false => format!("source.{}", self.table),
+        };
         let here = |difference: &&Value| {
-            difference["table"] == self.table
+            difference["table"] == name
                 && difference["kind"] == kind
                 && text(&difference["key"][first]) == key
                 && rest

@@ -6,6 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context};
 use millrace_cli::servers::ScratchDir;
+use millrace_tests::harness::marts_folder;
+
+/// The demo's.
+fn settings_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env")
+}
 
 /// A data directory with a small shop that trades fast.
 pub(crate) struct Demo {
@@ -27,11 +33,13 @@ impl Demo {
             ("MILLRACE_TRADES_PER_SECOND", "100"),
             ("MILLRACE_USER_EVENT_PERIOD_MS", "300"),
         ];
+        let mut settings = settings
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec();
+        settings.push(("MILLRACE_MARTS", marts_folder().display().to_string()));
         Ok(Demo {
             folder: ScratchDir::new(name)?,
-            settings: settings
-                .map(|(name, value)| (name, value.to_owned()))
-                .into(),
+            settings,
             child: None,
             killed: false,
         })
@@ -44,8 +52,9 @@ impl Demo {
 
     fn command(&self) -> anyhow::Result<Command> {
         let mut command = Command::new(binary()?);
-        // Outside of the checkout, so that no settings file is found.
+        // Outside of the checkout: the demo's settings file is named, and its folder of marts is relative.
         command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.arg("--env-file").arg(settings_file());
         command.envs(
             self.settings
                 .iter()
@@ -59,9 +68,26 @@ impl Demo {
         self.start_with(&["up", "--demo"])
     }
 
-    /// Starts `up` with an empty shop that does not trade.
+    /// Starts `up --demo` with an empty shop that nobody trades in and nobody joins.
     pub(crate) fn start_empty(&mut self) -> anyhow::Result<()> {
-        self.start_with(&["up"])
+        let sizes = self.settings.iter_mut();
+        for (_, value) in sizes.filter(|(name, _)| *name != "MILLRACE_MARTS") {
+            *value = "0".to_owned();
+        }
+        self.settings.push(("MILLRACE_CATEGORIES", "0".to_owned()));
+        self.start()
+    }
+
+    /// Starts `up` on servers of one's own, with these flags. The settings file stays that of the demo.
+    pub(crate) fn start_on(
+        &mut self,
+        postgres: &str,
+        mysql: &str,
+        flags: &[&str],
+    ) -> anyhow::Result<()> {
+        self.settings.retain(|(name, _)| *name != "MILLRACE_MARTS");
+        let servers = ["up", "--postgres", postgres, "--mysql", mysql];
+        self.start_with(&[&servers, flags].concat())
     }
 
     /// Starts `up --demo --once`.
@@ -195,6 +221,17 @@ impl Demo {
         serde_json::from_slice::<serde_json::Value>(&file).ok()?["pid"].as_u64()
     }
 
+    /// `kill -9` of that server as soon as there is one, while `up` starts.
+    pub(crate) fn kill_server_at_once(&mut self, name: &str) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.server(name).is_none() {
+            ensure!(self.runs()?, "`up` ended\n{}", self.log());
+            ensure!(Instant::now() < deadline, "no {name}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.kill_server(name)
+    }
+
     /// `kill -9` of that server; waits until another one runs in its place, and returns that one's process.
     pub(crate) fn kill_server(&mut self, name: &str) -> anyhow::Result<u64> {
         let killed = self.server(name).context("no pid")?;
@@ -233,7 +270,7 @@ impl Drop for Demo {
 }
 
 /// By the shell's own kill: a bare machine has no such program.
-fn signal(name: &str, pid: u64) -> anyhow::Result<()> {
+pub(crate) fn signal(name: &str, pid: u64) -> anyhow::Result<()> {
     let status = Command::new("sh")
         .args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()])
         .status()?;

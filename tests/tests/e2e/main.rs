@@ -8,6 +8,7 @@ mod kill;
 mod lag;
 mod mirror;
 mod oracle;
+mod own_servers;
 mod page;
 mod page_keyboard;
 mod stage;

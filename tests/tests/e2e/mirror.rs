@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use fluvio::{Fluvio, FluvioClusterConfig};
 use millrace_cli::endpoints::Endpoints;
-use millrace_cli::{cluster, mirror};
+use millrace_cli::mirror;
+use millrace_topic::Cluster;
 
 use crate::binary::Demo;
 
@@ -20,23 +20,22 @@ async fn the_list_of_consumers_follows_the_projector_and_ingest() -> anyhow::Res
     demo.start()?;
     let demo = tokio::task::spawn_blocking(move || demo.wait_for().map(|()| demo)).await??;
     let endpoint = Endpoints::read(&demo.data_dir())?.fluvio;
-    let admin = cluster::connect(&endpoint).await?;
-    let client = Fluvio::connect_with_config(&FluvioClusterConfig::new(endpoint.as_str())).await?;
+    let cluster = Cluster::new(endpoint);
     let topics = [
         (mirror::PROJECTOR, "shop-changes"),
         (mirror::INGEST, "users-data"),
     ];
     for (consumer, topic) in topics {
-        let mut last = cluster::end_offset(&admin, topic).await? - 1;
+        let mut last = cluster.end(topic).await?.to_i64() - 1;
         let deadline = Instant::now() + WITHIN;
         loop {
-            let known = client.consumer_offsets().await?;
+            let known = cluster.consumers().await?;
             let mut offsets: HashMap<_, _> = known
                 .into_iter()
-                .map(|known| ((known.consumer_id, known.topic), known.offset))
+                .map(|known| ((known.name, known.topic), known.offset.to_i64()))
                 .collect();
             let shown = offsets.remove(&(consumer.to_owned(), topic.to_owned()));
-            let end = cluster::end_offset(&admin, topic).await?;
+            let end = cluster.end(topic).await?.to_i64();
             // The first user may arrive later than the test.
             if last < 0 {
                 last = end - 1;

@@ -1,13 +1,15 @@
 //! Parts of `up` that end while the others go on.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{ensure, Context};
 use millrace_cli::endpoints::Endpoints;
 use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::binary::{said, Demo};
+use crate::binary::{said, signal, Demo};
+use crate::stage::Stage;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -30,6 +32,59 @@ fn a_private_server_that_was_killed_is_started_again_and_nothing_is_lost() -> an
         demo.log()
     );
     Ok(())
+}
+
+/// Once while it starts itself, once while the shop is made in it.
+#[test]
+fn a_private_server_that_dies_while_up_starts_is_started_again() -> anyhow::Result<()> {
+    let mut demo = Demo::new("supervise")?;
+    demo.start()?;
+    for name in ["postgres", "mysql", "postgres"] {
+        demo.kill_server_at_once(name)?;
+    }
+    demo.wait_for()?;
+    demo.verify()?;
+    ensure!(demo.runs()?, "{}", demo.log());
+    Ok(())
+}
+
+/// Somebody else has its port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_come_back_is_named_by_page_and_status() -> anyhow::Result<()> {
+    let mut demo = Demo::new("supervise")?;
+    demo.start_empty()?;
+    let stage = Stage::set(demo).await?;
+    let killed = stage.demo.server("mysql").context("no pid")?;
+    signal("KILL", killed)?;
+    let squatter = squat(&stage.endpoints.mysql)?;
+    let named = "#down-list [data-part^=\"M\"]";
+    stage.sees(named).await?;
+    stage.sees("#verdict[data-verdict=\"stopped\"]").await?;
+    let status = stage.demo.run(&["status"])?;
+    ensure!(status.status.code() == Some(1), "{}", said(&status));
+    ensure!(
+        said(&status).contains("is taken by another program"),
+        "{}",
+        said(&status)
+    );
+
+    drop(squatter);
+    let gone = format!("!document.querySelector({named:?})");
+    stage.browser.until(&gone, SOON).await?;
+    stage.sees("#verdict[data-verdict=\"ok\"]").await
+}
+
+/// Takes the port of a URL as soon as its owner has left it.
+fn squat(url: &str) -> anyhow::Result<TcpListener> {
+    let place = url.rsplit_once('@').context("no login")?.1;
+    let address = place.split('/').next().context("no address")?;
+    let deadline = Instant::now() + SOON;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(squatter) => return Ok(squatter),
+            Err(error) => ensure!(Instant::now() < deadline, "{address}: {error}"),
+        }
+    }
 }
 
 /// NaN fits into a numeric column of Postgres and into none of MySQL. The way back is to correct it in the private

@@ -32,7 +32,7 @@ async fn a_difference_found_elsewhere_is_known_until_a_later_verification_is_equ
     knows(&stage, "different", 1).await?;
     let headline = stage.browser.text("#headline").await?;
     ensure!(
-        headline.contains("1 difference in productcategories"),
+        headline.contains("1 difference in source.productcategories"),
         "{headline}"
     );
     let title = stage.browser.script("return document.title;").await?;

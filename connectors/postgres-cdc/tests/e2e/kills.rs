@@ -56,7 +56,10 @@ async fn killed_during_the_snapshot_it_starts_again_and_clears_up() {
         .until(|s| matches!(s.state, State::Snapshot { rows, .. } if rows > 1000))
         .await;
     running.kill().await;
-    assert!(rig.topics().await.contains(&"shop-snapshot-1".to_owned()));
+    assert!(rig
+        .topics()
+        .await
+        .contains(&"millrace-snapshot-1".to_owned()));
     rig.sql("DELETE FROM source.users WHERE user_id > 59000")
         .await;
     let mut running = rig.start();

@@ -13,5 +13,6 @@ mod postgres;
 mod refusals;
 mod rig;
 mod rows;
+mod selected;
 mod strangers;
 mod writers;

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 
 use millrace_events::{
-    Chain, Change, Lsn, Op, PartVerdict, Record, Row, SnapshotReader, SnapshotVerdict, TableSchema,
-    Value, Verdict,
+    Chain, Change, Lsn, Op, PartVerdict, Record, Row, SnapshotReader, SnapshotVerdict, TableId,
+    TableSchema, Value, Verdict,
 };
 
 use crate::rig::Rig;
 
-type Rows = BTreeMap<Vec<Value>, BTreeMap<String, Value>>;
+pub type Rows = BTreeMap<Vec<Value>, BTreeMap<String, Value>>;
 
 /// Tables by name; rows by key.
 #[derive(Debug, Default, PartialEq)]
 pub struct Model {
-    pub tables: BTreeMap<String, Rows>,
+    pub tables: BTreeMap<TableId, Rows>,
     schemas: BTreeMap<(u64, u32), TableSchema>,
     /// Transactions that counted: xid and the changes as (table, op).
-    pub transactions: Vec<(u32, Vec<(String, Op)>)>,
+    pub transactions: Vec<(u32, Vec<(TableId, Op)>)>,
     /// The most parts that one transaction had.
     pub parts_max: u32,
     pub starts: u64,
@@ -144,7 +144,12 @@ impl Model {
         rows.insert(key(schema, &row), row.0.into_iter().collect())
     }
 
-    /// Compares a table with the database, cell by cell as text.
+    /// The rows of a table of schema `source`.
+    pub fn rows(&self, table: &str) -> &Rows {
+        &self.tables[&TableId::new("source", table)]
+    }
+
+    /// Compares a table of schema `source` with the database, cell by cell as text.
     pub async fn assert_equals(&self, rig: &Rig, table: &str, columns: &str) {
         let mut connection = rig.connect().await;
         let sql = format!("SELECT to_jsonb(array(SELECT coalesce(v, '\\N') FROM unnest(ARRAY[{columns}]) v))::text FROM source.{table}");
@@ -160,7 +165,8 @@ impl Model {
             .split(',')
             .map(|c| c.trim().trim_end_matches("::text"))
             .collect();
-        let mut found: Vec<Vec<String>> = self.tables[table]
+        let mut found: Vec<Vec<String>> = self
+            .rows(table)
             .values()
             .map(|row| names.iter().map(|name| plain(&row[*name])).collect())
             .collect();

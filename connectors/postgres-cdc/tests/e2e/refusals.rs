@@ -24,7 +24,7 @@ async fn refused_with(rig: &Rig, config: Config, code: &str, words: &[&str]) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_whose_rows_cannot_be_told_apart() {
+async fn all_tables_whose_rows_cannot_be_told_apart_are_named_at_once() {
     let setup = "
         CREATE TABLE source.bare (id int);
         CREATE TABLE source.late (id int PRIMARY KEY DEFERRABLE);
@@ -33,42 +33,25 @@ async fn tables_whose_rows_cannot_be_told_apart() {
         CREATE UNLOGGED TABLE source.fast (id int PRIMARY KEY);
         CREATE TABLE source.visits (id int PRIMARY KEY) PARTITION BY RANGE (id);
         CREATE VIEW source.look AS SELECT 1 AS id;";
-    let rig = Rig::new(setup, &["bare"]).await;
-    let with = |table: &str| {
-        let mut config = rig.config.clone();
-        config.tables = vec![table.into()];
-        config
-    };
-    refused(
-        &rig,
-        "capture-table-key",
-        &["source.bare", "no primary key"],
-    )
-    .await;
-    refused_with(&rig, with("late"), "capture-table-key", &["deferrable"]).await;
-    refused_with(
-        &rig,
-        with("nothing"),
-        "capture-table-key",
-        &["REPLICA IDENTITY DEFAULT"],
-    )
-    .await;
-    refused_with(&rig, with("fast"), "capture-table-kind", &["unlogged"]).await;
-    refused_with(&rig, with("look"), "capture-table-kind", &["view"]).await;
-    refused_with(
-        &rig,
-        with("visits"),
-        "capture-table-kind",
-        &["partitioned", "partitions themselves"],
-    )
-    .await;
-    refused_with(
-        &rig,
-        with("gone"),
-        "capture-table-missing",
-        &["source.gone"],
-    )
-    .await;
+    let mut rig = Rig::new(setup, &[]).await;
+    rig.config.tables = "source.*,source.gone,source.visits,source.look"
+        .parse()
+        .unwrap();
+    let words = [
+        "source.bare has no primary key",
+        "source.late has a deferrable",
+        "source.nothing has neither",
+        "REPLICA IDENTITY DEFAULT",
+        "source.fast is unlogged",
+        "source.look is a view",
+        "source.visits is a partitioned table",
+        "select the partitions themselves",
+        "source.gone does not exist",
+        "!source.gone",
+    ];
+    refused(&rig, "capture-table-unsuitable", &words).await;
+    rig.config.tables = "sauce.*".parse().unwrap();
+    refused(&rig, "capture-nothing-selected", &["sauce.*"]).await;
     let left = "SELECT count(*)::text FROM pg_publication";
     assert_eq!(rig.text(left).await, "0", "nothing was created");
     assert_eq!(rig.topics().await, Vec::<String>::new());
@@ -79,8 +62,9 @@ async fn a_publication_that_is_not_ours() {
     let rig = Rig::new(SETUP, &TABLES).await;
     let variants = [
         ("FOR ALL TABLES", "all tables"),
+        ("WITH (publish_via_partition_root = true)", "no table"),
         ("FOR TABLE source.users, source.orders", "partition root"),
-        ("FOR TABLE source.users WITH (publish_via_partition_root = true)", "source.users, not"),
+        ("FOR TABLE source.users, source.unseen WITH (publish_via_partition_root = true)", "publishes source.unseen, which source.users,source.orders does not select"),
         ("FOR TABLE source.users, source.orders WITH (publish = 'insert', publish_via_partition_root = true)", "inserts, updates"),
         ("FOR TABLE source.users (user_id), source.orders WITH (publish_via_partition_root = true)", "column lists"),
         ("FOR TABLE source.users WHERE (user_id > 1), source.orders WITH (publish_via_partition_root = true)", "row filters"),
@@ -164,10 +148,16 @@ async fn a_topic_that_holds_something_else() {
     let one = fluvio::metadata::topic::TopicSpec::new_computed(1, 1, None);
     let two = fluvio::metadata::topic::TopicSpec::new_computed(2, 1, None);
     admin
-        .create("other-things".into(), false, one)
+        .create("other-things".into(), false, one.clone())
         .await
         .unwrap();
     admin.create("two-halves".into(), false, two).await.unwrap();
+    let mut narrow = one.clone();
+    narrow.set_storage(fluvio::metadata::topic::TopicStorageConfig {
+        segment_size: Some(1 << 20),
+        max_partition_size: None,
+    });
+    admin.create("narrow".into(), false, narrow).await.unwrap();
     let producer = rig
         .fluvio()
         .await
@@ -185,7 +175,10 @@ async fn a_topic_that_holds_something_else() {
     config.topic_changes = "other-things".into();
     refused_with(&rig, config.clone(), "capture-log-foreign", &["offset 0"]).await;
     config.topic_changes = "two-halves".into();
-    refused_with(&rig, config, "capture-topic-shape", &["2 partitions"]).await;
+    refused_with(&rig, config.clone(), "capture-topic-shape", &["2 partitions"]).await;
+    config.topic_changes = "narrow".into();
+    let segments = ["segments of 1048576 bytes"];
+    refused_with(&rig, config, "capture-topic-shape", &segments).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

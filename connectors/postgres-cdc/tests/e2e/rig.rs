@@ -10,8 +10,8 @@ use fluvio::consumer::ConsumerConfig;
 use fluvio::{Fluvio, FluvioClusterConfig, Offset};
 use futures_util::{pin_mut, StreamExt};
 use millrace_broker::{Broker, Handle as BrokerHandle, Storage};
-use millrace_events::{Lsn, Op, Record};
-use millrace_postgres_cdc::{Capture, Config, Error, Handle, State, Status};
+use millrace_events::{Lsn, Op, Record, TableId};
+use millrace_postgres_cdc::{Capture, Config, Error, Handle, Selection, State, Status};
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -38,6 +38,18 @@ fn broker_config(folder: Option<&TempDir>) -> millrace_broker::Config {
     });
     config.limits.retention_interval = Duration::from_millis(500);
     config
+}
+
+/// These tables of schema `source`; all of it if there are none.
+fn selection(tables: &[&str]) -> Selection {
+    if tables.is_empty() {
+        return "source.*".parse().unwrap();
+    }
+    let names: Vec<_> = tables
+        .iter()
+        .map(|table| format!("source.{table}"))
+        .collect();
+    names.join(",").parse().unwrap()
 }
 
 /// Where clients find the data plane of [`Rig::forgetful`].
@@ -98,8 +110,7 @@ impl Rig {
         let mut config = Config::new(
             postgres.url(&database),
             broker.sc_addr().to_string(),
-            "source",
-            tables.iter().copied(),
+            selection(tables),
         );
         // Slots belong to the cluster, not to the database.
         config.slot = format!("slot_{number}");
@@ -247,7 +258,7 @@ impl Rig {
     }
 
     /// The transactions of a `test_decoding` slot: xid and the changes as (table, op).
-    pub async fn decoded(&self, slot: &str) -> Vec<(u32, Vec<(String, Op)>)> {
+    pub async fn decoded(&self, slot: &str) -> Vec<(u32, Vec<(TableId, Op)>)> {
         let mut connection = self.connect().await;
         let sql =
             "SELECT data FROM pg_logical_slot_get_changes($1, NULL, NULL, 'include-xids', '1')";
@@ -256,36 +267,31 @@ impl Rig {
             .fetch_all(&mut connection)
             .await
             .unwrap();
-        let mut transactions: Vec<(u32, Vec<(String, Op)>)> = Vec::new();
+        let mut transactions: Vec<(u32, Vec<(TableId, Op)>)> = Vec::new();
+        let mut ours: Vec<u32> = Vec::new();
         for line in lines {
             let words: Vec<_> = line.splitn(4, ' ').collect();
             match words[..] {
                 ["BEGIN", xid] => transactions.push((xid.parse().unwrap(), Vec::new())),
                 ["table", table, op, ..] if table != "source.unseen:" => {
-                    let table = table.trim_start_matches("source.").trim_end_matches(':');
+                    let table = table.trim_end_matches(':');
                     let op = match op {
                         "INSERT:" => Op::Insert,
                         "UPDATE:" => Op::Update,
                         "DELETE:" => Op::Delete,
                         _ => Op::Truncate,
                     };
-                    transactions.last_mut().unwrap().1.push((table.into(), op));
+                    let changes = &mut transactions.last_mut().unwrap().1;
+                    changes.push((table.parse().unwrap(), op));
                 }
                 // Our own messages make a transaction of the log although they change nothing.
                 ["message:", ..] if line.contains("prefix: millrace,") => {
-                    transactions
-                        .last_mut()
-                        .unwrap()
-                        .1
-                        .push((String::new(), Op::Insert));
+                    ours.push(transactions.last().unwrap().0);
                 }
                 _ => {}
             }
         }
-        transactions.retain(|(_, changes)| !changes.is_empty());
-        for (_, changes) in &mut transactions {
-            changes.retain(|(table, _)| !table.is_empty());
-        }
+        transactions.retain(|(xid, changes)| !changes.is_empty() || ours.contains(xid));
         transactions
     }
 
@@ -302,7 +308,7 @@ impl Rig {
         topics
             .into_iter()
             .map(|topic| topic.name)
-            .filter(|name| name.starts_with("shop-"))
+            .filter(|name| name.starts_with("millrace-"))
             .collect()
     }
 }

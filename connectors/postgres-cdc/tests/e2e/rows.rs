@@ -93,7 +93,7 @@ async fn a_row_looks_the_same_in_snapshot_and_stream() {
     running.stop().await;
     let model = Model::read(&rig).await;
     let row = |id: i64| {
-        let mut row = model.tables["kinds"][&vec![Value::Int(id)]].clone();
+        let mut row = model.rows("kinds")[&vec![Value::Int(id)]].clone();
         row.remove("id");
         row
     };

@@ -50,7 +50,8 @@ async fn a_table_is_its_own_rows_and_not_those_of_its_children() {
     .await;
     running.reaches(rig.end().await).await;
     running.stop().await;
-    let users = &Model::read(&rig).await.tables["users"];
+    let model = Model::read(&rig).await;
+    let users = model.rows("users");
     let own = rig
         .text("SELECT count(*)::text FROM ONLY source.users")
         .await;

@@ -1,7 +1,6 @@
 //! What would have been valid in place of a rejected event. Pure; shows no values of the event.
 
-use millrace_events::RejectReason;
-use millrace_sm_user_event as user_event;
+use millrace_sm_user_event::{self as user_event, RejectReason};
 
 const EXAMPLE: &str = r#"{"first_name":"Ada","last_name":"Lovelace","email":"ada@example.org","phone":"1","registration_date":"2026-01-02 03:04:05","loyalty_status":"Gold"}"#;
 
@@ -60,7 +59,7 @@ mod tests {
     fn the_example_is_valid() {
         let event = user_event::validate(EXAMPLE.as_bytes(), user_event::BYTES_MAX_DEFAULT);
         assert!(
-            matches!(event, millrace_events::UserEvent::User { .. }),
+            matches!(event, user_event::UserEvent::User { .. }),
             "{event:?}"
         );
     }
@@ -77,7 +76,7 @@ mod tests {
             let event = EXAMPLE.replace("2026-01-02 03:04:05", date);
             let event = user_event::validate(event.as_bytes(), user_event::BYTES_MAX_DEFAULT);
             assert!(
-                matches!(event, millrace_events::UserEvent::User { .. }),
+                matches!(event, user_event::UserEvent::User { .. }),
                 "{date}"
             );
         }

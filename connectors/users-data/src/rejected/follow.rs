@@ -4,17 +4,13 @@ use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fluvio::dataplane::link::ErrorCode;
-use fluvio::Fluvio;
-use futures_util::StreamExt;
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
+use millrace_topic::{Bounds, Cluster, Offset, Read, Record, TopicError};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::index::{Digest, Entry, Index};
 use crate::error::SessionError;
-use crate::reader;
-use crate::topic::{self, Bounds};
 use crate::Config;
 
 /// How often it is looked what retention removed, and whether a silent stream has missed something.
@@ -56,7 +52,8 @@ impl Followed {
 /// Follows the topic until it is dropped.
 pub(crate) async fn follow(config: Config, followed: Arc<Followed>) {
     let mut follower = Follower {
-        config,
+        cluster: Cluster::new(config.endpoint),
+        topic: config.rejected_topic,
         followed,
         last: None,
         evicted: 0,
@@ -77,9 +74,9 @@ pub(crate) async fn follow(config: Config, followed: Arc<Followed>) {
     }
 }
 
-#[derive(Debug)]
 struct Follower {
-    config: Config,
+    cluster: Cluster,
+    topic: String,
     followed: Arc<Followed>,
     /// The last record that was read. If something else stands there, the topic is another one.
     last: Option<(i64, Digest)>,
@@ -92,9 +89,8 @@ struct Follower {
 impl Follower {
     /// One connection, until it fails or falls behind.
     async fn session(&mut self) -> Result<(), SessionError> {
-        let fluvio = topic::connect(&self.config.endpoint).await?;
-        let topic = self.config.rejected_topic.clone();
-        let Some(bounds) = topic::bounds(&fluvio, &topic).await? else {
+        self.cluster.reset();
+        let Some(bounds) = self.cluster.bounds(&self.topic).await? else {
             // Ingest creates it; until then there are no rejected events. One that was there is missed
             // only while the broker starts, or it is gone, which the next one of the name tells.
             if self.last.is_none() {
@@ -102,28 +98,31 @@ impl Follower {
             }
             return Err(broken("the topic is not there"));
         };
-        let mut end = bounds.end;
+        let mut end = bounds.end.to_i64();
         let from = self.resume(bounds);
         self.look(from, end);
-        let mut records = reader::records(&fluvio, &topic, Some(from), Vec::new()).await?;
+        // A record that does not come twice is not there: see `take`.
+        let read = Read::new(&self.topic).from(Offset::of(from)).unnumbered();
+        let mut reading = self.cluster.read(read).await?;
         loop {
-            match timeout(LOOK_PERIOD, records.next()).await {
-                Ok(Some(Ok(record))) => self.take(record, end)?,
-                Ok(Some(Err(code))) => return Err(self.failure(&code)),
-                Ok(None) => return Err(broken("the stream ended")),
-                Err(_) => end = self.after_silence(&fluvio, &topic).await?,
+            match timeout(LOOK_PERIOD, reading.next()).await {
+                Ok(Ok(Some(record))) => self.take(record, end)?,
+                Ok(Ok(None)) => return Err(broken("the stream ended")),
+                Ok(Err(error)) => return Err(self.failure(error)),
+                Err(_) => end = self.after_silence().await?,
             }
         }
     }
 
     /// Where to read on: at the last record again, to see that it is still the same one.
     fn resume(&mut self, bounds: Bounds) -> i64 {
-        if self.evicted > bounds.end {
+        let end = bounds.end.to_i64();
+        if self.evicted > end {
             self.evicted = 0;
         }
-        let start = bounds.start.max(self.evicted);
+        let start = bounds.start.to_i64().max(self.evicted);
         match self.last {
-            Some((last, _)) if (start..bounds.end).contains(&last) => last,
+            Some((last, _)) if (start..end).contains(&last) => last,
             // All of it is gone, or it is another topic: what it has says the rest.
             _ => {
                 self.start_over(start);
@@ -139,31 +138,32 @@ impl Follower {
         self.followed.progress.send_replace(progress);
     }
 
-    fn take(&mut self, record: reader::Record, end: i64) -> Result<(), SessionError> {
+    fn take(&mut self, record: Record, end: i64) -> Result<(), SessionError> {
+        let offset = record.offset.to_i64();
         let next = self.followed.progress.borrow().next;
         let letter = serde_json::from_slice::<RejectedEvent>(&record.value).ok();
         let entry = letter.map(|letter| Entry::of(&letter));
-        if let Some((_, known)) = self.last.filter(|(last, _)| *last == record.offset) {
+        if let Some((_, known)) = self.last.filter(|(last, _)| *last == offset) {
             if entry.map(|entry| entry.digest) != Some(known) {
                 self.start_over(0);
                 return Err(broken("the topic was created again"));
             }
         }
-        if record.offset < next {
+        if offset < next {
             return Ok(());
         }
-        if record.offset > next && self.gap.replace(next) != Some(next) {
+        if offset > next && self.gap.replace(next) != Some(next) {
             return Err(SessionError::Fluvio(format!("offset {next} did not come")));
         }
         match entry {
             Some(entry) => {
-                self.last = Some((record.offset, entry.digest));
+                self.last = Some((offset, entry.digest));
                 self.followed
-                    .with(|index| index.insert(record.offset, entry));
+                    .with(|index| index.insert(offset, entry));
             }
-            None => tracing::warn!(offset = record.offset, "no rejected event; left out"),
+            None => tracing::warn!(offset, "no rejected event; left out"),
         }
-        self.advance(record.offset + 1, end);
+        self.advance(offset + 1, end);
         Ok(())
     }
 
@@ -175,14 +175,15 @@ impl Follower {
     }
 
     /// What retention removed is forgotten; a stream that has missed something is given up.
-    async fn after_silence(&mut self, fluvio: &Fluvio, topic: &str) -> Result<i64, SessionError> {
-        let Some(bounds) = topic::bounds(fluvio, topic).await? else {
+    async fn after_silence(&mut self) -> Result<i64, SessionError> {
+        let Some(bounds) = self.cluster.bounds(&self.topic).await? else {
             return Err(broken("the topic is gone"));
         };
-        self.followed.with(|index| index.prune(bounds.start));
-        self.look(bounds.start, bounds.end);
-        match self.followed.progress.borrow().next.cmp(&bounds.end) {
-            Ordering::Equal => Ok(bounds.end),
+        let (start, end) = (bounds.start.to_i64(), bounds.end.to_i64());
+        self.followed.with(|index| index.prune(start));
+        self.look(start, end);
+        match self.followed.progress.borrow().next.cmp(&end) {
+            Ordering::Equal => Ok(end),
             _ => Err(broken("the stream fell silent")),
         }
     }
@@ -193,12 +194,12 @@ impl Follower {
         self.advance(next, end);
     }
 
-    fn failure(&mut self, code: &ErrorCode) -> SessionError {
-        if let ErrorCode::OffsetEvicted { next_available, .. } = code {
-            self.evicted = *next_available;
-            self.followed.with(|index| index.prune(*next_available));
+    fn failure(&mut self, error: TopicError) -> SessionError {
+        if let TopicError::Evicted { next, .. } = error {
+            self.evicted = next.to_i64();
+            self.followed.with(|index| index.prune(next.to_i64()));
         }
-        SessionError::Fluvio(reader::describe(code))
+        error.into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use millrace_events::{RejectReason, RejectedEvent};
+use millrace_sm_user_event::{RejectReason, RejectedEvent};
 use sha2::{Digest as _, Sha256};
 
 /// So many of the newest rejected events are listed and counted; older ones are still in the topic. Bounds

@@ -16,19 +16,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluvio::Fluvio;
 use futures_util::future::{BoxFuture, FutureExt};
-use millrace_events::RejectReason;
+use millrace_sm_user_event::RejectReason;
 use millrace_sessions::postgres::Work;
+use millrace_topic::Cluster;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bookkeeping;
 use crate::error::SessionError;
-use crate::{topic, Config, Error};
+use crate::{Config, Error};
 use actions::{Action, Kind, Place};
 use follow::Followed;
 use index::{Digest, Entry};
@@ -116,7 +116,7 @@ struct Inner {
     followed: Arc<Followed>,
     pool: PgPool,
     prepared: OnceCell<()>,
-    fluvio: Mutex<Option<Arc<Fluvio>>>,
+    cluster: Cluster,
     _follow: AbortOnDropHandle<()>,
 }
 
@@ -128,12 +128,13 @@ impl Rejected {
         let pool = server.pool("millrace ingest (rejected)", Work::Ask, CONNECTIONS_MAX);
         let followed = Followed::new(index::RECORDS_MAX);
         let follow = tokio::spawn(follow::follow(config.clone(), followed.clone()));
+        let cluster = Cluster::new(config.endpoint.as_str());
         Ok(Rejected(Arc::new(Inner {
             config,
             followed,
             pool,
             prepared: OnceCell::new(),
-            fluvio: Mutex::default(),
+            cluster,
             _follow: AbortOnDropHandle::new(follow),
         })))
     }
@@ -292,7 +293,7 @@ impl Inner {
     async fn letter(
         &self,
         offset: i64,
-    ) -> Result<(millrace_events::RejectedEvent, Digest), RejectedError> {
+    ) -> Result<(millrace_sm_user_event::RejectedEvent, Digest), RejectedError> {
         let mut found = self.letters(&[offset]).await?;
         let letter = found.letters.remove(&offset);
         let letter = letter.ok_or(RejectedError::NotFound(offset))?;
@@ -301,19 +302,12 @@ impl Inner {
     }
 
     async fn letters(&self, offsets: &[i64]) -> Result<read::Found, RejectedError> {
-        let fluvio = self.fluvio().await?;
-        match read::letters(&fluvio, &self.config.rejected_topic, offsets).await {
-            Ok(found) => {
-                if let Some(start) = found.start {
-                    self.followed.with(|index| index.prune(start));
-                }
-                Ok(found)
-            }
-            Err(error) => {
-                *self.fluvio.lock().await = None;
-                Err(error.into())
-            }
+        let topic = &self.config.rejected_topic;
+        let found = read::letters(&self.cluster, topic, offsets).await?;
+        if let Some(start) = found.start {
+            self.followed.with(|index| index.prune(start));
         }
+        Ok(found)
     }
 
     async fn retry(&self, offset: i64) -> Result<RejectedRecord, RejectedError> {
@@ -329,18 +323,15 @@ impl Inner {
             }
         };
         let place = self.place(record.offset, digest);
-        let fluvio = self.fluvio().await?;
         let mut postgres = self.postgres().await?;
         let claim = self.claim(&mut postgres, place, Kind::Retry).await?;
-        match resend::resend(&fluvio, &self.config.topic, event).await {
+        match resend::resend(&self.cluster, &self.config.topic, event).await {
             Ok(sent) => actions::done(&mut postgres, place, claim, sent).await?,
             Err(Failure::NotSent(error)) => {
-                *self.fluvio.lock().await = None;
                 actions::give_back(&mut postgres, place, claim).await?;
                 return Err(error.into());
             }
             Err(Failure::Unknown(error)) => {
-                *self.fluvio.lock().await = None;
                 return Err(RejectedError::Unknown {
                     offset: place.offset,
                     reason: error.to_string(),
@@ -406,26 +397,12 @@ impl Inner {
         ready
             .map_err(|_| RejectedError::NotReady)?
             .map_err(|_| RejectedError::NotReady)?;
-        let fluvio = self.fluvio().await?;
-        match topic::end(&fluvio, &self.config.rejected_topic).await {
-            Ok(Some(end)) => {
-                let there = progress.wait_for(|progress| progress.next >= end);
-                let _ = timeout(CURRENT_TIMEOUT, there).await;
-            }
-            Ok(None) => {}
-            // After a restart of the controller an old client learns nothing any more.
-            Err(_) => *self.fluvio.lock().await = None,
+        if let Ok(Some(bounds)) = self.cluster.bounds(&self.config.rejected_topic).await {
+            let end = bounds.end.to_i64();
+            let there = progress.wait_for(|progress| progress.next >= end);
+            let _ = timeout(CURRENT_TIMEOUT, there).await;
         }
         Ok(())
-    }
-
-    async fn fluvio(&self) -> Result<Arc<Fluvio>, SessionError> {
-        let mut fluvio = self.fluvio.lock().await;
-        if let Some(fluvio) = &*fluvio {
-            return Ok(fluvio.clone());
-        }
-        let connected = Arc::new(topic::connect(&self.config.endpoint).await?);
-        Ok(fluvio.insert(connected).clone())
     }
 
     async fn postgres(&self) -> Result<PoolConnection<Postgres>, RejectedError> {

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use fluvio::Fluvio;
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
+use millrace_topic::{Cluster, Offset, Read, TopicError};
 
 use crate::error::SessionError;
-use crate::reader::{self, Raw};
 
 /// Records that are read in one go, wanted and those between them.
 const RUN_RECORDS_MAX: i64 = 64;
@@ -25,7 +24,7 @@ pub(crate) struct Found {
 
 /// The records at `wanted`, which descend and are known to have been in the topic.
 pub(crate) async fn letters(
-    fluvio: &Fluvio,
+    cluster: &Cluster,
     topic: &str,
     wanted: &[i64],
 ) -> Result<Found, SessionError> {
@@ -35,7 +34,7 @@ pub(crate) async fn letters(
     while let (Some(last), false) = (rest.first(), bytes > ANSWER_BYTES_MAX) {
         let in_run = |offset: &i64| last - offset < RUN_RECORDS_MAX;
         let (run, older) = rest.split_at(rest.partition_point(in_run));
-        bytes += read_run(fluvio, topic, run, &mut found).await?;
+        bytes += read_run(cluster, topic, run, &mut found).await?;
         found.complete_from = run.last().copied().unwrap_or_default();
         rest = older;
     }
@@ -47,7 +46,7 @@ pub(crate) async fn letters(
 
 /// Returns the bytes of what was kept.
 async fn read_run(
-    fluvio: &Fluvio,
+    cluster: &Cluster,
     topic: &str,
     run: &[i64],
     found: &mut Found,
@@ -56,29 +55,43 @@ async fn read_run(
         return Ok(0);
     };
     let (mut bytes, mut from) = (0, *first);
-    let mut records = reader::records(fluvio, topic, Some(from), Vec::new()).await?;
-    loop {
-        match reader::next_raw(&mut records).await? {
-            Raw::Record(record) => {
-                if run.contains(&record.offset) {
-                    bytes += record.value.len();
-                    if let Ok(letter) = serde_json::from_slice(&record.value) {
-                        found.letters.insert(record.offset, letter);
-                    }
-                }
-                if record.offset >= *last {
-                    return Ok(bytes);
-                }
+    while from <= *last {
+        match read_from(cluster, topic, (from, *last), run, found).await {
+            Ok(more) => {
+                bytes += more;
+                break;
             }
-            Raw::Expired { available } => {
-                found.start = Some(available);
+            Err(TopicError::Evicted { next, .. }) => {
+                found.start = Some(next.to_i64());
                 // Never the same again, whatever the broker says.
-                from = available.max(from + 1);
-                if from > *last {
-                    return Ok(bytes);
-                }
-                records = reader::records(fluvio, topic, Some(from), Vec::new()).await?;
+                from = next.to_i64().max(from + 1);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(bytes)
+}
+
+async fn read_from(
+    cluster: &Cluster,
+    topic: &str,
+    (from, last): (i64, i64),
+    wanted: &[i64],
+    found: &mut Found,
+) -> Result<usize, TopicError> {
+    let read = Read::new(topic)
+        .from(Offset::of(from))
+        .up_to(Offset::of(last).unwrap_or_default());
+    let mut reading = cluster.read(read).await?;
+    let mut bytes = 0;
+    while let Some(record) = reading.next().await? {
+        let offset = record.offset.to_i64();
+        if wanted.contains(&offset) {
+            bytes += record.value.len();
+            if let Ok(letter) = serde_json::from_slice(&record.value) {
+                found.letters.insert(offset, letter);
             }
         }
     }
+    Ok(bytes)
 }

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use millrace_control::time;
-use millrace_events::{RejectReason, RejectedEvent, Rejection, UserEvent};
-use millrace_sm_user_event as user_event;
+use millrace_sm_user_event::{
+    self as user_event, RejectReason, RejectedEvent, Rejection, UserEvent,
+};
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Action, Kind};

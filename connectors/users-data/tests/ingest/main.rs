@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millrace_broker::{Broker, Storage};
-use millrace_events::RejectReason;
+use millrace_sm_user_event::RejectReason;
 use millrace_users_data::{Error, State};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

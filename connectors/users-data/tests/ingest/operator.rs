@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_events::RejectReason;
+use millrace_sm_user_event::RejectReason;
 use millrace_users_data::{State, Status};
 use sqlx::Executor;
 
@@ -120,6 +120,12 @@ async fn a_table_that_takes_no_user_at_all_is_waited_for() {
                  'BEGIN RAISE ''closed'' USING ERRCODE = ''MY001''; END'; \
              CREATE TRIGGER closed BEFORE INSERT ON source.users FOR EACH ROW EXECUTE FUNCTION closed()",
             "DROP TRIGGER closed ON source.users",
+            "ingest-table-refuses",
+        ),
+        (
+            "CREATE FUNCTION raised() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''closed''; END'; \
+             CREATE TRIGGER raised BEFORE INSERT ON source.users FOR EACH ROW EXECUTE FUNCTION raised()",
+            "DROP TRIGGER raised ON source.users",
             "ingest-table-refuses",
         ),
         (

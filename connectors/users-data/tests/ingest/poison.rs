@@ -99,6 +99,8 @@ async fn an_event_that_is_refused_while_others_are_taken_is_rejected() {
         (audit("NEW.first_name"), NO_TRIGGER, "23514"),
         (audit("nullif(NEW.first_name, 'Eve')"), NO_TRIGGER, "23502"),
         (raise("MY001"), NO_TRIGGER, "MY001"),
+        (raise("P0001"), NO_TRIGGER, "P0001"),
+        (raise("23514"), NO_TRIGGER, "23514"),
         (raise("P0002"), NO_TRIGGER, "P0002"),
         (raise("P0004"), NO_TRIGGER, "P0004"),
         (raise("54000"), NO_TRIGGER, "54000"),

@@ -3,7 +3,7 @@
 use fluvio::metadata::topic::TopicSpec;
 use futures_util::future::join_all;
 use millrace_control::Server;
-use millrace_events::RejectReason;
+use millrace_sm_user_event::RejectReason;
 use millrace_users_data::{
     control, Counts, Filter, Page, Rejected, RejectedError, RejectedRecord, RejectedState,
 };

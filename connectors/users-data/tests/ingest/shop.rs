@@ -9,7 +9,7 @@ use fluvio::metadata::topic::TopicSpec;
 use fluvio::{Fluvio, FluvioClusterConfig, Offset, RecordKey};
 use futures_util::StreamExt;
 use millrace_broker::{Broker, Storage};
-use millrace_events::RejectedEvent;
+use millrace_sm_user_event::RejectedEvent;
 use millrace_users_data::{Config, Error, Handle, Service};
 use sqlx::{Executor, PgConnection, Row};
 use tokio::task::JoinHandle;

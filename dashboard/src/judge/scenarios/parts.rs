@@ -4,8 +4,8 @@ use super::*;
 
 fn ingest(readings: &mut Readings) -> &mut IngestReading {
     match &mut readings.ingest {
-        Answer::Known(ingest) => ingest,
-        Answer::Unknown(_) => panic!("ingest is away in this scenario"),
+        Some(Answer::Known(ingest)) => ingest,
+        _ => panic!("ingest is away in this scenario"),
     }
 }
 
@@ -25,7 +25,7 @@ fn an_ingest_that_has_ended_is_stopped_and_says_why() {
 
 #[test]
 fn an_ingest_that_does_not_answer_is_unknown_and_one_that_tries_again_is_behind() {
-    let status = World::at_rest().tick(|readings| readings.ingest = away());
+    let status = World::at_rest().tick(|readings| readings.ingest = Some(away()));
     assert_eq!(status.verdict, Verdict::Unknown);
     assert!(status
         .headline
@@ -38,9 +38,19 @@ fn an_ingest_that_does_not_answer_is_unknown_and_one_that_tries_again_is_behind(
 }
 
 #[test]
+fn a_pipeline_without_ingest_misses_none() {
+    let status = World::at_rest().tick(|readings| {
+        readings.ingest = None;
+        readings.rejected = None;
+    });
+    assert_eq!(status.verdict, Verdict::Ok, "{}", status.headline);
+    assert_eq!((status.ingest, status.rejected), (None, None));
+}
+
+#[test]
 fn a_pipeline_that_is_known_to_be_late_is_late_whether_or_not_ingest_answers() {
     let late = |readings: &mut Readings| {
-        readings.ingest = away();
+        readings.ingest = Some(away());
         projector(readings).error = Some("MR-P001: MySQL fails".into());
     };
     let status = World::at_rest().tick(late);
@@ -55,7 +65,7 @@ fn a_pipeline_that_is_known_to_be_late_is_late_whether_or_not_ingest_answers() {
     // What is not known of the pipeline itself is worse.
     let status = World::at_rest().tick(|readings| {
         readings.source = away();
-        readings.ingest = away();
+        readings.ingest = Some(away());
     });
     assert_eq!(status.verdict, Verdict::Unknown);
     assert!(
@@ -82,4 +92,23 @@ fn a_capture_that_has_ended_says_why_in_place_of_the_slot_that_nobody_reads() {
         "{}",
         status.headline
     );
+}
+
+#[test]
+fn a_part_that_cannot_say_so_itself_is_stopped_and_named_with_its_reason() {
+    let status = World::at_rest().tick(|readings| {
+        readings.parts_down.push(PartDown {
+            name: "trade".into(),
+            since: at(0),
+            fault: "the shop has no products".into(),
+            outlook: "next try at 03:00:30 UTC".into(),
+        });
+    });
+    assert_eq!(status.verdict, Verdict::Stopped);
+    assert_eq!(
+        status.headline,
+        "Stopped: trade is down: the shop has no products; next try at 03:00:30 UTC; \
+         otherwise fresh: all 2 projections caught up"
+    );
+    assert_eq!(status.parts_down[0].name, "trade");
 }

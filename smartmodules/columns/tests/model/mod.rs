@@ -2,14 +2,19 @@
 
 use chrono::DateTime;
 use millrace_events::{
-    Change, Column, Epoch, Lsn, Op, Record, Row, SchemaId, SnapshotBegin, SnapshotRows,
+    Change, Column, Epoch, Lsn, Op, Record, Row, SchemaId, SnapshotBegin, SnapshotRows, TableId,
     TableSchema, TransactionPart, Value, Xid,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 
-const TABLES: [&str; 4] = ["users", "orders", "we\"ird", "größe"];
+const TABLES: [&str; 4] = [
+    "source.users",
+    "sales.users",
+    "source.\"we\"\"ird\"",
+    "\"a b\".\"größe\"",
+];
 const COLUMNS: [&str; 6] = ["id", "name", "a\\b", "tab\t", "größe", "{\"x\":["];
 
 pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> {
@@ -17,16 +22,16 @@ pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> 
         Record::Transaction(mut part) => {
             part.schemas = schemas(plan, part.schemas)?;
             part.changes
-                .retain(|change| plan.get(&change.table).is_some());
+                .retain(|change| plan.get(change.table.to_string()).is_some());
             for change in &mut part.changes {
-                let columns = &plan[&change.table];
+                let columns = &plan[change.table.to_string()];
                 change.before = row(columns, change.before.take())?;
                 change.after = row(columns, change.after.take())?;
             }
             Record::Transaction(part)
         }
         Record::SnapshotRows(mut chunk) => {
-            chunk.rows = match plan.get(&chunk.table) {
+            chunk.rows = match plan.get(chunk.table.to_string()) {
                 None => chunk.rows.iter().map(|_| Row::default()).collect(),
                 Some(columns) => {
                     let kept = chunk.rows.into_iter().map(|one| row(columns, Some(one)));
@@ -39,7 +44,7 @@ pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> 
             let mut kept = begin
                 .schemas
                 .iter()
-                .map(|schema| plan.get(&schema.table).is_some());
+                .map(|schema| plan.get(schema.table.to_string()).is_some());
             begin.estimated_rows.retain(|_| kept.next().unwrap_or(true));
             begin.schemas = schemas(plan, begin.schemas)?;
             Record::SnapshotBegin(begin)
@@ -56,9 +61,9 @@ fn wants(columns: &serde_json::Value, name: &str) -> bool {
 }
 
 fn schemas(plan: &serde_json::Value, mut all: Vec<TableSchema>) -> Option<Vec<TableSchema>> {
-    all.retain(|schema| plan.get(&schema.table).is_some());
+    all.retain(|schema| plan.get(schema.table.to_string()).is_some());
     for schema in &mut all {
-        let columns = &plan[&schema.table];
+        let columns = &plan[schema.table.to_string()];
         if schema.key().any(|column| !wants(columns, &column.name)) {
             return None;
         }
@@ -140,15 +145,14 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
     prop_oneof![3 => transaction, 1 => begin, 2 => rows]
 }
 
-fn table() -> impl Strategy<Value = String> {
-    proptest::sample::select(TABLES.to_vec()).prop_map(str::to_owned)
+fn table() -> impl Strategy<Value = TableId> {
+    proptest::sample::select(TABLES.to_vec()).prop_map(|text| text.parse().expect("a table"))
 }
 
 fn schema() -> impl Strategy<Value = TableSchema> {
     let columns = proptest::sample::subsequence(COLUMNS.to_vec(), 0..=6);
     (table(), columns, any::<u32>()).prop_map(|(table, names, id)| TableSchema {
         id: SchemaId(id),
-        namespace: "source".to_owned(),
         table,
         columns: names.into_iter().map(column).collect(),
     })

@@ -1,5 +1,5 @@
-//! Events of the topic `users-data`, as SmartModule `user-event` hands them to ingest, and what
-//! becomes of those that are refused.
+//! Events of the topic `users-data`, as the SmartModule hands them to ingest, and what becomes of those that are
+//! refused.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};

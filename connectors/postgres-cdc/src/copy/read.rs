@@ -1,0 +1,221 @@
+//! Reading one chunk: its rows, and the snapshot that says what they contain.
+//!
+//! Each chunk is read in a transaction of its own, which is short. The table is locked before the snapshot is taken, so that no
+//! TRUNCATE and no rewrite can fall between them: those are not MVCC-safe for a reader with an older snapshot.
+
+use futures_util::TryStreamExt;
+use millrace_events::{ChunkWriter, Lsn, Row, TableSchema, Value, Visibility};
+use millrace_sessions::postgres::PgSession;
+use sqlx::{Executor, Row as _};
+
+use super::fence;
+use super::keys::{Key, Keys};
+use super::pieces::Pieces;
+use super::sessions::Copying;
+use crate::catalog::{self, Types};
+use crate::cell::{copy_cells, value};
+use crate::config::RECORD_BYTES_MAX;
+use crate::{Config, Error};
+
+/// `lock_not_available`.
+const LOCK_TIMEOUT: &str = "55P03";
+
+/// What a transaction that reads a table sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Seal {
+    pub(crate) visible: Visibility,
+    /// What is visible was committed before this.
+    pub(crate) lsn: Lsn,
+}
+
+/// A table as it is read: its definition does not change while its copy runs.
+#[derive(Clone, Debug)]
+pub(crate) struct TableSource {
+    pub(crate) definition: TableSchema,
+    pub(crate) keys: Keys,
+    /// Where the types of the key and their operators are.
+    search_path: String,
+}
+
+impl TableSource {
+    pub(crate) async fn of(session: &mut PgSession, definition: TableSchema) -> Result<Self, Error> {
+        let keys = Keys::of(&definition);
+        let search_path = search_path(session, &definition).await?;
+        Ok(TableSource {
+            definition,
+            keys,
+            search_path,
+        })
+    }
+
+    /// Begins a transaction in which the table is as its copy was begun with. Waits for whoever changes its definition.
+    pub(crate) async fn begin(
+        &self,
+        copying: &mut Copying,
+        config: &Config,
+    ) -> Result<Seal, Error> {
+        let Copying { session, types } = copying;
+        while !self.lock(session, config).await? {
+            let table = &self.definition.table;
+            tracing::warn!(%table, "a chunk waits for a lock on its table, which somebody changes");
+        }
+        let seal = seal(session).await?;
+        self.check(session, types).await?;
+        Ok(seal)
+    }
+
+    /// False if somebody else has held the table for too long.
+    async fn lock(&self, session: &mut PgSession, config: &Config) -> Result<bool, Error> {
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {}; SET LOCAL search_path = {}",
+            config.lock_timeout.as_millis(),
+            self.search_path
+        );
+        sqlx::raw_sql(&begin).execute(&mut *session).await?;
+        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", self.keys.table());
+        match session.execute(lock.as_str()).await {
+            Ok(_) => Ok(true),
+            Err(error) if sqlstate(&error).as_deref() == Some(LOCK_TIMEOUT) => {
+                session.execute("ROLLBACK").await?;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn check(&self, session: &mut PgSession, types: &mut Types) -> Result<(), Error> {
+        let expected = &self.definition;
+        let redefined = || Error::TableRedefined {
+            table: expected.table.clone(),
+        };
+        let table = catalog::table(session, &expected.table).await?;
+        let table = table.ok_or_else(redefined)?;
+        let found = catalog::schema(session, types, expected.id, &table).await?;
+        match found.same_shape(expected) {
+            true => Ok(()),
+            false => Err(redefined()),
+        }
+    }
+
+    /// The last key of the next `rows` rows behind `after`; `None` if there are not so many. In the order of the index: a
+    /// sort would read all that is left of the table for each chunk.
+    pub(crate) async fn bound(
+        &self,
+        session: &mut PgSession,
+        after: Option<&Key>,
+        rows: u64,
+    ) -> Result<Option<Key>, Error> {
+        let begin = format!(
+            "BEGIN READ ONLY; SET LOCAL enable_sort = off; SET LOCAL search_path = {}",
+            self.search_path
+        );
+        sqlx::raw_sql(&begin).execute(&mut *session).await?;
+        let sql = self.keys.bound(after, rows);
+        let row = sqlx::query(&sql).persistent(false).fetch_optional(&mut *session).await?;
+        session.execute("COMMIT").await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let key: Result<Key, _> = (0..row.len()).map(|column| row.try_get(column)).collect();
+        Ok(Some(key?))
+    }
+
+    /// Reads the rows that `sql` selects into a chunk. Returns how many there were.
+    pub(crate) async fn rows(
+        &self,
+        session: &mut PgSession,
+        sql: &str,
+        writer: &mut ChunkWriter,
+        pieces: &Pieces,
+        piece_bytes: usize,
+    ) -> Result<u64, Error> {
+        let mut lines = session.copy_out(sql).await?;
+        let mut rows = 0;
+        while let Some(line) = lines.try_next().await? {
+            let before = writer.size();
+            writer.push(&parse(&self.definition, &line)?);
+            self.check_size(writer.size() - before, piece_bytes)?;
+            rows += 1;
+            if writer.size() >= piece_bytes {
+                pieces.send(writer.cut()).await?;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What stands in the piece already is below the size at which it is cut.
+    fn check_size(&self, bytes: usize, piece_bytes: usize) -> Result<(), Error> {
+        let limit = RECORD_BYTES_MAX - piece_bytes;
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::RowTooLarge {
+            table: self.definition.table.clone(),
+            place: "the snapshot".into(),
+            bytes,
+            limit,
+        })
+    }
+}
+
+/// Commits are written to the WAL before they become visible, but not always flushed before.
+async fn seal(session: &mut PgSession) -> Result<Seal, Error> {
+    let sql = "SELECT pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::int8";
+    let row = sqlx::query(sql).fetch_one(session).await?;
+    let visible: String = row.try_get(0)?;
+    Ok(Seal {
+        visible: fence::parsed(&visible)?,
+        lsn: Lsn(row.try_get::<i64, _>(1)? as u64),
+    })
+}
+
+const KEY_SCHEMAS: &str = "
+    SELECT DISTINCT quote_ident(n.nspname) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+     WHERE t.oid = ANY ($1::int8[]::oid[]) AND n.nspname <> 'pg_catalog' ORDER BY 1";
+
+/// Operators of an extension's type are in its schema. Without it Postgres would take those of a type that it can be read
+/// as, which may order otherwise: `text` for `citext`.
+async fn search_path(
+    session: &mut PgSession,
+    definition: &TableSchema,
+) -> Result<String, Error> {
+    let types: Vec<i64> = definition.key().map(|column| column.oid.into()).collect();
+    let query = sqlx::query_scalar(KEY_SCHEMAS).bind(types);
+    let mut path = vec!["pg_catalog".to_owned()];
+    path.extend(query.fetch_all(session).await?);
+    Ok(path.join(", "))
+}
+
+fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.into_owned())
+}
+
+/// One line of `COPY`.
+fn parse(definition: &TableSchema, line: &[u8]) -> Result<Row, Error> {
+    let table = &definition.table;
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = std::str::from_utf8(line).map_err(|_| Error::Value {
+        table: table.clone(),
+        column: "(any)".into(),
+        reason: "the text is not UTF-8".into(),
+    })?;
+    let mut row = Vec::with_capacity(definition.columns.len());
+    let mut cells = copy_cells(line);
+    for column in &definition.columns {
+        let cell = cells.next().transpose();
+        let cell = cell.map_err(|error| Error::cell(table, &column.name, error))?;
+        let value = match cell.flatten() {
+            None => Value::Null,
+            Some(text) => value(column.oid, &text)
+                .map_err(|error| Error::cell(table, &column.name, error))?,
+        };
+        row.push((column.name.clone(), value));
+    }
+    match cells.next() {
+        None => Ok(Row(row)),
+        Some(_) => Err(Error::Protocol(format!(
+            "a line of COPY of {table} has too many cells"
+        ))),
+    }
+}

@@ -1,0 +1,118 @@
+//! Which tables are captured, and which copy of each counts, as the log says it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CopyBegun, CopyId, Lsn, Record, TableCopied, TableId, TableSchema, Verdict};
+
+/// A table that is captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturedTable {
+    /// Its definition when the copy began. Later ones travel in transactions.
+    pub definition: TableSchema,
+    /// For a progress bar.
+    pub estimated_rows: u64,
+    /// The copy that counts.
+    pub copy: CopyId,
+    /// Topic with its rows.
+    pub topic: String,
+    /// Offset in the log of the record that began it. Catch up from there.
+    pub copy_offset: i64,
+    /// Set when all of its chunks are acknowledged.
+    pub copied: Option<Copied>,
+}
+
+/// A complete copy of a table: see [`TableCopied`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Its chunks have the numbers 1 to this one.
+    pub chunks: u32,
+    /// Rows in them, for display.
+    pub rows: u64,
+    /// The table may join when the log has passed it.
+    pub lsn: Lsn,
+}
+
+/// The captured tables as of a place in the log. Pure; feed it records in offset order with what [`crate::Chain`] says
+/// of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Copies {
+    tables: BTreeMap<TableId, CapturedTable>,
+}
+
+impl Copies {
+    /// What the log says at its beginning: no table.
+    pub fn new() -> Copies {
+        Copies::default()
+    }
+
+    /// Takes a record that stands at `offset`, if `verdict` lets it count. True if it changed anything.
+    pub fn offer(&mut self, offset: i64, record: &Record, verdict: Verdict) -> bool {
+        if verdict != Verdict::Announced {
+            return false;
+        }
+        match record {
+            Record::Copy(begun) => self.begin(offset, begun),
+            Record::Copied(copied) => self.complete(copied),
+            Record::Removed(removed) => self.tables.remove(&removed.table).is_some(),
+            _ => false,
+        }
+    }
+
+    /// A table, if it is captured.
+    pub fn table(&self, table: &TableId) -> Option<&CapturedTable> {
+        self.tables.get(table)
+    }
+
+    /// All captured tables by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&TableId, &CapturedTable)> {
+        self.tables.iter()
+    }
+
+    fn begin(&mut self, offset: i64, begun: &CopyBegun) -> bool {
+        for table in &begun.tables {
+            let captured = CapturedTable {
+                definition: table.definition.clone(),
+                estimated_rows: table.estimated_rows,
+                copy: begun.copy,
+                topic: begun.topic.clone(),
+                copy_offset: offset,
+                copied: None,
+            };
+            let name = table.definition.table.clone();
+            self.tables.insert(name, captured);
+        }
+        !begun.tables.is_empty()
+    }
+
+    /// The end of a copy that a newer one has made void means nothing.
+    fn complete(&mut self, copied: &TableCopied) -> bool {
+        let Some(table) = self.tables.get_mut(&copied.table) else {
+            return false;
+        };
+        if table.copy != copied.copy || table.copied.is_some() {
+            return false;
+        }
+        table.copied = Some(Copied {
+            chunks: copied.chunks,
+            rows: copied.rows,
+            lsn: copied.lsn,
+        });
+        true
+    }
+}
+
+impl FromIterator<CapturedTable> for Copies {
+    fn from_iter<T: IntoIterator<Item = CapturedTable>>(tables: T) -> Copies {
+        let named = |table: CapturedTable| (table.definition.table.clone(), table);
+        Copies {
+            tables: tables.into_iter().map(named).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "copies_tests.rs"]
+mod tests;
