@@ -51,14 +51,14 @@ impl Naming {
     /// Names several tables at once, those of the main schema first: their names are the ones that people expect.
     /// In the order of `tables`.
     pub fn names<'a>(&mut self, tables: impl IntoIterator<Item = &'a TableId>) -> Vec<String> {
-        let mut named: Vec<(&TableId, Option<String>)> =
-            tables.into_iter().map(|table| (table, None)).collect();
-        for main in [true, false] {
-            for (table, name) in named.iter_mut().filter(|(t, _)| self.is_main(t) == main) {
-                *name = Some(self.name(table));
-            }
+        let tables: Vec<&TableId> = tables.into_iter().collect();
+        let (main, others): (Vec<usize>, Vec<usize>) =
+            (0..tables.len()).partition(|&at| self.is_main(tables[at]));
+        let mut names = vec![String::new(); tables.len()];
+        for at in main.into_iter().chain(others) {
+            names[at] = self.name(tables[at]);
         }
-        named.into_iter().filter_map(|(_, name)| name).collect()
+        names
     }
 
     fn is_main(&self, table: &TableId) -> bool {

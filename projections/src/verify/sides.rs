@@ -1,5 +1,6 @@
 //! Rows as they come from either server, always as the text that it prints.
 
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 use millrace_sessions::mysql::Session;
 use millrace_sessions::postgres::PgSession;
@@ -43,26 +44,39 @@ pub(super) fn from_mysql<'c>(
 }
 
 /// The sums that Postgres answers with.
-pub(super) async fn sums_from_postgres(session: &mut PgSession, sql: &str) -> Result<Sums, Error> {
-    let asking = postgres("asking for sums of digests");
-    let rows = sqlx::raw_sql(sql).fetch_all(session).await;
-    let rows = rows.map_err(&asking)?;
-    let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(postgres_texts).collect();
-    summed(&texts.map_err(&asking)?)
+pub(super) fn sums_from_postgres<'c>(
+    session: &'c mut PgSession,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<Sums, Error>> {
+    Box::pin(async move {
+        let asking = postgres("asking for sums of digests");
+        let rows = sqlx::raw_sql(sql).fetch_all(session).await;
+        let rows = rows.map_err(&asking)?;
+        let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(postgres_texts).collect();
+        summed(&texts.map_err(&asking)?)
+    })
 }
 
 /// The sums that MySQL answers with.
-pub(super) async fn sums_from_mysql(conn: &mut Session, sql: &str) -> Result<Sums, Error> {
-    summed(&all_from_mysql(conn, sql).await?)
+pub(super) fn sums_from_mysql<'c>(
+    conn: &'c mut Session,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<Sums, Error>> {
+    Box::pin(async move { summed(&all_from_mysql(conn, sql).await?) })
 }
 
 /// All rows of a short answer.
-pub(super) async fn all_from_mysql(conn: &mut Session, sql: &str) -> Result<Vec<Texts>, Error> {
-    let asking = mysql("asking for sums of digests");
-    let rows = sqlx::raw_sql(sql).fetch_all(conn).await;
-    let rows = rows.map_err(&asking)?;
-    let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(|row| mysql_texts(row, 0)).collect();
-    texts.map_err(&asking)
+pub(super) fn all_from_mysql<'c>(
+    conn: &'c mut Session,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<Vec<Texts>, Error>> {
+    Box::pin(async move {
+        let asking = mysql("asking for sums of digests");
+        let rows = sqlx::raw_sql(sql).fetch_all(conn).await;
+        let rows = rows.map_err(&asking)?;
+        let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(|row| mysql_texts(row, 0)).collect();
+        texts.map_err(&asking)
+    })
 }
 
 fn summed(answers: &[Texts]) -> Result<Sums, Error> {

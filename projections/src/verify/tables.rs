@@ -40,8 +40,9 @@ pub(super) fn named(wanted: &[TableId], position: &Position) -> (Vec<NamedTable>
 pub(super) async fn compare(
     config: &Config,
     both: &mut Both<'_>,
-    NamedTable { name, definition }: &NamedTable,
+    named: &NamedTable,
 ) -> Step<Subject> {
+    let NamedTable { name, definition } = named;
     let table = Table::of(definition, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
     let pair = Pair::new(&table, definition);
     let mut tally = Tally::new(&table.source.to_string(), config.differences_max);

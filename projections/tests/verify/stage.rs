@@ -340,7 +340,7 @@ async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> Table
         key: row.get(2),
     };
     TableSchema {
-        id: SchemaId(id as u32),
+        id: SchemaId(number as u32),
         table: id(table),
         columns: rows.iter().map(column).collect(),
     }
