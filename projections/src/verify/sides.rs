@@ -6,7 +6,7 @@ use millrace_sessions::mysql::Session;
 use millrace_sessions::postgres::PgSession;
 use sqlx::mysql::MySqlRow;
 use sqlx::postgres::{PgRow, PgValueFormat};
-use sqlx::{Row as _, ValueRef};
+use sqlx::{Executor, Row as _, ValueRef};
 
 use super::checksum::Sums;
 use super::key::Key;
@@ -50,7 +50,7 @@ pub(super) fn sums_from_postgres<'c>(
 ) -> BoxFuture<'c, Result<Sums, Error>> {
     Box::pin(async move {
         let asking = postgres("asking for sums of digests");
-        let rows = sqlx::raw_sql(sql).fetch_all(session).await;
+        let rows = session.fetch_all(sql).await;
         let rows = rows.map_err(&asking)?;
         let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(postgres_texts).collect();
         summed(&texts.map_err(&asking)?)
@@ -72,7 +72,7 @@ pub(super) fn all_from_mysql<'c>(
 ) -> BoxFuture<'c, Result<Vec<Texts>, Error>> {
     Box::pin(async move {
         let asking = mysql("asking for sums of digests");
-        let rows = sqlx::raw_sql(sql).fetch_all(conn).await;
+        let rows = conn.fetch_all(sql).await;
         let rows = rows.map_err(&asking)?;
         let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(|row| mysql_texts(row, 0)).collect();
         texts.map_err(&asking)

@@ -13,7 +13,7 @@ use millrace_projections::verify::{verify, Difference, DifferenceKind, Error, Ex
 use serde_json::json;
 use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
-use stage::{shop_marts, Stage, MARTS, ODD_TABLES, TABLES};
+use stage::{id, shop_marts, Stage, MARTS, ODD_TABLES, TABLES};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]

@@ -321,7 +321,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
         .expect("position");
 }
 
-async fn schema_of(postgres: &mut PgConnection, table: &str, id: usize) -> TableSchema {
+async fn schema_of(postgres: &mut PgConnection, table: &str, number: usize) -> TableSchema {
     let rows = sqlx::query(
         "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), \
          a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), a.atttypid::int8 \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use millrace_projections::marts::Marts;
 use millrace_projections::verify::{verify, DifferenceKind, Exit, Method, Pace, Report, Subject};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
@@ -202,14 +202,14 @@ async fn random_numbers_and_texts_are_equal_and_hardly_ever_read() {
     let mut script = "CREATE TABLE many (id integer PRIMARY KEY, d double precision, r real, n numeric, t text);".to_owned();
     let rows: Vec<String> = (0..2_000)
         .map(|id| {
-            let double = f64::from_bits(random.gen());
-            let real = f32::from_bits(random.gen());
+            let double = f64::from_bits(random.random());
+            let real = f32::from_bits(random.random());
             let double = if double.is_finite() { double } else { 0.1 };
             let real = if real.is_finite() { real } else { 0.1 };
-            let near = random.gen_range(-1e16..1e16) * 10f64.powi(random.gen_range(-20..3));
+            let near = random.random_range(-1e16..1e16) * 10f64.powi(random.random_range(-20..3));
             let double = if id % 2 == 0 { double } else { near };
-            let numeric = format!("{}e{}", random.gen::<i64>(), random.gen_range(-25..10));
-            let text: String = (0..random.gen_range(0..8)).map(|_| odd_char(&mut random)).collect();
+            let numeric = format!("{}e{}", random.random::<i64>(), random.random_range(-25..10));
+            let text: String = (0..random.random_range(0..8)).map(|_| odd_char(&mut random)).collect();
             format!("({id}, '{double:e}', '{real:e}', {numeric}, '{}')", text.replace('\'', "''"))
         })
         .collect();
@@ -222,7 +222,7 @@ async fn random_numbers_and_texts_are_equal_and_hardly_ever_read() {
 
 fn odd_char(random: &mut StdRng) -> char {
     const CHARS: [char; 14] = ['a', 'A', ' ', ',', '-', ':', '#', '1', 'é', '\u{301}', '😀', '\'', '\\', '\u{10ffff}'];
-    CHARS[random.gen_range(0..CHARS.len())]
+    CHARS[random.random_range(0..CHARS.len())]
 }
 
 #[tokio::test]
