@@ -202,7 +202,9 @@ impl Positions {
                 offset: kept.offset,
                 moved: UNIX_EPOCH + Duration::from_secs(kept.moved),
             };
-            let known = slowest.entry(replica.clone()).or_insert_with(|| one.clone());
+            let known = slowest
+                .entry(replica.clone())
+                .or_insert_with(|| one.clone());
             if one.offset < known.offset {
                 *known = one;
             }

@@ -94,7 +94,9 @@ impl Drop for Process {
 }
 
 async fn patient<T>(future: impl std::future::Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
 }
 
 async fn fill(client: &Fluvio) {
@@ -142,8 +144,9 @@ fn identity() -> SmartModuleInvocation {
 async fn a_broker_gives_back_what_a_catch_up_took() {
     let folder = tempfile::tempdir().expect("folder");
     let broker = Process::start(folder.path());
-    let admin = patient(FluvioAdmin::connect_with_config(&broker.cluster()));
-    let admin = admin.await.expect("connects");
+    let cluster = broker.cluster();
+    let admin = patient(FluvioAdmin::connect_with_config(&cluster)).await;
+    let admin = admin.expect("connects");
     let mut spec = TopicSpec::new_computed(1, 1, None);
     spec.set_storage(TopicStorageConfig {
         segment_size: Some(16_000_000),
@@ -152,8 +155,8 @@ async fn a_broker_gives_back_what_a_catch_up_took() {
     let created = patient(admin.create(TOPIC.to_owned(), false, spec));
     created.await.expect("created");
     let at_first = broker.resident_mib();
-    let client = patient(Fluvio::connect_with_config(&broker.cluster()));
-    let client = client.await.expect("connects");
+    let client = patient(Fluvio::connect_with_config(&cluster)).await;
+    let client = client.expect("connects");
     fill(&client).await;
     let filled = broker.resident_mib();
     let mut readers = tokio::task::JoinSet::new();
@@ -161,7 +164,9 @@ async fn a_broker_gives_back_what_a_catch_up_took() {
         let modules = (number % 2 == 0).then(identity);
         let cluster = broker.cluster();
         readers.spawn(async move {
-            let client = Fluvio::connect_with_config(&cluster).await.expect("connects");
+            let client = Fluvio::connect_with_config(&cluster)
+                .await
+                .expect("connects");
             let config = reading(modules.into_iter().collect());
             let mut stream = client.consumer_with_config(config).await.expect("consumer");
             for _ in 0..RECORDS {
@@ -180,7 +185,9 @@ async fn a_broker_gives_back_what_a_catch_up_took() {
     };
     let given_back = tokio::time::timeout(Duration::from_secs(20), given_back).await;
     let kept = broker.resident_mib();
-    println!("MiB: {at_first} at first, {filled} filled, {highest} after the catch-up, {kept} kept");
+    println!(
+        "MiB: {at_first} at first, {filled} filled, {highest} after the catch-up, {kept} kept"
+    );
     drop(caught_up);
     assert!(given_back.is_ok(), "{kept} MiB, of {at_first} at first");
 }

@@ -26,8 +26,8 @@ use crate::settings::table::{
 use crate::settings::{Setting, Settings};
 use crate::smartmodules;
 use crate::{
-    answer, cluster, config, exposure, health, output, projection, rejected, services, source, status,
-    up, verify, wait_for,
+    answer, cluster, config, exposure, health, output, projection, rejected, services, source,
+    status, up, verify, wait_for,
 };
 
 const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");

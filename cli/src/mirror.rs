@@ -162,7 +162,13 @@ mod tests {
 
     #[test]
     fn who_is_far_from_the_end_publishes_less_often() {
-        let pause = |behind| Position { offset: None, behind }.pause();
+        let pause = |behind| {
+            Position {
+                offset: None,
+                behind,
+            }
+            .pause()
+        };
         assert_eq!(pause(FAR_RECORDS), PUBLISH_EVERY);
         assert_eq!(pause(FAR_RECORDS + 1), PUBLISH_EVERY_FAR);
     }

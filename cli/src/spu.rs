@@ -9,7 +9,9 @@ pub(crate) fn parse(text: &str) -> Result<StreamingUnit, String> {
     let fields: Vec<&str> = text.split(',').map(str::trim).collect();
     let (id, addresses) = match fields.as_slice() {
         [id, addresses @ ..] if (2..=3).contains(&addresses.len()) => (id, addresses),
-        _ => return Err("expected an id and two or three addresses: 5001,spu:9010,spu:9011".into()),
+        _ => {
+            return Err("expected an id and two or three addresses: 5001,spu:9010,spu:9011".into())
+        }
     };
     Ok(StreamingUnit {
         id: id
@@ -22,9 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<StreamingUnit, String> {
 }
 
 fn address(text: &str) -> Result<UnitAddress, String> {
-    let address: HostPort = text
-        .parse()
-        .map_err(|error| format!("{text:?}: {error}"))?;
+    let address: HostPort = text.parse().map_err(|error| format!("{text:?}: {error}"))?;
     Ok(UnitAddress {
         host: address.host.to_string(),
         port: address.port,

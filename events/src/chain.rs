@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use crate::{Baseline, Epoch, Lsn, Progress, Record, SnapshotMark, Start, TransactionPart};
+use crate::{Baseline, Epoch, Lsn, Progress, Record, SnapshotMark, Source, Start, TransactionPart};
 
 /// What a transaction part means to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum Verdict {
     /// A start or a baseline that changes nothing for this reader but, possibly, its epoch.
     /// Parts kept from before are void.
     Fenced,
+    /// It counts, and says nothing of rows: nothing changes for a reader of them.
+    Noted,
     /// What the record says of tables counts ([`crate::Copies`]); no rows changed.
     Announced,
     /// Re-send, or from a fenced capture.
@@ -124,6 +126,7 @@ impl Chain {
             Record::Copied(copied) => self.announce(copied.epoch),
             Record::Removed(removed) => self.announce(removed.epoch),
             Record::Snapshot(mark) => self.offer_mark(mark),
+            Record::Source(source) => self.offer_source(source),
             Record::Plan(_) | Record::Chunk(_) => Verdict::Foreign,
             Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
                 Verdict::Foreign
@@ -208,6 +211,14 @@ impl Chain {
             Verdict::Fenced
         } else {
             Verdict::Ignored
+        }
+    }
+
+    /// It may stand between the parts of a transaction.
+    fn offer_source(&self, source: &Source) -> Verdict {
+        match source.epoch < self.epoch {
+            true => Verdict::Ignored,
+            false => Verdict::Noted,
         }
     }
 

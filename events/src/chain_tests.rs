@@ -289,3 +289,35 @@ proptest! {
         prop_assert_eq!(restarted.epoch(), whole.epoch());
     }
 }
+
+#[test]
+fn what_the_rows_are_taken_from_may_stand_between_the_parts_of_a_transaction() {
+    let source = |epoch| {
+        Record::Source(Source {
+            epoch: Epoch(epoch),
+            system: "1".into(),
+            timeline: 1,
+            database: 5,
+            tables: Vec::new(),
+            last: None,
+            at: at(),
+        })
+    };
+    let mut chain = begun();
+    let parts = transaction(1, 1, 2);
+    assert!(matches!(
+        chain.offer(&parts[0]),
+        Verdict::Part(PartVerdict::Accepted {
+            complete: false,
+            ..
+        })
+    ));
+    assert_eq!(chain.offer(&source(1)), Verdict::Noted);
+    assert!(matches!(
+        chain.offer(&parts[1]),
+        Verdict::Part(PartVerdict::Accepted { complete: true, .. })
+    ));
+    chain.offer(&start(2));
+    assert_eq!(chain.offer(&source(1)), Verdict::Ignored);
+    assert_eq!(chain.offer(&source(2)), Verdict::Noted);
+}

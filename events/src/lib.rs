@@ -25,6 +25,7 @@ mod record;
 mod row;
 mod schema;
 mod snapshot;
+mod source;
 mod table;
 mod visibility;
 mod writer;
@@ -41,6 +42,7 @@ pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start,
 pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
 pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
+pub use source::{CatalogRow, Source, SourceTable, Witness};
 pub use table::{ParseTableIdError, TableId};
 pub use visibility::{ParseVisibilityError, Visibility};
 pub use writer::{ChunkWriter, PartHeader, PartWriter};

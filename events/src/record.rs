@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Baseline, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId, SnapshotBegin,
-    SnapshotEnd, SnapshotRows, TableCopied, TableId, TableRemoved, TableSchema, Visibility, Xid,
+    SnapshotEnd, SnapshotRows, Source, TableCopied, TableId, TableRemoved, TableSchema, Visibility,
+    Xid,
 };
 
 /// Everything that millrace writes into `<name>-changes` and `<name>-snapshot-N`.
@@ -31,6 +32,8 @@ pub enum Record {
     Transaction(TransactionPart),
     /// The source was idle up to an LSN.
     Progress(Progress),
+    /// What the rows are taken from.
+    Source(Source),
     /// In a snapshot topic: which rows belong to a chunk.
     Plan(ChunkPlanned),
     /// In a snapshot topic: rows.
@@ -215,6 +218,7 @@ impl Record {
                 Record::Transaction(part)
             }
             "progress" => Record::Progress(serde_json::from_slice(bytes)?),
+            "source" => Record::Source(serde_json::from_slice(bytes)?),
             "start" => Record::Start(serde_json::from_slice(bytes)?),
             "baseline" => Record::Baseline(serde_json::from_slice(bytes)?),
             "copy" => Record::Copy(serde_json::from_slice(bytes)?),

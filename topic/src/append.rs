@@ -192,7 +192,8 @@ impl<T: Tally> Appender<T> {
         let _room = room.map_err(|error| self.failed(error.to_string()))?;
         let key = key.map_or(RecordKey::NULL, RecordKey::from);
         let sent = self.producer.send(key, value).await;
-        let output = sent.map_err(|error| TopicError::of(&self.doing(), Some(&self.topic), error))?;
+        let output =
+            sent.map_err(|error| TopicError::of(&self.doing(), Some(&self.topic), error))?;
         let in_flight = InFlight {
             output,
             note,
@@ -277,10 +278,7 @@ struct Acknowledger<T> {
 }
 
 impl<T: Tally> Acknowledger<T> {
-    async fn run(
-        self,
-        mut waiting: mpsc::Receiver<InFlight<T::Note>>,
-    ) -> Result<(), TopicError> {
+    async fn run(self, mut waiting: mpsc::Receiver<InFlight<T::Note>>) -> Result<(), TopicError> {
         let mut last = None;
         while let Some(in_flight) = waiting.recv().await {
             let offset = self.wait(in_flight.output).await?;

@@ -92,7 +92,10 @@ impl Cluster {
     /// Forgets this connection, if it is still the one that is used.
     pub(crate) fn forget(&self, failed: &Connection) {
         let mut slot = self.slot();
-        if slot.as_ref().is_some_and(|used| Arc::ptr_eq(&used.0, &failed.0)) {
+        if slot
+            .as_ref()
+            .is_some_and(|used| Arc::ptr_eq(&used.0, &failed.0))
+        {
             *slot = None;
         }
     }

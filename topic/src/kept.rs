@@ -97,7 +97,10 @@ mod tests {
 
     #[test]
     fn a_topic_that_says_no_size_keeps_what_servers_assume() {
-        assert_eq!(topic(None, None).retention().to_string(), "7 days and 100 GiB");
+        assert_eq!(
+            topic(None, None).retention().to_string(),
+            "7 days and 100 GiB"
+        );
         let said = topic(None, Some(16_000_000)).retention().to_string();
         assert_eq!(said, "7 days and 16000000 bytes");
     }

@@ -194,11 +194,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If the cluster refuses one, or has a module of somebody else in its place.
-    pub async fn register(
-        &self,
-        packages: &[Package],
-        lookup: Lookup,
-    ) -> Result<(), ModuleError> {
+    pub async fn register(&self, packages: &[Package], lookup: Lookup) -> Result<(), ModuleError> {
         let names: Vec<String> = packages
             .iter()
             .map(|package| package.name.to_owned())
@@ -264,7 +260,9 @@ fn wanted(
         if other.meta.is_none() && name == package.name && !same_content(other) {
             let name = name.clone();
             match lookup {
-                Lookup::Exact => tracing::info!(name, "left alone: a SmartModule without a package"),
+                Lookup::Exact => {
+                    tracing::info!(name, "left alone: a SmartModule without a package")
+                }
                 Lookup::Loose => return Err(ModuleError::Bare { name, full_name }),
             }
         }
@@ -299,7 +297,7 @@ mod tests {
         Package {
             name: "rows",
             wasm: b"(module (memory 1))",
-            manifest: "[package]\nname = \"rows\"\ngroup = \"millrace\"\nversion = \"0.1.0\"\napiVersion = \"0.1.0\"\n",
+            manifest: "params = []\n[package]\nname = \"rows\"\ngroup = \"millrace\"\nversion = \"0.1.0\"\napiVersion = \"0.1.0\"\n",
         },
         Package {
             name: "redact",
@@ -363,7 +361,10 @@ mod tests {
 
     #[test]
     fn a_package_of_our_name_that_is_described_otherwise_is_somebody_elses() {
-        for (lookup, wasm) in [(Lookup::Exact, PACKAGES[0].wasm), (Lookup::Loose, b"(module)")] {
+        for (lookup, wasm) in [
+            (Lookup::Exact, PACKAGES[0].wasm),
+            (Lookup::Loose, b"(module)"),
+        ] {
             let mut spec = other_build_of_rows();
             spec.wasm = SmartModuleWasm::from_raw_wasm_bytes(wasm).expect("code");
             spec.meta.as_mut().expect("a package").package.description = Some("theirs".to_owned());
@@ -393,6 +394,9 @@ mod tests {
         let missing = missing(std::slice::from_ref(&known), Lookup::Exact).expect("not in the way");
         assert_eq!(missing.len(), PACKAGES.len());
         let refusal = refused(known, Lookup::Loose);
-        assert!(refusal.contains("fluvio smartmodule delete rows"), "{refusal}");
+        assert!(
+            refusal.contains("fluvio smartmodule delete rows"),
+            "{refusal}"
+        );
     }
 }

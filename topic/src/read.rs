@@ -179,7 +179,9 @@ fn settings(read: &Read) -> Result<(ConsumerConfig, fluvio::Offset), TopicError>
     let failed = |error: String| TopicError::failed(read.doing(), error);
     let start = match read.from {
         None => fluvio::Offset::beginning(),
-        Some(from) => fluvio::Offset::absolute(from.to_i64()).map_err(|error| failed(error.to_string()))?,
+        Some(from) => {
+            fluvio::Offset::absolute(from.to_i64()).map_err(|error| failed(error.to_string()))?
+        }
     };
     let modules = read.module.iter().map(SmartModule::invocation).collect();
     let config = ConsumerConfig::builder()
@@ -365,7 +367,10 @@ mod tests {
         let read = Read::new("t").until(fence(5, 77));
         let (offsets, error) = all(reading(read, vec![batch(4, 6)])).await;
         assert_eq!(offsets, [4]);
-        assert!(matches!(error, Some(TopicError::Replaced { .. })), "{error:?}");
+        assert!(
+            matches!(error, Some(TopicError::Replaced { .. })),
+            "{error:?}"
+        );
     }
 
     #[tokio::test]

@@ -87,10 +87,11 @@ impl Sequence {
         let (Expected::Raw, Some(wanted)) = (self.expected, self.wanted) else {
             return None;
         };
-        last.filter(|last| *last >= wanted).map(|_| TopicError::Cut {
-            topic: self.topic.clone(),
-            wanted,
-        })
+        last.filter(|last| *last >= wanted)
+            .map(|_| TopicError::Cut {
+                topic: self.topic.clone(),
+                wanted,
+            })
     }
 }
 
@@ -136,7 +137,10 @@ mod tests {
         let (records, error) = raw.take(batch(3..=9, 4));
         assert_eq!(offsets(&records), [3, 4, 5, 6]);
         let cut = error.expect("three records are missing").to_string();
-        assert_eq!(cut, "a batch of topic t was cut short: offset 7 did not come");
+        assert_eq!(
+            cut,
+            "a batch of topic t was cut short: offset 7 did not come"
+        );
         assert_eq!(raw.wanted(), Some(Offset(7)), "where to resume");
     }
 
@@ -168,14 +172,21 @@ mod tests {
         assert_eq!(offsets(&records), [3, 4, 5, 6]);
         assert!(error.is_none());
         let (_, error) = made.take(batch(10..=11, 2));
-        assert!(matches!(error, Some(TopicError::Gap { .. })), "now it shows");
+        assert!(
+            matches!(error, Some(TopicError::Gap { .. })),
+            "now it shows"
+        );
     }
 
     #[test]
     fn a_module_that_makes_anything_may_use_labels_as_it_likes() {
         let mut made = sequence(Expected::Anything, Some(3));
         let (records, _) = made.take(batch(1..=4, 4));
-        assert_eq!(offsets(&records), [3, 4], "what stands before is not wanted");
+        assert_eq!(
+            offsets(&records),
+            [3, 4],
+            "what stands before is not wanted"
+        );
         let (records, error) = made.take(batch(3..=9, 7));
         assert_eq!(records.len(), 7);
         assert!(error.is_none());

@@ -7,8 +7,10 @@ use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec, Topi
 use fluvio::TopicProducerPool;
 use tokio::time::{sleep, Instant};
 
-use crate::limits::{CREATE_TIMEOUT, REQUEST_TIMEOUT, SEGMENT_BYTES, VISIBLE_PERIOD, VISIBLE_TIMEOUT};
 use crate::cluster::Connection;
+use crate::limits::{
+    CREATE_TIMEOUT, REQUEST_TIMEOUT, SEGMENT_BYTES, VISIBLE_PERIOD, VISIBLE_TIMEOUT,
+};
 use crate::{Cluster, Offset, TopicError};
 
 /// How long a topic keeps its records: until they are older than `age`, or until a partition has more than `bytes` of them,
@@ -113,9 +115,8 @@ impl Cluster {
     /// # Errors
     /// If the controller does not answer as it should.
     pub async fn topics(&self) -> Result<Vec<Topic>, TopicError> {
-        let list = |connection: Connection| async move {
-            connection.admin.all::<TopicSpec>().await
-        };
+        let list =
+            |connection: Connection| async move { connection.admin.all::<TopicSpec>().await };
         let topics = self.ask("listing topics", list).await?;
         let topics = topics.into_iter().map(|topic| Topic {
             partitions: topic.spec.partitions(),
@@ -138,9 +139,8 @@ impl Cluster {
     /// # Errors
     /// If the controller does not answer as it should.
     pub async fn partitions(&self) -> Result<Vec<Partition>, TopicError> {
-        let list = |connection: Connection| async move {
-            connection.admin.all::<PartitionSpec>().await
-        };
+        let list =
+            |connection: Connection| async move { connection.admin.all::<PartitionSpec>().await };
         let partitions = self.ask("listing partitions", list).await?;
         let partitions = partitions.into_iter().filter_map(|partition| {
             let (topic, number) = partition.name.rsplit_once('-')?;
@@ -243,7 +243,8 @@ impl Cluster {
         let create = |connection: Connection| async move {
             connection.admin.create(name, false, spec).await
         };
-        self.ask_within(&doing, None, CREATE_TIMEOUT, create).await?;
+        self.ask_within(&doing, None, CREATE_TIMEOUT, create)
+            .await?;
         tracing::info!(topic, "topic created");
         self.until_visible(topic).await
     }
@@ -256,7 +257,8 @@ impl Cluster {
         let name = topic.to_owned();
         let wait = |connection: Connection| async move {
             loop {
-                let found: anyhow::Result<TopicProducerPool> = connection.data.topic_producer(&name).await;
+                let found: anyhow::Result<TopicProducerPool> =
+                    connection.data.topic_producer(&name).await;
                 match found {
                     Ok(_) => return Ok(()),
                     Err(error) if Instant::now() > deadline => return Err(error),

@@ -86,9 +86,7 @@ impl Cluster {
             }
             let was = known.spec.public_endpoint.addr();
             tracing::info!(id, was, now = %wanted.public_endpoint.addr(), "the streaming unit gets another address");
-            let doing = format!(
-                "changing streaming unit {id}, which is registered at {was}"
-            );
+            let doing = format!("changing streaming unit {id}, which is registered at {was}");
             let delete = |connection: Connection| async move {
                 let key = CustomSpuKey::Id(id);
                 connection.admin.delete::<CustomSpuSpec>(key).await

@@ -36,7 +36,9 @@ impl World {
         config.limits.retention_interval = Duration::from_millis(100);
         let broker = patient(Broker::open(config)).await.expect("a broker");
         let cluster = Cluster::new(broker.sc_addr().to_string());
-        patient(cluster.create(TOPIC, &retention)).await.expect("a topic");
+        patient(cluster.create(TOPIC, &retention))
+            .await
+            .expect("a topic");
         World {
             broker: Some(broker),
             cluster,
@@ -63,7 +65,9 @@ impl World {
             let sent = appender.append(value.to_be_bytes().to_vec());
             patient(sent).await.expect("it is sent");
         }
-        patient(appender.settle()).await.expect("all are acknowledged");
+        patient(appender.settle())
+            .await
+            .expect("all are acknowledged");
     }
 
     async fn read(&self, read: Read) -> Reading {
@@ -91,14 +95,17 @@ async fn all(mut reading: Reading) -> Vec<u64> {
 async fn everything_that_was_appended_is_read_up_to_a_record_of_ones_own() {
     let world = World::new(retention()).await;
     world.append(0..50_000).await;
-    let fence = world.appender().await.fence(50_000_u64.to_be_bytes().to_vec());
-    let fence = patient(fence).await.expect("it is acknowledged");
+    let mut appender = world.appender().await;
+    let fence = patient(appender.fence(50_000_u64.to_be_bytes().to_vec())).await.expect("it is acknowledged");
     world.append(50_001..50_010).await;
     let whole = all(world.read(Read::new(TOPIC).until(fence.clone())).await).await;
     assert!(whole.into_iter().eq(0..=50_000), "all, once, in order");
     // In the middle of a batch.
     let rest = Read::new(TOPIC).from(Offset(49_990)).until(fence);
-    assert!(all(world.read(rest).await).await.into_iter().eq(49_990..=50_000));
+    assert!(all(world.read(rest).await)
+        .await
+        .into_iter()
+        .eq(49_990..=50_000));
     let some = Read::new(TOPIC).from(Offset(7)).up_to(Offset(9));
     assert_eq!(all(world.read(some).await).await, [7, 8, 9]);
     let now = Read::new(TOPIC).from(Offset(50_008)).until_now();
@@ -108,8 +115,8 @@ async fn everything_that_was_appended_is_read_up_to_a_record_of_ones_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_record_in_the_place_of_ones_own_is_noticed() {
     let world = World::new(retention()).await;
-    let fence = world.appender().await.fence(vec![1]);
-    let mut fence = patient(fence).await.expect("it is acknowledged");
+    let mut appender = world.appender().await;
+    let mut fence = patient(appender.fence(vec![1])).await.expect("it is acknowledged");
     fence.value = vec![2];
     let mut reading = world.read(Read::new(TOPIC).until(fence)).await;
     let error = patient(reading.next()).await.expect_err("it is another");
@@ -125,11 +132,16 @@ async fn a_topic_keeps_the_retention_that_it_was_created_with() {
     };
     let found = patient(world.cluster.ensure(TOPIC, &other)).await;
     let found = found.expect("it is there");
-    assert_eq!((found.partitions, found.retention_bytes), (1, Some(1 << 30)));
+    assert_eq!(
+        (found.partitions, found.retention_bytes),
+        (1, Some(1 << 30))
+    );
     assert_eq!(found.retention_age, retention().age);
     let made = patient(world.cluster.ensure("other", &other)).await;
     assert_eq!(made.expect("it was created").retention_bytes, Some(2 << 30));
-    patient(world.cluster.delete("other")).await.expect("it is deleted");
+    patient(world.cluster.delete("other"))
+        .await
+        .expect("it is deleted");
     let names = patient(world.cluster.topics()).await.expect("topics");
     assert!(names.iter().all(|topic| topic.name != "other"));
 }
@@ -143,10 +155,20 @@ async fn what_is_not_there_is_told_apart() {
     let read = patient(world.cluster.read(Read::new("nowhere"))).await;
     let error = read.err().expect("there is no such topic");
     assert!(matches!(error, TopicError::NoTopic { .. }), "{error}");
-    let appender = world.cluster.appender::<()>("nowhere", AppendLimits::default());
-    let error = patient(appender).await.err().expect("there is no such topic");
+    let appender = world
+        .cluster
+        .appender::<()>("nowhere", AppendLimits::default());
+    let error = patient(appender)
+        .await
+        .err()
+        .expect("there is no such topic");
     assert!(matches!(error, TopicError::NoTopic { .. }), "{error}");
-    assert_eq!(patient(world.cluster.bounds("nowhere")).await.expect("an answer"), None);
+    assert_eq!(
+        patient(world.cluster.bounds("nowhere"))
+            .await
+            .expect("an answer"),
+        None
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,13 +208,12 @@ async fn a_broker_that_went_away_and_came_back_is_found_again() {
     let mut reading = world.read(Read::new(TOPIC).from(Offset(3))).await;
     let mut appender = world.appender().await;
     world.restart().await;
-    patient(reading.next()).await.expect_err("its stream is gone");
+    patient(reading.next())
+        .await
+        .expect_err("its stream is gone");
     // Also where nobody has noticed yet, the first failure makes the next attempt a new one.
     let _ = patient(appender.append_and_wait(vec![0])).await;
-    patient(async {
-        while world.cluster.bounds(TOPIC).await.is_err() {}
-    })
-    .await;
+    patient(async { while world.cluster.bounds(TOPIC).await.is_err() {} }).await;
     let there = all(world.read(Read::new(TOPIC).up_to(Offset(2))).await).await;
     assert_eq!(there, [0, 1, 2]);
 }
@@ -207,7 +228,10 @@ async fn a_consumer_is_listed_where_it_said_it_is_until_it_is_deleted() {
         patient(published).await.expect("it is published");
         let listed = consumers().await;
         assert_eq!(listed.len(), 1, "{listed:?}");
-        assert_eq!((listed[0].name.as_str(), listed[0].offset.0), ("us", offset));
+        assert_eq!(
+            (listed[0].name.as_str(), listed[0].offset.0),
+            ("us", offset)
+        );
     }
     let gone = patient(world.cluster.publish_consumer("us", TOPIC, Offset(9))).await;
     gone.expect_err("there is no such record");
@@ -227,7 +251,9 @@ async fn what_its_owner_notes_comes_back_in_order() {
         }
     }
     let world = World::new(retention()).await;
-    let appender = world.cluster.appender::<Notes>(TOPIC, AppendLimits::default());
+    let appender = world
+        .cluster
+        .appender::<Notes>(TOPIC, AppendLimits::default());
     let mut appender = patient(appender).await.expect("an appender");
     for note in [30, 10, 20] {
         let entry = Entry {
@@ -237,7 +263,9 @@ async fn what_its_owner_notes_comes_back_in_order() {
         };
         patient(appender.append(entry)).await.expect("it is sent");
     }
-    let last = patient(appender.settle()).await.expect("all are acknowledged");
+    let last = patient(appender.settle())
+        .await
+        .expect("all are acknowledged");
     assert_eq!(last, Some(Offset(2)));
     let notes = &appender.acknowledged().borrow().0.clone();
     assert_eq!(notes, &[(30, 0), (10, 1), (20, 2)]);

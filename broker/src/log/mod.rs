@@ -215,11 +215,7 @@ impl PartitionLog {
 
     /// Removes closed segments that the topic's retention does not cover and nobody claims, and makes durable how
     /// far the log is acknowledged. A damaged log is left as it is. Blocks.
-    pub(crate) fn retain(
-        &self,
-        retention: Retention,
-        claim: Option<Claim>,
-    ) -> io::Result<Swept> {
+    pub(crate) fn retain(&self, retention: Retention, claim: Option<Claim>) -> io::Result<Swept> {
         let log = self.log();
         log.mark.sync(log.options.sync)?;
         match log.damage() {

@@ -55,11 +55,7 @@ struct Closed {
 }
 
 impl Log {
-    pub(super) fn retain(
-        &self,
-        retention: Retention,
-        claim: Option<Claim>,
-    ) -> io::Result<Swept> {
+    pub(super) fn retain(&self, retention: Retention, claim: Option<Claim>) -> io::Result<Swept> {
         let segments = self.segments();
         let closed = &segments[..segments.len().saturating_sub(1)];
         let bytes = segments.iter().map(|segment| segment.bytes()).sum();
@@ -136,7 +132,9 @@ fn looked_at(segment: &Arc<Segment>) -> io::Result<Closed> {
         base: segment.base,
         next_offset: segment.next_offset(),
         bytes: segment.bytes(),
-        age: SystemTime::now().duration_since(written).unwrap_or_default(),
+        age: SystemTime::now()
+            .duration_since(written)
+            .unwrap_or_default(),
     })
 }
 

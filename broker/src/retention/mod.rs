@@ -137,7 +137,10 @@ impl Sweep {
         }
         let since = SystemTime::now().duration_since(claimant.moved);
         let grew = partition.log.bounds().end > claimant.offset + 1;
-        if let Some(since) = since.ok().filter(|since| *since > partition.retention.age_max) {
+        if let Some(since) = since
+            .ok()
+            .filter(|since| *since > partition.retention.age_max)
+        {
             if grew {
                 notices.push(Notice::Still(held.clone(), since));
             }

@@ -163,7 +163,11 @@ async fn what_our_consumer_needs_stays_beyond_its_age_and_goes_when_the_consumer
     rig.publish(PROJECTOR, 7).await;
     assert_eq!(rig.look_later(), (6, vec!["broker-records-held"]));
     rig.publish(PROJECTOR, 9).await;
-    assert_eq!(rig.look_later(), (8, vec![]), "only the active segment is left");
+    assert_eq!(
+        rig.look_later(),
+        (8, vec![]),
+        "only the active segment is left"
+    );
 }
 
 #[tokio::test]
@@ -176,21 +180,27 @@ async fn what_our_consumer_needs_stays_beyond_the_size_until_the_limit_is_passed
     let (start, said) = rig.look();
     assert_eq!((start, said), (2, vec!["broker-held-records-removed"]));
     let replica = ReplicaKey::new(TOPIC, 0_u32);
-    let held = |lost: Lost| Notice::Lost(
-        Held {
-            replica: replica.clone(),
-            consumer: PROJECTOR.to_owned(),
-            offset: 0,
-            bytes_max: 4 * SEGMENT_BYTES,
-        },
-        lost,
-    );
+    let held = |lost: Lost| {
+        Notice::Lost(
+            Held {
+                replica: replica.clone(),
+                consumer: PROJECTOR.to_owned(),
+                offset: 0,
+                bytes_max: 4 * SEGMENT_BYTES,
+            },
+            lost,
+        )
+    };
     let text = held(Lost { first: 0, end: 2 }).to_string();
     for named in [TOPIC, PROJECTOR, "offsets 0 to 1", "at offset 0"] {
         assert!(text.contains(named), "{named}: {text}");
     }
     rig.append(2 * RECORDS_PER_SEGMENT).await;
-    assert_eq!(rig.look(), (6, vec![]), "within the hour nothing is said again");
+    assert_eq!(
+        rig.look(),
+        (6, vec![]),
+        "within the hour nothing is said again"
+    );
     rig.sweep.said.clear();
     let notices = rig.sweep.once();
     let later = held(Lost { first: 2, end: 6 });
@@ -252,7 +262,10 @@ async fn a_consumer_that_has_not_moved_for_longer_than_retention_is_named_if_the
     let mut rig = Rig::new().await;
     rig.append(1).await;
     let long_ago = SystemTime::now() - 3 * RETENTION;
-    let seconds = long_ago.duration_since(std::time::UNIX_EPOCH).expect("time").as_secs();
+    let seconds = long_ago
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("time")
+        .as_secs();
     let replica = ReplicaKey::new(TOPIC, 0_u32);
     let stored = rig.parts.positions.store_at(PROJECTOR, replica, 0, seconds);
     stored.await.expect("answered").expect("stored");

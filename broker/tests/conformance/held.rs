@@ -158,7 +158,10 @@ async fn a_held_topic_gives_up_its_oldest_records_at_the_limit() {
     publish(&broker, "orders", PROJECTOR, RECORDS - 1).await;
     sweep(&broker, dir.path()).await;
     let (start, size) = partition(&broker, "orders").await;
-    assert!(start > 0 && size <= 4_096 + 2_048, "nothing is held: {start} {size}");
+    assert!(
+        start > 0 && size <= 4_096 + 2_048,
+        "nothing is held: {start} {size}"
+    );
     publish(&broker, "orders", PROJECTOR, start).await;
     let held = async {
         while partition(&broker, "orders").await.0 == start {
@@ -169,6 +172,9 @@ async fn a_held_topic_gives_up_its_oldest_records_at_the_limit() {
     sweep(&broker, dir.path()).await;
     let (_, size) = partition(&broker, "orders").await;
     let limit = i64::try_from(limit).expect("a size");
-    assert!((4_096 + 2_048..=limit).contains(&size), "held to the limit: {size}");
+    assert!(
+        (4_096 + 2_048..=limit).contains(&size),
+        "held to the limit: {size}"
+    );
     broker.shutdown().await;
 }

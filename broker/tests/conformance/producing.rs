@@ -158,7 +158,9 @@ async fn a_producers_module_is_shown_what_is_in_the_log(cluster: &Cluster) {
     assert_eq!(values(&stored(cluster, orders).await), expected);
 }
 
-async fn a_batch_larger_than_a_segment_of_its_topic_is_refused_whenever_it_comes(cluster: &Cluster) {
+async fn a_batch_larger_than_a_segment_of_its_topic_is_refused_whenever_it_comes(
+    cluster: &Cluster,
+) {
     let narrow = in_small_segments(3_600, 1 << 20);
     let orders = &cluster.topic_with("orders", narrow).await;
     let producer = producer(&client(cluster).await, orders).await;
@@ -206,7 +208,9 @@ async fn a_producers_module_ends_when_the_producer_has_gone() {
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let mut producers = Vec::new();
     for _ in 0..processors {
-        let mut socket = TcpStream::connect(broker.spu_addr()).await.expect("connects");
+        let mut socket = TcpStream::connect(broker.spu_addr())
+            .await
+            .expect("connects");
         socket.write_all(&request).await.expect("sent");
         producers.push(socket);
     }
@@ -217,7 +221,10 @@ async fn a_producers_module_ends_when_the_producer_has_gone() {
     };
     // Until all of them run others have turns.
     let none_is_left = async {
-        while tokio::time::timeout(NO_TURN, through_a_module()).await.is_ok() {}
+        while tokio::time::timeout(NO_TURN, through_a_module())
+            .await
+            .is_ok()
+        {}
     };
     patient(none_is_left).await;
     drop(producers);

@@ -30,7 +30,9 @@ impl<const MIN: u64> Size<MIN> {
 impl<const MIN: u64> Value for Size<MIN> {
     fn expected() -> String {
         let min = MIN >> 20;
-        format!("a whole number of MB, MiB, GB, GiB, TB or TiB, such as 32GiB, and at least {min}MiB")
+        format!(
+            "a whole number of MB, MiB, GB, GiB, TB or TiB, such as 32GiB, and at least {min}MiB"
+        )
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -62,7 +64,15 @@ mod tests {
             assert_eq!(size.map(TopicSize::bytes), Some(bytes), "{text}");
         }
         for refused in [
-            "32", "GiB", "32G", "-1GiB", "1.5GiB", "63MiB", "32GiB/s", "9999999TiB", "",
+            "32",
+            "GiB",
+            "32G",
+            "-1GiB",
+            "1.5GiB",
+            "63MiB",
+            "32GiB/s",
+            "9999999TiB",
+            "",
         ] {
             assert_eq!(TopicSize::parse(refused), None, "{refused}");
         }

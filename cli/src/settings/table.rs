@@ -13,8 +13,7 @@ use millrace_topic::SpuAddress;
 
 use super::size::TopicSize;
 use super::value::{
-    Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PipelineName, Seconds,
-    Value,
+    Columns, Days, Hosts, Milliseconds, Name, Password, PerSecond, PipelineName, Seconds, Value,
 };
 use crate::address::Host;
 use crate::args::LogFormat;

@@ -9,14 +9,19 @@ pub(super) fn words(reach: &Reach) -> String {
     let back = span(reach.reach_s);
     let mut words = format!("goes back {back}");
     words += &match (reach.size_removes_in_s, reach.at_rate_s) {
-        (Some(0), Some(full)) => format!("; its size removes records now, after {}", span(Some(full))),
+        (Some(0), Some(full)) => {
+            format!("; its size removes records now, after {}", span(Some(full)))
+        }
         (Some(left), Some(full)) => format!(
             "; at this rate {} are full in {}, and then it goes back {}",
             bytes(reach.retention_bytes),
             span(Some(left)),
             span(Some(full))
         ),
-        (None, Some(full)) => format!("; nothing is written, so it is kept for {}", span(Some(full))),
+        (None, Some(full)) => format!(
+            "; nothing is written, so it is kept for {}",
+            span(Some(full))
+        ),
         (_, None) => format!("; for how long is {UNKNOWN}"),
     };
     if let Some(by) = &reach.held_by {
@@ -61,8 +66,15 @@ mod tests {
             words(&reach),
             "goes back 3 h; at this rate 32.0 GiB are full in 5 days, and then it goes back 6 days"
         );
-        let idle = Reach { size_removes_in_s: None, ..reach.clone() };
-        assert!(words(&idle).contains("nothing is written"), "{}", words(&idle));
+        let idle = Reach {
+            size_removes_in_s: None,
+            ..reach.clone()
+        };
+        assert!(
+            words(&idle).contains("nothing is written"),
+            "{}",
+            words(&idle)
+        );
         let held = Reach {
             size_removes_in_s: Some(0),
             held_by: Some(HeldBy {

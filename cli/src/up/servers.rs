@@ -136,7 +136,15 @@ impl BrokerOptions {
     }
 
     pub(super) async fn open(self) -> anyhow::Result<millrace_broker::Handle> {
-        open_broker(self.log_dir, self.held_bytes_max, self.sc, self.spu, None, None).await
+        open_broker(
+            self.log_dir,
+            self.held_bytes_max,
+            self.sc,
+            self.spu,
+            None,
+            None,
+        )
+        .await
     }
 }
 

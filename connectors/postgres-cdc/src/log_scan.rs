@@ -29,10 +29,15 @@ pub(crate) async fn ensure_topic(cluster: &Cluster, config: &Config) -> Result<(
         difference,
     };
     if found.partitions != 1 {
-        return Err(refuse(format!("has {} partitions, not 1", found.partitions)));
+        return Err(refuse(format!(
+            "has {} partitions, not 1",
+            found.partitions
+        )));
     }
     // Found out here, because the server refuses a batch as often as it is sent.
-    found.check_segments().map_err(|error| refuse(error.to_string()))?;
+    found
+        .check_segments()
+        .map_err(|error| refuse(error.to_string()))?;
     Ok(cluster.check_online(topic).await?)
 }
 

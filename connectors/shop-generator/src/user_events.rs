@@ -285,7 +285,10 @@ impl UserEvents {
     }
 
     async fn connect(&self) -> Result<Appender, TopicError> {
-        let (cluster, topic) = (Cluster::new(self.config.endpoint.as_str()), &self.config.topic);
+        let (cluster, topic) = (
+            Cluster::new(self.config.endpoint.as_str()),
+            &self.config.topic,
+        );
         cluster.ensure(topic, &self.config.retention).await?;
         let limits = AppendLimits {
             acknowledge_timeout: SEND_TIMEOUT,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use millrace_topic::{Cluster, Offset, Patience, Read, Record, RecordStream, SmartModule, TopicError};
+use millrace_topic::{
+    Cluster, Offset, Patience, Read, Record, RecordStream, SmartModule, TopicError,
+};
 use tokio::time::{timeout, timeout_at, Instant};
 
 use crate::batch::Event;
@@ -110,10 +112,7 @@ impl Reader {
         Ok(events)
     }
 
-    fn event(
-        &mut self,
-        record: Option<Result<Record, TopicError>>,
-    ) -> Result<Event, SessionError> {
+    fn event(&mut self, record: Option<Result<Record, TopicError>>) -> Result<Event, SessionError> {
         let ended = || TopicError::Ended {
             topic: self.topic.clone(),
         };

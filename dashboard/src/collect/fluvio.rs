@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use millrace_control::in_words;
 use millrace_topic::{Offset, Partition, Retention, TopicError};
 
-use crate::config::Topics;
 use super::oldest::Oldest;
+use crate::config::Topics;
 use crate::status::{Consumer, Reach, Time, Topic, TopicKind};
 
 /// Retention and SmartModules change seldom: they are asked for in every tenth tick.
@@ -59,7 +59,10 @@ impl Cluster {
         self.definitions.asked += 1;
         let mut topics: Vec<Topic> = Vec::new();
         for partition in self.door.partitions().await? {
-            match topics.iter_mut().find(|topic| topic.name == partition.topic) {
+            match topics
+                .iter_mut()
+                .find(|topic| topic.name == partition.topic)
+            {
                 Some(topic) => add(topic, &partition),
                 None => topics.push(self.topic(&partition, &consumers)),
             }

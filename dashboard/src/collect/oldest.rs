@@ -47,7 +47,10 @@ impl Oldest {
     /// Tells the topics what is known, and begins to read what is not.
     pub(super) fn tell(&mut self, topics: &mut [Topic]) {
         let unread = tell(&mut lock(&self.known), topics);
-        let running = self.round.as_ref().is_some_and(|round| !round.is_finished());
+        let running = self
+            .round
+            .as_ref()
+            .is_some_and(|round| !round.is_finished());
         let lately = |begun: Instant| begun.elapsed() < ROUND_EVERY;
         if unread.is_empty() || running || self.begun.is_some_and(lately) {
             return;

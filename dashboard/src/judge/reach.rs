@@ -51,7 +51,10 @@ impl Growth {
         while ends.front().is_some_and(|(at, _)| at + WINDOW_MS < now_ms) {
             ends.pop_front();
         }
-        if ends.back().is_none_or(|(at, _)| at + SAMPLED_EVERY_MS <= now_ms) {
+        if ends
+            .back()
+            .is_none_or(|(at, _)| at + SAMPLED_EVERY_MS <= now_ms)
+        {
             ends.push_back((now_ms, topic.end_offset));
         }
         let (at, end) = *ends.front()?;
@@ -95,7 +98,10 @@ impl Size {
     fn of(topic: &Topic, reach_s: Option<u64>, measured: Option<f64>) -> Size {
         let kept = topic.start_offset.map(|start| topic.end_offset - start);
         let kept = kept.filter(|kept| *kept > 0).map(|kept| kept as f64);
-        let record = topic.bytes.zip(kept).map(|(bytes, kept)| bytes as f64 / kept);
+        let record = topic
+            .bytes
+            .zip(kept)
+            .map(|(bytes, kept)| bytes as f64 / kept);
         let since_oldest = kept.zip(reach_s.filter(|s| *s > 0));
         let average = since_oldest.map(|(kept, seconds)| kept / seconds as f64);
         let rate = match measured.or(average) {
@@ -250,8 +256,14 @@ mod tests {
     #[test]
     fn what_a_server_does_not_tell_is_not_known_and_not_zero() {
         for unknown in [
-            Topic { bytes: None, ..topic() },
-            Topic { start_offset: None, ..topic() },
+            Topic {
+                bytes: None,
+                ..topic()
+            },
+            Topic {
+                start_offset: None,
+                ..topic()
+            },
         ] {
             let reach = after(&unknown, Some(60_000));
             let said = (reach.size_removes_in_s, reach.at_rate_s, reach.held_by);
@@ -282,7 +294,10 @@ mod tests {
     #[test]
     fn who_holds_a_topic_that_is_larger_or_older_than_retention_says_is_named() {
         let behind = Topic {
-            consumers: vec![consumer("somebody", 900_000), consumer("millrace-projector", 5)],
+            consumers: vec![
+                consumer("somebody", 900_000),
+                consumer("millrace-projector", 5),
+            ],
             ..topic()
         };
         assert_eq!(after(&behind, None).held_by, None);
@@ -291,11 +306,16 @@ mod tests {
         let mut old = behind.clone();
         old.reach.oldest_at = ago(31 * DAY_S);
         for held in [large, old.clone()] {
-            let holder = after(&held, None).held_by.map(|by| (by.consumer, by.offset));
+            let holder = after(&held, None)
+                .held_by
+                .map(|by| (by.consumer, by.offset));
             assert_eq!(holder, Some(("millrace-projector".into(), 1_999_994)));
         }
         // The segment that is written to stays, however old its first record is.
-        let idle = Topic { bytes: Some(SEGMENT_BYTES), ..old };
+        let idle = Topic {
+            bytes: Some(SEGMENT_BYTES),
+            ..old
+        };
         assert_eq!(after(&idle, None).held_by, None);
     }
 }

@@ -61,7 +61,10 @@ fn sources(text: &mut Text, status: &Status) {
         "gauge",
         "1 if the part answered in time, 0 if not.",
     );
-    let ingest = status.ingest.as_ref().map(|ingest| ("ingest", ingest.verdict()));
+    let ingest = status
+        .ingest
+        .as_ref()
+        .map(|ingest| ("ingest", ingest.verdict()));
     let parts = [
         ("postgres", status.source.verdict()),
         ("capture", status.capture.verdict()),

@@ -59,7 +59,12 @@ fn chart(mart: &str) -> Chart {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../projections/marts");
     let text = std::fs::read_to_string(format!("{folder}/{mart}.json")).expect("a description");
     let description: Value = serde_json::from_str(&text).expect("JSON");
-    let text = |field: &str| description["chart"][field].as_str().expect(field).to_owned();
+    let text = |field: &str| {
+        description["chart"][field]
+            .as_str()
+            .expect(field)
+            .to_owned()
+    };
     Chart {
         title: text("title"),
         unit: text("unit"),

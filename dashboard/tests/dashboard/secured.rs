@@ -149,7 +149,8 @@ async fn a_retry_goes_to_ingest_and_the_counts_are_read_again() {
     let open = |status: &millrace_dashboard::status::Status, open: u64| {
         status
             .rejected
-            .known()
+            .as_ref()
+            .and_then(|rejected| rejected.known())
             .is_some_and(|counts| counts.open == open)
     };
     rig.status_where(|status| open(status, 1)).await;

@@ -321,7 +321,10 @@ mod tests {
         );
         let said = words(&read(folder.path()).unwrap_err());
         assert!(said.contains("leave MILLRACE_MARTS empty"), "{said}");
-        for (there, missing) in [("m.sql", "m.json is missing"), ("m.json", "m.sql is missing")] {
+        for (there, missing) in [
+            ("m.sql", "m.json is missing"),
+            ("m.json", "m.sql is missing"),
+        ] {
             let folder = self::folder(&[(there, "{}")]);
             let said = words(&read(folder.path()).unwrap_err());
             assert!(said.contains(missing) && said.contains("remove"), "{said}");
@@ -333,7 +336,10 @@ mod tests {
         for (change, said) in [
             (json!({"facts": {}}), "unknown field `facts`"),
             (json!({"columns": null}), "expected a sequence"),
-            (json!({"columns": [{"median": "x"}]}), "unknown variant `median`"),
+            (
+                json!({"columns": [{"median": "x"}]}),
+                "unknown variant `median`",
+            ),
             (
                 json!({"fact": {"table": "lines", "key": ["a"], "join": "b"}}),
                 "missing field `value`",
@@ -375,7 +381,14 @@ mod tests {
             let field = field.trim_start_matches('/').replace('/', ".");
             assert!(refused.contains(&format!("m.json: {field} ")), "{refused}");
         }
-        for name in ["Weights", "mart-a", "millrace_x", "a__shadow", "lines", &"x".repeat(65)] {
+        for name in [
+            "Weights",
+            "mart-a",
+            "millrace_x",
+            "a__shadow",
+            "lines",
+            &"x".repeat(65),
+        ] {
             let refused = refused(name, &description());
             assert!(refused.contains("rename"), "{refused}");
         }
@@ -386,6 +399,9 @@ mod tests {
         let mut description = description();
         description["summary"] = json!({"title": "weight", "sql": "SELECT 1"});
         let refused = refused("m", &description);
-        assert!(refused.contains("summary.sql does not read the mart"), "{refused}");
+        assert!(
+            refused.contains("summary.sql does not read the mart"),
+            "{refused}"
+        );
     }
 }

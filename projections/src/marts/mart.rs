@@ -169,9 +169,7 @@ impl Mart {
 
     /// True if a group never spans two dimension rows.
     pub(crate) fn per_dimension_row(&self) -> bool {
-        let is_key = |column: &Column| {
-            matches!(column, Column::Dimension(name) if *name == self.dimension().key)
-        };
+        let is_key = |column: &Column| matches!(column, Column::Dimension(name) if *name == self.dimension().key);
         self.columns().iter().any(is_key)
     }
 

@@ -22,8 +22,8 @@ use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::temporary;
 use columns::ReplicaTable;
 pub use folder::ReadError;
-pub(crate) use mart::{Column, KEY};
 pub use mart::{Chart, Mart, Summary};
+pub(crate) use mart::{Column, KEY};
 pub(crate) use statements::{digest, recomputed_groups, recomputed_subtotals};
 use statements::{layout, Level, Statements};
 

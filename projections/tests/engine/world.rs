@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_events::{Lsn, TableSchema};
-use millrace_projections::engine::{
-    Config, Error, Handle, Hooks, Limits, Service, State, Status,
-};
+use millrace_projections::engine::{Config, Error, Handle, Hooks, Limits, Service, State, Status};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
 use millrace_sessions::mysql::Session;

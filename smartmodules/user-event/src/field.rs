@@ -1,7 +1,7 @@
 //! The fields of an event: taken out, trimmed, checked.
 
-use chrono::NaiveDateTime;
 use crate::event::{LoyaltyStatus, RejectReason, Rejection};
+use chrono::NaiveDateTime;
 use serde_json::{Map, Value};
 
 use crate::date;

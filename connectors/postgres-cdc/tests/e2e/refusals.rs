@@ -175,7 +175,13 @@ async fn a_topic_that_holds_something_else() {
     config.topic_changes = "other-things".into();
     refused_with(&rig, config.clone(), "capture-log-foreign", &["offset 0"]).await;
     config.topic_changes = "two-halves".into();
-    refused_with(&rig, config.clone(), "capture-topic-shape", &["2 partitions"]).await;
+    refused_with(
+        &rig,
+        config.clone(),
+        "capture-topic-shape",
+        &["2 partitions"],
+    )
+    .await;
     config.topic_changes = "narrow".into();
     let segments = ["segments of 1048576 bytes"];
     refused_with(&rig, config, "capture-topic-shape", &segments).await;

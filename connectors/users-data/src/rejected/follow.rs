@@ -158,8 +158,7 @@ impl Follower {
         match entry {
             Some(entry) => {
                 self.last = Some((offset, entry.digest));
-                self.followed
-                    .with(|index| index.insert(offset, entry));
+                self.followed.with(|index| index.insert(offset, entry));
             }
             None => tracing::warn!(offset, "no rejected event; left out"),
         }

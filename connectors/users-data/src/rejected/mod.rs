@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use millrace_sm_user_event::RejectReason;
 use millrace_sessions::postgres::Work;
+use millrace_sm_user_event::RejectReason;
 use millrace_topic::Cluster;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};

@@ -1,0 +1,131 @@
+//! What the log is taken from: kept in it, compared with the catalog, and told to those who watch.
+
+use chrono::{DateTime, Utc};
+use millrace_events::{Epoch, Record, Source, SourceTable, TableId, Witness};
+
+use crate::drift::{drift, Drift, NotLive};
+use crate::observe::Observed;
+use crate::preflight::Facts;
+
+/// The captured tables as they were before their rows were copied.
+#[derive(Clone, Debug)]
+pub(crate) struct Provenance {
+    publication: String,
+    source: Source,
+    /// The log has an older one.
+    unwritten: bool,
+}
+
+impl Provenance {
+    /// Of tables whose rows are about to be copied. Those that the catalog does not have any more are left out.
+    pub(crate) fn begin(
+        publication: &str,
+        facts: &Facts,
+        epoch: Epoch,
+        tables: &[TableId],
+        seen: &Observed,
+    ) -> Self {
+        let tables = tables.iter().filter_map(|table| begun(table, seen));
+        Provenance {
+            publication: publication.to_owned(),
+            source: Source {
+                epoch,
+                system: facts.system.clone(),
+                timeline: facts.timeline,
+                database: facts.database_oid,
+                tables: tables.collect(),
+                last: None,
+                at: DateTime::UNIX_EPOCH,
+            },
+            unwritten: true,
+        }
+    }
+
+    /// As the log has it.
+    pub(crate) fn of_log(publication: &str, source: Source) -> Self {
+        Provenance {
+            publication: publication.to_owned(),
+            source,
+            unwritten: false,
+        }
+    }
+
+    pub(crate) fn tables(&self) -> &[SourceTable] {
+        &self.source.tables
+    }
+
+    /// The names of the captured tables, in their order.
+    pub(crate) fn names(&self) -> Vec<TableId> {
+        let tables = self.source.tables.iter();
+        tables.map(|table| table.table.clone()).collect()
+    }
+
+    /// Whether rows of this relation are rows of a captured table: it has the OID *and* the name that were copied.
+    pub(crate) fn captures(&self, oid: u32, table: &TableId) -> bool {
+        let mut tables = self.source.tables.iter();
+        tables.any(|known| known.oid == oid && known.table == *table)
+    }
+
+    /// Compares all tables with the catalog.
+    pub(crate) fn compare(&mut self, seen: &Observed) -> Vec<NotLive> {
+        let mut not_live = Vec::new();
+        for table in &mut self.source.tables {
+            match drift(table, seen, &self.publication) {
+                Drift::None => {}
+                Drift::Innocent(moved) => {
+                    *table = moved;
+                    self.unwritten = true;
+                }
+                Drift::NotLive(found) => not_live.push(found),
+            }
+        }
+        not_live
+    }
+
+    /// Rows of the relation with this OID were left out of the log.
+    pub(crate) fn leave_out(&mut self, oid: u32, reason: &str) {
+        let mut tables = self.source.tables.iter_mut();
+        let Some(table) = tables.find(|table| table.oid == oid) else {
+            return;
+        };
+        if table.left_out.is_none() {
+            table.left_out = Some(reason.to_owned());
+            self.unwritten = true;
+        }
+    }
+
+    /// The cluster has another timeline, and the same history.
+    pub(crate) fn promoted(&mut self, timeline: u32) {
+        self.unwritten |= self.source.timeline != timeline;
+        self.source.timeline = timeline;
+    }
+
+    /// What the log has to be told, once. `last` is its last transaction.
+    pub(crate) fn record(
+        &mut self,
+        epoch: Epoch,
+        last: Option<Witness>,
+        at: DateTime<Utc>,
+    ) -> Option<Record> {
+        if !std::mem::take(&mut self.unwritten) {
+            return None;
+        }
+        self.source.epoch = epoch;
+        self.source.last = last;
+        self.source.at = at;
+        Some(Record::Source(self.source.clone()))
+    }
+}
+
+fn begun(table: &TableId, seen: &Observed) -> Option<SourceTable> {
+    let found = seen.named(table)?;
+    Some(SourceTable {
+        table: table.clone(),
+        oid: found.oid,
+        file: found.file,
+        columns: found.columns,
+        publication: seen.publication?.row,
+        entry: found.entry?.row,
+        left_out: None,
+    })
+}
