@@ -164,22 +164,31 @@ fn any_decimal(source: &str, replica: &str) -> Sides {
     )
 }
 
-/// Both print the fewest digits that mean the number, and differ in when they write an exponent. Where 30 digits
-/// behind the point hold all of 17, both are printed with them. The sign of zero is kept.
+/// Both print the fewest digits that mean the number, and differ in when they write an exponent, and sometimes in the
+/// last digit of large ones. So whole numbers beyond 2^53 are printed as such as far as 64 bits reach, and others with 30
+/// digits behind the point where these hold all of 17. The sign of zero is kept. MariaDB's own text of what is smaller
+/// is another than Postgres' down to 1e-15: such rows are read.
 fn double(source: &str, replica: &str) -> Sides {
-    let within = |value: &str| format!("abs({value}) >= 1e-13 AND abs({value}) < 1e34");
+    let whole = |value: &str| format!("abs({value}) >= 9e15 AND abs({value}) < 9e18");
+    let fixed = |value: &str| format!("abs({value}) >= 1e-13 AND abs({value}) < 1e34");
+    // A real is kept as the number that its text means.
+    let number = format!("{source}::text::float8");
     let exponent = format!(
         "REPLACE(REPLACE({}, 'e', 'e+'), 'e+-', 'e-')",
         printed(replica)
     );
     plain(
         format!(
-            "CASE WHEN {} THEN round({source}::text::numeric, 30)::text ELSE {source}::text END",
-            within(&format!("{source}::float8"))
+            "CASE WHEN {} THEN {number}::bigint::text WHEN {} THEN round({source}::text::numeric, 30)::text \
+             ELSE {source}::text END",
+            whole(&number),
+            fixed(&number)
         ),
         format!(
-            "IF({}, CAST(CAST({replica} AS DECIMAL(65,30)) AS CHAR), {exponent})",
-            within(replica)
+            "CASE WHEN {} THEN CAST(CAST({replica} AS SIGNED) AS CHAR) WHEN {} \
+             THEN CAST(CAST({replica} AS DECIMAL(65,30)) AS CHAR) ELSE {exponent} END",
+            whole(replica),
+            fixed(replica)
         ),
     )
 }

@@ -81,10 +81,10 @@ pub(crate) const ODD_TABLES: [&str; 5] = [
     "odd_empty",
 ];
 pub(crate) const MARTS: [&str; 4] = [
-    "mart_user_activity",
-    "mart_product_rating",
-    "mart_user_loyalty_points",
     "mart_average_check",
+    "mart_product_rating",
+    "mart_user_activity",
+    "mart_user_loyalty_points",
 ];
 
 /// What the projector was asked for, and how it behaves.

@@ -42,7 +42,7 @@ const TYPES: &str = r#"
     INSERT INTO types VALUES (4, -32768, -2147483648, -9223372036854775808, NULL, -0.01, -1, -0.000000000000000000000000000001,
         -100.500, -0.50, -1e-30, -5e-324, ',', '-', '1:a', '  a', ' ', md5('a')::uuid, '2024-02-29', '2024-02-29 12:00:01.1',
         '2024-02-29 12:00:01.100', '2024-02-29 12:00:01.10+02', '12:00:00.5', '12:00:00.500+00', '1 day', '\x2c', '[]', 'null',
-        '{{1,2},{3,4}}', '{,}', '192.168.0.1/24', '::/0', '08:00:2b:01:02:03', '(-0,0)', 'so, so', '("",)', NULL, '-', '11111',
+        '{{1,2},{3,4}}', '{"",NULL}', '192.168.0.1/24', '::/0', '08:00:2b:01:02:03', '(-0,0)', 'so, so', '("",)', NULL, '-', '11111',
         '0101010', '-', ',', '(,)', '', E'\\\t\n''"`%');"#;
 
 /// Columns whose type prints nothing that SQL can make alike on both sides: their rows are read, and are equal.
@@ -195,7 +195,7 @@ async fn values_that_mysql_cannot_hold_are_differences_whatever_stands_for_them(
 }
 
 #[tokio::test]
-async fn random_numbers_and_texts_are_equal_and_hardly_ever_read() {
+async fn random_numbers_and_texts_are_equal_and_not_read() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -204,10 +204,12 @@ async fn random_numbers_and_texts_are_equal_and_hardly_ever_read() {
         .map(|id| {
             let double = f64::from_bits(random.random());
             let real = f32::from_bits(random.random());
-            let double = if double.is_finite() { double } else { 0.1 };
-            let real = if real.is_finite() { real } else { 0.1 };
+            // What is small is printed in two ways, and read: ADR 23.
+            let alike = |number: f64| number.is_finite() && !(1e-16..1e-13).contains(&number.abs());
+            let double = if alike(double) { double } else { 0.1 };
+            let real = if alike(f64::from(real)) { real } else { 0.1 };
             let near = random.random_range(-1e16..1e16) * 10f64.powi(random.random_range(-20..3));
-            let double = if id % 2 == 0 { double } else { near };
+            let double = if id % 2 == 0 || !alike(near) { double } else { near };
             let numeric = format!("{}e{}", random.random::<i64>(), random.random_range(-25..10));
             let text: String = (0..random.random_range(0..8)).map(|_| odd_char(&mut random)).collect();
             format!("({id}, '{double:e}', '{real:e}', {numeric}, '{}')", text.replace('\'', "''"))
@@ -234,7 +236,7 @@ async fn only_the_range_with_a_difference_is_read() {
     for (sql, kind, read) in [
         ("UPDATE large SET v = 'other' WHERE id = 90000", DifferenceKind::Value, RANGE_ROWS),
         ("DELETE FROM large WHERE id = 90003", DifferenceKind::Missing, RANGE_ROWS + 1),
-        ("INSERT INTO large VALUES (90004, 'more', '2024-01-01')", DifferenceKind::Unexpected, RANGE_ROWS),
+        ("INSERT INTO large VALUES (90004, 'more', '2024-01-01')", DifferenceKind::Unexpected, RANGE_ROWS - 1),
         // Beyond the last key, and before the first one.
         ("INSERT INTO large VALUES (999999, 'more', '2024-01-01')", DifferenceKind::Unexpected, LARGE_ROWS - 3 * RANGE_ROWS),
         ("INSERT INTO large VALUES (-1, 'more', '2024-01-01')", DifferenceKind::Unexpected, RANGE_ROWS - 1),
@@ -281,7 +283,7 @@ const HOSTILE: &str = r#"
     CREATE TABLE padded (k char(6) COLLATE "C" PRIMARY KEY, v integer);
     CREATE TABLE bytes (k bytea PRIMARY KEY, v integer);
     CREATE TABLE moments (k timestamptz, n numeric, b boolean, v integer, PRIMARY KEY (k, n, b));
-    INSERT INTO by_bytes SELECT p || s || n, n FROM unnest(ARRAY['a', 'A', 'á', E'a\u0301', 'ä', 'Z', '😀', '￿', '', ' ', E'\\', '''', '%']) p,
+    INSERT INTO by_bytes SELECT DISTINCT ON (p || s || n) p || s || n, n FROM unnest(ARRAY['a', 'A', 'á', E'a\u0301', 'ä', 'Z', '😀', '￿', '', ' ', E'\\', '''', '%']) p,
         unnest(ARRAY['', ' ', '-', 'a', 'A', '😀', repeat('long', 150)]) s, generate_series(1, 250) n;
     INSERT INTO by_language SELECT * FROM by_bytes;
     INSERT INTO composite SELECT n % 3, k, '2024-01-01'::timestamptz + n * interval '0.7 s', md5(k)::uuid, v
@@ -337,7 +339,7 @@ async fn nobody_waits_for_the_end_of_a_verification_to_alter_or_truncate_a_table
             released(&projector).await;
             match in_source {
                 true => source.execute("TRUNCATE large").await.map(|_| ()),
-                false => replica.execute("ALTER TABLE large COMMENT 'another one'").await.map(|_| ()),
+                false => replica.execute("ALTER TABLE large FORCE").await.map(|_| ()),
             }
             .expect("a change");
         };
