@@ -40,7 +40,7 @@ use log::{FluvioLog, Log};
 use status::Shared;
 
 pub use error::Error;
-pub use findings::{Findings, Found, NotWritten};
+pub use findings::{Findings, Found, NotWritten, Past};
 pub use pause::PauseError;
 pub use status::{
     Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress,

@@ -1,6 +1,6 @@
 //! The proof that replica and marts are what they should be, sound while traffic goes on.
 //!
-//! 1. The projector holds after a commit.
+//! 1. What has been open for long in Postgres ends; nobody is held meanwhile. Then the projector holds after a commit.
 //! 2. A temporary logical slot with an exported snapshot gives a consistent point F: the snapshot
 //!    contains exactly the commits before F. No other way of asking Postgres does (a plain snapshot is
 //!    not a prefix of the log).
@@ -8,11 +8,13 @@
 //!    exactly the commits before F and holds again.
 //! 4. Consistent snapshots of MySQL are opened, and the projector goes on.
 //! 5. Every row and column is compared at leisure: both databases sum up digests of their rows, range by range, and the
-//!    rows themselves are read, in the order of the key, where the sums of a range differ ([`Method`], ADR 23). Marts are compared with their SQL over the replica, and their state with what it stands for.
+//!    rows themselves are read, in the order of the key, where the sums of a range differ ([`Method`], ADR 23). Marts are
+//!    compared with their SQL over the replica, and their state with what it stands for.
 //! 6. A table that was truncated or rewritten between F and its turn cannot be read as of F any more: TRUNCATE and
 //!    rewrites are not MVCC-safe. It is recognised by its file, and compared at a consistent point of its own.
 //!
-//! Neither database is written to, but for the message. Memory is bounded by a few rows and by the
+//! One verification runs at a time ([`turn`]); the projector runs one by itself every so often ([`period`]), which gives
+//! way to everybody else. Neither database is written to, but for the message. Memory is bounded by a few rows and by the
 //! differences that are kept.
 
 mod checksum;
@@ -25,14 +27,16 @@ mod merge;
 mod order;
 mod pace;
 mod pair;
+pub mod period;
 mod position;
 mod projector;
 mod ranges;
 mod report;
 mod sides;
 mod tables;
+mod turn;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use millrace_control::in_words;
@@ -47,11 +51,13 @@ use crate::engine::position::NamedTable;
 use crate::marts::Marts;
 use descent::{Both, Gone};
 use fence::Fence;
-pub use finding::{Answer, Compared, Finding};
+pub use finding::{Answer, By, Compared, Finding};
 pub use pace::Pace;
 use position::Position;
 use projector::{Held, Projector};
+pub use period::Periodic;
 pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
+use turn::Turn;
 
 /// Consistent points that one run may take for tables that are truncated or rewritten meanwhile.
 const ROUNDS_MAX: usize = 5;
@@ -80,6 +86,8 @@ pub struct Config {
     pub slot_timeout: Duration,
     /// How long the projector may take to reach the consistent point.
     pub catch_up_timeout: Duration,
+    /// Who asks.
+    pub by: By,
     /// How tables are compared.
     pub method: Method,
     /// Whether both databases are given rests.
@@ -143,30 +151,57 @@ pub enum Error {
     /// Tables change their files faster than they can be compared.
     #[error("[MR-V008] {} was truncated or rewritten each time before its turn came, {ROUNDS_MAX} times: run verify again when that is over", in_a_row(.0))]
     Rewritten(Vec<TableId>),
+    /// Another verification of this replica runs.
+    #[error("[MR-V009] another verification is running; run verify again when it has ended")]
+    Running,
     /// Somebody asked to stop.
     #[error("[MR-V007] verify was interrupted")]
     Interrupted,
 }
 
+impl Error {
+    /// Nothing is wrong but the moment: the next attempt may give an answer, without anybody doing anything about us.
+    fn is_of_the_moment(&self) -> bool {
+        matches!(
+            self,
+            Error::Projector(_)
+                | Error::SlotBlocked { .. }
+                | Error::Rewritten(_)
+                | Error::Running
+                | Error::Interrupted
+        )
+    }
+}
+
 /// Compares Postgres with replica and marts. The projector is released in every case, also when
 /// `shutdown` is cancelled or the future is dropped. The projector is told what was found, so that status, page and
 /// metrics know it whoever asked; not if only some tables were compared, as that says nothing of the others, and not
-/// if somebody asked to stop.
+/// if somebody asked to stop. Of two verifications the second one waits.
 pub fn verify<'a>(
     config: &'a Config,
     shutdown: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<Report, Error>> {
     // Boxed here, so that it is compiled with this crate only (ADR 14).
     Box::pin(async move {
+        let began = Instant::now();
         let outcome = tokio::select! {
             report = run(config) => report,
             () = shutdown.cancelled() => return Err(Error::Interrupted),
         };
-        if config.tables.is_empty() {
-            tell(config, &Finding::of(&outcome)).await;
+        if config.tables.is_empty() && is_to_be_told(config, &outcome) {
+            tell(config, &Finding::of(&outcome).after(config.by, began.elapsed())).await;
         }
         outcome
     })
+}
+
+/// What runs by itself tries again soon where only the moment was wrong; a person will not.
+fn is_to_be_told(config: &Config, outcome: &Result<Report, Error>) -> bool {
+    match (outcome, config.by) {
+        (Err(Error::Running), _) => false,
+        (Err(error), By::Period) => !error.is_of_the_moment(),
+        _ => true,
+    }
 }
 
 async fn tell(config: &Config, finding: &Finding) {
@@ -185,7 +220,14 @@ async fn run(config: &Config) -> Result<Report, Error> {
         return Ok(Report::nothing_live(config));
     }
     let projector = Projector::new(config)?;
-    let round = Round::begin(config, &projector).await?;
+    let turn = Turn::take(config, &projector).await?;
+    let compared = compare_all(config, &projector).await;
+    turn.end().await;
+    compared
+}
+
+async fn compare_all(config: &Config, projector: &Projector) -> Result<Report, Error> {
+    let round = Round::begin(config, projector).await?;
     let mut report = Report::new(round.lsn);
     check_position(&mut report, &round.position, round.log_end);
     let (chosen, absent) = tables::chosen(config, &round.position);
@@ -200,7 +242,7 @@ async fn run(config: &Config) -> Result<Report, Error> {
             None => report.not_live.push(mart.name().to_owned()),
         }
     }
-    again(config, &projector, rewritten, &mut report).await?;
+    again(config, projector, rewritten, &mut report).await?;
     Ok(report.finish())
 }
 
@@ -245,7 +287,8 @@ struct Round {
 impl Round {
     /// Steps 1 to 4.
     async fn begin(config: &Config, projector: &Projector) -> Result<Round, Error> {
-        let held = projector.hold(config.hold_timeout).await?;
+        fence::wait_for_old_transactions(config).await?;
+        let held = projector.hold(config.by, config.hold_timeout).await?;
         let frozen = freeze(config, &held).await;
         let released = held.release().await;
         let (mut fence, sessions) = frozen?;

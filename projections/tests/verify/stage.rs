@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use millrace_events::{Column as SourceColumn, SchemaId, TableId, TableSchema, Value};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, ddl, Kind, Table};
-use millrace_projections::verify::{verify, Config, Error, Method, Pace, Report};
+use millrace_projections::verify::{verify, By, Config, Error, Method, Pace, Report};
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use serde_json::json;
 use sqlx::postgres::PgRow;
@@ -168,6 +168,7 @@ impl Stage {
             hold_timeout: Duration::from_secs(10),
             slot_timeout: Duration::from_secs(10),
             catch_up_timeout: Duration::from_secs(10),
+            by: By::Person,
             method: Method::Sums,
             pace: Pace::Full,
             differences_max: 50,
