@@ -343,6 +343,9 @@ pub struct Verify {
     /// What to compare
     #[command(flatten)]
     pub pipeline: Pipeline,
+    /// Read every row of both databases, instead of those only whose sums differ
+    #[arg(long)]
+    pub rows: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -22,7 +22,10 @@ pub(crate) async fn run(
     let endpoints = Endpoints::find(&args.target, settings)?;
     let settings = endpoints.settings(settings)?;
     endpoints.projector().check_token().await?;
-    let config = crate::services::verify(&settings, &endpoints)?;
+    let mut config = crate::services::verify(&settings, &endpoints)?;
+    if args.rows {
+        config.method = verify::Method::Rows;
+    }
     let report = verify::verify(&config, shutdown).await?;
     let shown = match args.json {
         true => serde_json::to_string_pretty(&report)? + "\n",

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::heartbeat::Beats;
 use crate::status::{
-    Answer, CaptureSnapshot, Kind, Loading, PartDown, Rejected, Slot, State, Target, Time, Topic,
+    Answer, CaptureSnapshot, Kind, Loading, PartDown, Past, Periodic, Rejected, Slot, State,
+    Target, Time, Topic,
 };
 
 /// A moment on both clocks.
@@ -73,6 +74,8 @@ pub(crate) struct ProjectorReading {
     pub(crate) projections: Vec<Named>,
     /// `None`: it has not asked MySQL yet.
     pub(crate) verify: Option<FindingsReading>,
+    /// Verifications that it runs by itself.
+    pub(crate) periodic: Option<Periodic>,
 }
 
 /// What the projector keeps of verifications.
@@ -83,6 +86,8 @@ pub(crate) struct FindingsReading {
     pub(crate) answered: Option<FoundReading>,
     /// A later one that gave none.
     pub(crate) unfinished: Option<FoundReading>,
+    /// The last ones in short.
+    pub(crate) history: Vec<Past>,
 }
 
 /// One verification.

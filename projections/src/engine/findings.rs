@@ -443,7 +443,11 @@ mod tests {
         }
         let merged = findings.clone().with(findings.clone());
         assert_eq!(merged.history.len(), HISTORY_MAX);
-        let seconds: Vec<i64> = merged.history.iter().map(|past| past.at.timestamp()).collect();
+        let seconds: Vec<i64> = merged
+            .history
+            .iter()
+            .map(|past| past.at.timestamp())
+            .collect();
         assert_eq!(seconds, (6..30).collect::<Vec<_>>());
         assert_eq!(merged.last_at().map(|at| at.timestamp()), Some(29));
     }

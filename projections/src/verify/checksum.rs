@@ -93,7 +93,9 @@ fn field(column: &Column, type_name: &str) -> Sides {
 
 /// Types of Postgres that are text of any length, or of a limited one, without padding.
 pub(super) fn is_text(type_name: &str) -> bool {
-    let base = type_name.split_once('(').map_or(type_name, |(base, _)| base);
+    let base = type_name
+        .split_once('(')
+        .map_or(type_name, |(base, _)| base);
     matches!(base, "text" | "character varying")
 }
 
@@ -236,7 +238,9 @@ pub(super) fn replica_sums(rows: Rows) -> String {
 /// A query in MySQL for [`Sums`] of the rows that another one gives, which is `from` behind its FROM.
 pub(super) fn selected_sums(from: &str, columns: &[String]) -> String {
     // As digests: the columns of an expression may have collations that do not mix.
-    let columns = columns.iter().map(|column| format!("IFNULL(SHA2({column}, 256), '-')"));
+    let columns = columns
+        .iter()
+        .map(|column| format!("IFNULL(SHA2({column}, 256), '-')"));
     let texts: Vec<String> = columns.collect();
     let digests = format!("SELECT SHA2({}, 256) AS d FROM {from}", joined(&texts));
     sums_of(&digests, 0)
@@ -244,7 +248,9 @@ pub(super) fn selected_sums(from: &str, columns: &[String]) -> String {
 
 fn sums_of(digests: &str, bucket_digits: usize) -> String {
     let sum = |from: usize| {
-        format!("CAST(SUM(CAST(CONV(SUBSTR(d, {from}, {SUM_DIGITS}), 16, 10) AS UNSIGNED)) AS CHAR)")
+        format!(
+            "CAST(SUM(CAST(CONV(SUBSTR(d, {from}, {SUM_DIGITS}), 16, 10) AS UNSIGNED)) AS CHAR)"
+        )
     };
     // LIMIT keeps the digest from being computed once for each use of it.
     format!(
@@ -327,7 +333,8 @@ impl Sums {
 
     /// The buckets in which the rows differ.
     pub(super) fn differing(&self, other: &Sums) -> Vec<String> {
-        let names: std::collections::BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();
+        let names: std::collections::BTreeSet<&String> =
+            self.0.keys().chain(other.0.keys()).collect();
         let differs = |bucket: &&String| self.0.get(*bucket) != other.0.get(*bucket);
         names.into_iter().filter(differs).cloned().collect()
     }

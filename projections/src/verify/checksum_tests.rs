@@ -26,13 +26,17 @@ fn a_row_is_the_digest_of_its_columns_texts() {
     let types = ["integer", "character varying(9)"];
     let sides = digest(columns.iter().zip(types));
     assert!(
-        sides.source.starts_with("encode(sha256(convert_to(concat_ws(',', coalesce(t.\"id\"::text, '-'), "),
+        sides
+            .source
+            .starts_with("encode(sha256(convert_to(concat_ws(',', coalesce(t.\"id\"::text, '-'), "),
         "{}",
         sides.source
     );
     assert!(sides.source.contains("t.\"a`\"\"b\""), "{}", sides.source);
     assert!(
-        sides.replica.starts_with("SHA2(concat_ws(',', IFNULL(t.`id`, '-'), IF(t.`a``\"b` IS NULL"),
+        sides
+            .replica
+            .starts_with("SHA2(concat_ws(',', IFNULL(t.`id`, '-'), IF(t.`a``\"b` IS NULL"),
         "{}",
         sides.replica
     );
@@ -51,7 +55,14 @@ fn no_call_has_more_arguments_than_postgres_allows() {
 #[test]
 fn text_types_are_told_from_those_that_only_print_as_text() {
     assert!(is_text("text") && is_text("character varying(20)") && is_text("character varying"));
-    for other in ["character(3)", "bpchar", "jsonb", "text[]", "public.text", "citext"] {
+    for other in [
+        "character(3)",
+        "bpchar",
+        "jsonb",
+        "text[]",
+        "public.text",
+        "citext",
+    ] {
         assert!(!is_text(other), "{other}");
     }
 }
@@ -60,7 +71,10 @@ fn text_types_are_told_from_those_that_only_print_as_text() {
 fn sums_do_not_depend_on_how_the_rows_were_split() {
     let whole = sums(&[answer("a", "3", "60", "7"), answer("b", "1", "5", "5")]);
     let mut split = sums(&[answer("a", "1", "50", "3")]);
-    split.extend(&sums(&[answer("b", "1", "5", "5"), answer("a", "2", "10", "4")]));
+    split.extend(&sums(&[
+        answer("b", "1", "5", "5"),
+        answer("a", "2", "10", "4"),
+    ]));
     assert_eq!(split, whole);
     assert_eq!(split.differing(&whole), Vec::<String>::new());
     assert_eq!(split.rows(), 4);

@@ -107,11 +107,7 @@ pub(super) async fn by_sums(
 }
 
 /// Compares all rows one by one.
-pub(super) async fn by_rows(
-    both: &mut Both<'_>,
-    pair: &Pair<'_>,
-    tally: &mut Tally,
-) -> Step<Done> {
+pub(super) async fn by_rows(both: &mut Both<'_>, pair: &Pair<'_>, tally: &mut Tally) -> Step<Done> {
     if let Err(gone) = both.begin(pair).await? {
         return Ok(Err(gone));
     }
@@ -127,7 +123,9 @@ pub(super) async fn by_rows(
 /// The server says of a table that was swapped since the snapshot that its definition has changed.
 fn gone_if_replaced(done: Step<Done>) -> Step<Done> {
     match done {
-        Err(Error::MySql { source, .. }) if server_code(&source) == Some(TABLE_DEFINITION_CHANGED) => {
+        Err(Error::MySql { source, .. })
+            if server_code(&source) == Some(TABLE_DEFINITION_CHANGED) =>
+        {
             Ok(Err(Gone))
         }
         other => other,
@@ -239,7 +237,10 @@ impl Comparison<'_> {
         let query = self.cut.next(self.pair.replica(), after, RANGE_ROWS);
         let rows = all_from_mysql(session, &query).await?;
         // A key has no NULL.
-        Ok(rows.into_iter().next().map(|row| Key(row.into_iter().flatten().collect())))
+        Ok(rows
+            .into_iter()
+            .next()
+            .map(|row| Key(row.into_iter().flatten().collect())))
     }
 
     async fn source(

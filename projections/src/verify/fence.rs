@@ -27,7 +27,8 @@ pub(super) async fn wait_for_old_transactions(config: &Config) -> Result<(), Err
     let began = Instant::now();
     loop {
         let older = point::older(&mut session, OLD).await;
-        let Some(blocker) = older.map_err(postgres("looking for the transaction in the way"))? else {
+        let Some(blocker) = older.map_err(postgres("looking for the transaction in the way"))?
+        else {
             let _ = session.close().await;
             return Ok(());
         };

@@ -53,9 +53,9 @@ use descent::{Both, Gone};
 use fence::Fence;
 pub use finding::{Answer, By, Compared, Finding};
 pub use pace::Pace;
+pub use period::Periodic;
 use position::Position;
 use projector::{Held, Projector};
-pub use period::Periodic;
 pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
 use turn::Turn;
 
@@ -189,7 +189,11 @@ pub fn verify<'a>(
             () = shutdown.cancelled() => return Err(Error::Interrupted),
         };
         if config.tables.is_empty() && is_to_be_told(config, &outcome) {
-            tell(config, &Finding::of(&outcome).after(config.by, began.elapsed())).await;
+            tell(
+                config,
+                &Finding::of(&outcome).after(config.by, began.elapsed()),
+            )
+            .await;
         }
         outcome
     })

@@ -80,7 +80,10 @@ impl<'a> Pair<'a> {
         self.typed(self.table.key.iter().copied()).collect()
     }
 
-    fn typed(&self, positions: impl Iterator<Item = usize>) -> impl Iterator<Item = (&Column, &str)> {
+    fn typed(
+        &self,
+        positions: impl Iterator<Item = usize>,
+    ) -> impl Iterator<Item = (&Column, &str)> {
         positions.filter_map(|i| {
             let type_name = &self.schema.columns.get(i)?.type_name;
             Some((self.table.columns.get(i)?, type_name.as_str()))

@@ -16,7 +16,7 @@ use super::{verify, By, Config, Pace};
 use crate::engine::{Handle, State, Status};
 
 /// What is in the way is looked at again after this time.
-const AGAIN: Duration = Duration::from_secs(15);
+const AGAIN: Duration = Duration::from_secs(5);
 /// A slot is waited for no longer while the projector is held: marts stand still meanwhile.
 const SLOT_WITHIN: Duration = Duration::from_secs(5);
 /// Nor is the consistent point. A projector that is far behind catches up first.
@@ -89,7 +89,11 @@ impl Schedule {
     }
 
     fn next_due(&self, ended: DateTime<Utc>) -> DateTime<Utc> {
-        let began = self.projector.status().periodic.and_then(|p| p.running_since);
+        let began = self
+            .projector
+            .status()
+            .periodic
+            .and_then(|p| p.running_since);
         next(began.unwrap_or(ended), ended, self.period)
     }
 

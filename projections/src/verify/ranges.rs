@@ -96,7 +96,11 @@ impl<'a> Cut<'a> {
         let side = |operator: &str, key: &Key| {
             let values = self.columns.iter().zip(&key.0);
             let values: Vec<String> = values.map(|(c, text)| source_literal(c, text)).collect();
-            format!("ROW({}) {operator} ROW({})", row.join(", "), values.join(", "))
+            format!(
+                "ROW({}) {operator} ROW({})",
+                row.join(", "),
+                values.join(", ")
+            )
         };
         both(range, |key| side(">", key), |key| side("<=", key))
     }
@@ -139,7 +143,10 @@ fn always() -> String {
 }
 
 fn both(range: &Range, after: impl Fn(&Key) -> String, until: impl Fn(&Key) -> String) -> String {
-    let sides = [range.after.as_ref().map(after), range.until.as_ref().map(until)];
+    let sides = [
+        range.after.as_ref().map(after),
+        range.until.as_ref().map(until),
+    ];
     let sides: Vec<String> = sides.into_iter().flatten().collect();
     match sides.is_empty() {
         true => always(),
@@ -216,7 +223,10 @@ mod tests {
     }
 
     fn names<'a>(cut: &'a Cut) -> Vec<&'a str> {
-        cut.columns.iter().map(|column| column.name.as_str()).collect()
+        cut.columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect()
     }
 
     #[test]
@@ -224,11 +234,27 @@ mod tests {
         let (shop, code) = (column("shop", Kind::Int), column("code", Kind::VarChar(9)));
         let key = [(&shop, "integer"), (&code, "text")];
         for (indexes, expected, alike) in [
-            (vec![index(&[("shop", false), ("code", true)])], vec!["shop", "code"], true),
-            (vec![index(&[("shop", false), ("code", false)])], vec!["shop"], true),
+            (
+                vec![index(&[("shop", false), ("code", true)])],
+                vec!["shop", "code"],
+                true,
+            ),
+            (
+                vec![index(&[("shop", false), ("code", false)])],
+                vec!["shop"],
+                true,
+            ),
             // The index has another order of columns: a range would read all of it.
-            (vec![index(&[("code", true), ("shop", false)])], vec!["shop", "code"], false),
-            (vec![index(&[("code", true)]), index(&[("shop", false)])], vec!["shop"], true),
+            (
+                vec![index(&[("code", true), ("shop", false)])],
+                vec!["shop", "code"],
+                false,
+            ),
+            (
+                vec![index(&[("code", true)]), index(&[("shop", false)])],
+                vec!["shop"],
+                true,
+            ),
             (vec![], vec!["shop", "code"], false),
         ] {
             let cut = Cut::of(&key, &indexes);
@@ -238,7 +264,10 @@ mod tests {
 
     #[test]
     fn a_text_of_another_type_than_text_has_an_order_of_its_own() {
-        let (status, padded) = (column("s", Kind::VarChar(768)), column("s", Kind::BlankPadded(3)));
+        let (status, padded) = (
+            column("s", Kind::VarChar(768)),
+            column("s", Kind::BlankPadded(3)),
+        );
         let indexes = [index(&[("s", true)])];
         assert!(!Cut::of(&[(&status, "source.order_status")], &indexes).alike);
         assert!(Cut::of(&[(&status, "character varying(768)")], &indexes).alike);
@@ -250,19 +279,33 @@ mod tests {
         let id = column("id", Kind::Int);
         let cut = Cut::of(&[(&id, "integer")], &[index(&[("id", false)])]);
         let mut range = Range::default();
-        assert_eq!((cut.in_source(&range), cut.in_replica(&range)), ("1 = 1".into(), "1 = 1".into()));
+        assert_eq!(
+            (cut.in_source(&range), cut.in_replica(&range)),
+            ("1 = 1".into(), "1 = 1".into())
+        );
         range.after = Some(key(&["7"]));
         assert_eq!(cut.in_source(&range), "ROW(t.\"id\") > ROW('7')");
         assert_eq!(cut.in_replica(&range), "t.`id` > 7");
         range.until = Some(key(&["9"]));
-        assert_eq!(cut.in_source(&range), "ROW(t.\"id\") > ROW('7') AND ROW(t.\"id\") <= ROW('9')");
+        assert_eq!(
+            cut.in_source(&range),
+            "ROW(t.\"id\") > ROW('7') AND ROW(t.\"id\") <= ROW('9')"
+        );
         assert_eq!(cut.in_replica(&range), "t.`id` > 7 AND t.`id` <= 9");
     }
 
     #[test]
     fn a_composite_key_is_compared_column_by_column_where_rows_use_no_index() {
-        let columns = [column("a", Kind::Int), column("b", Kind::Date), column("c", Kind::VarChar(9))];
-        let typed = [(&columns[0], "integer"), (&columns[1], "date"), (&columns[2], "text")];
+        let columns = [
+            column("a", Kind::Int),
+            column("b", Kind::Date),
+            column("c", Kind::VarChar(9)),
+        ];
+        let typed = [
+            (&columns[0], "integer"),
+            (&columns[1], "date"),
+            (&columns[2], "text"),
+        ];
         let cut = Cut::of(&typed, &[index(&[("a", false), ("b", false), ("c", true)])]);
         let range = Range {
             after: None,
@@ -281,7 +324,10 @@ mod tests {
 
     #[test]
     fn hostile_keys_stay_literals() {
-        let (text, bytes) = (column("k", Kind::VarChar(9)), column("k", Kind::VarBinary(9)));
+        let (text, bytes) = (
+            column("k", Kind::VarChar(9)),
+            column("k", Kind::VarBinary(9)),
+        );
         let hostile = r"a\' OR 1=1 -- ";
         assert_eq!(source_literal(&text, hostile), r"'a\'' OR 1=1 -- '");
         assert_eq!(replica_literal(&text, hostile), r"'a\\'' OR 1=1 -- '");

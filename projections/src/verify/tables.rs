@@ -43,7 +43,8 @@ pub(super) async fn compare(
     named: &NamedTable,
 ) -> Step<Subject> {
     let NamedTable { name, definition } = named;
-    let table = Table::of(definition, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
+    let table =
+        Table::of(definition, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
     let pair = Pair::new(&table, definition);
     let mut tally = Tally::new(&table.source.to_string(), config.differences_max);
     if let Err(Gone) = both.begin(&pair).await? {

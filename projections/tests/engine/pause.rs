@@ -110,7 +110,11 @@ async fn a_pause_waits_for_the_hold_that_was_there_before() {
     let mut world = filled().await;
     let running = world.start();
     world.caught_up(&running).await;
-    let held = running.handle.hold(By::Person, PATIENCE).await.expect("it holds");
+    let held = running
+        .handle
+        .hold(By::Person, PATIENCE)
+        .await
+        .expect("it holds");
     let handle = running.handle.clone();
     let pausing = tokio::spawn(async move { handle.pause().await });
     running.until(|status| status.paused_since.is_some()).await;
@@ -203,7 +207,7 @@ async fn tables_of_a_version_without_pauses_are_taken_over() {
     running.stop().await;
 }
 
-async fn serve(running: &Running) -> String {
+pub(crate) async fn serve(running: &Running) -> String {
     let server = Server::bind(([127, 0, 0, 1], 0).into())
         .await
         .expect("a port");

@@ -287,6 +287,9 @@ async fn release(
     (status, Json(json!({ "error": "the hold is over" })))
 }
 
+/// A statement with so many rows is shorter than the server allows.
+const ROWS_PER_INSERT: usize = 10_000;
+
 /// Copies tables as the projector would write them.
 async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&str]) {
     let mut schemas = Vec::new();
@@ -301,7 +304,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
             .await
             .expect("rows");
         let tuples: Vec<String> = rows.iter().map(|row| tuple(row, &schema, &table)).collect();
-        if !tuples.is_empty() {
+        for tuples in tuples.chunks(ROWS_PER_INSERT) {
             let insert = format!("INSERT INTO `{name}` VALUES {}", tuples.join(","));
             mysql.execute(insert.as_str()).await.expect("a copy");
         }

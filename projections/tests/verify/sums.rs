@@ -75,7 +75,10 @@ async fn both_ways(stage: &mut Stage) -> Report {
     assert_eq!(sums.exit(), rows.exit());
     for (sums, rows) in sums.tables.iter().zip(&rows.tables) {
         assert_eq!(sums.differences, rows.differences, "{}", sums.name);
-        assert_eq!((sums.rows, sums.differences_total), (rows.rows, rows.differences_total));
+        assert_eq!(
+            (sums.rows, sums.differences_total),
+            (rows.rows, rows.differences_total)
+        );
     }
     sums
 }
@@ -97,10 +100,16 @@ async fn unlike_columns(stage: &mut Stage) -> Vec<String> {
     if only(&stage.report().await).rows_read == 0 {
         return Vec::new();
     }
-    let all: Vec<String> = columns(stage).await.into_iter().map(|(name, _)| name).collect();
+    let all: Vec<String> = columns(stage)
+        .await
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     let mut unlike = Vec::new();
     for column in all.iter().filter(|name| *name != "id") {
-        let mut alone = crate::stage::Stage::of(&[TYPES, &without_others(column)], &["types"], Marts::none()).await;
+        let mut alone =
+            crate::stage::Stage::of(&[TYPES, &without_others(column)], &["types"], Marts::none())
+                .await;
         if only(&alone.report().await).rows_read > 0 {
             unlike.push(column.clone());
         }
@@ -128,13 +137,18 @@ async fn one_flipped_value_of_every_type_is_found_by_the_sums() {
         for id in 1..=4 {
             let (quoted, value) = (column.replace('`', "``"), flipped(&column, &data_type));
             let at = |value: &str| format!("UPDATE types SET `{quoted}` = {value} WHERE id = {id}");
-            stage.change("CREATE TABLE kept AS SELECT * FROM types").await;
+            stage
+                .change("CREATE TABLE kept AS SELECT * FROM types")
+                .await;
             assert_eq!(stage.change(&at(&value)).await, 1, "{column} of row {id}");
             let report = stage.report().await;
             let table = only(&report);
             assert_eq!(report.exit(), Exit::Different, "{column} of row {id}");
             let named = |name: &str| table.differences.iter().any(|d| d.column == name);
-            assert!(named(&column) || named("*"), "{column} of row {id}: {table:#?}");
+            assert!(
+                named(&column) || named("*"),
+                "{column} of row {id}: {table:#?}"
+            );
             stage.change("DELETE FROM types").await;
             stage.change("INSERT INTO types SELECT * FROM kept").await;
             stage.change("DROP TABLE kept").await;
@@ -182,9 +196,17 @@ async fn values_that_mysql_cannot_hold_are_differences_whatever_stands_for_them(
         ("f", "'-infinity'"),
     ] {
         let sql = format!("BEGIN; UPDATE lost SET {column} = {value} WHERE id = 2; COMMIT");
-        stage.postgres.execute(sqlx::raw_sql(&sql)).await.expect("an update");
+        stage
+            .postgres
+            .execute(sqlx::raw_sql(&sql))
+            .await
+            .expect("an update");
         let report = both_ways(&mut stage).await;
-        assert_eq!(only(&report).differences_total, 1, "{column} = {value}: {report:#?}");
+        assert_eq!(
+            only(&report).differences_total,
+            1,
+            "{column} = {value}: {report:#?}"
+        );
         stage
             .postgres
             .execute("UPDATE lost o SET n = i.n, d = i.d, t = i.t, f = i.f FROM lost i WHERE i.id = 1 AND o.id = 2")
@@ -209,10 +231,23 @@ async fn random_numbers_and_texts_are_equal_and_not_read() {
             let double = if alike(double) { double } else { 0.1 };
             let real = if alike(f64::from(real)) { real } else { 0.1 };
             let near = random.random_range(-1e16..1e16) * 10f64.powi(random.random_range(-20..3));
-            let double = if id % 2 == 0 || !alike(near) { double } else { near };
-            let numeric = format!("{}e{}", random.random::<i64>(), random.random_range(-25..10));
-            let text: String = (0..random.random_range(0..8)).map(|_| odd_char(&mut random)).collect();
-            format!("({id}, '{double:e}', '{real:e}', {numeric}, '{}')", text.replace('\'', "''"))
+            let double = if id % 2 == 0 || !alike(near) {
+                double
+            } else {
+                near
+            };
+            let numeric = format!(
+                "{}e{}",
+                random.random::<i64>(),
+                random.random_range(-25..10)
+            );
+            let text: String = (0..random.random_range(0..8))
+                .map(|_| odd_char(&mut random))
+                .collect();
+            format!(
+                "({id}, '{double:e}', '{real:e}', {numeric}, '{}')",
+                text.replace('\'', "''")
+            )
         })
         .collect();
     script += &format!("INSERT INTO many VALUES {}", rows.join(","));
@@ -223,7 +258,22 @@ async fn random_numbers_and_texts_are_equal_and_not_read() {
 }
 
 fn odd_char(random: &mut StdRng) -> char {
-    const CHARS: [char; 14] = ['a', 'A', ' ', ',', '-', ':', '#', '1', 'é', '\u{301}', '😀', '\'', '\\', '\u{10ffff}'];
+    const CHARS: [char; 14] = [
+        'a',
+        'A',
+        ' ',
+        ',',
+        '-',
+        ':',
+        '#',
+        '1',
+        'é',
+        '\u{301}',
+        '😀',
+        '\'',
+        '\\',
+        '\u{10ffff}',
+    ];
     CHARS[random.random_range(0..CHARS.len())]
 }
 
@@ -232,18 +282,45 @@ async fn only_the_range_with_a_difference_is_read() {
     let mut stage = stage(LARGE, &["large"]).await;
     let report = stage.report().await;
     let table = only(&report);
-    assert_eq!((table.rows, table.ranges, table.rows_read), (LARGE_ROWS, 4, 0));
+    assert_eq!(
+        (table.rows, table.ranges, table.rows_read),
+        (LARGE_ROWS, 4, 0)
+    );
     for (sql, kind, read) in [
-        ("UPDATE large SET v = 'other' WHERE id = 90000", DifferenceKind::Value, RANGE_ROWS),
-        ("DELETE FROM large WHERE id = 90003", DifferenceKind::Missing, RANGE_ROWS + 1),
-        ("INSERT INTO large VALUES (90004, 'more', '2024-01-01')", DifferenceKind::Unexpected, RANGE_ROWS - 1),
+        (
+            "UPDATE large SET v = 'other' WHERE id = 90000",
+            DifferenceKind::Value,
+            RANGE_ROWS,
+        ),
+        (
+            "DELETE FROM large WHERE id = 90003",
+            DifferenceKind::Missing,
+            RANGE_ROWS + 1,
+        ),
+        (
+            "INSERT INTO large VALUES (90004, 'more', '2024-01-01')",
+            DifferenceKind::Unexpected,
+            RANGE_ROWS - 1,
+        ),
         // Beyond the last key, and before the first one.
-        ("INSERT INTO large VALUES (999999, 'more', '2024-01-01')", DifferenceKind::Unexpected, LARGE_ROWS - 3 * RANGE_ROWS),
-        ("INSERT INTO large VALUES (-1, 'more', '2024-01-01')", DifferenceKind::Unexpected, RANGE_ROWS - 1),
+        (
+            "INSERT INTO large VALUES (999999, 'more', '2024-01-01')",
+            DifferenceKind::Unexpected,
+            LARGE_ROWS - 3 * RANGE_ROWS,
+        ),
+        (
+            "INSERT INTO large VALUES (-1, 'more', '2024-01-01')",
+            DifferenceKind::Unexpected,
+            RANGE_ROWS - 1,
+        ),
     ] {
         let before = report_of(&mut stage, sql).await;
         let table = only(&before);
-        assert_eq!((table.differences_total, table.rows), (1, LARGE_ROWS), "{sql}");
+        assert_eq!(
+            (table.differences_total, table.rows),
+            (1, LARGE_ROWS),
+            "{sql}"
+        );
         assert_eq!(table.differences[0].kind, kind, "{sql}");
         assert_eq!(table.rows_read, read, "{sql}");
     }
@@ -266,8 +343,15 @@ async fn a_table_without_rows_on_one_side_is_told_row_by_row() {
     stage.change("DELETE FROM large").await;
     let report = stage.report().await;
     let table = only(&report);
-    assert_eq!((table.rows, table.differences_total), (LARGE_ROWS, LARGE_ROWS));
-    stage.postgres.execute("DELETE FROM large").await.expect("a delete");
+    assert_eq!(
+        (table.rows, table.differences_total),
+        (LARGE_ROWS, LARGE_ROWS)
+    );
+    stage
+        .postgres
+        .execute("DELETE FROM large")
+        .await
+        .expect("a delete");
     let report = stage.report().await;
     assert_eq!((report.exit(), only(&report).rows), (Exit::Equal, 0));
 }
@@ -293,7 +377,15 @@ const HOSTILE: &str = r#"
     INSERT INTO bytes SELECT decode(md5(n::text), 'hex'), n FROM generate_series(1, 22000) n;
     INSERT INTO moments SELECT '2024-01-01'::timestamptz + (n / 10) * interval '0.25 s', (n % 5) - 2.50, n % 2 = 0, n
         FROM generate_series(1, 22000) n;"#;
-const HOSTILE_TABLES: [&str; 7] = ["by_bytes", "by_language", "composite", "other_order", "padded", "bytes", "moments"];
+const HOSTILE_TABLES: [&str; 7] = [
+    "by_bytes",
+    "by_language",
+    "composite",
+    "other_order",
+    "padded",
+    "bytes",
+    "moments",
+];
 
 #[tokio::test]
 async fn hostile_keys_mean_the_same_ranges_on_both_sides() {
@@ -302,7 +394,12 @@ async fn hostile_keys_mean_the_same_ranges_on_both_sides() {
     assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
     for table in &report.tables {
         assert_eq!(table.rows_read, 0, "{}", table.name);
-        assert!(table.ranges >= 2 || table.rows < RANGE_ROWS, "{}: {} ranges", table.name, table.ranges);
+        assert!(
+            table.ranges >= 2 || table.rows < RANGE_ROWS,
+            "{}: {} ranges",
+            table.name,
+            table.ranges
+        );
     }
     // One row of each changes, and few of the others are read for it.
     for name in HOSTILE_TABLES {
@@ -312,18 +409,30 @@ async fn hostile_keys_mean_the_same_ranges_on_both_sides() {
     let report = both_ways(&mut stage).await;
     for table in &report.tables {
         assert_eq!(table.differences_total, 1, "{}", table.name);
-        assert!((1..=RANGE_ROWS).contains(&table.rows_read), "{}: {} rows", table.name, table.rows_read);
+        assert!(
+            (1..=RANGE_ROWS).contains(&table.rows_read),
+            "{}: {} rows",
+            table.name,
+            table.rows_read
+        );
     }
 }
 
 #[tokio::test]
 async fn a_key_that_only_one_side_orders_is_read_by_buckets() {
     let mut stage = stage(HOSTILE, &["by_language"]).await;
-    stage.change("UPDATE by_language SET v = -1 WHERE k = 'A😀77'").await;
+    stage
+        .change("UPDATE by_language SET v = -1 WHERE k = 'A😀77'")
+        .await;
     let report = stage.report().await;
     let table = only(&report);
     assert_eq!(table.differences_total, 1);
-    assert!(table.rows_read < 100, "{} of {} rows", table.rows_read, table.rows);
+    assert!(
+        table.rows_read < 100,
+        "{} of {} rows",
+        table.rows_read,
+        table.rows
+    );
 }
 
 #[tokio::test]

@@ -127,9 +127,9 @@ async fn blocker(look: &mut PgSession, walsender: i32) -> Result<String, sqlx::E
     let query = sqlx::query(BLOCKER).bind(walsender);
     match query.fetch_optional(look).await? {
         Some(row) => described(&row),
-        None => Ok(
-            "pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into(),
-        ),
+        None => {
+            Ok("pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into())
+        }
     }
 }
 
