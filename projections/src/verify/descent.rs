@@ -22,15 +22,16 @@ use super::{mysql, postgres, Error, Pace};
 /// Rows of a range. Both servers take some 50 ms for so many: short enough to rest behind it and to read it again,
 /// and long enough that the trips between do not count.
 const RANGE_ROWS: u64 = 20_000;
-/// Where a table is not cut on both sides, its sums are kept apart by so many hexadecimal digits: 4096 buckets.
+/// Where a table is not cut by its whole key on both sides, its sums are kept apart by so many hexadecimal digits: 4096 buckets.
 const BUCKET_DIGITS: usize = 3;
 /// More buckets are not chosen from: then nearly all rows are read anyway.
 const BUCKETS_MAX: usize = 256;
 /// MySQL: the table has changed its definition since the snapshot, or was replaced by another one.
 const TABLE_DEFINITION_CHANGED: u16 = 1412;
 
-const BEGIN: &str = "SAVEPOINT millrace_range";
-const END: &str = "ROLLBACK TO SAVEPOINT millrace_range";
+/// Going back to it gives back locks. Both servers understand it.
+pub(super) const BEGIN: &str = "SAVEPOINT millrace_range";
+pub(super) const END: &str = "ROLLBACK TO SAVEPOINT millrace_range";
 
 /// Both sessions see the same commits.
 pub(super) struct Both<'s> {
@@ -103,7 +104,11 @@ pub(super) async fn by_sums(
         true => comparison.by_ranges(both, tally).await,
         false => comparison.by_buckets(both, tally).await,
     };
-    gone_if_replaced(done)
+    let done = gone_if_replaced(done)?;
+    if done.is_err() {
+        both.end().await?;
+    }
+    Ok(done)
 }
 
 /// Compares all rows one by one.
@@ -111,13 +116,16 @@ pub(super) async fn by_rows(both: &mut Both<'_>, pair: &Pair<'_>, tally: &mut Ta
     if let Err(gone) = both.begin(pair).await? {
         return Ok(Err(gone));
     }
-    let rows = rows(both, pair, &pair.all(), tally).await?;
+    let done = rows(both, pair, &pair.all(), tally).await.map(|rows| {
+        Ok(Done {
+            rows,
+            ranges: 0,
+            read: rows,
+        })
+    });
+    let done = gone_if_replaced(done)?;
     both.end().await?;
-    Ok(Ok(Done {
-        rows,
-        ranges: 0,
-        read: rows,
-    }))
+    Ok(done)
 }
 
 /// The server says of a table that was swapped since the snapshot that its definition has changed.
@@ -172,16 +180,43 @@ impl Comparison<'_> {
             source: self.cut.in_source(range),
             replica: self.cut.in_replica(range),
         };
+        let digits = match self.cut.whole {
+            true => 0,
+            false => BUCKET_DIGITS,
+        };
         let (expected, found) = tokio::try_join!(
-            self.source(both.postgres, &condition.source, 0),
-            self.replica(both.mysql, &condition.replica, 0),
+            self.source(both.postgres, &condition.source, digits),
+            self.replica(both.mysql, &condition.replica, digits),
         )?;
         done.ranges += 1;
         done.rows += expected.rows();
-        if !expected.differing(&found).is_empty() {
-            done.read += rows(both, self.pair, &condition, tally).await?;
-        }
+        done.read += self
+            .descend(both, &condition, &expected.differing(&found), tally)
+            .await?;
         Ok(())
+    }
+
+    /// Reads the rows of a range that are in buckets which differ; returns how many.
+    async fn descend(
+        &self,
+        both: &mut Both<'_>,
+        range: &Sides,
+        differing: &[String],
+        tally: &mut Tally,
+    ) -> Result<u64, Error> {
+        if differing.is_empty() {
+            return Ok(0);
+        }
+        if differing.len() > BUCKETS_MAX {
+            return rows(both, self.pair, range, tally).await;
+        }
+        let within =
+            |range: &str, digest: &str| format!("{range} AND {}", in_buckets(digest, differing));
+        let condition = Sides {
+            source: within(&range.source, &self.digest.source),
+            replica: within(&range.replica, &self.digest.replica),
+        };
+        rows(both, self.pair, &condition, tally).await
     }
 
     /// Postgres has no index for the replica's ranges. So each side goes over its rows in its own way and keeps their
@@ -195,22 +230,13 @@ impl Comparison<'_> {
             self.source(both.postgres, &all.source, BUCKET_DIGITS),
             self.replica_in_ranges(both.mysql),
         )?;
-        let mut done = Done {
+        let done = Done {
             rows: expected.rows(),
             ranges,
-            read: 0,
+            read: self
+                .descend(both, &all, &expected.differing(&found), tally)
+                .await?,
         };
-        let differing = expected.differing(&found);
-        if !differing.is_empty() {
-            let condition = match differing.len() <= BUCKETS_MAX {
-                true => Sides {
-                    source: in_buckets(&self.digest.source, &differing),
-                    replica: in_buckets(&self.digest.replica, &differing),
-                },
-                false => all,
-            };
-            done.read = rows(both, self.pair, &condition, tally).await?;
-        }
         both.end().await?;
         Ok(Ok(done))
     }

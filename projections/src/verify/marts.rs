@@ -1,13 +1,15 @@
 //! A mart against its SQL, and its state against what it stands for.
 
 use millrace_sessions::mysql::Session;
+use sqlx::Executor;
 
 use super::checksum::selected_sums;
+use super::descent::{BEGIN, END};
 use super::merge::{merge, Shape};
 use super::position::exist;
 use super::report::{Subject, Tally};
 use super::sides::{from_mysql_by_digest, sums_from_mysql};
-use super::{Config, Error, Method};
+use super::{mysql, Config, Error, Method};
 use crate::marts::{digest, recomputed_groups, recomputed_subtotals, Mart, KEY};
 use crate::replica::quoted;
 
@@ -34,6 +36,7 @@ pub(super) async fn compare(
     }
     let mut tally = Tally::new(&mart.name, config.differences_max);
     let mut rows = None;
+    savepoint(conn, other, BEGIN).await?;
     for pair in [visible(mart), subtotals(mart), groups(mart)] {
         let count = match config.method {
             Method::Sums => equal_rows(conn, other, &pair).await?,
@@ -49,7 +52,21 @@ pub(super) async fn compare(
         };
         rows.get_or_insert(count);
     }
+    savepoint(conn, other, END).await?;
     Ok(Some(tally.finish(rows.unwrap_or_default())))
+}
+
+/// Locks on tables last no longer than the comparison of one mart.
+async fn savepoint(
+    conn: &mut Session,
+    other: &mut Session,
+    statement: &'static str,
+) -> Result<(), Error> {
+    for session in [conn, other] {
+        let done = session.execute(statement).await;
+        done.map_err(mysql("comparing a mart"))?;
+    }
+    Ok(())
 }
 
 /// How many rows both queries give, if the sums of their digests say that they are the same.

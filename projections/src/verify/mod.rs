@@ -241,10 +241,12 @@ async fn compare_all(config: &Config, projector: &Projector) -> Result<Report, E
     let [mut mysql, mut other] = round.mysql;
     let rewritten = compare(config, round.postgres, &mut mysql, &chosen, &mut report).await?;
     for mart in config.marts.iter() {
+        let began = Instant::now();
         match marts::compare(config, &mut mysql, &mut other, mart).await? {
             Some(subject) => report.marts.push(subject),
             None => report.not_live.push(mart.name().to_owned()),
         }
+        config.pace.rest(began.elapsed()).await;
     }
     again(config, projector, rewritten, &mut report).await?;
     Ok(report.finish())

@@ -17,6 +17,8 @@ use crate::engine::{Handle, State, Status};
 
 /// What is in the way is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The first one ever is due so soon after the tables are there.
+const FIRST: Duration = Duration::from_secs(60);
 /// A slot is waited for no longer while the projector is held: marts stand still meanwhile.
 const SLOT_WITHIN: Duration = Duration::from_secs(5);
 /// Nor is the consistent point. A projector that is far behind catches up first.
@@ -85,7 +87,10 @@ impl Schedule {
             Ok(status) => status.verify.as_ref().and_then(|known| known.last_at()),
             Err(_) => None,
         };
-        last.map_or_else(Utc::now, |at| at + delta(self.period))
+        match last {
+            Some(at) => at + delta(self.period),
+            None => Utc::now() + delta(self.period.min(FIRST)),
+        }
     }
 
     fn next_due(&self, ended: DateTime<Utc>) -> DateTime<Utc> {

@@ -27,6 +27,8 @@ pub(super) struct Cut<'a> {
     columns: Vec<&'a Column>,
     /// Both servers have the same order of them, and Postgres an index in that order.
     pub(super) alike: bool,
+    /// They are the whole key. Otherwise a range may have any number of rows.
+    pub(super) whole: bool,
 }
 
 /// A column of an index in Postgres.
@@ -55,10 +57,12 @@ impl<'a> Cut<'a> {
             0 => Cut {
                 columns: columns.collect(),
                 alike: false,
+                whole: true,
             },
             length => Cut {
                 columns: columns.take(length).collect(),
                 alike: true,
+                whole: length == key.len(),
             },
         }
     }

@@ -51,8 +51,8 @@ async fn it_says_who_is_in_the_way_goes_on_alone_and_gives_way_to_a_person() {
         pace: Pace::Full,
         differences_max: 1,
     };
-    let hour = Duration::from_secs(3_600);
-    let verified = period::run(config, hour, running.handle.clone(), shutdown.clone());
+    let period = Duration::from_secs(1);
+    let verified = period::run(config, period, running.handle.clone(), shutdown.clone());
     let verified = tokio::spawn(verified);
     let status = running
         .until(|status| waits_for(status).contains(&format!("pid {pid} ")))

@@ -7,7 +7,6 @@ mod support;
 
 use std::time::Duration;
 
-use millrace_events::TableId;
 use millrace_projections::marts::Marts;
 use millrace_projections::verify::{verify, Difference, DifferenceKind, Error, Exit, Report};
 use serde_json::json;

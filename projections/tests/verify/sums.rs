@@ -42,7 +42,7 @@ const TYPES: &str = r#"
     INSERT INTO types VALUES (4, -32768, -2147483648, -9223372036854775808, NULL, -0.01, -1, -0.000000000000000000000000000001,
         -100.500, -0.50, -1e-30, -5e-324, ',', '-', '1:a', '  a', ' ', md5('a')::uuid, '2024-02-29', '2024-02-29 12:00:01.1',
         '2024-02-29 12:00:01.100', '2024-02-29 12:00:01.10+02', '12:00:00.5', '12:00:00.500+00', '1 day', '\x2c', '[]', 'null',
-        '{{1,2},{3,4}}', '{"",NULL}', '192.168.0.1/24', '::/0', '08:00:2b:01:02:03', '(-0,0)', 'so, so', '("",)', NULL, '-', '11111',
+        '{{1,2},{3,4}}', '{"",NULL}', '192.168.0.1/24', '::/0', '08:00:2b:01:02:03', '(-0,0)', 'so, so', '(,"")', NULL, '-', '11111',
         '0101010', '-', ',', '(,)', '', E'\\\t\n''"`%');"#;
 
 /// Columns whose type prints nothing that SQL can make alike on both sides: their rows are read, and are equal.
@@ -410,7 +410,7 @@ async fn hostile_keys_mean_the_same_ranges_on_both_sides() {
     for table in &report.tables {
         assert_eq!(table.differences_total, 1, "{}", table.name);
         assert!(
-            (1..=RANGE_ROWS).contains(&table.rows_read),
+            (1..=RANGE_ROWS + 1).contains(&table.rows_read),
             "{}: {} rows",
             table.name,
             table.rows_read
