@@ -168,7 +168,7 @@ fn flipped(column: &str, data_type: &str) -> String {
         }
         "decimal" if column == "c_whole" => "IF(`{}` IS NULL, 0, IF(`{}` > 0, `{}` - 1, `{}` + 1))",
         "decimal" => "IF(`{}` IS NULL, 0, IF(`{}` > 0, `{}` - 0.01, `{}` + 0.01))",
-        "double" => "IF(`{}` IS NULL, 0, IF(`{}` = 0, 5e-324, `{}` * 0.9999999999999997))",
+        "double" => "IF(`{}` IS NULL, 0, IF(`{}` = 0, 5e-324, `{}` * IF(ABS(`{}`) < 1e-300, 2, 0.9999999999999997)))",
         "date" => "COALESCE(`{}`, '2001-01-01') + INTERVAL IF(`{}` < '2001-01-01', 1, -1) DAY",
         "datetime" => "COALESCE(`{}`, '2001-01-01') + INTERVAL IF(`{}` < '2001-01-01', 1, -1) MICROSECOND",
         "time" => "IF(`{}` IS NULL, '00:00', IF(`{}` > 0, SUBTIME(`{}`, '00:00:00.000001'), '00:00:00.000001'))",
