@@ -101,7 +101,9 @@ pub struct Limits {
     pub inflight_bytes_max: usize,
     /// Record bytes read for one connection's streams and not yet written to it.
     pub outgoing_bytes_max: usize,
-    /// Bytes in one fetch response, whatever the client asks for (at least one batch is sent).
+    /// Bytes in one fetch response, whatever the client asks for (at least one batch is sent). Larger ones are no faster,
+    /// because the next is sent while the client reads this one, and the allocator keeps many times what each stream
+    /// has taken.
     pub response_bytes_max: usize,
     /// Streams open on one connection. A client does not say when it drops one, so the one
     /// longest without an acknowledgement makes room.
@@ -154,7 +156,7 @@ impl Default for Limits {
             batch_bytes_max: 32 * MIB,
             inflight_bytes_max: 256 * MIB,
             outgoing_bytes_max: 96 * MIB,
-            response_bytes_max: 64 * MIB,
+            response_bytes_max: MIB,
             streams_per_connection_max: 1024,
             partitions_per_topic_max: 1024,
             deduplicating_partitions_max: 16,

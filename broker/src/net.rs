@@ -149,7 +149,12 @@ impl Decoder for Requests {
             return Ok(None);
         }
         src.advance(4);
-        Ok(Some(src.split_to(len)))
+        let frame = src.split_to(len);
+        if len > READ_AHEAD_BYTES {
+            // Or the connection would keep the room of its largest request for as long as it lives.
+            *src = BytesMut::from(&src[..]);
+        }
+        Ok(Some(frame))
     }
 }
 
@@ -239,6 +244,11 @@ mod tests {
             frames.extend(requests.decode(&mut src).expect("valid"));
         }
         assert_eq!(frames, [&b"ab"[..], b"", b"c"]);
+        src.put_i32(4 << 20);
+        src.put_bytes(b'd', 4 << 20);
+        let large = requests.decode(&mut src).expect("valid");
+        assert_eq!(large.map(|frame| frame.len()), Some(4 << 20));
+        assert!(src.capacity() < 1 << 20, "its room goes with it");
         src.put_i32(1 << 30);
         assert_eq!(requests.decode(&mut src).expect("allowed"), None);
         assert!(src.capacity() < 1 << 20);

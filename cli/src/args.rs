@@ -11,8 +11,10 @@ use crate::address::{Host, HostPort};
 use crate::spu;
 
 mod pipeline;
+mod tables;
 
 pub use pipeline::{Pipeline, Source};
+pub use tables::{Tables, TablesAction};
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
 pub const DATA_DIR: &str = ".millrace";
@@ -104,6 +106,8 @@ pub enum Command {
     WaitFor(WaitFor),
     /// List, pause and resume the projections (the replica and the marts)
     Projection(Projection),
+    /// List the captured tables, and change which they are, while everything else stays live
+    Tables(Tables),
     /// Look at rejected incoming users, send them again, or discard them
     Rejected(Rejected),
     /// Remove the data directory of an `up` that is not running

@@ -27,7 +27,7 @@ use crate::settings::{Setting, Settings};
 use crate::smartmodules;
 use crate::{
     answer, cluster, config, exposure, health, output, projection, rejected, services, source,
-    status, up, verify, wait_for,
+    status, tables, up, verify, wait_for,
 };
 
 const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");
@@ -52,6 +52,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             return verify::run(args, &settings, &up::shutdown_on_signal()?).await
         }
         Command::Projection(args) => return projection::run(args, &settings).await,
+        Command::Tables(args) => return tables::run(args, &settings).await,
         Command::Rejected(args) => return rejected::run(args, &settings).await,
         Command::Clean(args) => clean(args).await?,
         Command::Config => drop(answer::print(&config::list(&settings))?),

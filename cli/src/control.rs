@@ -1,5 +1,7 @@
 //! The control APIs of the services, as the command line uses them.
 
+use std::future::Future;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, Context};
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use crate::args::DATA_DIR;
 use crate::endpoints::{Endpoints, Found};
+use crate::output;
 use crate::terminal::printable;
 
 /// Time that an answer may take beyond the time that was asked for.
@@ -24,6 +27,22 @@ pub(crate) const NO_INGEST: &str =
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refused(String);
+
+/// What came of a command. A refusal is an answer: it is told, and the exit code says no.
+pub(crate) async fn told(
+    command: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    match command.await {
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(refused) => {
+                output::tell(format!("millrace: {refused}"));
+                Ok(ExitCode::from(1))
+            }
+            None => Err(error),
+        },
+        done => done,
+    }
+}
 
 /// A service does not accept the token. The text says where the right one is found.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +64,16 @@ impl Endpoints {
         Service {
             name: "the projector",
             url: &self.control,
+            token: &self.control_token,
+            found: &self.found,
+        }
+    }
+
+    /// Capture.
+    pub(crate) fn capture(&self) -> Service<'_> {
+        Service {
+            name: "capture",
+            url: &self.capture_control,
             token: &self.control_token,
             found: &self.found,
         }
@@ -78,16 +107,25 @@ impl Service<'_> {
         self.ask(Method::POST, path).await
     }
 
+    /// The same with something to say. [`Refused`] if it will not.
+    pub(crate) async fn send(self, path: &str, body: &Value) -> anyhow::Result<()> {
+        let answer = self.request(Method::POST, path, ACTION, Some(body)).await?;
+        match answer.status().is_success() {
+            true => Ok(()),
+            false => self.refused(answer).await,
+        }
+    }
+
     /// Fails if it refuses the token, and says then where the token is found. Whatever else is wrong shows later.
     pub(crate) async fn check_token(self) -> anyhow::Result<()> {
-        match self.request(Method::GET, "/status", GRACE).await {
+        match self.request(Method::GET, "/status", GRACE, None).await {
             Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => self.refused(answer).await,
             _ => Ok(()),
         }
     }
 
     async fn ask(self, method: Method, path: &str) -> anyhow::Result<Value> {
-        let answer = self.request(method, path, ACTION).await?;
+        let answer = self.request(method, path, ACTION, None).await?;
         if !answer.status().is_success() {
             return self.refused(answer).await;
         }
@@ -101,17 +139,19 @@ impl Service<'_> {
         method: Method,
         path: &str,
         timeout: Duration,
+        body: Option<&Value>,
     ) -> anyhow::Result<reqwest::Response> {
-        reqwest::Client::builder()
+        let mut request = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(GRACE)
             .build()?
             .request(method, format!("{}{path}", self.url))
             .bearer_auth(self.token)
-            .timeout(timeout)
-            .send()
-            .await
-            .with_context(|| self.silent())
+            .timeout(timeout);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        request.send().await.with_context(|| self.silent())
     }
 
     fn silent(self) -> String {
@@ -176,7 +216,7 @@ pub(crate) async fn wait(
         lsn.to_string().replace('/', "%2F")
     );
     let answer = projector
-        .request(Method::GET, &path, timeout + GRACE)
+        .request(Method::GET, &path, timeout + GRACE, None)
         .await?;
     match answer.status() {
         StatusCode::OK => Ok(None),

@@ -30,6 +30,7 @@ pub mod smartmodules;
 mod source;
 mod spu;
 mod status;
+mod tables;
 mod terminal;
 mod up;
 mod verify;

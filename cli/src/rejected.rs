@@ -6,27 +6,18 @@ use serde_json::Value;
 
 use crate::answer;
 use crate::args::{self, Asked, RejectedAction, RejectedState};
-use crate::control::Refused;
+use crate::control;
 use crate::endpoints::Endpoints;
-use crate::output;
 use crate::settings::Settings;
 use crate::terminal::{json, plain, printable, table};
 
 /// Exit 0 done, 1 if ingest says that it cannot be done with this event.
 pub(crate) async fn run(args: &args::Rejected, settings: &Settings) -> anyhow::Result<ExitCode> {
-    match answer(args, settings).await {
-        Ok(text) => {
-            answer::print(&text)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => match error.downcast_ref::<Refused>() {
-            Some(refused) => {
-                output::tell(format!("millrace: {refused}"));
-                Ok(ExitCode::from(1))
-            }
-            None => Err(error),
-        },
-    }
+    control::told(async {
+        answer::print(&answer(args, settings).await?)?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }
 
 async fn answer(args: &args::Rejected, settings: &Settings) -> anyhow::Result<String> {

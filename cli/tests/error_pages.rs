@@ -47,16 +47,15 @@ fn numbered<'a>(prefix: &'a str) -> impl Fn(&str) -> bool + 'a {
 #[test]
 fn every_code_has_its_section() {
     let projector = read("projections/src/engine/error.rs");
+    let mut capture = literals("connectors/postgres-cdc/src/error.rs", "capture-");
+    capture.extend(literals("connectors/postgres-cdc/src/drift.rs", "capture-"));
     let pairs = [
         ("projector", codes(&projector, numbered("MR-P"))),
         (
             "verify",
             codes(&read("projections/src/verify/mod.rs"), numbered("MR-V")),
         ),
-        (
-            "capture",
-            literals("connectors/postgres-cdc/src/error.rs", "capture-"),
-        ),
+        ("capture", capture),
         (
             "ingest",
             literals("connectors/users-data/src/error.rs", "ingest-"),
@@ -71,7 +70,8 @@ fn every_code_has_its_section() {
     let mut broker = literals("broker/src/log/damage.rs", "broker-");
     broker.extend(literals("broker/src/positions.rs", "broker-"));
     broker.extend(literals("broker/src/catalog/store.rs", "broker-"));
-    assert_eq!(broker.len(), 3, "{broker:?}");
+    broker.extend(literals("broker/src/retention/notice.rs", "broker-"));
+    assert_eq!(broker.len(), 7, "{broker:?}");
     assert_eq!(sections("docs/errors/broker.md"), broker, "broker");
     for (page, said) in pairs {
         assert!(said.len() >= 5, "{page}: only {said:?} found");

@@ -57,6 +57,7 @@ static FILES: &[(&str, &[u8])] = embed![
     "snapshot.js",
     "source.js",
     "spark.js",
+    "tables.js",
     "text.js",
     "theme.css",
     "theme.js",

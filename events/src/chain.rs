@@ -11,7 +11,10 @@
 
 use std::cmp::Ordering;
 
-use crate::{Baseline, Epoch, Lsn, Progress, Record, SnapshotMark, Source, Start, TransactionPart};
+use crate::{
+    Baseline, Checkpoint, Epoch, Lsn, Progress, Record, SnapshotMark, Source, Start,
+    TransactionPart,
+};
 
 /// What a transaction part means to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,11 @@ impl Chain {
         }
     }
 
+    /// A reader at a checkpoint that counts ([`crate::CheckpointSearch`]): what comes behind it is offered next.
+    pub fn begin_at(checkpoint: &Checkpoint) -> Self {
+        Chain::resume(checkpoint.lsn, checkpoint.epoch)
+    }
+
     /// The `end_lsn` of the last transaction that counted; `None` before a baseline.
     pub fn position(&self) -> Option<Lsn> {
         self.position
@@ -126,6 +134,7 @@ impl Chain {
             Record::Copied(copied) => self.announce(copied.epoch),
             Record::Removed(removed) => self.announce(removed.epoch),
             Record::Snapshot(mark) => self.offer_mark(mark),
+            Record::Checkpoint(checkpoint) => self.offer_checkpoint(checkpoint),
             Record::Source(source) => self.offer_source(source),
             Record::Plan(_) | Record::Chunk(_) => Verdict::Foreign,
             Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
@@ -250,6 +259,12 @@ impl Chain {
         }
         self.position = Some(mark.lsn);
         Verdict::Moved
+    }
+
+    /// Who has read what stands before it knows all of it.
+    fn offer_checkpoint(&mut self, checkpoint: &Checkpoint) -> Verdict {
+        self.admit(checkpoint.epoch);
+        Verdict::Ignored
     }
 
     /// False for a fenced epoch. A higher one voids what is pending.

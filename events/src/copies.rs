@@ -1,6 +1,6 @@
 //! Which tables are captured, and which copy of each counts, as the log says it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub struct CapturedTable {
     pub topic: String,
     /// Offset in the log of the record that began it. Catch up from there.
     pub copy_offset: i64,
+    /// Where the log stands at that record.
+    pub copy_lsn: Lsn,
     /// Set when all of its chunks are acknowledged.
     pub copied: Option<Copied>,
 }
@@ -36,10 +38,10 @@ pub struct Copied {
 
 /// The captured tables as of a place in the log. Pure; feed it records in offset order with what [`crate::Chain`] says
 /// of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copies {
     tables: BTreeMap<TableId, CapturedTable>,
+    removed: BTreeSet<TableId>,
 }
 
 impl Copies {
@@ -56,7 +58,7 @@ impl Copies {
         match record {
             Record::Copy(begun) => self.begin(offset, begun),
             Record::Copied(copied) => self.complete(copied),
-            Record::Removed(removed) => self.tables.remove(&removed.table).is_some(),
+            Record::Removed(removed) => self.remove(&removed.table),
             _ => false,
         }
     }
@@ -64,6 +66,11 @@ impl Copies {
     /// A table, if it is captured.
     pub fn table(&self, table: &TableId) -> Option<&CapturedTable> {
         self.tables.get(table)
+    }
+
+    /// Whether the table was captured once, and is no longer.
+    pub fn is_removed(&self, table: &TableId) -> bool {
+        self.removed.contains(table)
     }
 
     /// All captured tables by name.
@@ -79,12 +86,22 @@ impl Copies {
                 copy: begun.copy,
                 topic: begun.topic.clone(),
                 copy_offset: offset,
+                copy_lsn: begun.lsn,
                 copied: None,
             };
             let name = table.definition.table.clone();
+            self.removed.remove(&name);
             self.tables.insert(name, captured);
         }
         !begun.tables.is_empty()
+    }
+
+    fn remove(&mut self, table: &TableId) -> bool {
+        let was_captured = self.tables.remove(table).is_some();
+        if was_captured {
+            self.removed.insert(table.clone());
+        }
+        was_captured
     }
 
     /// The end of a copy that a newer one has made void means nothing.
@@ -109,6 +126,7 @@ impl FromIterator<CapturedTable> for Copies {
         let named = |table: CapturedTable| (table.definition.table.clone(), table);
         Copies {
             tables: tables.into_iter().map(named).collect(),
+            removed: BTreeSet::new(),
         }
     }
 }

@@ -39,6 +39,7 @@ fn copy(epoch: u64, copy: u64, tables: &[&str]) -> Record {
     Record::Copy(CopyBegun {
         epoch: Epoch(epoch),
         copy: CopyId(copy),
+        lsn: Lsn(200),
         topic: format!("shop-snapshot-{copy}"),
         tables: tables.iter().map(of).collect(),
         at: at(),
@@ -130,8 +131,10 @@ fn a_removed_table_is_gone_until_it_is_copied_anew() {
         copied(1, 1, "a"),
     ];
     assert_eq!(shown(&read(&log)), []);
+    assert!(read(&log).is_removed(&table("a")) && !read(&log).is_removed(&table("b")));
     log.push(copy(1, 2, &["a"]));
     assert_eq!(shown(&read(&log)), [("a".to_owned(), 2, 5, false)]);
+    assert!(!read(&log).is_removed(&table("a")));
 }
 
 #[test]

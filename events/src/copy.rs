@@ -38,6 +38,8 @@ pub struct CopyBegun {
     pub epoch: Epoch,
     /// Number of the copy.
     pub copy: CopyId,
+    /// Where the log stands at this record: `prev` of the transaction behind it.
+    pub lsn: Lsn,
     /// Topic with its rows.
     pub topic: String,
     /// Its tables. Older copies of these are void.

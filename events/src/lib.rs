@@ -10,12 +10,14 @@
 //! - [`Chain`]: the rules of the log, the only way to decide whether a record counts;
 //! - [`Copies`]: which tables are captured, and which copy of each counts;
 //! - [`CopyReader`]: the rules of a snapshot topic; [`Visibility`]: what its rows contain;
+//! - [`Checkpoint`], [`CheckpointSearch`]: where a reader may begin without reading what is before it;
 //! - [`SnapshotReader`]: the same for a snapshot topic;
 //! - [`InTransit`]: the transactions between two ends, for measuring lag;
 //! - [`TableId`]: the name of a table;
 //! - [`Lsn`], [`Epoch`], [`Xid`]: positions, as types of their own.
 
 mod chain;
+mod checkpoint;
 mod copies;
 mod copy;
 mod copy_reader;
@@ -31,6 +33,7 @@ mod visibility;
 mod writer;
 
 pub use chain::{Chain, PartVerdict, Verdict};
+pub use checkpoint::{Begin, Checkpoint, CheckpointSearch, Passed, Sign, StaleMax};
 pub use copies::{CapturedTable, Copied, Copies};
 pub use copy::{
     Baseline, Chunk, ChunkPlanned, CopyBegun, CopyId, CopyTable, TableCopied, TableRemoved,

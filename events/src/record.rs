@@ -5,9 +5,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Baseline, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId, SnapshotBegin,
-    SnapshotEnd, SnapshotRows, Source, TableCopied, TableId, TableRemoved, TableSchema, Visibility,
-    Xid,
+    Baseline, Checkpoint, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId,
+    SnapshotBegin, SnapshotEnd, SnapshotRows, Source, TableCopied, TableId, TableRemoved,
+    TableSchema, Visibility, Xid,
 };
 
 /// Everything that millrace writes into `<name>-changes` and `<name>-snapshot-N`.
@@ -20,6 +20,8 @@ pub enum Record {
     Start(Start),
     /// The log begins at an LSN.
     Baseline(Baseline),
+    /// A reader may begin here.
+    Checkpoint(Checkpoint),
     /// A copy of tables begins.
     Copy(CopyBegun),
     /// A table is copied.
@@ -221,6 +223,7 @@ impl Record {
             "source" => Record::Source(serde_json::from_slice(bytes)?),
             "start" => Record::Start(serde_json::from_slice(bytes)?),
             "baseline" => Record::Baseline(serde_json::from_slice(bytes)?),
+            "checkpoint" => Record::Checkpoint(serde_json::from_slice(bytes)?),
             "copy" => Record::Copy(serde_json::from_slice(bytes)?),
             "copied" => Record::Copied(serde_json::from_slice(bytes)?),
             "removed" => Record::Removed(serde_json::from_slice(bytes)?),
@@ -242,6 +245,27 @@ impl Record {
         }
         let counted: CountedChunk = serde_json::from_slice(bytes)?;
         Ok(Record::Chunk(counted.into()))
+    }
+
+    /// The start of capture that wrote it; `None` for a record of a snapshot topic that does not say it.
+    pub fn epoch(&self) -> Option<Epoch> {
+        Some(match self {
+            Record::Start(record) => record.epoch,
+            Record::Baseline(record) => record.epoch,
+            Record::Checkpoint(record) => record.epoch,
+            Record::Copy(record) => record.epoch,
+            Record::Copied(record) => record.epoch,
+            Record::Removed(record) => record.epoch,
+            Record::Snapshot(record) => record.epoch,
+            Record::Transaction(record) => record.epoch,
+            Record::Progress(record) => record.epoch,
+            Record::Source(record) => record.epoch,
+            Record::Plan(record) => record.epoch,
+            Record::Chunk(record) => record.epoch,
+            Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
+                return None
+            }
+        })
     }
 
     /// The JSON form, without line breaks.

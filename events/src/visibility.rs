@@ -97,9 +97,12 @@ impl FromStr for Visibility {
         let (xmax, listed) = rest.split_once(':').ok_or_else(error)?;
         let listed = listed.split(',').filter(|_| !listed.is_empty());
         let running: Option<Vec<u64>> = listed.map(number).collect();
+        let xmin = number(xmin).ok_or_else(error)?;
+        let xmax = number(xmax).ok_or_else(error)?;
         let visibility = Visibility {
-            xmin: number(xmin).ok_or_else(error)?,
-            xmax: number(xmax).ok_or_else(error)?,
+            xmin,
+            // Of an imported snapshot Postgres may print an xmax below xmin, and looks at xmin first.
+            xmax: xmax.max(xmin),
             running: running.ok_or_else(error)?,
         };
         visibility

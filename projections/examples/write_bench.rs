@@ -86,8 +86,11 @@ async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure
     }
     ddl::drop_table(conn, "bills").await?;
     for (name, per_transaction) in [("1 row", 1), ("10 rows", 10), ("all rows", rows.len())] {
-        conn.execute("DROP TABLE IF EXISTS bills, millrace_position, millrace_tables")
-            .await?;
+        conn.execute(
+            "DROP TABLE IF EXISTS bills, millrace_position, millrace_tables, millrace_copies, \
+                      millrace_again, millrace_marts, millrace_names",
+        )
+        .await?;
         let start = Instant::now();
         project(url, &rows, per_transaction).await?;
         report(

@@ -10,6 +10,7 @@
 //! | `POST /hold?timeout_s=&by=` | stands still between two commits; answers with the hold's `id`. 409 while paused or held; `by=period` gives way to everybody else |
 //! | `POST /stop-before?id=&lsn=&timeout_s=` | applies exactly the commits before `lsn`, then stands still |
 //! | `POST /release?id=` | goes on; 409 if that hold was over. Without `id`, ends any |
+//! | `POST /rebuild?mart=` | lets a mart be built again beside the old one; answers at once, the status says when it is live; 404 if there is none of that name |
 //! | `POST /verified` | keeps a [`Finding`] of `verify` (JSON) in status and MySQL; 503 if MySQL did not take it yet |
 //! | `GET /wait?lsn=&timeout_s=` | answers when everything up to `lsn` is applied; 504 if not in time |
 //!
@@ -46,6 +47,7 @@ pub fn api(handle: Handle, token: &str) -> Router {
         .route("/hold", post(hold))
         .route("/stop-before", post(stop_before))
         .route("/release", post(release))
+        .route("/rebuild", post(rebuild))
         .route("/verified", post(verified))
         .route("/wait", get(wait))
         .with_state(handle.clone());
@@ -75,6 +77,11 @@ struct StopBefore {
 #[derive(Debug, Deserialize)]
 struct Release {
     id: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rebuild {
+    mart: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,6 +139,13 @@ async fn release(State(handle): State<Handle>, Params(query): Params<Release>) -
     match released {
         Ok(()) => Json(handle.status()).into_response(),
         Err(error) => hold_problem(&error),
+    }
+}
+
+async fn rebuild(State(handle): State<Handle>, Params(query): Params<Rebuild>) -> Response {
+    match handle.rebuild(&query.mart) {
+        Ok(()) => Json(handle.status()).into_response(),
+        Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
     }
 }
 

@@ -4,7 +4,7 @@ use millrace_control::{time, NotReady};
 
 use crate::engine::{State, Status};
 
-/// `Ok` while the tables are in place and follow the log. A pause is no reason against it: the projector then does
+/// `Ok` while all tables and marts are in place and follow the log. A pause is no reason against it: the projector then does
 /// what it was told, and how old the tables are is said by the lag.
 pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
     let (error, log_error) = (status.error.as_deref(), status.log_error.as_deref());
@@ -12,13 +12,15 @@ pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
     match status.state {
         State::Live if error.is_some() => because("MySQL fails"),
         State::Live if log_error.is_some() => because("the log cannot be read"),
-        State::Live => Ok(()),
+        State::Live => match status.not_live().next() {
+            Some((name, why)) => Err(NotReady::new(format!("{name} is not live"), why)),
+            None => Ok(()),
+        },
         State::Starting if error.is_some() => because("MySQL fails"),
         State::Starting => because("it has not connected yet"),
-        State::WaitingForSnapshot => because("the log has no snapshot yet"),
-        State::Loading => because("it loads the snapshot"),
+        State::WaitingForSnapshot => because("the log has announced no table yet"),
+        State::Loading => because("it loads tables"),
         State::Building => because("it makes indexes and marts"),
-        State::Swapping => because("it puts the new tables in place"),
         State::WaitingForMysql => because(&waiting(status)),
         State::Stopped => because("it has stopped"),
     }
@@ -59,7 +61,6 @@ mod tests {
             State::WaitingForSnapshot,
             State::Loading,
             State::Building,
-            State::Swapping,
             State::WaitingForMysql,
         ] {
             let because = ready(&status(state)).expect_err("not ready");

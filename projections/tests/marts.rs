@@ -85,7 +85,7 @@ impl Shop {
         let mut conn = server.connect(&database).await;
         let marts = shop_marts();
         create_replica(&mut conn, "").await;
-        marts.create(&mut conn, "").await.expect("mart tables");
+        marts.create(&mut conn, "", &[]).await.expect("mart tables");
         Shop { conn, marts }
     }
 
@@ -230,6 +230,11 @@ fn truncate(table: &'static str) -> Turn {
         truncate: true,
         ..Turn::default()
     }
+}
+
+/// The names of all input tables.
+fn inputs() -> Vec<String> {
+    TABLES.iter().map(|(name, ..)| (*name).to_owned()).collect()
 }
 
 async fn create_replica(conn: &mut Session, suffix: &str) {
@@ -435,11 +440,11 @@ async fn a_mart_built_from_scratch_equals_the_maintained_one() {
     }
     for _ in 0..2 {
         shop.marts
-            .create(&mut shop.conn, "__shadow")
+            .create(&mut shop.conn, "__shadow", &inputs())
             .await
             .expect("shadow tables");
         shop.marts
-            .build(&mut shop.conn, "__shadow")
+            .build(&mut shop.conn, "__shadow", &inputs())
             .await
             .expect("filled");
     }
@@ -627,7 +632,10 @@ async fn shop_with_orders(orders: i64) -> Shop {
     for table in shop.marts.tables() {
         shop.run(&format!("DELETE FROM `{table}`")).await;
     }
-    shop.marts.build(&mut shop.conn, "").await.expect("built");
+    shop.marts
+        .build(&mut shop.conn, "", &[])
+        .await
+        .expect("built");
     shop
 }
 
@@ -784,7 +792,10 @@ async fn a_change_costs_as_much_after_a_large_catch_up_as_before() {
         .collect();
     shop.run(&format!("INSERT INTO orders VALUES {}", orders.join(",")))
         .await;
-    shop.marts.build(&mut shop.conn, "").await.expect("built");
+    shop.marts
+        .build(&mut shop.conn, "", &[])
+        .await
+        .expect("built");
     shop.raise(1).await;
     let before = shop.cost_of_one().await;
     for _ in 0..5 {

@@ -90,11 +90,20 @@ pub struct Appender<T: Tally = ()> {
     in_flight: mpsc::Sender<InFlight<T::Note>>,
     settled: watch::Receiver<Settled>,
     tally: watch::Receiver<T>,
-    sent: u64,
+    sent: Sent,
     task: AbortOnDropHandle<Result<(), TopicError>>,
     /// Why the acknowledgements have ended.
     failure: Option<TopicError>,
     _connection: Connection,
+}
+
+/// What an appender has sent since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// How many records.
+    pub records: u64,
+    /// Bytes of their values.
+    pub bytes: u64,
 }
 
 /// What has been acknowledged.
@@ -170,7 +179,7 @@ impl<T: Tally> Appender<T> {
             in_flight,
             settled,
             tally,
-            sent: 0,
+            sent: Sent::default(),
             task: AbortOnDropHandle::new(tokio::spawn(acknowledger.run(waiting))),
             failure: None,
             _connection: connection,
@@ -183,6 +192,7 @@ impl<T: Tally> Appender<T> {
     /// If this record cannot be sent, or an earlier one was not acknowledged.
     pub async fn append(&mut self, record: impl Into<Entry<T::Note>>) -> Result<(), TopicError> {
         let Entry { key, value, note } = record.into();
+        let value_bytes = value.len() as u64;
         let bytes = u32::try_from(value.len().min(self.room_bytes)).unwrap_or(u32::MAX);
         let room = tokio::select! {
             room = self.room.clone().acquire_many_owned(bytes) => room,
@@ -202,7 +212,8 @@ impl<T: Tally> Appender<T> {
         if self.in_flight.send(in_flight).await.is_err() {
             return Err(self.failure().await);
         }
-        self.sent += 1;
+        self.sent.records += 1;
+        self.sent.bytes += value_bytes;
         Ok(())
     }
 
@@ -233,12 +244,18 @@ impl<T: Tally> Appender<T> {
     /// # Errors
     /// If something was not.
     pub async fn settle(&mut self) -> Result<Option<Offset>, TopicError> {
-        let sent = self.sent;
+        let sent = self.sent.records;
         let settled = self.settled.wait_for(|now| now.records >= sent).await;
         match settled.map(|now| now.last) {
             Ok(last) => Ok(last),
             Err(_) => Err(self.failure().await),
         }
+    }
+
+    /// What was sent so far, acknowledged or not.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        self.sent
     }
 
     /// Watches what is acknowledged; closed when the appender has failed.

@@ -15,6 +15,7 @@
 //! ([`Patience`]).
 
 mod append;
+mod backwards;
 mod cluster;
 mod consumers;
 mod endpoint;
@@ -29,7 +30,8 @@ mod sequence;
 mod topics;
 mod units;
 
-pub use append::{AppendLimits, Appender, Entry, Tally};
+pub use append::{AppendLimits, Appender, Entry, Sent, Tally};
+pub use backwards::{Backwards, Windows};
 pub use cluster::Cluster;
 pub use consumers::Consumer;
 pub use endpoint::{endpoint, SpuAddress, UnknownAddress};

@@ -96,7 +96,9 @@ async fn everything_that_was_appended_is_read_up_to_a_record_of_ones_own() {
     let world = World::new(retention()).await;
     world.append(0..50_000).await;
     let mut appender = world.appender().await;
-    let fence = patient(appender.fence(50_000_u64.to_be_bytes().to_vec())).await.expect("it is acknowledged");
+    let fence = patient(appender.fence(50_000_u64.to_be_bytes().to_vec()))
+        .await
+        .expect("it is acknowledged");
     world.append(50_001..50_010).await;
     let whole = all(world.read(Read::new(TOPIC).until(fence.clone())).await).await;
     assert!(whole.into_iter().eq(0..=50_000), "all, once, in order");
@@ -116,7 +118,9 @@ async fn everything_that_was_appended_is_read_up_to_a_record_of_ones_own() {
 async fn another_record_in_the_place_of_ones_own_is_noticed() {
     let world = World::new(retention()).await;
     let mut appender = world.appender().await;
-    let mut fence = patient(appender.fence(vec![1])).await.expect("it is acknowledged");
+    let mut fence = patient(appender.fence(vec![1]))
+        .await
+        .expect("it is acknowledged");
     fence.value = vec![2];
     let mut reading = world.read(Read::new(TOPIC).until(fence)).await;
     let error = patient(reading.next()).await.expect_err("it is another");

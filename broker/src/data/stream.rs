@@ -25,9 +25,6 @@ use crate::smart::{Chain, Transformed};
 /// trip after each; clients queue up to ten.
 const UNACKNOWLEDGED_MAX: usize = 2;
 
-/// Bytes given to modules for one response, so that the next is made while the client reads this one.
-const MODULE_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 impl Connection {
     /// Starts a stream in a task of its own; it ends with the connection.
     pub(super) async fn stream_fetch(&mut self, request: &Request) -> io::Result<()> {
@@ -199,11 +196,7 @@ impl Stream {
     }
 
     async fn next(&mut self, chain: Option<&mut Chain>) -> Result<Option<Batch>, ErrorCode> {
-        let bytes_max = if chain.is_some() {
-            self.bytes_max.min(MODULE_BYTES_MAX)
-        } else {
-            self.bytes_max
-        };
+        let bytes_max = self.bytes_max;
         let mut room = self.room_for(bytes_max).await?;
         let (log, position) = (self.log.clone(), self.position);
         let read = tokio::task::spawn_blocking(move || log.read(position, bytes_max))

@@ -101,6 +101,7 @@ async fn who_ends_its_side_and_never_reads_loses_its_place() {
     let config = Config::on_loopback(Storage::Temporary);
     let limits = Limits {
         connections_max: CONNECTIONS,
+        response_bytes_max: RESPONSE_BYTES,
         ..Limits::default()
     };
     let broker = Broker::open(Config { limits, ..config })
@@ -114,7 +115,7 @@ async fn who_ends_its_side_and_never_reads_loses_its_place() {
     let stream = frame(&encoded(fetch("much", vec![])));
     let mut silent = Vec::new();
     for _ in 0..CONNECTIONS {
-        let mut socket = connected(broker.spu_addr()).await;
+        let mut socket = slow_to_receive(broker.spu_addr()).await;
         let _ = socket.write_all(&stream).await;
         // What comes is more than the system keeps on its way; nothing comes where there is no place.
         if patient(socket.peek(&mut [0]))
@@ -142,6 +143,13 @@ async fn connected(address: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(address))
         .await
         .expect("connects")
+}
+
+/// Some systems keep a whole response on its way, unless they are told not to.
+async fn slow_to_receive(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("socket");
+    socket.set_recv_buffer_size(64 * 1024).expect("set");
+    patient(socket.connect(address)).await.expect("connects")
 }
 
 async fn is_served(address: SocketAddr) -> bool {

@@ -40,8 +40,9 @@ async fn filled(broker: &Handle, topic: &str, bytes_max: u64) {
 
 async fn append(broker: &Handle, topic: &str) {
     let producer = producer(&client(broker).await, topic).await;
-    for start in (0..RECORDS).step_by(50) {
-        send_all(&producer, (start..start + 50).map(|id| id.to_string())).await;
+    // A batch fills more than half a segment.
+    for start in (0..RECORDS).step_by(30) {
+        send_all(&producer, (start..start + 30).map(|id| format!("{id:032}"))).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! seconds: nothing then writes heartbeats, and there is no history.
 
 mod reach;
+pub(crate) mod tables;
 mod text;
 
 use std::process::ExitCode;
@@ -42,6 +43,13 @@ pub(crate) async fn run(args: &args::Status, settings: &Settings) -> anyhow::Res
             return Ok(exit_code(&status));
         }
     }
+}
+
+/// A status that was put together after this was called: the page's newest may be a tick older.
+pub(crate) async fn fresh(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Status> {
+    let mut numbers = Numbers::find(settings, endpoints).await?;
+    numbers.next().await?;
+    numbers.next().await
 }
 
 fn exit_code(status: &Status) -> ExitCode {

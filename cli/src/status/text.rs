@@ -6,7 +6,7 @@ use millrace_dashboard::status::{
     Topic, Verify,
 };
 
-use super::reach;
+use super::{reach, tables};
 use crate::terminal::{printable, table};
 
 pub(super) const UNKNOWN: &str = "unknown";
@@ -16,6 +16,10 @@ pub(super) fn render(status: &Status) -> String {
     let mut text = format!("{}\n\n", printable(&status.headline));
     text += &projections(&status.projections);
     text += "\n";
+    if !status.tables.is_empty() {
+        text += &tables::render(&status.tables);
+        text += "\n";
+    }
     text += &table(&["part", "what", "value"], &parts(status));
     for (note, names) in shared_notes(&status.projections) {
         text += &format!("{}: {}\n", names.join(", "), printable(&note));
@@ -270,11 +274,11 @@ fn verify(rows: &mut Rows, verify: &Verify) {
     }
 }
 
-fn known<T: ToString>(value: Option<T>) -> String {
+pub(super) fn known<T: ToString>(value: Option<T>) -> String {
     value.map_or(UNKNOWN.to_owned(), |value| value.to_string())
 }
 
-fn count(value: Option<u64>) -> String {
+pub(super) fn count(value: Option<u64>) -> String {
     known(value)
 }
 
@@ -282,7 +286,7 @@ fn rate(value: Option<f64>) -> String {
     value.map_or(UNKNOWN.to_owned(), |value| format!("{value:.1}"))
 }
 
-fn duration(ms: Option<u64>) -> String {
+pub(super) fn duration(ms: Option<u64>) -> String {
     match ms {
         None => UNKNOWN.to_owned(),
         Some(ms @ 0..1_000) => format!("{ms} ms"),

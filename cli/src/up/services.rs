@@ -36,6 +36,8 @@ const USER_EVENTS: &str = "user events";
 /// Their control APIs say why they are down.
 const SPEAK_FOR_THEMSELVES: [&str; 3] = [CAPTURE, PROJECTOR, INGEST];
 
+/// What only a running capture can do.
+const CAPTURE_ONLY: &[&str] = &["/tables/add", "/tables/remove", "/tables/resnapshot"];
 /// What only a running projector can do; a pause it can write down at any time.
 const PROJECTOR_ONLY: &[&str] = &["/hold", "/stop-before", "/release", "/wait"];
 
@@ -143,7 +145,7 @@ impl Services {
         })?;
         let control = crate::services::capture_control(settings, endpoints).await?;
         let token = control.token().to_owned();
-        let front = self.front(CAPTURE, &[]);
+        let front = self.front(CAPTURE, CAPTURE_ONLY);
         let (newest, shown) = (self.capture.clone(), front.clone());
         self.parts
             .keep_shown(CAPTURE, Role::MovesData, &front, move |stop| {

@@ -1,8 +1,9 @@
 //! Measures capture: transactions a second and bytes a second into the topic, rows a second of the
 //! snapshot. `cargo run --release -p millrace-postgres-cdc --example capture_bench`
 
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)]
 
+#[allow(dead_code)]
 #[path = "../tests/e2e/postgres.rs"]
 mod postgres;
 

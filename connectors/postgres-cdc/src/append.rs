@@ -6,7 +6,7 @@ use millrace_topic::{AppendLimits, Cluster, Entry, Offset, Tally, TopicError};
 use crate::assemble::Outgoing;
 use crate::Config;
 
-/// Appends to the log, or to a snapshot.
+/// Appends to the log.
 pub(crate) type Appender = millrace_topic::Appender<Acknowledged>;
 
 /// What has been acknowledged, without a gap.
@@ -47,17 +47,21 @@ impl From<Outgoing> for Entry<Ends> {
     }
 }
 
-/// Something that appends to a topic of capture's.
+/// How much may be in flight to a topic of capture's.
+pub(crate) fn limits(config: &Config) -> AppendLimits {
+    AppendLimits {
+        in_flight_bytes_max: config.in_flight_bytes_max,
+        in_flight_records_max: config.in_flight_records_max,
+        linger: config.linger,
+        acknowledge_timeout: config.acknowledge_timeout,
+    }
+}
+
+/// Something that appends to the log.
 pub(crate) async fn open(
     cluster: &Cluster,
     config: &Config,
     topic: &str,
 ) -> Result<Appender, TopicError> {
-    let limits = AppendLimits {
-        in_flight_bytes_max: config.in_flight_bytes_max,
-        in_flight_records_max: config.in_flight_records_max,
-        linger: config.linger,
-        acknowledge_timeout: config.acknowledge_timeout,
-    };
-    cluster.appender(topic, limits).await
+    cluster.appender(topic, limits(config)).await
 }

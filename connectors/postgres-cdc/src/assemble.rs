@@ -1,14 +1,17 @@
 //! From the messages of the replication stream to the records of the log. Pure.
 
-use std::collections::HashMap;
+mod announce;
+
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
     Change, Epoch, Lsn, Op, PartHeader, PartWriter, Progress, Record, Row, SchemaId, TableId,
-    TableSchema, Value,
+    TableSchema, Value, Witness,
 };
 
 use crate::cell::value;
+use crate::copy::Notes;
 use crate::pgoutput::{Begin, Cell, Commit, Message, OldTuple, Tuple};
 use crate::Error;
 
@@ -22,39 +25,22 @@ pub(crate) struct Outgoing {
     pub(crate) transaction: bool,
 }
 
+impl Outgoing {
+    /// A record that does not say how far the log reaches.
+    pub(crate) fn aside(value: Vec<u8>) -> Self {
+        Outgoing {
+            value,
+            ends: None,
+            transaction: false,
+        }
+    }
+}
+
 /// A table of the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     schema: TableSchema,
     announced: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Refusal {
-    publication: String,
-    table: TableId,
-    /// The name under which it was captured before, if it was.
-    formerly: Option<TableId>,
-}
-
-impl Refusal {
-    fn error(&self) -> Error {
-        match &self.formerly {
-            Some(name) => Error::TableChanged {
-                table: name.clone(),
-                reason: format!("was renamed or moved: it is {} now", self.table),
-                remedy: "capture goes by names and does not take its rows any more; put the selection of tables right, drop the slot, delete the topic and start over with a new snapshot".into(),
-            },
-            None => Error::PublicationDiffers {
-                publication: self.publication.clone(),
-                difference: format!("sends rows of {}, which is not captured", self.table),
-                remedy: format!(
-                    "take it out again with ALTER PUBLICATION \"{}\" DROP TABLE {}; `millrace tables add` adds a table with its rows",
-                    self.publication, self.table
-                ),
-            },
-        }
-    }
 }
 
 /// Limits of a record, in bytes.
@@ -73,12 +59,18 @@ pub(crate) struct Assembler {
     limits: Limits,
     message_prefix: String,
     tables: HashMap<u32, Table>,
-    /// Relations whose rows must not come, and why.
-    refused: HashMap<u32, Refusal>,
+    /// Relations whose rows are left out.
+    others: HashMap<u32, TableId>,
+    /// Those of them of which rows came.
+    left_out: BTreeMap<u32, TableId>,
     last_schema: SchemaId,
+    /// The last transaction of this session.
+    last: Option<Witness>,
     open: Option<Open>,
     /// The source is known to have nothing for the log up to here.
     idle: Lsn,
+    /// For copies.
+    pub(crate) notes: Notes,
 }
 
 /// A transaction whose commit has not come yet.
@@ -90,13 +82,13 @@ struct Open {
 }
 
 impl Assembler {
-    /// Continues the log at `position`. Definitions are numbered above `last_schema`.
+    /// Continues the log at `position`.
     pub(crate) fn new(
         epoch: Epoch,
         position: Lsn,
-        last_schema: SchemaId,
         limits: Limits,
         message_prefix: String,
+        notes: Notes,
     ) -> Self {
         Assembler {
             epoch,
@@ -104,10 +96,13 @@ impl Assembler {
             limits,
             message_prefix,
             tables: HashMap::new(),
-            refused: HashMap::new(),
-            last_schema,
+            others: HashMap::new(),
+            left_out: BTreeMap::new(),
+            last: None,
+            last_schema: SchemaId::default(),
             open: None,
             idle: position,
+            notes,
         }
     }
 
@@ -116,10 +111,24 @@ impl Assembler {
         self.prev
     }
 
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The last transaction that was made.
+    pub(crate) fn last(&self) -> Option<Witness> {
+        self.last
+    }
+
+    /// The last transaction proves nothing any more.
+    pub(crate) fn forget_last(&mut self) {
+        self.last = None;
+    }
+
     /// The name of a relation that the stream has described.
     pub(crate) fn table_name(&self, relation: u32) -> Option<&TableId> {
         let table = self.tables.get(&relation).map(|table| &table.schema.table);
-        table.or_else(|| self.refused.get(&relation).map(|refusal| &refusal.table))
+        table.or_else(|| self.others.get(&relation))
     }
 
     /// A number for the next definition.
@@ -127,18 +136,11 @@ impl Assembler {
         SchemaId(self.last_schema.0 + 1)
     }
 
-    /// The definition of a table, valid from here on. `schema.id` is [`Assembler::next_schema`]; a
+    /// The definition of a captured table, valid from here on. `schema.id` is [`Assembler::next_schema`]; a
     /// definition of the same shape keeps its old number.
     pub(crate) fn define(&mut self, relation: u32, schema: TableSchema) {
+        self.others.remove(&relation);
         let known = self.tables.get(&relation);
-        let refused = self.refused.get(&relation);
-        let formerly = known
-            .map(|table| &table.schema.table)
-            .or_else(|| refused.and_then(|refusal| refusal.formerly.as_ref()));
-        // To the name of another captured table: its rows would go on into that one.
-        if formerly.is_some_and(|name| *name != schema.table) {
-            return self.refuse(relation, "", schema.table);
-        }
         if known.is_some_and(|table| table.schema.same_shape(&schema)) {
             return;
         }
@@ -147,24 +149,37 @@ impl Assembler {
             schema,
             announced: false,
         };
-        self.refused.remove(&relation);
         self.tables.insert(relation, table);
     }
 
     /// A relation that is not captured, or no longer: its definition is forgotten, because rows
-    /// under it would go on as rows of the old name. The description alone is no error; a row of it
-    /// means that the publication was changed or a captured table renamed.
-    pub(crate) fn refuse(&mut self, relation: u32, publication: &str, table: TableId) {
-        let formerly = match self.tables.remove(&relation) {
-            Some(known) => Some(known.schema.table),
-            None => self.refused.remove(&relation).and_then(|r| r.formerly),
-        };
-        let refusal = Refusal {
-            publication: publication.to_owned(),
-            table,
-            formerly,
-        };
-        self.refused.insert(relation, refusal);
+    /// under it would go on as rows of the old name.
+    pub(crate) fn leave_out(&mut self, relation: u32, table: TableId) {
+        self.tables.remove(&relation);
+        self.others.insert(relation, table);
+    }
+
+    /// The relations of which rows were left out since the last call, with their names.
+    pub(crate) fn take_left_out(&mut self) -> BTreeMap<u32, TableId> {
+        std::mem::take(&mut self.left_out)
+    }
+
+    /// Whether the message makes a transaction one of the log.
+    pub(crate) fn wants(&self, message: &Message) -> bool {
+        match message {
+            Message::Insert { relation, .. }
+            | Message::Update { relation, .. }
+            | Message::Delete { relation, .. } => self.tables.contains_key(relation),
+            Message::Truncate { relations } => relations
+                .iter()
+                .any(|relation| self.tables.contains_key(relation)),
+            Message::Logical {
+                transactional,
+                prefix,
+                ..
+            } => *transactional && *prefix == self.message_prefix,
+            _ => false,
+        }
     }
 
     /// Takes the next message, relations excepted, and appends what is ready to `out`.
@@ -176,18 +191,13 @@ impl Assembler {
             Message::Update { relation, old, new } => self.update(relation, old, &new, out),
             Message::Delete { relation, old } => self.delete(relation, &old, out),
             Message::Truncate { relations } => self.truncate(&relations, out),
-            Message::Logical {
-                transactional: true,
-                prefix,
-                ..
-            } if prefix == self.message_prefix => {
-                self.open()?.wanted = true;
+            Message::Logical { .. } => {
+                if self.wants(&message) {
+                    self.open()?.wanted = true;
+                }
                 Ok(())
             }
-            Message::Logical { .. }
-            | Message::Relation(_)
-            | Message::Type { .. }
-            | Message::Origin { .. } => Ok(()),
+            Message::Relation(_) | Message::Type { .. } | Message::Origin { .. } => Ok(()),
         }
     }
 
@@ -251,7 +261,14 @@ impl Assembler {
         }
         self.idle = self.idle.max(commit.end_lsn);
         if open.wanted {
+            self.notes.committed(open.begin.xid);
             self.prev = commit.end_lsn;
+            self.last = Some(Witness {
+                commit_lsn: commit.commit_lsn,
+                end_lsn: commit.end_lsn,
+                xid: open.begin.xid,
+                at: open.begin.at,
+            });
             out.push(Outgoing {
                 value: open.writer.finish(commit.end_lsn),
                 ends: Some(commit.end_lsn),
@@ -262,7 +279,9 @@ impl Assembler {
     }
 
     fn insert(&mut self, relation: u32, new: &Tuple, out: &mut Vec<Outgoing>) -> Result<(), Error> {
-        let table = self.table(relation)?;
+        let Some(table) = self.table(relation)? else {
+            return Ok(());
+        };
         let after = Some(table.after(new, None)?);
         self.push(relation, Op::Insert, None, after, out)
     }
@@ -274,7 +293,9 @@ impl Assembler {
         new: &Tuple,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Error> {
-        let table = self.table(relation)?;
+        let Some(table) = self.table(relation)? else {
+            return Ok(());
+        };
         let after = Some(table.after(new, old.as_ref())?);
         let before = match &old {
             None => None,
@@ -290,7 +311,9 @@ impl Assembler {
         old: &OldTuple,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Error> {
-        let table = self.table(relation)?;
+        let Some(table) = self.table(relation)? else {
+            return Ok(());
+        };
         let before = match old {
             OldTuple::Key(old) => table.key(old)?,
             OldTuple::Full(old) => table.row(old, |_, _| true)?,
@@ -300,7 +323,9 @@ impl Assembler {
 
     fn truncate(&mut self, relations: &[u32], out: &mut Vec<Outgoing>) -> Result<(), Error> {
         for &relation in relations {
-            self.push(relation, Op::Truncate, None, None, out)?;
+            if self.table(relation)?.is_some() {
+                self.push(relation, Op::Truncate, None, None, out)?;
+            }
         }
         Ok(())
     }
@@ -313,7 +338,6 @@ impl Assembler {
         after: Option<Row>,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Error> {
-        self.table(relation)?;
         let open = self.open.as_mut().ok_or_else(outside)?;
         let table = self.tables.get_mut(&relation).ok_or_else(unknown_table)?;
         if !table.announced {
@@ -322,13 +346,15 @@ impl Assembler {
         }
         open.wanted = true;
         let before_push = open.writer.size();
-        open.writer.push(&Change {
+        let change = Change {
             table: table.schema.table.clone(),
             op,
             schema: table.schema.id,
             before,
             after,
-        });
+        };
+        self.notes.change(&change);
+        open.writer.push(&change);
         let bytes = open.writer.size() - before_push;
         // What stands in the part already is below the size at which it is cut.
         let limit = self.limits.record - self.limits.part;
@@ -354,12 +380,14 @@ impl Assembler {
         self.open.as_mut().ok_or_else(outside)
     }
 
-    fn table(&self, relation: u32) -> Result<&Table, Error> {
-        match (self.tables.get(&relation), self.refused.get(&relation)) {
-            (Some(table), _) => Ok(table),
-            (None, Some(refusal)) => Err(refusal.error()),
-            (None, None) => Err(unknown_table()),
+    /// The table of a relation, or none if its rows are left out, which is noted.
+    fn table(&mut self, relation: u32) -> Result<Option<&Table>, Error> {
+        if let Some(other) = self.others.get(&relation) {
+            self.left_out.insert(relation, other.clone());
+            return Ok(None);
         }
+        let table = self.tables.get(&relation);
+        table.map(Some).ok_or_else(unknown_table)
     }
 }
 

@@ -45,7 +45,13 @@ fn assembler(part: usize) -> Assembler {
         part,
         record: part + 10_000,
     };
-    let mut assembler = Assembler::new(Epoch(7), Lsn(1000), SchemaId(0), limits, "millrace".into());
+    let mut assembler = Assembler::new(
+        Epoch(7),
+        Lsn(1000),
+        limits,
+        "millrace".into(),
+        Notes::default(),
+    );
     assembler.define(TABLE, schema(1, false));
     assembler
 }
@@ -324,42 +330,42 @@ fn truncate_names_each_table() {
 }
 
 #[test]
-fn rows_of_a_renamed_table_are_an_error() {
+fn rows_of_a_renamed_table_are_left_out_and_named() {
     let truncate = Message::Truncate {
         relations: vec![TABLE],
     };
     for message in [insert(1, "a"), truncate] {
         let mut assembler = assembler(1000);
-        assembler.refuse(TABLE, "millrace", table("source.people"));
-        // Described once more, as after another change of the table.
-        assembler.refuse(TABLE, "millrace", table("source.people"));
-        let error = run(&mut assembler, vec![begin(1000), message]).expect_err("refused");
-        assert_eq!(error.code(), Some("capture-table-changed"), "{error}");
-        for name in ["source.users", "source.people"] {
-            assert!(error.to_string().contains(name), "{error}");
-        }
+        assembler.leave_out(TABLE, table("source.people"));
+        assert!(!assembler.wants(&message));
+        let messages = vec![begin(1000), message, commit(1000, 1100)];
+        assert_eq!(run(&mut assembler, messages).expect("assembled"), []);
+        let left_out = assembler.take_left_out();
+        assert_eq!(left_out.get(&TABLE), Some(&table("source.people")));
+        assert!(assembler.take_left_out().is_empty(), "they are named once");
     }
 }
 
 #[test]
 fn a_table_renamed_there_and_back_is_defined_anew() {
     let mut assembler = assembler(1000);
-    assembler.refuse(TABLE, "millrace", table("source.people"));
+    assembler.leave_out(TABLE, table("source.people"));
     assembler.define(TABLE, schema(2, false));
     let messages = vec![begin(1000), insert(1, "a"), commit(1000, 1100)];
     let out = run(&mut assembler, messages).expect("assembled");
     assert_eq!(part(&out[0]).changes[0].schema, SchemaId(2));
+    assert!(assembler.take_left_out().is_empty());
 }
 
 #[test]
-fn rows_of_a_table_that_was_never_captured_are_an_error() {
+fn the_last_transaction_is_the_one_that_was_made_last() {
     let mut assembler = assembler(1000);
-    assembler.refuse(4712, "millrace", table("source.unseen"));
-    let message = Message::Truncate {
-        relations: vec![4712],
-    };
-    let error = run(&mut assembler, vec![begin(1000), message]).expect_err("refused");
-    assert_eq!(error.code(), Some("capture-publication-differs"), "{error}");
+    assert_eq!(assembler.last(), None);
+    let messages = vec![begin(1000), insert(1, "a"), commit(1000, 1100)];
+    let out = run(&mut assembler, messages).expect("assembled");
+    assert_eq!(assembler.last(), Witness::of(&part(&out[0])));
+    run(&mut assembler, vec![begin(1200), commit(1200, 1300)]).expect("assembled");
+    assert_eq!(assembler.last().map(|last| last.end_lsn), Some(Lsn(1100)));
 }
 
 proptest! {
@@ -404,18 +410,4 @@ proptest! {
         prop_assert_eq!(found, expected);
         prop_assert_eq!(chain.position(), Some(Lsn(1000 + 100 * sizes.len() as u64)));
     }
-}
-
-#[test]
-fn rows_of_a_table_that_took_the_name_of_another_captured_one_are_an_error() {
-    let mut assembler = assembler(1000);
-    let other = TableSchema {
-        table: table("source.captured_too"),
-        ..schema(2, false)
-    };
-    assembler.define(TABLE, other.clone());
-    // Described once more, as after another change of the table.
-    assembler.define(TABLE, other);
-    let error = run(&mut assembler, vec![begin(1000), insert(1, "a")]).expect_err("refused");
-    assert_eq!(error.code(), Some("capture-table-changed"), "{error}");
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use millrace_control::Running;
 use millrace_sessions::postgres::replication::STREAM_SILENCE_MIN;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::copy::{Request, Requests};
 use crate::log_scan::LogScan;
 use crate::receive::MESSAGES_MAX;
 use crate::session::Session;
@@ -22,6 +24,7 @@ pub struct Capture {
     source: Source,
     reporter: Reporter,
     handle: Handle,
+    requests: mpsc::Receiver<Request>,
 }
 
 impl Capture {
@@ -31,12 +34,14 @@ impl Capture {
         let source = Source::new(&config)?;
         // Beside those that are sent, a few wait to be encoded.
         let pending_max = config.in_flight_records_max + 2 * MESSAGES_MAX;
-        let (reporter, handle) = Reporter::new(pending_max);
+        let (sender, requests) = Requests::new();
+        let (reporter, handle) = Reporter::new(pending_max, sender);
         Ok(Capture {
             config,
             source,
             reporter,
             handle,
+            requests,
         })
     }
 
@@ -52,7 +57,7 @@ impl Capture {
         Box::pin(self.run_until(shutdown))
     }
 
-    async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
+    async fn run_until(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let result = tokio::select! {
             _ = shutdown.cancelled() => Ok(()),
             error = self.sessions() => Err(error),
@@ -61,7 +66,7 @@ impl Capture {
         result
     }
 
-    async fn sessions(&self) -> Error {
+    async fn sessions(&mut self) -> Error {
         let mut scan = LogScan::default();
         let mut delay = self.config.backoff_min;
         let mut silence_max = STREAM_SILENCE_MIN;
@@ -74,7 +79,7 @@ impl Capture {
                 reporter: &self.reporter,
                 silence_max,
             };
-            let Err(error) = session.run(&mut scan).await else {
+            let Err(error) = session.run(&mut scan, &mut self.requests).await else {
                 continue;
             };
             if !error.is_transient() {

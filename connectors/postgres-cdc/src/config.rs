@@ -49,10 +49,16 @@ pub struct Config {
     pub acknowledge_timeout: Duration,
     /// At most one `progress` record in this time, and only if the source moved.
     pub progress_period: Duration,
+    /// How often the catalog is compared with what the log was taken from.
+    pub watch_period: Duration,
     /// How often Postgres is told what is durable.
     pub feedback_period: Duration,
     /// A transactional message into the WAL in this period; `None`: never.
     pub heartbeat_period: Option<Duration>,
+    /// Sessions with Postgres that copy tables at once.
+    pub snapshot_readers: usize,
+    /// Rows of a chunk of a copy, at most; a chunk of wide rows has fewer.
+    pub chunk_rows_max: u64,
     /// How long the slot may wait for transactions that are older than it.
     pub slot_timeout: Duration,
     /// How long to wait for locks that another capture, or a change of a table, holds.
@@ -91,8 +97,11 @@ impl Config {
             linger: Duration::from_millis(5),
             acknowledge_timeout: Duration::from_secs(30),
             progress_period: Duration::from_secs(1),
+            watch_period: Duration::from_secs(3),
             feedback_period: Duration::from_secs(1),
             heartbeat_period: None,
+            snapshot_readers: 4,
+            chunk_rows_max: 50_000,
             slot_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(200),

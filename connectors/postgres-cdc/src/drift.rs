@@ -47,7 +47,6 @@ pub(crate) fn drift(begun: &SourceTable, seen: &Observed, publication: &str) -> 
     };
     let mending = Mending {
         table: &begun.table,
-        publication,
         statements: statements(found, seen, publication),
     };
     if found.oid != begun.oid {
@@ -102,7 +101,9 @@ fn gone(begun: &SourceTable, elsewhere: Option<&ObservedTable>) -> NotLive {
 fn narrowed(found: &ObservedTable, seen: &Observed) -> Option<&'static str> {
     match found.entry {
         None => Some("the publication does not have it"),
-        Some(entry) if entry.filtered => Some("the publication has only some of its rows or columns"),
+        Some(entry) if entry.filtered => {
+            Some("the publication has only some of its rows or columns")
+        }
         Some(_) if !all_operations(seen) => {
             Some("the publication leaves out inserts, updates, deletes or truncates")
         }
@@ -141,7 +142,6 @@ fn statements(found: &ObservedTable, seen: &Observed, publication: &str) -> Vec<
 
 struct Mending<'a> {
     table: &'a TableId,
-    publication: &'a str,
     statements: Vec<String>,
 }
 
@@ -150,10 +150,7 @@ impl Mending<'_> {
         let resnapshot = format!("`millrace tables resnapshot {}`", argument(self.table));
         let remedy = match &self.statements[..] {
             [] => resnapshot,
-            statements => format!(
-                "in Postgres, {}; then {resnapshot}",
-                statements.join("; ")
-            ),
+            statements => format!("in Postgres, {}; then {resnapshot}", statements.join("; ")),
         };
         Drift::NotLive(NotLive {
             table: self.table.clone(),
@@ -205,6 +202,7 @@ mod tests {
             filtered: false,
         };
         Observed {
+            scope: 0,
             publication: Some(ObservedPublication {
                 row: PUBLICATION,
                 all_operations: true,
@@ -242,7 +240,13 @@ mod tests {
         let Drift::Innocent(moved) = compared(|_, seen| seen.tables[0].file = 11) else {
             panic!("not innocent");
         };
-        assert_eq!(moved, SourceTable { file: 11, ..begun() });
+        assert_eq!(
+            moved,
+            SourceTable {
+                file: 11,
+                ..begun()
+            }
+        );
         assert!(matches!(
             compared(|_, seen| seen.tables[0].columns = 101),
             Drift::Innocent(_)
@@ -318,13 +322,19 @@ mod tests {
         assert!(text.contains("it is source.people now"), "{text}");
         let (code, text) = not_live(|_, seen| seen.tables.clear());
         assert_eq!(code, "capture-table-gone");
-        assert!(text.starts_with("it was dropped: `millrace tables remove"), "{text}");
+        assert!(
+            text.starts_with("it was dropped: `millrace tables remove"),
+            "{text}"
+        );
     }
 
     #[test]
     fn rows_that_capture_left_out_stay_left_out() {
         let (code, text) = not_live(|begun, _| begun.left_out = Some("it was renamed".into()));
         assert_eq!(code, "capture-rows-left-out");
-        assert!(text.starts_with("it was renamed: `millrace tables resnapshot"), "{text}");
+        assert!(
+            text.starts_with("it was renamed: `millrace tables resnapshot"),
+            "{text}"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Why capture stops, or starts over.
 
+use chrono::{DateTime, Utc};
 use millrace_control::in_words;
 use millrace_events::{Lsn, TableId};
 use millrace_sessions::postgres::errors::{self, Outlook};
@@ -87,6 +88,30 @@ pub enum Error {
         difference: String,
         /// What to do.
         remedy: String,
+    },
+    /// There is no publication, or there was none at a position that the stream has to pass.
+    #[error("publication {publication:?} was dropped: Postgres has not sent what was committed since, and putting it back does not change that. SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    PublicationGone {
+        /// Its name.
+        publication: String,
+        /// Name of the slot.
+        slot: String,
+        /// Topic of the change log.
+        topic: String,
+    },
+    /// The database does not have what the log tells of it.
+    #[error("this database does not have the last transaction of the log as the log has it (xid {xid}, committed at {commit_lsn} on {at}): it was restored from an older copy, or a standby took over that did not have everything. SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    HistoryDiffers {
+        /// Number of the transaction.
+        xid: u32,
+        /// Where it commits.
+        commit_lsn: Lsn,
+        /// When it was committed.
+        at: DateTime<Utc>,
+        /// Name of the slot.
+        slot: String,
+        /// Topic of the change log.
+        topic: String,
     },
     /// The user may not create the publication.
     #[error("publication {publication:?} cannot be created: {reason}; let the owner of the tables run: {statement}")]
@@ -282,11 +307,23 @@ pub enum Error {
         /// Who is waited for, with what is known of it.
         blocker: String,
     },
-    /// A table was truncated or rewritten between the slot's point and the lock of the copy.
-    #[error(
-        "{table} was truncated or rewritten while its snapshot began; the snapshot starts again"
-    )]
-    Rewritten {
+    /// Commits from before the slot's consistent point stay invisible.
+    #[error("transactions that committed before slot {slot:?} was created have not become visible within {seconds} s: a synchronous standby does not answer; bring it back, or take it out of synchronous_standby_names")]
+    CommitsNotVisible {
+        /// Name of the slot.
+        slot: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A table was redefined, or dropped, while it was copied.
+    #[error("{table} was redefined while it was copied; its copy begins again")]
+    TableRedefined {
+        /// Its name.
+        table: TableId,
+    },
+    /// More keys of a table were changed than can be read again.
+    #[error("too many keys of {table} were changed while it was copied; its copy begins again")]
+    CopyOutrun {
         /// Its name.
         table: TableId,
     },
@@ -338,6 +375,8 @@ impl Error {
             Error::NothingSelected { .. } => "capture-nothing-selected",
             Error::NoFreeSlot { .. } => "capture-no-free-slot",
             Error::PublicationDiffers { .. } => "capture-publication-differs",
+            Error::PublicationGone { .. } => "capture-publication-gone",
+            Error::HistoryDiffers { .. } => "capture-history-differs",
             Error::PublicationDenied { .. } => "capture-publication-denied",
             Error::SlotForeign { .. } => "capture-slot-foreign",
             Error::SlotWithoutLog { .. } => "capture-slot-without-log",
@@ -355,6 +394,7 @@ impl Error {
             Error::Protocol(_) => "capture-protocol",
             Error::Locked { .. } => "capture-locked",
             Error::SlotBlocked { .. } => "capture-slot-blocked",
+            Error::CommitsNotVisible { .. } => "capture-commits-not-visible",
             Error::Standby => "capture-standby",
             Error::Postgres(error) if errors::outlook(error) == Outlook::Refused => {
                 "capture-postgres-refused"
@@ -368,7 +408,8 @@ impl Error {
             Error::Replication(ReplicationError::TooLarge { .. }) => "capture-row-too-large",
             Error::LogShrank { .. }
             | Error::SlotBusy { .. }
-            | Error::Rewritten { .. }
+            | Error::TableRedefined { .. }
+            | Error::CopyOutrun { .. }
             | Error::Unacknowledged { .. }
             | Error::LogBeyond { .. }
             | Error::Superseded { .. }
@@ -385,6 +426,7 @@ impl Error {
         match self {
             Error::Locked { .. }
             | Error::SlotBlocked { .. }
+            | Error::CommitsNotVisible { .. }
             | Error::NoFreeSlot { .. }
             | Error::Standby
             | Error::Postgres(_) => true,

@@ -1,23 +1,25 @@
 //! Reading the log's own end: the only way to know where to continue. Where it ends is believed behind a record of our own
-//! only (ADR 11).
+//! only (ADR 11). The first time it is read from the newest checkpoint on (ADR 22).
 
-use millrace_events::{Chain, Epoch, Lsn, Progress, Record, SnapshotMark, Verdict};
-use millrace_topic::{Cluster, Offset, Read, TopicError};
+use millrace_events::{Baseline, Begin, Epoch, Lsn, Progress, Record, Verdict};
+use millrace_topic::{Cluster, Offset, Read};
 
 use crate::append::Appender;
+use crate::checkpoint;
+use crate::log_state::LogState;
 use crate::{Config, Error};
 
-/// What the records of the log add up to. Kept between the sessions of one process, so that only
-/// the first one reads the whole log.
+/// How far the log was read. Kept between the sessions of one process, so that only
+/// the first one has to find where to begin.
 #[derive(Debug, Default)]
 pub(crate) struct LogScan {
-    pub(crate) chain: Chain,
-    /// The mark that anchors the chain.
-    pub(crate) mark: Option<SnapshotMark>,
+    pub(crate) state: LogState,
     /// The first offset that the topic still has.
     pub(crate) first: Option<Offset>,
     /// The next offset to read.
     next: Offset,
+    /// How many records were read.
+    pub(crate) records: u64,
 }
 
 /// Creates the topic of the log if it is missing; refuses one that cannot hold a log.
@@ -42,13 +44,47 @@ pub(crate) async fn ensure_topic(cluster: &Cluster, config: &Config) -> Result<(
 }
 
 impl LogScan {
-    /// Reads what the topic seems to hold now, which may be too little. Good for finding out that it is not ours.
-    pub(crate) async fn look(&mut self, cluster: &Cluster, topic: &str) -> Result<(), Error> {
-        match self.read(cluster, self.wanted(topic).until_now()).await {
-            // It seems to end before what is read next, or to begin behind it.
-            Err(Error::LogEvicted { .. } | Error::LogBeyond { .. }) => Ok(()),
-            read => read,
+    /// How the log begins, as far as the topic seems to hold it now. Good for finding out that it is not ours.
+    pub(crate) async fn look(
+        &mut self,
+        cluster: &Cluster,
+        topic: &str,
+    ) -> Result<Option<Baseline>, Error> {
+        if self.first.is_some() {
+            return Ok(self.state.baseline.clone());
         }
+        let mut seeming = LogScan::default();
+        let looked = seeming.look_at(cluster, topic).await;
+        self.records += seeming.records;
+        match looked {
+            // It seems to end before what is read next, or to begin behind it.
+            Ok(()) | Err(Error::LogEvicted { .. } | Error::LogBeyond { .. }) => {
+                Ok(seeming.state.baseline)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn look_at(&mut self, cluster: &Cluster, topic: &str) -> Result<(), Error> {
+        let bounds = cluster.bounds(topic).await?;
+        let end = bounds.map(|bounds| bounds.end).unwrap_or_default();
+        self.begin(cluster, topic, end).await?;
+        match self.state.baseline {
+            Some(_) => Ok(()),
+            None => self.read(cluster, self.wanted(topic).until_now()).await,
+        }
+    }
+
+    /// Begins at the newest checkpoint before `end`, or at the beginning of the topic.
+    async fn begin(&mut self, cluster: &Cluster, topic: &str, end: Offset) -> Result<(), Error> {
+        let found = checkpoint::newest(cluster, topic, end).await?;
+        self.records += found.records;
+        if let Some(Begin { offset, checkpoint }) = found.begin {
+            let next = Offset(offset).next();
+            self.state.begin_at(checkpoint);
+            (self.first, self.next) = (Some(next), next);
+        }
+        Ok(())
     }
 
     /// Reads to the end of the topic as it is now. The record that finds the end means nothing to any reader.
@@ -75,11 +111,21 @@ impl LogScan {
                 topic,
                 offset = %fence.offset,
                 expected = %self.next,
-                "the topic has become shorter; it is read again from its beginning"
+                "the topic has become shorter; it is read again"
             );
-            *self = LogScan::default();
+            self.forget();
+        }
+        if self.first.is_none() {
+            self.begin(cluster, topic, fence.offset).await?;
         }
         self.read(cluster, self.wanted(topic).until(fence)).await
+    }
+
+    fn forget(&mut self) {
+        *self = LogScan {
+            records: self.records,
+            ..LogScan::default()
+        };
     }
 
     fn wanted(&self, topic: &str) -> Read {
@@ -90,6 +136,7 @@ impl LogScan {
         let topic = wanted.topic().to_owned();
         let mut reading = cluster.read(wanted).await?;
         while let Some(record) = reading.next().await? {
+            self.records += 1;
             self.first.get_or_insert(record.offset);
             self.next = record.offset;
             self.record(&topic, &record.value)?;
@@ -105,13 +152,10 @@ impl LogScan {
             reason,
         };
         let record = Record::decode(value).map_err(|error| foreign(error.to_string()))?;
-        let verdict = self.chain.offer(&record);
-        match (record, verdict) {
-            (_, Verdict::Foreign) => return Err(foreign("a snapshot record".into())),
-            (Record::Snapshot(mark), Verdict::Moved) => self.mark = Some(mark),
-            _ => {}
+        match self.state.offer(self.next.0 as i64, record) {
+            Verdict::Foreign => Err(foreign("a snapshot record".into())),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -125,12 +169,6 @@ fn end_finder() -> Record {
     })
 }
 
-/// The first record of a topic; nothing if it is empty or begins with something else.
-pub(crate) async fn first_record(
-    cluster: &Cluster,
-    topic: &str,
-) -> Result<Option<Record>, TopicError> {
-    let mut reading = cluster.read(Read::new(topic).until_now()).await?;
-    let first = reading.next().await?;
-    Ok(first.and_then(|record| Record::decode(&record.value).ok()))
-}
+#[cfg(test)]
+#[path = "log_scan_tests.rs"]
+mod tests;

@@ -8,6 +8,8 @@ use sqlx::Row;
 /// One look at the catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
+    /// Which scope was looked at.
+    pub(crate) scope: u64,
     /// `None` if there is no publication of that name.
     pub(crate) publication: Option<ObservedPublication>,
     /// The tables that have the name or the OID of a captured one.
@@ -72,27 +74,29 @@ const TABLES: &str = "
 
 /// Which tables to look at.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct Scope {
+    /// Every change of the captured tables makes another one.
+    pub(crate) number: u64,
     oids: Vec<i64>,
     schemas: Vec<String>,
     names: Vec<String>,
 }
 
-impl Wanted {
+impl Scope {
     /// Tables that are not in the log yet: by their names.
-    pub(crate) fn named<'a>(tables: impl IntoIterator<Item = &'a TableId>) -> Wanted {
-        let mut wanted = Wanted::default();
+    pub(crate) fn named<'a>(tables: impl IntoIterator<Item = &'a TableId>) -> Scope {
+        let mut scope = Scope::default();
         for table in tables {
-            wanted.name(table);
+            scope.name(table);
         }
-        wanted
+        scope
     }
 
     /// Tables of the log: by their names, and by the OIDs that they had.
-    pub(crate) fn of_log(tables: &[SourceTable]) -> Wanted {
-        let mut wanted = Wanted::named(tables.iter().map(|table| &table.table));
-        wanted.oids = tables.iter().map(|table| i64::from(table.oid)).collect();
-        wanted
+    pub(crate) fn of_log(tables: &[SourceTable]) -> Scope {
+        let mut scope = Scope::named(tables.iter().map(|table| &table.table));
+        scope.oids = tables.iter().map(|table| i64::from(table.oid)).collect();
+        scope
     }
 
     fn name(&mut self, table: &TableId) {
@@ -105,17 +109,18 @@ impl Wanted {
 pub(crate) async fn observe(
     connection: &mut PgSession,
     publication: &str,
-    wanted: &Wanted,
+    scope: &Scope,
 ) -> Result<Observed, sqlx::Error> {
     let query = sqlx::query(PUBLICATION).bind(publication);
     let found = query.fetch_optional(&mut *connection).await?;
     let query = sqlx::query(TABLES)
         .bind(publication)
-        .bind(&wanted.oids)
-        .bind(&wanted.schemas)
-        .bind(&wanted.names);
+        .bind(&scope.oids)
+        .bind(&scope.schemas)
+        .bind(&scope.names);
     let tables = query.fetch_all(connection).await?;
     Ok(Observed {
+        scope: scope.number,
         publication: found.as_ref().map(publication_of).transpose()?,
         tables: tables.iter().map(table_of).collect::<Result<_, _>>()?,
     })

@@ -11,8 +11,12 @@ use crate::{Config, Error};
 pub(crate) struct Facts {
     /// `system_identifier` of the cluster.
     pub(crate) system: String,
+    /// Timeline of the cluster.
+    pub(crate) timeline: u32,
     /// Database name.
     pub(crate) database: String,
+    /// `pg_database.oid`.
+    pub(crate) database_oid: u32,
 }
 
 /// Names that end up unquoted in replication commands, or in a topic's name.
@@ -62,7 +66,10 @@ pub(crate) async fn check(connection: &mut PgSession, source: &Source) -> Result
 const SERVER: &str = "
     SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
            current_setting('wal_level'), current_setting('server_encoding'), pg_is_in_recovery(),
-           (SELECT system_identifier::text FROM pg_control_system()), current_database()::text";
+           (SELECT system_identifier::text FROM pg_control_system()), current_database()::text,
+           (SELECT oid::int8 FROM pg_database WHERE datname = current_database()),
+           CASE WHEN pg_is_in_recovery() THEN 0
+                ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8 END";
 
 async fn check_server(connection: &mut PgSession) -> Result<Facts, Error> {
     let row = sqlx::query(SERVER).fetch_one(connection).await?;
@@ -85,6 +92,8 @@ async fn check_server(connection: &mut PgSession) -> Result<Facts, Error> {
     Ok(Facts {
         system: row.try_get(5)?,
         database: row.try_get(6)?,
+        database_oid: row.try_get::<i64, _>(7)? as u32,
+        timeline: row.try_get::<i64, _>(8)? as u32,
     })
 }
 

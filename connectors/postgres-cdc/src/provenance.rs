@@ -17,28 +17,43 @@ pub(crate) struct Provenance {
 }
 
 impl Provenance {
-    /// Of tables whose rows are about to be copied. Those that the catalog does not have any more are left out.
-    pub(crate) fn begin(
-        publication: &str,
-        facts: &Facts,
-        epoch: Epoch,
-        tables: &[TableId],
-        seen: &Observed,
-    ) -> Self {
-        let tables = tables.iter().filter_map(|table| begun(table, seen));
+    /// Of a log that has no rows yet.
+    pub(crate) fn begin(publication: &str, facts: &Facts) -> Self {
         Provenance {
             publication: publication.to_owned(),
             source: Source {
-                epoch,
+                epoch: Epoch::default(),
                 system: facts.system.clone(),
                 timeline: facts.timeline,
                 database: facts.database_oid,
-                tables: tables.collect(),
+                tables: Vec::new(),
                 last: None,
                 at: DateTime::UNIX_EPOCH,
             },
             unwritten: true,
         }
+    }
+
+    /// The rows of these tables are about to be copied. What was said of them before does not count any more. A table that is
+    /// not published yet is as it was.
+    pub(crate) fn renew(&mut self, tables: &[TableId], seen: &Observed) {
+        for begun in tables.iter().filter_map(|table| begun(table, seen)) {
+            self.source
+                .tables
+                .retain(|known| known.table != begun.table);
+            self.source.tables.push(begun);
+            self.unwritten = true;
+        }
+        self.source
+            .tables
+            .sort_by(|one, other| one.table.cmp(&other.table));
+    }
+
+    /// The table is captured no longer.
+    pub(crate) fn remove(&mut self, table: &TableId) {
+        let before = self.source.tables.len();
+        self.source.tables.retain(|known| known.table != *table);
+        self.unwritten |= self.source.tables.len() < before;
     }
 
     /// As the log has it.
@@ -50,20 +65,25 @@ impl Provenance {
         }
     }
 
+    /// As the log has it, once [`Provenance::record`] has nothing to add.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
     pub(crate) fn tables(&self) -> &[SourceTable] {
         &self.source.tables
     }
 
-    /// The names of the captured tables, in their order.
-    pub(crate) fn names(&self) -> Vec<TableId> {
-        let tables = self.source.tables.iter();
-        tables.map(|table| table.table.clone()).collect()
+    /// Whether a relation of this OID and name is not what was copied: it has the one of a captured table, and not the other.
+    pub(crate) fn contradicts(&self, oid: u32, table: &TableId) -> bool {
+        let mut tables = self.source.tables.iter();
+        tables.any(|known| (known.oid == oid) != (known.table == *table))
     }
 
-    /// Whether rows of this relation are rows of a captured table: it has the OID *and* the name that were copied.
-    pub(crate) fn captures(&self, oid: u32, table: &TableId) -> bool {
+    /// Whether the table with this OID was copied under another name.
+    pub(crate) fn knows_by_another_name(&self, oid: u32, table: &TableId) -> bool {
         let mut tables = self.source.tables.iter();
-        tables.any(|known| known.oid == oid && known.table == *table)
+        tables.any(|known| known.oid == oid && known.table != *table)
     }
 
     /// Compares all tables with the catalog.

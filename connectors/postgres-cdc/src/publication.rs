@@ -1,38 +1,12 @@
-//! The publication: created for exactly the selected tables, or taken as it is found. Never altered.
+//! The publication: read as it is found, created for exactly the selected tables. Only who asks for a table to be added or
+//! removed has it altered.
 
 use millrace_events::TableId;
 use millrace_sessions::postgres::{qualified, quoted, PgSession};
+use sqlx::postgres::PgRow;
 use sqlx::{Executor, Row};
 
-use crate::{catalog, resolve, Config, Error};
-
-/// What a session captures.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Captured {
-    /// The tables of the publication, in the order of their names.
-    pub(crate) tables: Vec<TableId>,
-    /// Selected tables that the publication does not have.
-    pub(crate) not_captured: Vec<TableId>,
-}
-
-/// Makes sure that there is a publication, whose tables are all selected and can all be captured.
-pub(crate) async fn ensure(connection: &mut PgSession, config: &Config) -> Result<Captured, Error> {
-    let catalog = catalog::tables(connection).await?;
-    let tables = match published(connection, config).await? {
-        Some(tables) => tables,
-        None => {
-            let tables = resolve::resolve(&config.tables, &catalog)?;
-            create(connection, config, &tables).await?;
-            tables
-        }
-    };
-    resolve::check(&tables, &catalog)?;
-    let not_captured = resolve::not_published(&config.tables, &catalog, &tables);
-    Ok(Captured {
-        tables,
-        not_captured,
-    })
-}
+use crate::{Config, Error};
 
 /// Partitioned tables are not captured, but their partitions may be. Via the root, a publication of
 /// the partitioned table cannot pass for one of its partitions, which would lose those detached.
@@ -51,7 +25,8 @@ fn statement(config: &Config, tables: &[TableId]) -> String {
     )
 }
 
-async fn create(
+/// Creates it. This takes the owner of the tables.
+pub(crate) async fn create(
     connection: &mut PgSession,
     config: &Config,
     tables: &[TableId],
@@ -59,17 +34,36 @@ async fn create(
     let statement = statement(config, tables);
     match connection.execute(statement.as_str()).await {
         Ok(_) => Ok(()),
-        Err(error) => match error.as_database_error() {
-            Some(database) if database.code().as_deref() == Some("42501") => {
-                Err(Error::PublicationDenied {
-                    publication: config.publication.clone(),
-                    reason: database.message().into(),
-                    statement,
-                })
-            }
-            _ => Err(error.into()),
-        },
+        Err(error) => Err(denied(config, error, statement)),
     }
+}
+
+/// Why a statement about the publication failed, and who may run it.
+pub(crate) fn denied(config: &Config, error: sqlx::Error, statement: String) -> Error {
+    match error.as_database_error() {
+        Some(database) if database.code().as_deref() == Some("42501") => Error::PublicationDenied {
+            publication: config.publication.clone(),
+            reason: database.message().into(),
+            statement,
+        },
+        _ => error.into(),
+    }
+}
+
+/// The tables of the publication, as they are now.
+pub(crate) async fn tables(
+    connection: &mut PgSession,
+    config: &Config,
+) -> Result<Vec<TableId>, Error> {
+    let rows = sqlx::query(TABLES).bind(&config.publication);
+    let rows = rows.fetch_all(connection).await?;
+    let table = |row: &PgRow| {
+        Ok(TableId::new(
+            row.try_get::<String, _>(0)?,
+            row.try_get::<String, _>(1)?,
+        ))
+    };
+    rows.iter().map(table).collect()
 }
 
 const SHAPE: &str = "
@@ -77,87 +71,81 @@ const SHAPE: &str = "
       FROM pg_publication WHERE pubname = $1";
 // Row filters and column lists exist from PostgreSQL 15 on; through JSON one query fits all.
 const TABLES: &str = "
-    SELECT t.schemaname::text, t.tablename::text, to_jsonb(t) ->> 'rowfilter' FROM pg_publication_tables t
+    SELECT t.schemaname::text, t.tablename::text, r.oid IS NULL, to_jsonb(r) ->> 'prqual' IS NOT NULL,
+           to_jsonb(r) ->> 'prattrs' IS NOT NULL
+      FROM pg_publication_tables t
+      JOIN pg_namespace n ON n.nspname = t.schemaname
+      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+      JOIN pg_publication p ON p.pubname = t.pubname
+      LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = p.oid
      WHERE t.pubname = $1";
-const COLUMN_LISTS: &str = "
-    SELECT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-                    WHERE p.pubname = $1 AND to_jsonb(r) ->> 'prattrs' IS NOT NULL)";
 
-/// The tables of the publication, all of which are selected; `None` if there is no publication.
-async fn published(
+/// A publication as it is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Its tables, in the order of their names.
+    pub(crate) tables: Vec<TableId>,
+    /// How it differs from one that capture creates, whatever its tables.
+    pub(crate) difference: Option<&'static str>,
+}
+
+/// The publication, if there is one.
+pub(crate) async fn read(
     connection: &mut PgSession,
-    config: &Config,
-) -> Result<Option<Vec<TableId>>, Error> {
-    let name = &config.publication;
+    name: &str,
+) -> Result<Option<Published>, Error> {
     let shape = sqlx::query(SHAPE).bind(name);
     let Some(shape) = shape.fetch_optional(&mut *connection).await? else {
         return Ok(None);
     };
-    let lists = sqlx::query(COLUMN_LISTS).bind(name);
-    let lists = lists.fetch_one(&mut *connection).await?;
-    let shape = Shape {
+    let mut found = Shape {
         all_tables: shape.try_get(0)?,
         all_operations: shape.try_get(1)?,
         via_root: shape.try_get(2)?,
-        column_lists: lists.try_get(0)?,
+        ..Shape::default()
     };
     let mut tables = Vec::new();
-    let mut filtered = false;
     for row in sqlx::query(TABLES).bind(name).fetch_all(connection).await? {
         let (schema, table): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         tables.push(TableId::new(schema, table));
-        filtered |= row.try_get::<Option<String>, _>(2)?.is_some();
+        found.schemas |= row.try_get::<bool, _>(2)?;
+        found.row_filters |= row.try_get::<bool, _>(3)?;
+        found.column_lists |= row.try_get::<bool, _>(4)?;
     }
     tables.sort();
-    let difference = shape
-        .difference()
-        .or_else(|| filtered.then(|| "has row filters".to_owned()))
-        .or_else(|| unselected(config, &tables));
-    match difference {
-        None => Ok(Some(tables)),
-        Some(difference) => Err(Error::PublicationDiffers {
-            publication: name.clone(),
-            difference,
-            remedy: format!(
-                "use another name, or DROP PUBLICATION \"{name}\" if nothing else reads it; capture then creates its own"
-            ),
-        }),
-    }
+    found.tables = !tables.is_empty();
+    Ok(Some(Published {
+        tables,
+        difference: found.difference(),
+    }))
 }
 
+#[derive(Default)]
 struct Shape {
     all_tables: bool,
     all_operations: bool,
     via_root: bool,
+    schemas: bool,
+    row_filters: bool,
     column_lists: bool,
+    tables: bool,
 }
 
 impl Shape {
-    fn difference(&self) -> Option<String> {
-        let difference = if self.all_tables {
-            "publishes all tables"
-        } else if !self.all_operations {
-            "does not publish inserts, updates, deletes and truncates"
-        } else if !self.via_root {
-            "does not publish via the partition root"
-        } else if self.column_lists {
-            "has column lists"
-        } else {
-            return None;
-        };
-        Some(difference.to_owned())
+    fn difference(&self) -> Option<&'static str> {
+        let checks = [
+            (self.all_tables, "publishes all tables"),
+            (
+                !self.all_operations,
+                "does not publish inserts, updates, deletes and truncates",
+            ),
+            (!self.via_root, "does not publish via the partition root"),
+            (self.schemas, "publishes whole schemas"),
+            (self.column_lists, "has column lists"),
+            (self.row_filters, "has row filters"),
+            (!self.tables, "publishes no table"),
+        ];
+        let differs = checks.into_iter().find(|(differs, _)| *differs);
+        differs.map(|(_, difference)| difference)
     }
-}
-
-fn unselected(config: &Config, tables: &[TableId]) -> Option<String> {
-    if tables.is_empty() {
-        return Some("publishes no table".to_owned());
-    }
-    let selection = &config.tables;
-    let others = tables.iter().filter(|table| !selection.matches(table));
-    let others: Vec<_> = others.map(TableId::to_string).collect();
-    (!others.is_empty()).then(|| {
-        let others = others.join(", ");
-        format!("publishes {others}, which {selection} does not select")
-    })
 }

@@ -5,7 +5,7 @@ use millrace_control::NotReady;
 
 use crate::status::{State, Status};
 
-/// `Ok` while it follows the stream of Postgres.
+/// `Ok` while it follows the stream of Postgres, whatever it copies meanwhile.
 pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
     let because = |reason: &str| Err(NotReady::new(reason, status.last_error.as_deref()));
     match &status.state {
@@ -14,9 +14,6 @@ pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
             because(&waits(status))
         }
         State::Preflight => because("it looks where the log ends"),
-        State::Snapshot { rows, total, .. } => {
-            because(&format!("it copies the tables: {rows} of {total} rows"))
-        }
         State::Backoff => because("its session failed; it tries again"),
         State::Stopped => because("it has stopped"),
     }
@@ -36,8 +33,6 @@ fn waits(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use millrace_events::TableId;
-
     use super::*;
 
     #[test]
@@ -69,19 +64,5 @@ mod tests {
             because.reason,
             "nothing has been captured since 2025-06-15T15:06:40Z; the next attempt is at 2025-06-15T15:06:55Z"
         );
-    }
-
-    #[test]
-    fn a_copy_says_how_far_it_is() {
-        let status = Status {
-            state: State::Snapshot {
-                table: TableId::new("shop", "orders"),
-                rows: 3,
-                total: 10,
-            },
-            ..Status::default()
-        };
-        let because = ready(&status).expect_err("not ready");
-        assert_eq!(because.reason, "it copies the tables: 3 of 10 rows");
     }
 }

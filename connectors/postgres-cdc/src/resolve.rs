@@ -51,14 +51,14 @@ pub(crate) fn check<'a>(
     Err(Error::Unsuitable(unsuitable))
 }
 
-/// The tables that the selection takes today and that are not published.
-pub(crate) fn not_published(
+/// The tables that the selection takes today and that are not captured.
+pub(crate) fn not_captured(
     selection: &Selection,
     catalog: &[CatalogTable],
-    published: &[TableId],
+    captured: &[TableId],
 ) -> Vec<TableId> {
     let mut missing: BTreeSet<_> = selected(selection, catalog).collect();
-    for table in published {
+    for table in captured {
         missing.remove(table);
     }
     missing.into_iter().cloned().collect()
@@ -211,10 +211,10 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_came_later_are_told_from_those_that_are_published() {
+    fn tables_that_came_later_are_told_from_those_that_are_captured() {
         let selection = "public.*".parse().expect("a selection");
-        let published = ["public.users".parse().expect("a table")];
-        let found = not_published(&selection, &catalog(), &published);
+        let captured = ["public.users".parse().expect("a table")];
+        let found = not_captured(&selection, &catalog(), &captured);
         let names: Vec<_> = found.iter().map(TableId::to_string).collect();
         assert_eq!(names, ["public.\"Old\"", "public.visits_1"]);
     }

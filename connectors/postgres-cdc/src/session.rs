@@ -3,27 +3,35 @@
 //! Every attempt derives its position anew from the log. Nothing of an earlier attempt is believed
 //! but the records that stand in the topic.
 
-use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Epoch, Lsn, Record, SchemaId, SnapshotMark, Start};
+use millrace_events::{Baseline, Epoch, Lsn, Record, Start, TableId};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Wanted};
 use millrace_sessions::postgres::PgSession;
 use millrace_topic::{Cluster, Offset, RECORD_BYTES_MAX};
+use tokio::sync::{mpsc, watch};
 
 use crate::append::{self, Appender};
 use crate::assemble::{Assembler, Limits};
+use crate::begin::Begin;
 use crate::catalog::Types;
+use crate::checkpoint::Checkpoints;
 use crate::config::MESSAGE_BYTES_MAX;
+use crate::copy::{self, Copier, Desk, Notes, Request};
 use crate::log_scan::{self, LogScan};
+use crate::observe::{observe, Scope};
 use crate::preflight::{self, Facts};
-use crate::publication::{self, Captured};
+use crate::provenance::Provenance;
+use crate::relations::Relations;
 use crate::slot::{self, Slot};
-use crate::snapshot::Snapshot;
 use crate::source::Source;
+use crate::start::Found;
 use crate::status::{Reporter, State};
-use crate::stream::Stream;
+use crate::stream::{Comparison, Stream};
+use crate::watch::Watch;
+use crate::witness::Overlap;
 use crate::{lock, Config, Error};
 
 /// What an attempt works with.
@@ -37,84 +45,143 @@ pub(crate) struct Session<'a> {
 
 impl Session<'_> {
     /// Runs until something fails.
-    pub(crate) async fn run(&self, scan: &mut LogScan) -> Result<(), Error> {
+    pub(crate) async fn run(
+        &self,
+        scan: &mut LogScan,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Result<(), Error> {
         self.reporter.state(State::Preflight);
         let guard = lock::acquire(self.source, self.config).await?;
         let mut guard = lock::keep(guard, self.config);
         tokio::select! {
-            result = self.locked(scan) => result,
+            result = self.locked(scan, requests) => result,
             error = &mut guard => Err(error.unwrap_or_else(|error| Error::Protocol(error.to_string()))),
         }
     }
 
-    async fn locked(&self, scan: &mut LogScan) -> Result<(), Error> {
+    async fn locked(
+        &self,
+        scan: &mut LogScan,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Result<(), Error> {
         let mut catalog = self.source.connect().await?;
         let facts = preflight::check(&mut catalog, self.source).await?;
-        let captured = publication::ensure(&mut catalog, self.config).await?;
-        self.tell(&captured);
+        let found = Found::look(&mut catalog, self.config).await?;
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         // A connection for each session: an old one would learn nothing of a controller that started anew.
         let cluster = Cluster::new(self.config.fluvio_endpoint.as_str());
+        scan.state.sees(copy::now(&mut catalog).await?);
         let mut log = self.log(&cluster, &facts, scan).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
         self.judge(&facts, scan, slot.as_ref(), wal_end)?;
 
-        let epoch = scan.chain.epoch().next();
+        let epoch = scan.state.chain.epoch().next();
         self.fence(epoch, &cluster, scan, &mut log).await?;
-        let last_schema = match scan.mark {
-            Some(_) => SchemaId::default(),
+        let tables = match &scan.state.baseline {
+            Some(_) => found.published(self.config)?,
             None => {
-                let work = Snapshot {
+                let tables = found.first(&mut catalog, self.config).await?;
+                let begin = Begin {
                     config: self.config,
                     source: self.source,
-                    cluster: &cluster,
-                    reporter: self.reporter,
-                    tables: &captured.tables,
-                };
-                let first = First {
-                    work,
-                    epoch,
                     facts: &facts,
+                    epoch,
                 };
-                first.run(&mut catalog, slot, scan, &mut log).await?
+                let baseline = Record::Baseline(begin.run(&mut catalog, slot).await?);
+                let topic = &self.config.topic_changes;
+                scan.append(&cluster, topic, &mut log, baseline).await?;
+                superseded(epoch, scan)?;
+                tables
             }
         };
+        let provenance = self.provenance(&mut catalog, &facts, scan).await?;
+        let tables = found.later(self.config, &provenance, tables)?;
+        self.tell(found.not_captured(self.config, &tables));
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
-        let Some(position) = self.judge(&facts, scan, slot.as_ref(), wal_end)? else {
+        let position = self.judge(&facts, scan, slot.as_ref(), wal_end)?;
+        let (Some(position), Some(baseline)) = (position, scan.state.baseline.clone()) else {
             return Err(Error::Protocol(
-                "the log has no position after its mark".into(),
+                "the log has no position after its baseline".into(),
             ));
         };
-        let stream = self.start(position).await?;
+        let confirmed = slot.and_then(|slot| slot.confirmed).unwrap_or(position);
+        let overlap = Overlap::new(position, confirmed, scan.state.last);
+        let (desk, asked) = Desk::new();
+        let copier = self.copier(epoch, cluster, desk, scan);
+        let stream = self.start(overlap.start()).await?;
         self.reporter.streaming(position);
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
-            tables: &captured.tables,
+            watch: Watch::start(self.source, self.config, provenance.tables()),
+            comparison: Comparison::new(provenance, overlap, scan.state.last, facts.timeline),
+            relations: Relations::of(&tables, &scan.state.copies),
+            asked,
+            waiting: Vec::new(),
             catalog,
             types: Types::default(),
-            assembler: self.assembler(epoch, position, last_schema),
+            assembler: self.assembler(epoch, position, scan.state.notes.clone()),
             appender: log,
+            checkpoints: Checkpoints::new(baseline, scan.state.copies.clone()),
         };
-        streaming.run(stream).await
+        tokio::select! {
+            result = streaming.run(stream) => result,
+            Err(error) = copier.run(&tables, requests) => Err(error),
+        }
+    }
+
+    fn copier(&self, epoch: Epoch, cluster: Cluster, desk: Desk, scan: &LogScan) -> Copier {
+        Copier {
+            config: Arc::new(self.config.clone()),
+            source: self.source.clone(),
+            cluster,
+            reporter: self.reporter.clone(),
+            desk,
+            epoch,
+            copies: watch::Sender::new(scan.state.copies.clone()),
+        }
+    }
+
+    /// What the log says that it was taken from; nothing at first. A log that says nothing of its tables is believed to
+    /// have been taken from those of now.
+    async fn provenance(
+        &self,
+        catalog: &mut PgSession,
+        facts: &Facts,
+        scan: &LogScan,
+    ) -> Result<Provenance, Error> {
+        let publication = &self.config.publication;
+        if let Some(source) = &scan.state.source {
+            check_database(facts, source)?;
+            return Ok(Provenance::of_log(publication, source.clone()));
+        }
+        let tables: Vec<_> = scan
+            .state
+            .copies
+            .iter()
+            .map(|(table, _)| table.clone())
+            .collect();
+        let seen = observe(catalog, publication, &Scope::named(&tables)).await?;
+        let mut provenance = Provenance::begin(publication, facts);
+        provenance.renew(&tables, &seen);
+        Ok(provenance)
     }
 
     /// Says which selected tables are not captured.
-    fn tell(&self, captured: &Captured) {
-        for table in &captured.not_captured {
+    fn tell(&self, not_captured: Vec<TableId>) {
+        for table in &not_captured {
             tracing::warn!(
                 %table,
                 "the table is selected and not captured: it came after the publication was created; \
                  `millrace tables add {table}` adds it, `!{table}` in the selection leaves it out"
             );
         }
-        let not_captured = captured.not_captured.clone();
         self.reporter
             .update(|status| status.not_captured = not_captured);
     }
 
-    /// The log, read to its end. Nothing is written to one that is seen to be another database's.
+    /// The log, read to its end from the newest checkpoint on. Nothing is written to one that is seen to be another database's.
     async fn log(
         &self,
         cluster: &Cluster,
@@ -123,9 +190,8 @@ impl Session<'_> {
     ) -> Result<Appender, Error> {
         let topic = &self.config.topic_changes;
         log_scan::ensure_topic(cluster, self.config).await?;
-        scan.look(cluster, topic).await?;
-        if let Some(mark) = &scan.mark {
-            check_origin(facts, mark)?;
+        if let Some(baseline) = scan.look(cluster, topic).await? {
+            check_origin(facts, &baseline)?;
         }
         let mut log = append::open(cluster, self.config, topic).await?;
         scan.find_end(cluster, topic, &mut log).await?;
@@ -143,7 +209,7 @@ impl Session<'_> {
     ) -> Result<Option<Lsn>, Error> {
         let name = || self.config.slot.clone();
         let topic = || self.config.topic_changes.clone();
-        let Some(mark) = &scan.mark else {
+        let Some(baseline) = &scan.state.baseline else {
             return match (scan.first, slot) {
                 (Some(first), _) if first > Offset::default() => Err(Error::LogTrimmed {
                     topic: topic(),
@@ -151,7 +217,7 @@ impl Session<'_> {
                     slot: name(),
                 }),
                 // No capture ever started here, so the slot cannot be one that it left behind.
-                (_, Some(_)) if scan.chain.epoch() == Epoch::default() => {
+                (_, Some(_)) if scan.state.chain.epoch() == Epoch::default() => {
                     Err(Error::SlotWithoutLog {
                         slot: name(),
                         topic: topic(),
@@ -160,8 +226,8 @@ impl Session<'_> {
                 _ => Ok(None),
             };
         };
-        check_origin(facts, mark)?;
-        let position = scan.chain.position().unwrap_or(mark.lsn);
+        check_origin(facts, baseline)?;
+        let position = scan.state.chain.position().unwrap_or(baseline.lsn);
         if position > wal_end {
             return Err(Error::LogAhead {
                 position,
@@ -213,13 +279,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn assembler(&self, epoch: Epoch, position: Lsn, last_schema: SchemaId) -> Assembler {
+    fn assembler(&self, epoch: Epoch, position: Lsn, notes: Notes) -> Assembler {
         let limits = Limits {
             part: self.config.part_bytes,
             record: RECORD_BYTES_MAX,
         };
         let prefix = self.config.message_prefix.clone();
-        Assembler::new(epoch, position, last_schema, limits, prefix)
+        Assembler::new(epoch, position, limits, prefix, notes)
     }
 
     async fn start(&self, position: Lsn) -> Result<(Incoming, Feedback), Error> {
@@ -236,50 +302,8 @@ impl Session<'_> {
     }
 }
 
-/// The first start of a log, or one after an attempt that did not get as far as the mark.
-struct First<'a> {
-    work: Snapshot<'a>,
-    epoch: Epoch,
-    facts: &'a Facts,
-}
-
-impl First<'_> {
-    /// Takes the snapshot and marks it in the log. `slot`: what an earlier attempt has left behind;
-    /// the log has a start record and no mark, so nothing was ever streamed from it.
-    async fn run(
-        &self,
-        catalog: &mut PgSession,
-        slot: Option<Slot>,
-        scan: &mut LogScan,
-        log: &mut Appender,
-    ) -> Result<SchemaId, Error> {
-        let config = self.work.config;
-        let left_behind = slot.as_ref().and_then(|slot| slot.confirmed);
-        self.work.remove_incomplete(left_behind).await?;
-        if slot.is_some() {
-            slot::drop(catalog, &config.slot).await?;
-        }
-        preflight::check_room_for_slot(catalog).await?;
-        let mut taken = self.work.take(catalog).await?;
-        let mark = SnapshotMark {
-            epoch: self.epoch,
-            incarnation: mem::take(&mut taken.incarnation),
-            topic: mem::take(&mut taken.topic),
-            lsn: taken.lsn,
-            system: self.facts.system.clone(),
-            database: self.facts.database.clone(),
-            at: Utc::now(),
-        };
-        let cluster = self.work.cluster;
-        scan.append(cluster, &config.topic_changes, log, Record::Snapshot(mark))
-            .await?;
-        superseded(self.epoch, scan)?;
-        Ok(taken.last_schema)
-    }
-}
-
 fn superseded(epoch: Epoch, scan: &LogScan) -> Result<(), Error> {
-    let found = scan.chain.epoch();
+    let found = scan.state.chain.epoch();
     if found == epoch {
         return Ok(());
     }
@@ -289,13 +313,24 @@ fn superseded(epoch: Epoch, scan: &LogScan) -> Result<(), Error> {
     })
 }
 
-fn check_origin(facts: &Facts, mark: &SnapshotMark) -> Result<(), Error> {
-    if mark.system == facts.system && mark.database == facts.database {
+fn check_database(facts: &Facts, source: &millrace_events::Source) -> Result<(), Error> {
+    if source.database == facts.database_oid {
+        return Ok(());
+    }
+    let place = |oid| format!("the database with OID {oid} of cluster {}", facts.system);
+    Err(Error::OtherDatabase {
+        expected: place(source.database),
+        found: place(facts.database_oid),
+    })
+}
+
+fn check_origin(facts: &Facts, baseline: &Baseline) -> Result<(), Error> {
+    if baseline.system == facts.system && baseline.database == facts.database {
         return Ok(());
     }
     let place = |system: &str, database: &str| format!("database {database:?} of cluster {system}");
     Err(Error::OtherDatabase {
-        expected: place(&mark.system, &mark.database),
+        expected: place(&baseline.system, &baseline.database),
         found: place(&facts.system, &facts.database),
     })
 }

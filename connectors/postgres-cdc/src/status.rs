@@ -4,8 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use millrace_events::{Epoch, InTransit, Lsn, TableId};
+use millrace_events::{CapturedTable, Copies, Epoch, InTransit, Lsn, TableId};
 use tokio::sync::watch;
+
+use crate::copy::{Done, Requests};
+use crate::drift::NotLive;
+use crate::tables::{RequestError, TableRequest, TableStatus};
 
 /// A snapshot of capture's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,12 @@ pub struct Status {
     pub oldest_pending_at: Option<DateTime<Utc>>,
     /// Tables that are selected and were not there when the publication was created; they are not captured.
     pub not_captured: Vec<TableId>,
+    /// Captured tables whose rows in the log are not those of the source any more, with what mends them.
+    pub not_live: Vec<NotLive>,
+    /// When the catalog was last compared with what the log was taken from.
+    pub compared_at: Option<DateTime<Utc>>,
+    /// The captured tables by name.
+    pub tables: Vec<TableStatus>,
 }
 
 /// What capture is doing.
@@ -40,16 +50,7 @@ pub enum State {
     /// Connecting, checking, reading the end of the log.
     #[default]
     Preflight,
-    /// Copying the tables.
-    Snapshot {
-        /// Table at work.
-        table: TableId,
-        /// Rows so far, over all tables.
-        rows: u64,
-        /// Estimated rows of all tables.
-        total: u64,
-    },
-    /// Following the stream.
+    /// Following the stream; tables are copied meanwhile.
     Streaming,
     /// Waiting before the next attempt.
     Backoff,
@@ -62,7 +63,6 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             State::Preflight => "preflight",
-            State::Snapshot { .. } => "snapshot",
             State::Streaming => "streaming",
             State::Backoff => "backoff",
             State::Stopped => "stopped",
@@ -85,9 +85,23 @@ impl Pending {
 pub struct Handle {
     status: watch::Receiver<Status>,
     pending: Pending,
+    requests: Requests,
 }
 
 impl Handle {
+    /// Changes what is captured. Returns when the log has acknowledged it: a copy goes on from there.
+    ///
+    /// # Errors
+    /// If it makes no sense, or capture does not follow the stream now.
+    pub async fn request(&self, what: TableRequest) -> Result<(), RequestError> {
+        if self.status.borrow().state != State::Streaming {
+            let reason =
+                "capture does not follow the stream of Postgres now; try again when it does";
+            return Err(RequestError::NotNow(reason.to_owned()));
+        }
+        self.requests.send(what).await
+    }
+
     /// The state now.
     pub fn status(&self) -> Status {
         self.complete(self.status.borrow().clone())
@@ -116,7 +130,7 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// `pending_max` transactions may be on their way.
-    pub(crate) fn new(pending_max: usize) -> (Self, Handle) {
+    pub(crate) fn new(pending_max: usize, requests: Requests) -> (Self, Handle) {
         let (sender, receiver) = watch::channel(Status::default());
         let pending = Pending(Arc::new(Mutex::new(InTransit::new(pending_max))));
         let reporter = Reporter {
@@ -126,6 +140,7 @@ impl Reporter {
         let handle = Handle {
             status: receiver,
             pending,
+            requests,
         };
         (reporter, handle)
     }
@@ -145,6 +160,30 @@ impl Reporter {
         }
     }
 
+    /// What the log says of tables.
+    pub(crate) fn captured(&self, copies: &Copies) {
+        let now = Utc::now();
+        self.update(|status| {
+            let known = std::mem::take(&mut status.tables);
+            let table = |(name, captured): (&TableId, &CapturedTable)| {
+                let known = known.iter().find(|known| known.table == *name);
+                TableStatus::of(captured, known, now)
+            };
+            status.tables = copies.iter().map(table).collect();
+        });
+    }
+
+    /// So much of a table is copied.
+    pub(crate) fn copying(&self, table: &TableId, done: Done) {
+        let now = Utc::now();
+        self.update(|status| {
+            let known = status.tables.iter_mut().find(|known| known.table == *table);
+            if let Some(known) = known {
+                known.copying(done, now);
+            }
+        });
+    }
+
     pub(crate) fn state(&self, state: State) {
         self.update(|status| status.state = state);
     }
@@ -155,6 +194,21 @@ impl Reporter {
             status.state = State::Streaming;
             status.last_lsn = position;
             status.failing_since = None;
+        });
+    }
+
+    /// The catalog was compared. The log has a line of each table that was live before.
+    pub(crate) fn compared(&self, not_live: Vec<NotLive>) {
+        let before = self.status.borrow().not_live.clone();
+        for found in not_live.iter().filter(|found| !before.contains(found)) {
+            tracing::warn!(
+                table = %found.table, code = found.code, reason = found.reason, remedy = found.remedy,
+                "the table is not live any more"
+            );
+        }
+        self.update(|status| {
+            status.not_live = not_live;
+            status.compared_at = Some(Utc::now());
         });
     }
 

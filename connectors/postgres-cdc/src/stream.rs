@@ -1,31 +1,50 @@
 //! Following the replication stream: messages → records → topic, bounded at each step.
 
+mod attend;
+mod checkpoint;
+mod compare;
+
 use bytes::Bytes;
 use chrono::Utc;
-use millrace_events::{Lsn, TableId};
+use millrace_events::Lsn;
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Oversized, ReplicationError};
 use millrace_sessions::postgres::PgSession;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, MissedTickBehavior};
 
 use crate::append::{Acknowledged, Appender};
 use crate::assemble::{Assembler, Outgoing};
 use crate::catalog::Types;
+use crate::checkpoint::Checkpoints;
+use crate::copy::Asked;
 use crate::pgoutput::{self, Message, Relation};
 use crate::receive::{Received, Receiver};
+use crate::relations::{Relations, Standing};
 use crate::status::Reporter;
+use crate::watch::Watch;
+use crate::witness::Passage;
 use crate::{relation, Config, Error};
+
+pub(crate) use compare::Comparison;
 
 /// A session that streams. Ends with an error only.
 pub(crate) struct Stream<'a> {
     pub(crate) config: &'a Config,
     pub(crate) reporter: &'a Reporter,
+    /// What the log is taken from, and whether that is still so.
+    pub(crate) comparison: Comparison,
+    pub(crate) watch: Watch,
     /// The captured tables.
-    pub(crate) tables: &'a [TableId],
+    pub(crate) relations: Relations,
+    /// What copies ask for.
+    pub(crate) asked: mpsc::Receiver<Asked>,
+    /// What cannot be answered yet.
+    pub(crate) waiting: Vec<Asked>,
     pub(crate) catalog: PgSession,
     pub(crate) types: Types,
     pub(crate) assembler: Assembler,
     pub(crate) appender: Appender,
+    pub(crate) checkpoints: Checkpoints,
 }
 
 impl Stream<'_> {
@@ -56,13 +75,16 @@ impl Stream<'_> {
         acknowledged: &mut watch::Receiver<Acknowledged>,
         seen: &mut Acknowledged,
     ) -> Result<(), Error> {
+        let mut seen_catalog = self.watch.seen.clone();
         let mut ticks = interval(self.config.progress_period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Before anything of this epoch, so that the next start does not have to look behind it.
+        self.checkpoint().await?;
         loop {
             tokio::select! {
                 event = events.next() => match event {
                     Received::Data(data, _room) => self.data(data).await?,
-                    Received::Idle(lsn) => self.idle(lsn),
+                    Received::Idle(lsn) => self.idle(lsn)?,
                     Received::Failed(error) => return Err(self.explain(error)),
                 },
                 changed = acknowledged.changed() => {
@@ -72,8 +94,15 @@ impl Stream<'_> {
                     let now = *acknowledged.borrow_and_update();
                     self.report(seen, now);
                 }
+                Ok(()) = seen_catalog.changed() => {
+                    let seen = seen_catalog.borrow_and_update().clone();
+                    self.compare(&seen).await?;
+                }
+                Some(asked) = self.asked.recv() => self.waiting.push(asked),
                 _ = ticks.tick() => self.progress().await?,
             }
+            self.attend().await?;
+            self.checkpoint().await?;
         }
     }
 
@@ -84,25 +113,21 @@ impl Stream<'_> {
             Error::Replication(ReplicationError::Server { sqlstate, message })
                 if sqlstate == "42704" && message.contains(&self.config.publication) =>
             {
-                Error::PublicationDiffers {
-                    publication: self.config.publication.clone(),
-                    difference: format!(
-                        "did not exist at the position where the log ends ({message})"
-                    ),
-                    remedy: "the log cannot continue: drop the slot, delete the topic and start over with a new snapshot".into(),
-                }
+                self.publication_gone()
             }
-            Error::Replication(ReplicationError::TooLarge { what: Oversized::Row(relation), bytes, limit }) => {
-                match self.assembler.table_name(relation) {
-                    Some(table) => Error::RowTooLarge {
-                        table: table.clone(),
-                        place: "the replication stream".into(),
-                        bytes,
-                        limit,
-                    },
-                    None => Error::Protocol("a row of a table that was not defined before".into()),
-                }
-            }
+            Error::Replication(ReplicationError::TooLarge {
+                what: Oversized::Row(relation),
+                bytes,
+                limit,
+            }) => match self.assembler.table_name(relation) {
+                Some(table) => Error::RowTooLarge {
+                    table: table.clone(),
+                    place: "the replication stream".into(),
+                    bytes,
+                    limit,
+                },
+                None => Error::Protocol("a row of a table that was not defined before".into()),
+            },
             other => other,
         }
     }
@@ -112,6 +137,9 @@ impl Stream<'_> {
         if let Message::Relation(relation) = &message {
             return self.relation(relation).await;
         }
+        if self.passage(&message)? == Passage::Old {
+            return self.note().await;
+        }
         let ended = match &message {
             Message::Commit(commit) => Some(*commit),
             _ => None,
@@ -120,27 +148,38 @@ impl Stream<'_> {
             self.received(commit.end_lsn);
         }
         let mut out = Vec::new();
-        self.assembler.take(message, &mut out)?;
+        if let Some(message) = self.relations.admit(message) {
+            self.assembler.take(message, &mut out)?;
+        }
         if let (Some(commit), true) = (ended, out.is_empty()) {
             self.reporter.pending.lock().dropped(commit.commit_lsn);
         }
         for record in out {
             self.appender.append(record).await?;
         }
+        if ended.is_some() {
+            self.note_left_out().await?;
+        }
         Ok(())
     }
 
     /// The source has sent everything that committed before `lsn`.
-    fn idle(&mut self, lsn: Lsn) {
+    fn idle(&mut self, lsn: Lsn) -> Result<(), Error> {
+        self.check_idle(lsn)?;
         self.assembler.idle(lsn);
         self.received(lsn);
+        Ok(())
     }
 
     async fn relation(&mut self, relation: &Relation) -> Result<(), Error> {
         let table = relation::table(relation);
-        if !self.tables.contains(&table) {
-            self.assembler
-                .refuse(relation.oid, &self.config.publication, table);
+        let standing = self.relations.describe(relation.oid, &table);
+        if standing == Standing::Removed {
+            return Ok(());
+        }
+        if standing == Standing::Stranger || self.comparison.contradicts(relation) {
+            self.comparison.leave_out(relation);
+            self.assembler.leave_out(relation.oid, table);
             return Ok(());
         }
         let id = self.assembler.next_schema();
@@ -150,6 +189,9 @@ impl Stream<'_> {
     }
 
     async fn progress(&mut self) -> Result<(), Error> {
+        if !self.comparison.is_proven() {
+            return Ok(());
+        }
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());
         match record {
             Some(record) => Ok(self.appender.append(record).await?),

@@ -14,9 +14,9 @@ use millrace_events::{Lsn, Witness};
 
 use crate::pgoutput::{Begin, Message};
 
-/// The stream does not tell what the log tells.
+/// The stream does not tell what the log tells with its last transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HistoryDiffers;
+pub(crate) struct HistoryDiffers(pub(crate) Witness);
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,10 @@ pub(crate) struct Overlap {
     position: Lsn,
     /// Where the stream has to begin.
     start: Lsn,
-    /// It has not come yet.
-    awaited: Option<Witness>,
+    /// The last transaction of the log.
+    last: Option<Witness>,
+    /// It has to come again, and has not yet.
+    awaited: bool,
     inside: Inside,
 }
 
@@ -44,8 +46,8 @@ enum Inside {
     /// Outside of a transaction, or in a new one.
     New,
     Witness,
-    /// A transaction below the end of the log that the log did not want.
-    Unwanted,
+    /// A transaction behind the last one of the log and below its end, which the log did not want.
+    Unwanted(Witness),
 }
 
 impl Overlap {
@@ -61,7 +63,8 @@ impl Overlap {
         Overlap {
             position,
             start,
-            awaited,
+            last,
+            awaited: awaited.is_some(),
             inside: Inside::New,
         }
     }
@@ -73,7 +76,7 @@ impl Overlap {
 
     /// The witness has come, or none was awaited.
     pub(crate) fn is_proven(&self) -> bool {
-        self.awaited.is_none()
+        !self.awaited
     }
 
     /// Judges the next message, definitions excepted. `is_wanted` says whether it is one for the log.
@@ -87,8 +90,8 @@ impl Overlap {
         }
         let passage = match self.inside {
             Inside::New => Passage::New,
-            Inside::Unwanted if is_wanted() => return Err(HistoryDiffers),
-            Inside::Unwanted | Inside::Witness => Passage::Old,
+            Inside::Unwanted(last) if is_wanted() => return Err(HistoryDiffers(last)),
+            Inside::Unwanted(_) | Inside::Witness => Passage::Old,
         };
         if matches!(message, Message::Commit(_)) {
             self.inside = Inside::New;
@@ -98,23 +101,23 @@ impl Overlap {
 
     /// The source has sent everything that committed before `lsn`.
     pub(crate) fn idle(&self, lsn: Lsn) -> Result<(), HistoryDiffers> {
-        match self.awaited {
-            Some(witness) if lsn > witness.commit_lsn => Err(HistoryDiffers),
+        match self.last {
+            Some(last) if self.awaited && lsn > last.commit_lsn => Err(HistoryDiffers(last)),
             _ => Ok(()),
         }
     }
 
     fn begin(&mut self, begin: &Begin) -> Result<(), HistoryDiffers> {
-        let is_witness = self.awaited.is_some_and(|witness| is(&witness, begin));
-        self.inside = match (is_witness, begin.commit_lsn < self.position) {
-            (true, _) => Inside::Witness,
-            (false, true) => Inside::Unwanted,
-            (false, false) => Inside::New,
+        let Some(last) = self.last else {
+            return Ok(());
         };
-        match self.inside {
-            Inside::Witness => self.awaited = None,
-            Inside::New if !self.is_proven() => return Err(HistoryDiffers),
-            Inside::New | Inside::Unwanted => {}
+        if self.awaited && is(&last, begin) {
+            self.awaited = false;
+            self.inside = Inside::Witness;
+        } else if begin.commit_lsn < self.position {
+            self.inside = Inside::Unwanted(last);
+        } else if self.awaited {
+            return Err(HistoryDiffers(last));
         }
         Ok(())
     }
@@ -162,7 +165,8 @@ mod tests {
 
     /// Takes messages that are wanted if they are neither beginnings nor ends.
     fn judged(overlap: &mut Overlap, messages: &[Message]) -> Result<Vec<Passage>, HistoryDiffers> {
-        let of_rows = |message: &Message| !matches!(message, Message::Begin(_) | Message::Commit(_));
+        let of_rows =
+            |message: &Message| !matches!(message, Message::Begin(_) | Message::Commit(_));
         let judged = messages
             .iter()
             .map(|message| overlap.take(message, || of_rows(message)));
@@ -193,21 +197,27 @@ mod tests {
         for message in [begin(1000, 8, 1), begin(1000, 7, 2), begin(1100, 7, 1)] {
             let mut overlap = Overlap::new(Lsn(1100), Lsn(1000), Some(witness()));
             let messages = [message, row()];
-            assert_eq!(judged(&mut overlap, &messages), Err(HistoryDiffers));
+            assert_eq!(
+                judged(&mut overlap, &messages),
+                Err(HistoryDiffers(witness()))
+            );
         }
     }
 
     #[test]
     fn a_stream_that_passes_the_witness_by_is_another_history() {
         let overlap = Overlap::new(Lsn(1100), Lsn(1000), Some(witness()));
-        assert_eq!(overlap.idle(Lsn(1001)), Err(HistoryDiffers));
+        assert_eq!(overlap.idle(Lsn(1001)), Err(HistoryDiffers(witness())));
     }
 
     #[test]
     fn rows_between_the_witness_and_the_end_of_the_log_are_another_history() {
         let mut overlap = Overlap::new(Lsn(1500), Lsn(900), Some(witness()));
         let messages = [begin(1000, 7, 1), commit(1000), begin(1200, 8, 2), row()];
-        assert_eq!(judged(&mut overlap, &messages), Err(HistoryDiffers));
+        assert_eq!(
+            judged(&mut overlap, &messages),
+            Err(HistoryDiffers(witness()))
+        );
     }
 
     #[test]
@@ -216,7 +226,10 @@ mod tests {
         assert!(overlap.is_proven());
         assert_eq!(overlap.start(), Lsn(1100));
         let messages = [begin(1200, 8, 2), row()];
-        assert_eq!(judged(&mut overlap, &messages), Err(HistoryDiffers));
+        assert_eq!(
+            judged(&mut overlap, &messages),
+            Err(HistoryDiffers(witness()))
+        );
         let overlap = Overlap::new(Lsn(1500), Lsn(900), Some(witness()));
         assert_eq!(overlap.start(), Lsn(1000));
     }

@@ -27,9 +27,12 @@ use postgres::Postgres;
 pub(crate) use mysql::{applied, MySql};
 pub(crate) use postgres::connect as connect_postgres;
 pub(crate) use reading::{
-    Answered, Button, CaptureReading, Compared, FindingsReading, FoundReading, IngestReading,
-    Moment, Named, ProjectorReading, Readings, SourceReading,
+    Answered, Button, CaptureReading, CapturedReading, Compared, FindingsReading, FoundReading,
+    IngestReading, LoadedReading, Moment, Named, ProjectedReading, ProjectorReading, Readings,
+    SourceReading,
 };
+#[cfg(test)]
+pub(crate) use reading::{MartReading, ProblemReading, Size, Sizes};
 pub(crate) use services::{Services, Which};
 
 /// Counts of rejected records are read from storage: only so often, and after an action.
@@ -128,6 +131,7 @@ impl Collector {
         let readings = Readings {
             moment,
             source,
+            sizes: target.known().map(|_| mysql.sizes()).unwrap_or_default(),
             target,
             topics: cluster.map(|reading: &ClusterReading| reading.topics.clone()),
             smartmodules: cluster.map(|reading: &ClusterReading| reading.smartmodules.clone()),

@@ -3,17 +3,24 @@
 use millrace_control::in_words;
 use millrace_events::Lsn;
 use millrace_sessions::mysql::{self, Purpose};
+use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
+use super::reading::{Size, Sizes};
 use crate::status::Target;
 
 /// MySQL's error for a table that does not exist.
 const NO_SUCH_TABLE: u16 = 1146;
 
+/// Sizes are estimates, and asking for them costs: they are asked for in every tenth tick.
+const SIZES_EVERY: u64 = 10;
+
 /// Asks MySQL on one connection that is kept.
 pub(crate) struct MySql {
     url: String,
     session: Option<Session>,
+    asked: u64,
+    sizes: Sizes,
 }
 
 struct Session {
@@ -26,7 +33,14 @@ impl MySql {
         MySql {
             url: url.to_owned(),
             session: None,
+            asked: 0,
+            sizes: Sizes::new(),
         }
+    }
+
+    /// The tables' sizes, as they were last asked for.
+    pub(crate) fn sizes(&self) -> Sizes {
+        self.sizes.clone()
     }
 
     /// What it says now. A connection that fails, or is given up in the middle, is not used again.
@@ -38,6 +52,11 @@ impl MySql {
         let applied_lsn = applied(&mut session.connection)
             .await
             .map_err(|error| error.to_string())?;
+        if self.asked.is_multiple_of(SIZES_EVERY) {
+            let read = sizes(&mut session.connection).await;
+            self.sizes = read.map_err(|error| error.to_string())?;
+        }
+        self.asked += 1;
         let target = Target {
             server: session.connection.server().product(),
             database: session.database.clone(),
@@ -64,6 +83,22 @@ impl Session {
                 .unwrap_or_default(),
         })
     }
+}
+
+/// What MySQL estimates of the tables of its current database.
+async fn sizes(connection: &mut mysql::Session) -> Result<Sizes, sqlx::Error> {
+    let statement = "SELECT CAST(table_name AS CHAR), CAST(COALESCE(table_rows, 0) AS UNSIGNED), \
+                     CAST(COALESCE(data_length + index_length, 0) AS UNSIGNED) \
+                     FROM information_schema.tables WHERE table_schema = DATABASE()";
+    let rows = connection.fetch_all(statement).await?;
+    let size = |row: &MySqlRow| {
+        let size = Size {
+            rows: row.try_get(1)?,
+            bytes: row.try_get(2)?,
+        };
+        Ok((row.try_get_unchecked(0)?, size))
+    };
+    rows.iter().map(size).collect()
 }
 
 /// The committed position; none before the projector's first start.

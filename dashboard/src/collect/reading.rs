@@ -1,6 +1,8 @@
 //! What the sources answered in one tick. The control APIs may be of an older or newer version:
 //! fields that are missing are not known, fields that are new are passed over.
 
+use std::collections::BTreeMap;
+
 use millrace_control::Fault;
 use millrace_events::Lsn;
 use serde::{Deserialize, Deserializer};
@@ -8,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use crate::heartbeat::Beats;
 use crate::status::{
     Answer, CaptureSnapshot, Kind, Loading, PartDown, Past, Periodic, Rejected, Slot, State,
-    Target, Time, Topic,
+    TableState, Target, Time, Topic,
 };
 
 /// A moment on both clocks.
@@ -26,6 +28,8 @@ pub(crate) struct Readings {
     pub(crate) moment: Moment,
     pub(crate) source: Answer<SourceReading>,
     pub(crate) target: Answer<Target>,
+    /// Of MySQL's tables, as far as they are known.
+    pub(crate) sizes: Sizes,
     /// Without rates.
     pub(crate) topics: Answer<Vec<Topic>>,
     pub(crate) smartmodules: Answer<Vec<String>>,
@@ -38,6 +42,17 @@ pub(crate) struct Readings {
     pub(crate) button: Button,
     /// Parts that cannot say so themselves.
     pub(crate) parts_down: Vec<PartDown>,
+}
+
+/// Sizes by the tables' names in MySQL.
+pub(crate) type Sizes = BTreeMap<String, Size>;
+
+/// What MySQL estimates of one of its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) rows: u64,
+    /// Indexes included.
+    pub(crate) bytes: u64,
 }
 
 /// Postgres.
@@ -72,10 +87,46 @@ pub(crate) struct ProjectorReading {
     pub(crate) oldest_pending_at: Option<Time>,
     pub(crate) pending_transactions: Option<u64>,
     pub(crate) projections: Vec<Named>,
+    pub(crate) tables: Vec<ProjectedReading>,
+    pub(crate) marts: Vec<MartReading>,
     /// `None`: it has not asked MySQL yet.
     pub(crate) verify: Option<FindingsReading>,
     /// Verifications that it runs by itself.
     pub(crate) periodic: Option<Periodic>,
+}
+
+/// A table as the projector has it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct ProjectedReading {
+    pub(crate) table: String,
+    /// In MySQL.
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) state: TableState,
+    #[serde(default)]
+    pub(crate) since: Option<Time>,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    #[serde(default)]
+    pub(crate) copy: Option<LoadedReading>,
+}
+
+/// A mart as the projector has it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct MartReading {
+    pub(crate) name: String,
+    /// `waiting`, `live` or `set_aside`.
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+/// A copy as far as the projector has loaded it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct LoadedReading {
+    pub(crate) rows: Option<u64>,
+    pub(crate) rows_estimated: Option<u64>,
 }
 
 /// What the projector keeps of verifications.
@@ -154,9 +205,48 @@ pub(crate) struct CaptureReading {
     pub(crate) sessions: Option<u64>,
     pub(crate) last_error: Option<Fault>,
     pub(crate) snapshot: Option<CaptureSnapshot>,
+    pub(crate) tables: Vec<CapturedReading>,
+    /// Selected, and not there when it was resolved what is captured.
+    pub(crate) not_captured: Vec<String>,
+    pub(crate) not_live: Vec<ProblemReading>,
     /// The outer `None`: it does not say.
     #[serde(deserialize_with = "said")]
     pub(crate) oldest_pending_at: Option<Option<Time>>,
+}
+
+/// A table as capture has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct CapturedReading {
+    pub(crate) table: String,
+    /// `planned`, `copying` or `captured`.
+    pub(crate) state: String,
+    pub(crate) since: Option<Time>,
+    pub(crate) rows: Option<u64>,
+    pub(crate) rows_estimated: Option<u64>,
+    /// When its copy will be complete.
+    pub(crate) expected_at: Option<Time>,
+}
+
+/// A table whose changes are not all in the log, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct ProblemReading {
+    pub(crate) table: String,
+    pub(crate) code: Option<String>,
+    pub(crate) reason: String,
+    /// What to do.
+    pub(crate) remedy: Option<String>,
+}
+
+impl ProblemReading {
+    /// In one sentence.
+    pub(crate) fn text(&self) -> String {
+        let code = self.code.as_ref().map(|code| format!("{code}: "));
+        let remedy = self.remedy.as_ref().map(|remedy| format!("; {remedy}"));
+        let (code, remedy) = (code.unwrap_or_default(), remedy.unwrap_or_default());
+        format!("{code}{}{remedy}", self.reason)
+    }
 }
 
 /// `GET /status` of ingest.

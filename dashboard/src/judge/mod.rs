@@ -9,6 +9,7 @@ mod rate;
 mod reach;
 #[cfg(test)]
 mod scenarios;
+mod tables;
 mod topics;
 mod verdict;
 mod verified;
@@ -20,7 +21,7 @@ use crate::collect::{FindingsReading, Named, ProjectorReading, Readings, SourceR
 use crate::latency;
 use crate::status::{
     Answer, Capture, Heartbeat, Ingest, Kind, Lag, Position, Projection, Rate, Source, State,
-    Status, Time, Verify, VERSION,
+    Status, Time, Verdict, Verify, VERSION,
 };
 
 use earlier::Earlier;
@@ -65,6 +66,7 @@ impl Memory {
         let rate = self.rate(now_ms, readings.projector.known());
         let verify = self.verify(readings);
         let mut projections = projections(constants, readings, &lag, &judgement, rate, applied);
+        tell_marts(&mut projections, readings.projector.known());
         tell_differences(&mut projections, verify.as_ref());
         let wal = readings.source.known().map(|source| source.lsn.0);
         let wal_bytes_per_s = self.meters.rate("wal", now_ms, wal);
@@ -85,7 +87,8 @@ impl Memory {
             projections: judgement.verdict,
         }
         .hops(&mut self.meters);
-        let parts = parts::troubles(readings, &pipeline);
+        let tables = tables::tables(readings, &mut self.meters);
+        let parts = parts::troubles(readings, &pipeline, &tables);
         let (verdict, headline) = headline::overall(&projections, parts, verify.as_ref());
         let ingest = self.ingest(readings);
         self.meters.end_tick();
@@ -103,6 +106,7 @@ impl Memory {
             topics,
             smartmodules: readings.smartmodules.clone(),
             target: readings.target.clone(),
+            tables,
             projections,
             ingest,
             rejected: readings.rejected.clone(),
@@ -292,6 +296,22 @@ fn projections(
         kind: named.kind,
     };
     named(constants, projector).into_iter().map(one).collect()
+}
+
+/// A mart that does not move with the others says so itself.
+fn tell_marts(projections: &mut [Projection], projector: Option<&ProjectorReading>) {
+    for mart in projector.map_or(&[][..], |projector| &projector.marts) {
+        let verdict = match mart.state.as_str() {
+            "set_aside" => Verdict::Stopped,
+            "waiting" => Verdict::CatchingUp,
+            _ => continue,
+        };
+        let own = projections.iter_mut().find(|one| one.name == mart.name);
+        if let Some(projection) = own.filter(|one| one.verdict < verdict) {
+            projection.verdict = verdict;
+            projection.reason = mart.reason.clone().or(projection.reason.take());
+        }
+    }
 }
 
 /// A mart by its name; everything else that was compared is the replica's.

@@ -3,7 +3,7 @@
 use millrace_control::Fault;
 
 use crate::collect::{CaptureReading, IngestReading, Readings};
-use crate::status::{Answer, Hop, HopName, PartDown, Verdict};
+use crate::status::{Answer, Hop, HopName, PartDown, Table, TableState, Verdict};
 
 /// Something that is not well, in words for the headline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,9 @@ pub(super) struct Trouble {
     pub(super) is_aside: bool,
 }
 
-/// What is wrong with capture, with ingest and with the parts that cannot say so themselves. Whether the projections are late is not said here.
-pub(super) fn troubles(readings: &Readings, hops: &[Hop]) -> Vec<Trouble> {
+/// What is wrong with capture, with ingest, with the parts that cannot say so themselves, and with single tables. Whether
+/// the projections are late is not said here.
+pub(super) fn troubles(readings: &Readings, hops: &[Hop], tables: &[Table]) -> Vec<Trouble> {
     let capture = ended_capture(readings.capture.known()).or_else(|| slot(hops));
     let ingest = match &readings.ingest {
         None => None,
@@ -27,7 +28,26 @@ pub(super) fn troubles(readings: &Readings, hops: &[Hop]) -> Vec<Trouble> {
         }),
     };
     let others = readings.parts_down.iter().map(down);
-    capture.into_iter().chain(ingest).chain(others).collect()
+    let all = capture.into_iter().chain(ingest).chain(others);
+    all.chain(set_aside(tables)).collect()
+}
+
+/// Tables that no longer move, in one sentence: the list of tables says why of each.
+fn set_aside(tables: &[Table]) -> Option<Trouble> {
+    let mut aside = tables
+        .iter()
+        .filter(|table| table.state == TableState::SetAside);
+    let first = aside.next()?;
+    let others = match aside.count() {
+        0 => String::new(),
+        count => format!(" (and {count} more)"),
+    };
+    let reason = first.reason.as_deref().unwrap_or("no reason is known");
+    Some(Trouble {
+        verdict: Verdict::Stopped,
+        sentence: format!("table {} is set aside{others}: {reason}", first.name),
+        is_aside: true,
+    })
 }
 
 fn down(part: &PartDown) -> Trouble {

@@ -3,13 +3,14 @@
 mod evidence;
 mod outage;
 mod parts;
+mod tables;
 mod verification;
 
 use millrace_events::Lsn;
 use proptest::prelude::*;
 
 use super::*;
-use crate::collect::{Button, CaptureReading, IngestReading, Moment};
+use crate::collect::{Button, CaptureReading, IngestReading, Moment, Sizes};
 use crate::heartbeat::{Beat, Beats};
 use crate::status::{Basis, HopName, PartDown, Slot, Target, Time, Verdict, WalStatus};
 
@@ -45,6 +46,7 @@ impl World {
                 moment,
                 source: Answer::Known(source_at(1_000)),
                 target: Answer::Known(target_at(1_000)),
+                sizes: Sizes::new(),
                 topics: Answer::Known(Vec::new()),
                 smartmodules: Answer::Known(vec!["columns".into()]),
                 projector: Answer::Known(projector_at(1_000)),

@@ -4,7 +4,9 @@
 mod reach;
 mod text;
 
-use crate::status::{Answer, Projection, Source, State, Status, Topic, Verdict, WalStatus};
+use crate::status::{
+    Answer, Projection, Source, State, Status, TableState, Topic, Verdict, WalStatus,
+};
 
 use text::Text;
 
@@ -27,6 +29,7 @@ pub(crate) fn render(status: &Status) -> String {
         topic_metrics(&mut text, topics);
         reach::reach(&mut text, topics);
     }
+    tables(&mut text, status);
     ingest(&mut text, status);
     latency(&mut text, status);
     hops(&mut text, status);
@@ -307,6 +310,27 @@ fn topic_metrics(text: &mut Text, topics: &[Topic]) {
             ];
             text.sample(&labels, Some(consumer.lag_records));
         }
+    }
+}
+
+fn tables(text: &mut Text, status: &Status) {
+    text.family(
+        "millrace_table_live",
+        "gauge",
+        "1 if the table moves with every commit, 0 if not; absent where that is not known.",
+    );
+    for table in &status.tables {
+        let live = (table.state != TableState::Unknown).then_some(table.state == TableState::Live);
+        text.sample(&[("table", &table.name)], live.map(u8::from));
+    }
+    text.family(
+        "millrace_table_copied_ratio",
+        "gauge",
+        "Of a table that is copied: what is read and loaded, of a whole of 1.",
+    );
+    for table in &status.tables {
+        let share = table.copy.as_ref().and_then(|copy| copy.share());
+        text.sample(&[("table", &table.name)], share);
     }
 }
 

@@ -9,6 +9,7 @@ mod part;
 mod projection;
 mod reach;
 mod source;
+mod table;
 mod time;
 mod verdict;
 mod verify;
@@ -19,6 +20,7 @@ pub use part::PartDown;
 pub use projection::{Basis, Kind, Lag, Loading, Position, Projection, Rate, State, Target};
 pub use reach::{HeldBy, Reach};
 pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
+pub use table::{Table, TableCopy, TableState};
 pub use time::Time;
 pub use verdict::Verdict;
 pub use verify::{Past, Periodic, Unfinished, Verified, Verify};
@@ -53,6 +55,9 @@ pub struct Status {
     pub smartmodules: Answer<Vec<String>>,
     /// MySQL.
     pub target: Answer<Target>,
+    /// The tables that are selected, by name.
+    #[serde(default)]
+    pub tables: Vec<Table>,
     /// The replica and the marts.
     pub projections: Vec<Projection>,
     /// Who stores incoming users; null where the pipeline has no ingest.

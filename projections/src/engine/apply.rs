@@ -4,10 +4,11 @@ use millrace_events::{Lsn, Value};
 use millrace_sessions::mysql::Session;
 use sqlx::{Executor, Row};
 
-use super::assemble::Tables;
+use super::assemble::{Followed, Tables};
 use super::error::Error;
 use super::fold::{Batch, Net, TableBatch};
 use crate::marts::Marts;
+use crate::replica::write::WriteError;
 use crate::replica::{from_server, quoted, write, Column, Kind, Table};
 
 /// What every step of applying needs to know.
@@ -20,20 +21,26 @@ pub(crate) struct Applier<'a> {
 struct NoBase(String);
 
 impl Applier<'_> {
-    /// Applies a batch that ends at `lsn`. Completes its partial rows in place, so that a repetition finds them whole.
+    /// Applies a batch of what was committed between `begin` and `lsn`. Completes its partial rows in place, so that a
+    /// repetition finds them whole.
     pub(crate) async fn apply(
         &self,
         conn: &mut Session,
         tables: &Tables,
         batch: &mut Batch,
-        lsn: Lsn,
+        (begin, lsn): (Lsn, Lsn),
     ) -> Result<(), Error> {
         for (id, changes) in &mut batch.tables {
             // `fold` has looked the table up before.
-            if let Some((_, table)) = tables.get(id) {
-                complete(conn, table, changes, lsn).await?;
-                self.apply_table(conn, table, changes).await?;
-            }
+            let Some(Followed {
+                table, contained, ..
+            }) = tables.get(id)
+            else {
+                continue;
+            };
+            let open = contained.as_ref().is_some_and(|it| it.is_open(begin));
+            complete(conn, table, changes, open, lsn).await?;
+            self.apply_table(conn, table, changes).await?;
         }
         Ok(())
     }
@@ -46,52 +53,72 @@ impl Applier<'_> {
     ) -> Result<(), Error> {
         if changes.truncate {
             self.marts.truncate(conn, &table.name).await?;
-            conn.on_a_table()
-                .execute(format!("DELETE FROM {}", quoted(&table.name)).as_str())
-                .await
-                .map_err(Error::of_table("the emptying of", &table.source))?;
+            let emptied = write::empty(conn, table, &changes.spared).await;
+            emptied.map_err(Error::written(&table.source))?;
         }
         if changes.rows.is_empty() {
             return Ok(());
         }
         if !self.marts.tables().is_empty() {
             let keys = changes.rows.keys().map(Vec::as_slice);
-            write::fill_keys(conn, table, keys).await?;
+            let filled = write::fill_keys(conn, table, keys).await;
+            filled.map_err(Error::written(&table.source))?;
         }
         self.marts.retract(conn, &table.name).await?;
-        if !changes.truncate {
-            write::delete(conn, table, changes.deletes()).await?;
-        }
-        write::upsert(conn, table, "", changes.upserts()).await?;
+        let written = write_rows(conn, table, changes).await;
+        written.map_err(Error::written(&table.source))?;
         self.marts.add(conn, &table.name).await?;
         Ok(())
     }
 }
 
-/// Fills the gaps of partial rows (unchanged TOAST values) from the replica as it stands.
+async fn write_rows(
+    conn: &mut Session,
+    table: &Table,
+    changes: &TableBatch,
+) -> Result<(), WriteError> {
+    if !changes.truncate || !changes.spared.is_empty() {
+        write::delete(conn, table, changes.deletes()).await?;
+    }
+    write::upsert(conn, table, "", changes.upserts()).await
+}
+
+/// Fills the gaps of partial rows (unchanged TOAST values) from the table as it stands. A row that is not there is a
+/// contradiction; while the table may be ahead of the log (`open`), it was deleted later, and so is not written.
 async fn complete(
     conn: &mut Session,
     table: &Table,
     changes: &mut TableBatch,
+    open: bool,
     lsn: Lsn,
 ) -> Result<(), Error> {
-    for net in changes.rows.values_mut() {
+    let mut deleted_later = Vec::new();
+    for (key, net) in &mut changes.rows {
         let Net::Partial { values, base } = net else {
             continue;
         };
         let missing: Vec<usize> = (0..values.len()).filter(|&i| values[i].is_none()).collect();
-        let found = fetch(conn, table, &missing, base).await?;
-        let found = found.map_err(|NoBase(key)| Error::Contradiction {
-            lsn,
-            reason: format!(
-                "table {} has no row {key} to complete an update from",
-                table.source
-            ),
-        })?;
+        let found = match fetch(conn, table, &missing, base).await? {
+            Ok(found) => found,
+            Err(NoBase(_)) if open => {
+                deleted_later.push(key.clone());
+                continue;
+            }
+            Err(NoBase(key)) => {
+                return Err(Error::Contradiction {
+                    table: table.source.clone(),
+                    lsn,
+                    reason: format!("it has no row {key} to complete an update from"),
+                })
+            }
+        };
         for (position, value) in missing.into_iter().zip(found) {
             values[position] = Some(value);
         }
         *net = Net::Upsert(std::mem::take(values).into_iter().flatten().collect());
+    }
+    for key in deleted_later {
+        changes.rows.remove(&key);
     }
     Ok(())
 }
@@ -108,12 +135,12 @@ async fn fetch(
         "SELECT {} FROM {} WHERE {}",
         expressions.join(", "),
         quoted(&table.name),
-        write::key_condition(table, key)?,
+        write::key_condition(table, key).map_err(Error::written(&table.source))?,
     );
     let row = conn
         .fetch_optional(sql.as_str())
         .await
-        .map_err(Error::sql("a row that an update builds upon"))?;
+        .map_err(|error| Error::written(&table.source)(error.into()))?;
     let Some(row) = row else {
         return Ok(Err(NoBase(write::describe_key(table, key))));
     };

@@ -1,30 +1,51 @@
 //! From records to batches: whole transactions are folded, unfinished ones are kept apart. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
     Chain, Lsn, PartVerdict, Progress, Record, TableId, TableSchema, TransactionPart, Verdict,
 };
 
+use super::catalog::Place;
+use super::contained::Contained;
 use super::error::Error;
-use super::fold::Batch;
+use super::fold::{Batch, Key};
 use super::log::Offset;
-use super::position::{Advance, Position};
+use super::position::Advance;
 use crate::replica::Table;
 
-/// The replica's tables, with the definitions they were made from.
-pub(crate) type Tables = BTreeMap<TableId, (TableSchema, Table)>;
+/// A table to which the log is applied.
+pub(crate) struct Followed {
+    /// What the table was made from.
+    pub(crate) definition: TableSchema,
+    /// Its form in MySQL, under the name that is written to.
+    pub(crate) table: Table,
+    /// What it has already, while it catches up.
+    pub(crate) contained: Option<Contained>,
+}
+
+/// The tables to which the log is applied. Changes of others are not looked at.
+pub(crate) type Tables = BTreeMap<TableId, Followed>;
+
+impl Followed {
+    /// True if nothing of a transaction is to be applied to it.
+    fn has(&self, part: &TransactionPart) -> bool {
+        self.contained.as_ref().is_some_and(|it| it.has(part))
+    }
+}
 
 /// What a record did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Step {
     /// A transaction that was being applied in parts is void: roll back.
     pub(crate) voided: bool,
     /// The transaction that is applied in parts is complete with this one.
     pub(crate) finished: bool,
     /// The record builds upon something that is missing.
-    pub(crate) hole: bool,
+    pub(crate) gap: bool,
+    /// It says something of tables, which counts.
+    pub(crate) announced: Option<Record>,
 }
 
 /// Collects what one MySQL transaction will apply.
@@ -46,15 +67,19 @@ pub(crate) struct Assembler {
     pub(crate) advance: Option<Advance>,
     /// Transactions in `batch`.
     pub(crate) transactions: u64,
+    /// Tables that cannot be followed any further, and why. They are followed no longer.
+    pub(crate) lost: Vec<(TableId, Error)>,
+    /// Tables with changes that are not followed.
+    pub(crate) others: BTreeSet<TableId>,
 }
 
 impl Assembler {
-    /// Continues at a position.
-    pub(crate) fn new(position: &Position, tables: Tables) -> Assembler {
+    /// Continues at a place in the log.
+    pub(crate) fn new(place: Place, source_at: Option<DateTime<Utc>>, tables: Tables) -> Assembler {
         Assembler {
-            chain: Chain::resume(position.end_lsn, position.epoch),
+            chain: Chain::resume(place.end_lsn, place.epoch),
             tables,
-            source_at: position.source_at,
+            source_at,
             pending: Vec::new(),
             pending_bytes: 0,
             in_parts: false,
@@ -62,12 +87,25 @@ impl Assembler {
             bytes: 0,
             advance: None,
             transactions: 0,
+            lost: Vec::new(),
+            others: BTreeSet::new(),
         }
     }
 
-    /// The replica's tables.
+    /// The tables that are followed.
     pub(crate) fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Follows a table from here on.
+    pub(crate) fn follow(&mut self, id: TableId, table: Followed) {
+        self.tables.insert(id, table);
+    }
+
+    /// Follows a table no longer; what is not applied of it is dropped.
+    pub(crate) fn leave(&mut self, table: &TableId) {
+        self.tables.remove(table);
+        self.batch.tables.remove(table);
     }
 
     /// Where the log stands, what is not applied yet included.
@@ -102,12 +140,7 @@ impl Assembler {
     }
 
     /// Takes the next record of the log.
-    pub(crate) fn offer(
-        &mut self,
-        offset: Offset,
-        record: Record,
-        bytes: usize,
-    ) -> Result<Step, Error> {
+    pub(crate) fn offer(&mut self, offset: Offset, record: Record, bytes: usize) -> Step {
         let verdict = self.chain.offer(&record);
         let mut step = Step::default();
         if !self.chain.has_pending() || starts_over(&verdict) {
@@ -122,31 +155,31 @@ impl Assembler {
         match (verdict, record) {
             (Verdict::Part(PartVerdict::Accepted { complete, .. }), Record::Transaction(part)) => {
                 step.finished = self.in_parts && complete;
-                self.accept(offset, part, bytes, complete)?;
+                self.accept(offset, part, bytes, complete);
             }
             (Verdict::Moved, Record::Progress(progress)) => self.progress(offset, &progress),
+            (Verdict::Announced, record) => step.announced = Some(record),
             (Verdict::Hole { expected, found }, _)
             | (Verdict::Part(PartVerdict::Hole { expected, found }), _) => {
                 tracing::warn!(%offset, %expected, %found, "a record is missing before this one; waiting for its re-send");
-                step.hole = true;
+                step.gap = true;
             }
             (Verdict::Part(PartVerdict::MissingParts { expected, found }), _) => {
                 tracing::warn!(%offset, expected, found, "parts are missing before this one; waiting for their re-send");
-                step.hole = true;
+                step.gap = true;
             }
             _ => {}
         }
-        Ok(step)
+        step
     }
 
     /// From here on the unfinished transaction is applied in parts. What is complete was taken before.
-    pub(crate) fn go_in_parts(&mut self) -> Result<(), Error> {
+    pub(crate) fn go_in_parts(&mut self) {
         self.in_parts = true;
         for part in std::mem::take(&mut self.pending) {
-            self.fold(part)?;
+            self.fold(part);
         }
         self.bytes += std::mem::take(&mut self.pending_bytes);
-        Ok(())
     }
 
     /// The batch was applied: begin the next.
@@ -174,32 +207,25 @@ impl Assembler {
         applied
     }
 
-    fn accept(
-        &mut self,
-        offset: Offset,
-        part: TransactionPart,
-        bytes: usize,
-        complete: bool,
-    ) -> Result<(), Error> {
-        self.check_definitions(&part)?;
+    fn accept(&mut self, offset: Offset, part: TransactionPart, bytes: usize, complete: bool) {
+        self.check_definitions(&part);
         let at = part.at;
         if self.in_parts {
             self.bytes += bytes;
-            self.fold(part)?;
+            self.fold(part);
         } else {
             self.pending_bytes += bytes;
             self.pending.push(part);
         }
         if complete {
             for part in std::mem::take(&mut self.pending) {
-                self.fold(part)?;
+                self.fold(part);
             }
             self.bytes += std::mem::take(&mut self.pending_bytes);
             self.transactions += 1;
             self.source_at = Some(at);
             self.advance_to(offset);
         }
-        Ok(())
     }
 
     fn progress(&mut self, offset: Offset, progress: &Progress) {
@@ -211,40 +237,65 @@ impl Assembler {
     /// what follows as this one does.
     fn advance_to(&mut self, offset: Offset) {
         self.advance = Some(Advance {
-            offset,
-            end_lsn: self.lsn(),
-            epoch: self.chain.epoch(),
+            place: Place {
+                offset,
+                end_lsn: self.lsn(),
+                epoch: self.chain.epoch(),
+            },
             source_at: self.source_at,
         });
     }
 
-    fn fold(&mut self, part: TransactionPart) -> Result<(), Error> {
+    fn fold(&mut self, part: TransactionPart) {
         let lsn = part.commit_lsn;
+        let spared = self.spared(&part);
+        let contained: BTreeSet<TableId> = (self.tables.iter())
+            .filter(|(_, followed)| followed.has(&part))
+            .map(|(id, _)| id.clone())
+            .collect();
         for change in part.changes {
-            let Some((_, table)) = self.tables.get(&change.table) else {
-                return Err(Error::UnknownTable {
-                    table: change.table,
-                    lsn,
-                });
+            let Some(followed) = self.tables.get(&change.table) else {
+                self.others.insert(change.table);
+                continue;
             };
-            self.batch.fold(change, table).map_err(Error::fold(lsn))?;
-        }
-        Ok(())
-    }
-
-    fn check_definitions(&self, part: &TransactionPart) -> Result<(), Error> {
-        for schema in &part.schemas {
-            match self.tables.get(&schema.table) {
-                Some((known, _)) if !known.same_shape(schema) => {
-                    return Err(Error::SchemaChanged {
-                        table: schema.table.clone(),
-                        lsn: part.commit_lsn,
-                    })
-                }
-                _ => {}
+            if contained.contains(&change.table) {
+                continue;
+            }
+            let none = BTreeSet::new();
+            let spared = spared.get(&change.table).unwrap_or(&none);
+            if let Err(error) = self.batch.fold(change, &followed.table, spared) {
+                self.lose(error.table.clone(), Error::fold(lsn)(error));
             }
         }
-        Ok(())
+    }
+
+    /// By table, the keys at which a transaction is contained already.
+    fn spared(&self, part: &TransactionPart) -> BTreeMap<TableId, BTreeSet<Key>> {
+        let of = |(id, followed): (&TableId, &Followed)| {
+            let spared = followed.contained.as_ref()?.spared(part);
+            (!spared.is_empty()).then(|| (id.clone(), spared))
+        };
+        self.tables.iter().filter_map(of).collect()
+    }
+
+    fn check_definitions(&mut self, part: &TransactionPart) {
+        for schema in &part.schemas {
+            let differs = |followed: &Followed| {
+                !followed.has(part) && !followed.definition.same_shape(schema)
+            };
+            if self.tables.get(&schema.table).is_some_and(differs) {
+                let error = Error::SchemaChanged {
+                    table: schema.table.clone(),
+                    lsn: part.commit_lsn,
+                };
+                self.lose(schema.table.clone(), error);
+            }
+        }
+    }
+
+    fn lose(&mut self, table: TableId, error: Error) {
+        self.leave(&table);
+        self.lost.push((table, error));
     }
 }
 

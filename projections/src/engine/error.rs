@@ -1,7 +1,6 @@
 //! Why a projector stops, each with the code under which `docs/errors` explains it.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use millrace_control::in_words;
 use millrace_events::{DecodeError, Lsn, TableId};
@@ -12,6 +11,18 @@ use super::log::Offset;
 use crate::marts;
 use crate::replica::write::WriteError;
 use crate::replica::TableError;
+
+/// The server's errors for a table that is gone or damaged, or has other columns than we made.
+const OF_A_TABLE: [u16; 6] = [1034, 1054, 1146, 1194, 1712, 1932];
+
+/// What alone cannot be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Culprit {
+    /// A table of the source.
+    Table(TableId),
+    /// A mart.
+    Mart(String),
+}
 
 /// A projector cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -74,22 +85,20 @@ pub enum Error {
         reason: String,
     },
     /// A source table was altered.
-    #[error("[MR-P010] the definition of table {table} changed at {lsn}; this version needs a new snapshot for that")]
+    #[error("[MR-P010] the definition of table {table} changed at {lsn}; copy it again with `millrace tables resnapshot {table}`")]
     SchemaChanged {
         /// The table.
         table: TableId,
         /// Commit with the new definition.
         lsn: Lsn,
     },
-    /// The log has a table that the snapshot lacks.
-    #[error("[MR-P011] table {table} changed at {lsn}, but the snapshot does not contain it; a new snapshot is needed")]
+    /// The log has a table that was never copied.
+    #[error("[MR-P011] the log has changes of table {table}, but no copy of it; copy it with `millrace tables resnapshot {table}`")]
     UnknownTable {
         /// The table.
         table: TableId,
-        /// Commit.
-        lsn: Lsn,
     },
-    /// The snapshot topic is not what its mark promised.
+    /// A snapshot topic is not what the log promised.
     #[error("[MR-P012] snapshot topic {topic}: {reason}")]
     Snapshot {
         /// The topic.
@@ -101,8 +110,10 @@ pub enum Error {
     #[error("[MR-P013] another projector has taken over; this one leaves")]
     Superseded,
     /// The log and the replica contradict each other.
-    #[error("[MR-P014] at {lsn}: {reason}")]
+    #[error("[MR-P014] table {table}, at {lsn}: {reason}; copy it again with `millrace tables resnapshot {table}`")]
     Contradiction {
+        /// The table.
+        table: TableId,
         /// Commit.
         lsn: Lsn,
         /// What does not fit, without values.
@@ -116,6 +127,8 @@ pub enum Error {
     Sql {
         /// What was being done, the table included.
         what: Cow<'static, str>,
+        /// The table, if it is about one.
+        table: Option<TableId>,
         /// Its answer.
         source: sqlx::Error,
     },
@@ -137,6 +150,9 @@ pub enum Error {
     /// The server has not ended our last session yet.
     #[error("MySQL is still ending the last session of this projector (connection {0})")]
     StillHeld(u64),
+    /// Something was put aside in the middle of a large transaction, which begins again without it.
+    #[error("{0:?} was set aside; the transaction begins again without it")]
+    PutAside(Culprit),
     /// The records would come through another SmartModule than those that made the tables.
     #[error("[MR-P022] the replica was built through SmartModule \"{stored}\", but \"{configured}\" is configured; \
              a new snapshot is needed for that")]
@@ -173,7 +189,29 @@ impl Error {
             Error::SmartModule { .. } => "MR-P022",
             Error::StatementBinlog(_) => "MR-P023",
             // It passes; shown is that MySQL is waited for.
-            Error::StillHeld(_) => "MR-P002",
+            Error::StillHeld(_) | Error::PutAside(_) => "MR-P002",
+        }
+    }
+
+    /// The table or mart that cannot be kept, while everything else can. `None`: it is about more than one, or passes.
+    pub(crate) fn culprit(&self) -> Option<Culprit> {
+        let table = |table: &TableId| Some(Culprit::Table(table.clone()));
+        match self {
+            Error::Value(WriteError::Value { table: id, .. })
+            | Error::Packet(WriteError::Packet { table: id, .. })
+            | Error::SchemaChanged { table: id, .. }
+            | Error::UnknownTable { table: id }
+            | Error::Contradiction { table: id, .. } => table(id),
+            Error::Table(error) => table(&error.table),
+            Error::Sql {
+                table: Some(id),
+                source,
+                ..
+            } => is_of_the_table(source).then(|| table(id)).flatten(),
+            Error::Mart(marts::Error::Mart { mart, source }) if !mysql::may_pass(source) => {
+                Some(Culprit::Mart(mart.clone()))
+            }
+            _ => None,
         }
     }
 
@@ -181,7 +219,7 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Error::Server(error) => error.may_pass(),
-            Error::StillHeld(_) => true,
+            Error::StillHeld(_) | Error::PutAside(_) => true,
             _ => self.of_mysql().is_some_and(mysql::may_pass),
         }
     }
@@ -195,7 +233,7 @@ impl Error {
     pub(crate) fn reason(&self) -> String {
         match self {
             Error::Server(error) => in_words(error),
-            Error::Sql { what, source } => format!("{what}: {source}"),
+            Error::Sql { what, source, .. } => format!("{what}: {source}"),
             Error::Mart(error) => error.to_string(),
             error => error.to_string(),
         }
@@ -220,23 +258,36 @@ impl Error {
     pub(crate) fn sql(what: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
         move |source| Error::Sql {
             what: what.into(),
+            table: None,
             source,
         }
     }
 
     /// The same for a statement about one table.
-    pub(crate) fn of_table(
-        what: &str,
-        table: impl fmt::Display,
-    ) -> impl FnOnce(sqlx::Error) -> Error {
-        let what = format!("{what} table {table}").into();
-        move |source| Error::Sql { what, source }
+    pub(crate) fn of_table(what: &str, table: &TableId) -> impl FnOnce(sqlx::Error) -> Error {
+        let (what, table) = (format!("{what} table {table}").into(), Some(table.clone()));
+        move |source| Error::Sql {
+            what,
+            table,
+            source,
+        }
+    }
+
+    /// Rows of a table could not be written.
+    pub(crate) fn written(table: &TableId) -> impl FnOnce(WriteError) -> Error {
+        let table = table.clone();
+        move |error| match error {
+            WriteError::Sql(source) => Error::of_table("rows of", &table)(source),
+            WriteError::Value { .. } => Error::Value(error),
+            WriteError::Packet { .. } => Error::Packet(error),
+        }
     }
 
     pub(crate) fn fold(lsn: Lsn) -> impl FnOnce(FoldError) -> Error {
         move |error| Error::Contradiction {
+            table: error.table,
             lsn,
-            reason: error.to_string(),
+            reason: error.reason,
         }
     }
 }
@@ -256,15 +307,6 @@ impl From<marts::Error> for Error {
     }
 }
 
-impl From<WriteError> for Error {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Sql(source) => Error::Sql {
-                what: "rows".into(),
-                source,
-            },
-            WriteError::Value { .. } => Error::Value(error),
-            WriteError::Packet { .. } => Error::Packet(error),
-        }
-    }
+fn is_of_the_table(error: &sqlx::Error) -> bool {
+    mysql::server_code(error).is_some_and(|code| OF_A_TABLE.contains(&code))
 }

@@ -15,8 +15,8 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 use tokio::sync::Mutex;
 
+use super::bookkeeping::prepare;
 use super::error::Error;
-use super::position;
 use super::status::{Handle, Shared};
 use crate::verify::{Answer, By, Compared, Finding};
 
@@ -195,7 +195,7 @@ impl Shared {
 /// On a connection of its own: that of the projector may be in the middle of a transaction.
 async fn merge_alone(url: &str, told: Findings) -> Result<Findings, Error> {
     let mut conn = connect(url, Purpose::Project).await?;
-    position::prepare(&mut conn).await?;
+    prepare(&mut conn).await?;
     merge(&mut conn, told).await
 }
 

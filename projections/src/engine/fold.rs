@@ -1,6 +1,6 @@
 //! Folding row changes to their net effect per key. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_events::{Change, Op, Row, TableId, Value};
 
@@ -31,6 +31,8 @@ pub enum Net {
 pub struct TableBatch {
     /// All rows that the replica has go first.
     pub truncate: bool,
+    /// But for these.
+    pub spared: BTreeSet<Key>,
     /// By key, so that rows are written in the order of the primary key.
     pub rows: BTreeMap<Key, Net>,
 }
@@ -60,14 +62,17 @@ impl Batch {
         self.tables.is_empty()
     }
 
-    /// Applies one more change.
-    pub fn fold(&mut self, change: Change, table: &Table) -> Result<(), FoldError> {
+    /// Applies one more change, but for what it does to the rows of the keys `spared`.
+    pub fn fold(
+        &mut self,
+        change: Change,
+        table: &Table,
+        spared: &BTreeSet<Key>,
+    ) -> Result<(), FoldError> {
         self.changes += 1;
         let batch = self.tables.entry(change.table).or_default();
-        let Some(reason) = batch
-            .fold(change.op, change.before, change.after, table)
-            .err()
-        else {
+        let folded = batch.fold(change.op, change.before, change.after, table, spared);
+        let Some(reason) = folded.err() else {
             return Ok(());
         };
         Err(FoldError {
@@ -100,33 +105,50 @@ impl TableBatch {
         before: Option<Row>,
         after: Option<Row>,
         table: &Table,
+        spared: &BTreeSet<Key>,
     ) -> Result<(), String> {
         match (op, before, after) {
             (Op::Truncate, _, _) => {
-                self.rows.clear();
-                self.truncate = true;
+                self.clear(spared);
                 Ok(())
             }
-            (Op::Insert, _, Some(after)) => self.insert(after, table),
-            (Op::Update, before, Some(after)) => self.update(before, after, table),
+            (Op::Insert, _, Some(after)) => {
+                let values = whole_row(after, table)?;
+                let key = table.key.iter().map(|&i| values[i].clone()).collect();
+                self.put(key, Net::Upsert(values), spared);
+                Ok(())
+            }
+            (Op::Update, before, Some(after)) => self.update(before, after, table, spared),
             (Op::Delete, Some(before), _) => {
                 let before = in_columns(before, table)?;
                 let key = key_of(&before, table).ok_or("a delete without its key")?;
-                self.rows.insert(key, Net::Delete);
+                self.put(key, Net::Delete, spared);
                 Ok(())
             }
             (op, _, _) => Err(format!("{op:?} without its row")),
         }
     }
 
-    fn insert(&mut self, after: Row, table: &Table) -> Result<(), String> {
-        let values = whole_row(after, table)?;
-        let key = table.key.iter().map(|&i| values[i].clone()).collect();
-        self.rows.insert(key, Net::Upsert(values));
-        Ok(())
+    fn clear(&mut self, spared: &BTreeSet<Key>) {
+        self.rows.retain(|key, _| spared.contains(key));
+        let stays = |key: &Key| !self.truncate || self.spared.contains(key);
+        self.spared = spared.iter().filter(|key| stays(key)).cloned().collect();
+        self.truncate = true;
     }
 
-    fn update(&mut self, before: Option<Row>, after: Row, table: &Table) -> Result<(), String> {
+    fn put(&mut self, key: Key, net: Net, spared: &BTreeSet<Key>) {
+        if !spared.contains(&key) {
+            self.rows.insert(key, net);
+        }
+    }
+
+    fn update(
+        &mut self,
+        before: Option<Row>,
+        after: Row,
+        table: &Table,
+        spared: &BTreeSet<Key>,
+    ) -> Result<(), String> {
         let before = match before {
             Some(before) => in_columns(before, table)?,
             None => vec![None; table.columns.len()],
@@ -141,13 +163,16 @@ impl TableBatch {
         let new_key = key_of(&values, table).ok_or("an update without its key")?;
         let old_key = key_of(&before, table).unwrap_or_else(|| new_key.clone());
         let net = match whole(values) {
-            Ok(values) => Net::Upsert(values),
-            Err(values) => self.complete(values, &old_key)?,
+            Ok(values) => Some(Net::Upsert(values)),
+            Err(_) if spared.contains(&new_key) => None,
+            Err(values) => Some(self.complete(values, &old_key)?),
         };
         if old_key != new_key {
-            self.rows.insert(old_key, Net::Delete);
+            self.put(old_key, Net::Delete, spared);
         }
-        self.rows.insert(new_key, net);
+        if let Some(net) = net {
+            self.put(new_key, net, spared);
+        }
         Ok(())
     }
 
@@ -155,7 +180,7 @@ impl TableBatch {
     fn complete(&self, mut values: Vec<Option<Value>>, old_key: &Key) -> Result<Net, String> {
         let base = match self.rows.get(old_key) {
             Some(Net::Delete) => return Err("an update of a row that was deleted before".into()),
-            None if self.truncate => {
+            None if self.truncate && !self.spared.contains(old_key) => {
                 return Err("an update of a row that was truncated before".into())
             }
             None => old_key.clone(),

@@ -173,7 +173,7 @@ proptest! {
         let mut left = *cuts.next().expect("not empty");
         for deed in &deeds {
             for change in perform(deed, &mut model) {
-                batch.fold(change, &table).expect("a sound log");
+                batch.fold(change, &table, &BTreeSet::new()).expect("a sound log");
             }
             left -= 1;
             if left == 0 {
@@ -196,7 +196,9 @@ fn primary_key_swap_inside_one_transaction() {
         .flat_map(|deed| perform(deed, &mut state))
         .collect();
     for change in log {
-        batch.fold(change, &table()).expect("sound");
+        batch
+            .fold(change, &table(), &BTreeSet::new())
+            .expect("sound");
     }
     let mut replica = State::new();
     apply(&batch, &mut replica);
@@ -205,18 +207,56 @@ fn primary_key_swap_inside_one_transaction() {
 
 #[test]
 fn changes_that_contradict_the_log_are_refused() {
-    let table = table();
+    let (table, none) = (table(), BTreeSet::new());
     let mut batch = Batch::default();
     let gone = change(Op::Delete, Some(id(1)), None);
-    batch.fold(gone, &table).expect("sound");
+    batch.fold(gone, &table, &none).expect("sound");
     let partial = change(Op::Update, None, Some(row(&[("id", Value::Int(1))])));
-    assert!(batch.fold(partial.clone(), &table).is_err());
+    assert!(batch.fold(partial.clone(), &table, &none).is_err());
     let clear = change(Op::Truncate, None, None);
-    batch.fold(clear, &table).expect("sound");
-    assert!(batch.fold(partial, &table).is_err());
+    batch.fold(clear, &table, &none).expect("sound");
+    assert!(batch.fold(partial, &table, &none).is_err());
     let strange = change(Op::Insert, None, Some(row(&[("zzz", Value::Null)])));
-    let error = batch.fold(strange, &table).expect_err("no such column");
+    let error = batch
+        .fold(strange, &table, &none)
+        .expect_err("no such column");
     assert!(error.reason.contains("zzz"));
     let half = change(Op::Insert, None, Some(id(5)));
-    assert!(batch.fold(half, &table).is_err());
+    assert!(batch.fold(half, &table, &none).is_err());
+}
+
+#[test]
+fn what_is_contained_at_a_key_is_left_alone_there_and_a_truncate_spares_it() {
+    let (table, mut batch) = (table(), Batch::default());
+    let key = |id: i64| vec![Value::Int(id)];
+    let spared: BTreeSet<Key> = [key(1)].into();
+    let whole = |id: i64| row(&[("id", Value::Int(id)), ("a", text(1)), ("b", text(1))]);
+    for change in [
+        change(Op::Truncate, None, None),
+        change(Op::Insert, None, Some(whole(1))),
+        change(Op::Insert, None, Some(whole(2))),
+        // To the spared key and from it, each part is judged alone.
+        change(
+            Op::Update,
+            Some(id(2)),
+            Some(row(&[("id", Value::Int(1)), ("a", text(2))])),
+        ),
+        change(Op::Update, Some(id(1)), Some(whole(3))),
+    ] {
+        batch.fold(change, &table, &spared).expect("sound");
+    }
+    let folded = &batch.tables[&TableId::new("source", "t")];
+    assert!(folded.truncate);
+    assert_eq!(folded.spared, spared);
+    let nets: Vec<(&Key, bool)> = folded
+        .rows
+        .iter()
+        .map(|(key, net)| (key, *net == Net::Delete))
+        .collect();
+    assert_eq!(nets, [(&key(2), true), (&key(3), false)]);
+    // A later TRUNCATE that is not contained spares nothing.
+    let clear = change(Op::Truncate, None, None);
+    batch.fold(clear, &table, &BTreeSet::new()).expect("sound");
+    let folded = &batch.tables[&TableId::new("source", "t")];
+    assert!(folded.spared.is_empty() && folded.rows.is_empty());
 }

@@ -1,40 +1,39 @@
-//! Applying the log: collect, fold, commit, and obey holds between two commits.
+//! The loop of a projector: apply the log to what is live, copy tables in between, and obey requests between two commits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_events::{Lsn, Record};
-use millrace_sessions::mysql::{self, Session};
-use sqlx::Executor;
-use tokio::sync::{oneshot, watch};
+use chrono::Utc;
+use millrace_events::{Lsn, Record, TableId};
+use millrace_sessions::mysql;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::apply::Applier;
-use super::assemble::{Assembler, Step};
+use super::assemble::Followed;
+use super::catalog::Place;
+use super::copier::Copier;
 use super::error::Error;
+use super::follower::{lose, Committed, Desk, Follower, Outcome};
+use super::group::Group;
+use super::join::Joiner;
+use super::loading::save;
 use super::log::Offset;
-use super::position::Position;
-use super::reader::{backoff, Item, Reader};
-use super::status::{Hold, Orders, Shared, Until, PROJECTIONS};
-use super::{Hooks, Limits};
+use super::reader::{Item, Reader};
+use super::status::{Hold, Orders, Shared, State, Until};
+use super::Config;
+use crate::replica::Table;
 
-/// A transaction that meets locks is repeated so many times before the connection is made anew.
-const CONFLICT_ATTEMPTS: u32 = 5;
-/// Pauses between them grow up to this.
-const CONFLICT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// When nothing but the source's LSN moves, the position follows after this time.
 const PROGRESS_DELAY: Duration = Duration::from_millis(250);
 
-/// A projection in its live stage, on one connection.
+/// A projector at work, on one connection.
 pub(crate) struct Live<'a> {
-    pub(crate) conn: Session,
-    pub(crate) applier: Applier<'a>,
-    pub(crate) position: Position,
+    pub(crate) desk: Desk,
+    pub(crate) group: Follower<Group>,
     pub(crate) reader: Reader,
-    pub(crate) assembler: Assembler,
+    pub(crate) copier: Copier<'a>,
+    pub(crate) config: &'a Config,
     pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) limits: &'a Limits,
-    pub(crate) hooks: &'a Hooks,
     pub(crate) orders: watch::Receiver<Orders>,
     /// A record that must wait until a hold is over.
     pub(crate) stash: Option<Item>,
@@ -44,16 +43,109 @@ pub(crate) struct Live<'a> {
     pub(crate) idle_since: Option<Instant>,
 }
 
-impl Live<'_> {
+impl<'a> Live<'a> {
     /// Applies the log until something goes wrong.
     pub(crate) async fn run(&mut self) -> Result<(), Error> {
+        self.joiner().finish(&mut self.desk).await?;
+        self.joiner().clear(&mut self.desk).await?;
+        self.follow_live()?;
+        self.show();
         loop {
-            self.obey().await?;
-            match self.take().await? {
-                Some(item) => self.step(item).await?,
-                None => self.commit_if_due().await?,
-            }
+            let Err(error) = self.turn().await else {
+                continue;
+            };
+            return Err(self.put_aside(error).await);
         }
+    }
+
+    async fn turn(&mut self) -> Result<(), Error> {
+        self.obey().await?;
+        if !self.group.assembler.in_parts() && self.group.assembler.transactions == 0 {
+            self.copy().await?;
+        }
+        match self.take().await? {
+            Some(item) => self.step(item).await,
+            None => self.commit_if_due().await,
+        }
+    }
+
+    fn joiner(&self) -> Joiner<'a> {
+        Joiner {
+            marts: &self.config.marts,
+            hooks: &self.config.hooks,
+        }
+    }
+
+    /// In the middle of a large transaction nothing can be left out: it begins again, without what cannot be applied.
+    async fn put_aside(&mut self, error: Error) -> Error {
+        let Some(culprit) = error.culprit() else {
+            return error;
+        };
+        let reason = millrace_control::in_words(&error);
+        lose(&mut self.desk.catalog, &culprit, reason);
+        let rolled_back = self.desk.execute("ROLLBACK", "a rollback").await;
+        match rolled_back {
+            Ok(()) => match save(&mut self.desk).await {
+                Ok(()) => Error::PutAside(culprit),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// Loads and catches up; lets tables join that are there, and builds marts that wait for nothing.
+    async fn copy(&mut self) -> Result<(), Error> {
+        for mart in std::mem::take(&mut *self.shared.rebuilds()) {
+            self.desk.catalog.rebuild(&mart, Utc::now());
+            self.group.stands.marts = self.config.marts.only(&self.desk.catalog.live_marts());
+        }
+        // What has become known of tables is written down first; and tables join at a position that MySQL has.
+        let moving = self.copier.is_catching_up() && self.group.assembler.advance.is_some();
+        if moving || !self.desk.catalog.dirty.is_empty() {
+            self.commit().await?;
+        }
+        let until = self.group.stands.position.place.end_lsn;
+        let tables = self.copier.turn(&mut self.desk, until).await?;
+        if !tables.is_empty() || !self.desk.catalog.marts_to_build(&[]).is_empty() {
+            self.join(&tables).await?;
+        }
+        self.show_changes();
+        Ok(())
+    }
+
+    async fn join(&mut self, tables: &[TableId]) -> Result<(), Error> {
+        // What is collected was collected without them. They will be there again.
+        if self.group.assembler.advance.is_some() {
+            return self.commit().await;
+        }
+        let joiner = self.joiner();
+        if self.desk.catalog.is_loading() {
+            self.shared.enter(State::Building);
+        }
+        joiner
+            .join(&mut self.desk, &self.group.stands.position, tables)
+            .await?;
+        self.follow_live()?;
+        self.show_changes();
+        joiner.clear(&mut self.desk).await
+    }
+
+    /// The live tables and marts are those of the catalog.
+    fn follow_live(&mut self) -> Result<(), Error> {
+        for (id, row) in self.desk.catalog.live() {
+            let Some(definition) = &row.definition else {
+                continue;
+            };
+            let followed = Followed {
+                table: Table::of(definition, &row.name)?,
+                definition: definition.clone(),
+                contained: None,
+            };
+            self.group.assembler.follow(id.clone(), followed);
+        }
+        let live = self.desk.catalog.live_marts();
+        self.group.stands.marts = self.config.marts.only(&live);
+        Ok(())
     }
 
     /// The next record; `None` when it is time to look after other things.
@@ -62,7 +154,7 @@ impl Live<'_> {
             Some(item) => item,
             None => match self.reader.ready() {
                 Some(item) => item?,
-                None if self.assembler.transactions > 0 => return Ok(None),
+                None if self.group.assembler.transactions > 0 => return Ok(None),
                 None => match self.wait().await? {
                     Some(item) => item,
                     None => return Ok(None),
@@ -78,6 +170,7 @@ impl Live<'_> {
 
     async fn wait(&mut self) -> Result<Option<Item>, Error> {
         let due = self
+            .group
             .assembler
             .advance
             .map(|_| *self.idle_since.get_or_insert_with(Instant::now) + PROGRESS_DELAY);
@@ -87,18 +180,30 @@ impl Live<'_> {
                 None => std::future::pending().await,
             }
         };
+        let (until, in_parts) = (
+            self.group.stands.position.place.end_lsn,
+            self.group.assembler.in_parts(),
+        );
+        let copier = &mut self.copier;
+        let copying = async {
+            match in_parts {
+                true => std::future::pending().await,
+                false => copier.fill(until).await,
+            }
+        };
         tokio::select! {
             biased;
             item = self.reader.next() => item.map(Some),
             _ = self.orders.changed() => Ok(None),
             () = deadline => Ok(None),
+            () = copying => Ok(None),
             () = tokio::time::sleep(mysql::PING_EVERY) => self.ping().await.map(|()| None),
         }
     }
 
     /// Nothing else tells that the connection of an idle projector is dead.
     async fn ping(&mut self) -> Result<(), Error> {
-        let answered = self.conn.ping().await;
+        let answered = self.desk.conn.ping().await;
         answered.map_err(Error::sql("a sign of life"))
     }
 
@@ -106,7 +211,8 @@ impl Live<'_> {
         let idle = self
             .idle_since
             .is_some_and(|since| since.elapsed() >= PROGRESS_DELAY);
-        if self.assembler.transactions > 0 || (idle && self.assembler.advance.is_some()) {
+        let assembler = &self.group.assembler;
+        if assembler.transactions > 0 || (idle && assembler.advance.is_some()) {
             self.commit().await?;
         }
         Ok(())
@@ -114,31 +220,48 @@ impl Live<'_> {
 
     async fn step(&mut self, item: Item) -> Result<(), Error> {
         self.next = item.offset.next();
-        let step = self.assembler.offer(item.offset, item.record, item.bytes)?;
-        self.note(step);
-        if step.voided {
-            self.execute("ROLLBACK", "a rollback").await?;
+        let place = self.group.place();
+        let outcome = self.group.step(&mut self.desk, item).await?;
+        self.note(&outcome);
+        if let Some(committed) = outcome.committed {
+            self.committed(committed).await;
         }
-        if step.finished || self.is_full() {
-            return self.commit().await;
-        }
-        if self.assembler.in_parts() {
-            if self.assembler.bytes >= self.limits.part_bytes {
-                self.apply_part().await?;
-            }
-        } else if self.assembler.pending_bytes() >= self.limits.part_bytes {
-            self.commit().await?;
-            self.begin_in_parts().await?;
+        if let Some(record) = outcome.announced {
+            self.announced(&record, place).await?;
         }
         Ok(())
     }
 
-    fn note(&self, step: Step) {
+    /// What the log says of tables. It is written down before the position passes it.
+    async fn announced(&mut self, record: &Record, place: Place) -> Result<(), Error> {
+        let (catalog, now) = (&mut self.desk.catalog, Utc::now());
+        match record {
+            Record::Copy(begun) => {
+                catalog.begin_copy(begun, place, self.config.main_schema.as_deref(), now);
+            }
+            Record::Copied(copied) => catalog.copied(copied),
+            Record::Removed(removed) => {
+                catalog.remove(&removed.table, now);
+                self.group.assembler.leave(&removed.table);
+                self.follow_live()?;
+            }
+            _ => {}
+        }
+        match self.group.assembler.in_parts() {
+            // It is written with the transaction that is being applied.
+            true => Ok(()),
+            false => self.commit().await,
+        }
+    }
+
+    fn note(&self, outcome: &Outcome) {
         // What only moves the source's LSN is accounted for as soon as it is read.
-        let idle = self.assembler.transactions == 0 && !self.assembler.has_pending();
-        if step.hole || idle {
+        let assembler = &self.group.assembler;
+        let idle = assembler.transactions == 0 && !assembler.has_pending();
+        if outcome.gap || idle || outcome.applied > 0 {
             self.shared.update(|status| {
-                status.holes += u64::from(step.hole);
+                status.holes += u64::from(outcome.gap);
+                status.changes += outcome.applied;
                 if idle {
                     status.next_offset = Some(self.next);
                 }
@@ -146,108 +269,56 @@ impl Live<'_> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        let batch = &self.assembler;
-        batch.transactions >= self.limits.transactions
-            || (batch.transactions > 0
-                && (batch.batch.changes >= self.limits.changes || batch.bytes >= self.limits.bytes))
-    }
-
-    /// Opens the MySQL transaction of a source transaction that is too large for memory.
-    async fn begin_in_parts(&mut self) -> Result<(), Error> {
-        self.execute("BEGIN", "a transaction").await?;
-        self.position.lock(&mut self.conn).await?;
-        self.assembler.go_in_parts()?;
-        self.apply_part().await
-    }
-
-    async fn apply_part(&mut self) -> Result<(), Error> {
-        let mut batch = std::mem::take(&mut self.assembler.batch);
-        let changes = batch.changes;
-        let (tables, lsn) = (self.assembler.tables(), self.assembler.lsn());
-        self.applier
-            .apply(&mut self.conn, tables, &mut batch, lsn)
-            .await?;
-        self.assembler.clear();
-        self.shared.update(|status| status.changes += changes);
-        Ok(())
-    }
-
     /// Commits what is complete, together with the position that it brings.
     async fn commit(&mut self) -> Result<(), Error> {
-        let Some(advance) = self.assembler.advance else {
-            return Ok(());
-        };
-        let mut batch = std::mem::take(&mut self.assembler.batch);
-        let (changes, transactions) = (batch.changes, self.assembler.transactions);
-        let mut conflicts = 0;
-        loop {
-            match self.try_commit(&mut batch, advance.end_lsn).await {
-                Ok(()) => break,
-                // What went before in this MySQL transaction is only in the log.
-                Err(error) if self.assembler.in_parts() => return Err(error),
-                Err(error) if error.is_lock_conflict() && conflicts < CONFLICT_ATTEMPTS => {
-                    let lsn = advance.end_lsn;
-                    tracing::info!(projection = PROJECTIONS, %lsn, %error, "a batch met locks; repeating it");
-                    self.execute("ROLLBACK", "a rollback").await?;
-                    tokio::time::sleep(backoff(conflicts, CONFLICT_PAUSE_MAX)).await;
-                    conflicts += 1;
-                }
-                Err(error) => return Err(error),
-            }
+        if let Some(committed) = self.group.commit(&mut self.desk).await? {
+            self.committed(committed).await;
         }
-        self.conn.ordinary();
-        self.position.offset = advance.offset;
-        self.position.end_lsn = advance.end_lsn;
-        self.position.epoch = advance.epoch;
-        self.position.source_at = advance.source_at;
-        self.assembler.committed();
-        self.shared.pending().arrived(advance.end_lsn);
-        self.idle_since = None;
-        self.publish(changes, transactions, u64::from(conflicts));
-        self.hooked(advance.end_lsn).await;
         Ok(())
     }
 
-    async fn try_commit(&mut self, batch: &mut super::fold::Batch, lsn: Lsn) -> Result<(), Error> {
-        let Some(advance) = self.assembler.advance else {
-            return Ok(());
-        };
-        if !self.assembler.in_parts() {
-            self.execute("BEGIN", "a transaction").await?;
+    async fn committed(&mut self, committed: Committed) {
+        self.idle_since = None;
+        let lsn = self.group.stands.position.place.end_lsn;
+        self.shared.pending().arrived(lsn);
+        self.publish(committed);
+        for table in std::mem::take(&mut self.group.assembler.others) {
+            self.desk
+                .catalog
+                .unheard_of(&table, self.config.main_schema.as_deref(), Utc::now());
         }
-        self.position.advance(&mut self.conn, &advance).await?;
-        let tables = self.assembler.tables();
-        self.applier
-            .apply(&mut self.conn, tables, batch, lsn)
-            .await?;
-        // What was applied in parts may be any size, and so may be what the server still has to do for it.
-        let committed = match self.assembler.in_parts() {
-            true => self.conn.on_a_table().execute("COMMIT").await,
-            false => self.conn.execute("COMMIT").await,
-        };
-        committed.map(|_| ()).map_err(Error::sql("a commit"))
+        self.show_changes();
+        self.config.hooks.committed(lsn).await;
     }
 
-    fn publish(&self, changes: u64, transactions: u64, retries: u64) {
-        let position = &self.position;
+    fn publish(&self, committed: Committed) {
+        let position = &self.group.stands.position;
         self.shared.update(|status| {
-            status.end_lsn = Some(position.end_lsn);
-            status.offset = Some(position.offset);
-            let pending = self.assembler.has_pending();
-            status.next_offset = Some(if pending {
-                position.offset.next()
-            } else {
-                self.next
+            status.end_lsn = Some(position.place.end_lsn);
+            status.offset = Some(position.place.offset);
+            let pending = self.group.assembler.has_pending();
+            status.next_offset = Some(match pending {
+                true => position.place.offset.next(),
+                false => self.next,
             });
             status.source_at = position.source_at;
-            status.applied_at = Some(chrono::Utc::now());
+            status.applied_at = Some(Utc::now());
             status.batches += 1;
-            status.transactions += transactions;
-            status.changes += changes;
-            status.retries += retries;
+            status.transactions += committed.transactions;
+            status.changes += committed.changes;
+            status.retries += u64::from(committed.retries);
             status.error = None;
         });
+    }
+
+    fn show_changes(&mut self) {
+        if std::mem::take(&mut self.desk.catalog.changed) {
+            self.show();
+        }
+    }
+
+    fn show(&self) {
+        self.shared.show_catalog(&self.desk.catalog);
     }
 
     /// Stands still while a hold or a pause demands it. A hold comes first: a pause that arrives
@@ -255,7 +326,7 @@ impl Live<'_> {
     async fn obey(&mut self) -> Result<(), Error> {
         loop {
             let orders = *self.orders.borrow_and_update();
-            if self.assembler.in_parts() {
+            if self.group.assembler.in_parts() {
                 return Ok(());
             }
             match orders.hold {
@@ -270,7 +341,7 @@ impl Live<'_> {
         self.commit().await?;
         self.shared.reached(hold);
         let told = tokio::time::timeout_at(hold.deadline, self.orders.changed());
-        let told = self.conn.meanwhile(told).await;
+        let told = self.desk.conn.meanwhile(told).await;
         if told.map_err(Error::sql("a sign of life"))?.is_err() && self.shared.end_hold(hold.id) {
             self.shared
                 .tell("a hold was beyond its time limit; going on");
@@ -283,7 +354,7 @@ impl Live<'_> {
     async fn stand_paused(&mut self) -> Result<(), Error> {
         self.commit().await?;
         self.shared.pause.standing(true);
-        let resumed = self.conn.meanwhile(self.orders.changed()).await;
+        let resumed = self.desk.conn.meanwhile(self.orders.changed()).await;
         self.shared.pause.standing(false);
         resumed.map(|_| ()).map_err(Error::sql("a sign of life"))
     }
@@ -294,7 +365,7 @@ impl Live<'_> {
             // The stash may stem from an earlier hold that did not let it go as far.
             Until::Before(lsn) => {
                 let barred = |item: &Item| self.is_beyond(&item.record, lsn);
-                self.assembler.lsn() >= lsn || self.stash.as_ref().is_some_and(barred)
+                self.group.assembler.lsn() >= lsn || self.stash.as_ref().is_some_and(barred)
             }
         }
     }
@@ -305,28 +376,13 @@ impl Live<'_> {
             Some(Hold {
                 until: Until::Before(lsn),
                 ..
-            }) if !self.assembler.in_parts() => self.is_beyond(record, lsn),
+            }) if !self.group.assembler.in_parts() => self.is_beyond(record, lsn),
             _ => false,
         }
     }
 
     fn is_beyond(&self, record: &Record, lsn: Lsn) -> bool {
-        let commit = self.assembler.commit_lsn_of(record);
+        let commit = self.group.assembler.commit_lsn_of(record);
         commit.is_some_and(|commit| commit >= lsn)
-    }
-
-    /// Tests look at the tables after every commit.
-    async fn hooked(&self, lsn: Lsn) {
-        if let Some(after_commit) = &self.hooks.after_commit {
-            let (go_on, answer) = oneshot::channel();
-            if after_commit.send((lsn, go_on)).await.is_ok() {
-                let _ = answer.await;
-            }
-        }
-    }
-
-    async fn execute(&mut self, sql: &str, what: &'static str) -> Result<(), Error> {
-        let done = self.conn.execute(sql).await;
-        done.map(|_| ()).map_err(Error::sql(what))
     }
 }

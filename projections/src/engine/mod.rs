@@ -1,9 +1,13 @@
 //! The projector: reads the log and commits its net effects together with the position they bring.
 //!
 //! ```text
-//! Log ─▶ Reader (connections, gaps, decoding) ─▶ Assembler (Chain, fold) ─▶ Live (one MySQL
-//! transaction: position, marts −, replica, marts +)
+//! Log ─▶ Reader (connections, gaps, decoding) ─▶ Follower (Chain, fold, one MySQL transaction: position, marts −, replica, marts +)
 //! ```
+//!
+//! The tables that are live move together, as one group. A table that is copied, for the first time or again, is loaded
+//! into a shadow table, catches up through the log beside the group, between whose commits all of that happens
+//! (`Copier`), and joins it when both stand at one place (`Joiner`). What cannot be applied, a table or a mart, is set
+//! aside alone.
 //!
 //! Any trouble with MySQL ends the session: the next one kills the old connection, reads the position
 //! and goes on from there. So there is one way to recover, whatever happened, COMMIT included. A server that
@@ -11,17 +15,26 @@
 
 mod apply;
 mod assemble;
+pub(crate) mod bookkeeping;
+pub(crate) mod catalog;
+mod catch_up;
+mod contained;
+mod copier;
 mod error;
 mod findings;
 pub mod fold;
+mod follower;
+mod group;
+mod hooks;
+mod join;
 mod live;
+mod loading;
 pub mod log;
 mod owner;
 mod pause;
-pub(crate) mod position;
+mod position;
 mod reader;
 mod session;
-mod snapshot;
 mod status;
 
 use std::fmt;
@@ -29,22 +42,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_control::{in_words, Running};
-use millrace_events::Lsn;
 use millrace_sessions::mysql;
 use millrace_topic::{SmartModule, TopicError};
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
 use log::{FluvioLog, Log};
 use status::Shared;
 
-pub use error::Error;
+pub use catalog::{CopyStep, MartState, TableState};
+pub use error::{Culprit, Error};
 pub use findings::{Findings, Found, NotWritten, Past};
+pub use hooks::{Asked, Hooks, Point};
 pub use pause::PauseError;
 pub use status::{
-    Away, Handle, HoldError, HoldId, HoldStatus, Projection, ProjectionKind, SnapshotProgress,
-    State, Status, WaitError,
+    Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Projection,
+    ProjectionKind, SnapshotProgress, State, Status, TableStatus, UnknownMart, WaitError,
 };
 
 /// How often the end of the log is asked for.
@@ -121,13 +134,6 @@ impl Default for Limits {
             pause_answer: Duration::from_secs(15),
         }
     }
-}
-
-/// Places where a test takes part.
-#[derive(Clone, Debug, Default)]
-pub struct Hooks {
-    /// Told the `end_lsn` of every commit; the projector waits for the answer.
-    pub after_commit: Option<mpsc::Sender<(Lsn, oneshot::Sender<()>)>>,
 }
 
 /// A projector that is not running yet.

@@ -10,9 +10,9 @@ use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use tokio::sync::{watch, Mutex};
 
+use super::bookkeeping::prepare;
 use super::error::Error;
 use super::owner::Lock;
-use super::position;
 use super::status::{Handle, Shared, State};
 use super::Limits;
 
@@ -187,7 +187,7 @@ async fn to_the_end(
 /// the statement is sent, unless the server has refused it.
 async fn write(url: &str, pause: bool, sent: &mut bool) -> Result<Option<DateTime<Utc>>, Error> {
     let mut conn = connect(url, Purpose::Project).await?;
-    position::prepare(&mut conn).await?;
+    prepare(&mut conn).await?;
     seize(&mut conn).await?;
     let now = Utc::now().trunc_subsecs(6).naive_utc();
     let query = match pause {

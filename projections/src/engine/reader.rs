@@ -1,11 +1,13 @@
 //! Reading a topic without a gap, over any number of connections, ahead of its consumer.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use millrace_control::in_words;
 use millrace_events::Record;
+use millrace_sessions::mysql::Session;
 use millrace_topic::{self as topic, RecordStream, TopicError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -295,4 +297,13 @@ impl Source {
 pub(crate) fn backoff(failures: u32, max: Duration) -> Duration {
     let base = Duration::from_millis(50 << failures.min(12)).min(max);
     base + base.mul_f64(rand::random::<f64>() / 2.0)
+}
+
+/// Awaits the log, and looks after the connection to MySQL meanwhile.
+pub(super) async fn looked_after<T>(
+    conn: &mut Session,
+    log: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let waited = conn.meanwhile(log).await;
+    waited.map_err(Error::sql("a sign of life"))?
 }

@@ -4,21 +4,26 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_control::time;
-use millrace_events::{Chain, Lsn, Record, Verdict};
+use millrace_events::{Baseline, Chain, Lsn, Record, Verdict};
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use tokio::time::Instant;
 
-use super::apply::Applier;
-use super::assemble::Assembler;
+use super::assemble::{Assembler, Tables};
+use super::bookkeeping::prepare;
+use super::catalog::Catalog;
+use super::catch_up::Source;
+use super::copier::Copier;
 use super::error::Error;
+use super::follower::{Desk, Follower};
+use super::group::Group;
 use super::live::Live;
 use super::log::Offset;
 use super::owner::Owner;
-use super::position::{self, Position, Stage};
-use super::reader::{backoff, Reader};
-use super::snapshot::{derive, looked_after, Loader};
+use super::position::Position;
+use super::reader::{backoff, looked_after, Reader};
 use super::status::{Away, State, PROJECTIONS};
-use super::Service;
+use super::{Config, Service};
+use crate::marts::Marts;
 
 /// After so much silence it is asked whether the topic has the record at the stored offset.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,9 +34,9 @@ const END_ATTEMPTS: u32 = 4;
 const STABLE: Duration = Duration::from_secs(60);
 /// Pauses between attempts to reach MySQL grow up to this: who mends it does not want to wait long.
 const AWAY_PAUSE_MAX: Duration = Duration::from_secs(15);
-/// The snapshot mark stands among the first records of a log. What a capture writes at each start does not count: it may
-/// have started any number of times before it finished a snapshot.
-const MARK_WITHIN_RECORDS: u32 = 1_000;
+/// The baseline stands among the first records of a log. What a capture writes at each start does not count: it may
+/// have started any number of times before it wrote one.
+const BASELINE_WITHIN_RECORDS: u32 = 1_000;
 
 /// What outlives a connection.
 struct Run {
@@ -61,6 +66,9 @@ impl Service {
             let Err(error) = self.session(&mut run).await else {
                 continue;
             };
+            if matches!(error, Error::PutAside(_)) {
+                continue;
+            }
             if !error.is_transient() {
                 return Err(error);
             }
@@ -116,30 +124,20 @@ impl Service {
             .answering_within(self.config.limits.statement)
             .patient(run.silences)
             .watched(self.shared.answers());
-        position::prepare(&mut conn).await?;
+        prepare(&mut conn).await?;
         self.shared.remember_pause(&mut conn).await?;
         self.shared.remember_findings(&mut conn).await?;
         let position = self.stand(&mut conn, run).await?;
         self.live(conn, position, run).await
     }
 
-    /// Takes the position over, or makes the first one, and brings it to the live stage.
+    /// Takes the position over, or makes the first one.
     async fn stand(&self, conn: &mut Session, run: &mut Run) -> Result<Position, Error> {
         let smartmodule = self.config.smartmodule.as_ref();
         let smartmodule = smartmodule.map(ToString::to_string).unwrap_or_default();
-        let loader = Loader {
-            marts: &self.config.marts,
-            log: &self.log,
-            shared: &self.shared,
-            smartmodule: &smartmodule,
-            main_schema: self.config.main_schema.as_deref(),
-        };
-        let mut position = match run.owner.take(conn).await? {
+        let position = match run.owner.take(conn).await? {
             Some(position) => position,
-            None => {
-                let topic = &self.config.changes_topic;
-                loader.begin(conn, topic, &run.owner.token).await?
-            }
+            None => self.begin(conn, &run.owner.token, &smartmodule).await?,
         };
         // What the old one left out is missing from the tables and would be taken for unchanged.
         if position.smartmodule != smartmodule {
@@ -151,10 +149,35 @@ impl Service {
         self.shared.update(|status| {
             status.incarnation = Some(position.incarnation.clone());
         });
-        if position.stage != Stage::Live {
-            loader.finish(conn, &mut position).await?;
-        }
         Ok(position)
+    }
+
+    /// Waits for the log to begin. No table is live there.
+    async fn begin(
+        &self,
+        conn: &mut Session,
+        owner: &str,
+        smartmodule: &str,
+    ) -> Result<Position, Error> {
+        self.shared.enter(State::WaitingForSnapshot);
+        let (offset, baseline) = looked_after(conn, self.find_baseline()).await?;
+        let position = Position::at(baseline, offset, owner, smartmodule);
+        position.insert(conn).await?;
+        Ok(position)
+    }
+
+    async fn find_baseline(&self) -> Result<(Offset, Baseline), Error> {
+        let mut reader = self.read_from_start(false);
+        let mut chain = Chain::unanchored();
+        loop {
+            let item = reader.next().await?;
+            // A capture that a later start had fenced off may have written its baseline all the same.
+            if let (Verdict::Moved, Record::Baseline(baseline)) =
+                (chain.offer(&item.record), item.record)
+            {
+                return Ok((item.offset, baseline));
+            }
+        }
     }
 
     async fn live(
@@ -166,61 +189,80 @@ impl Service {
         if !run.compared {
             looked_after(&mut conn, self.compare_incarnation(&position)).await?;
         }
-        self.shared.pending().arrived(position.end_lsn);
+        self.shared.pending().arrived(position.place.end_lsn);
         let mut reader = Reader::start_to_apply(
             self.log.clone(),
             self.shared.clone(),
             self.config.changes_topic.clone(),
-            position.offset,
+            position.place.offset,
         );
         looked_after(&mut conn, self.compare_record(&mut reader, &position)).await?;
         run.compared = true;
-        let tables = derive(&position.tables)?;
-        let applier = Applier {
-            marts: &self.config.marts,
-        };
-        applier.marts.upgrade(&mut conn).await?;
-        let next = position.offset.next();
-        self.shared.update(|status| {
-            status.state = State::Live;
-            status.error = None;
-            status.away = None;
-            status.end_lsn = Some(position.end_lsn);
-            status.offset = Some(position.offset);
-            status.next_offset = Some(next);
-            status.source_at = position.source_at;
-        });
-        self.shared.tell("entered another state");
-        let mut live = Live {
-            conn,
-            applier,
-            assembler: Assembler::new(&position, tables),
-            position,
-            reader,
-            shared: &self.shared,
-            limits: &self.config.limits,
-            hooks: &self.config.hooks,
-            orders: self.shared.orders(),
-            stash: None,
-            next,
-            idle_since: None,
-        };
+        let mut catalog = Catalog::read(&mut conn).await?;
+        catalog.configure(&self.config.marts, Utc::now());
+        self.show(&position);
+        let mut live = self.live_at(Desk { conn, catalog }, position, reader);
         live.run().await
     }
 
-    fn read_from_start(&self) -> Reader {
+    fn live_at(&self, desk: Desk, position: Position, reader: Reader) -> Live<'_> {
+        let source = Source {
+            log: &self.log,
+            shared: &self.shared,
+            topic: &self.config.changes_topic,
+        };
+        let Config {
+            limits,
+            marts,
+            hooks,
+            ..
+        } = &self.config;
+        Live {
+            desk,
+            next: position.place.offset.next(),
+            group: Follower {
+                assembler: Assembler::new(position.place, position.source_at, Tables::new()),
+                stands: Group {
+                    position,
+                    marts: Marts::none(),
+                },
+                limits: *limits,
+            },
+            reader,
+            copier: Copier::new(source, *limits, marts, hooks),
+            config: &self.config,
+            shared: &self.shared,
+            orders: self.shared.orders(),
+            stash: None,
+            idle_since: None,
+        }
+    }
+
+    fn show(&self, position: &Position) {
+        let place = position.place;
+        self.shared.update(|status| {
+            status.error = None;
+            status.away = None;
+            status.end_lsn = Some(place.end_lsn);
+            status.offset = Some(place.offset);
+            status.next_offset = Some(place.offset.next());
+            status.source_at = position.source_at;
+        });
+    }
+
+    fn read_from_start(&self, expected: bool) -> Reader {
         let topic = self.config.changes_topic.clone();
         let (log, shared) = (self.log.clone(), self.shared.clone());
-        Reader::start(log, shared, topic, Offset(0), true)
+        Reader::start(log, shared, topic, Offset(0), expected)
     }
 
     /// The log must still be the one that the tables were built from. Its head may have been
     /// removed by retention; then the record at the position has to say it alone.
     async fn compare_incarnation(&self, position: &Position) -> Result<(), Error> {
-        let mut reader = self.read_from_start();
+        let mut reader = self.read_from_start(true);
         let mut chain = Chain::unanchored();
         let (mut too_short, mut counted) = (0, 0);
-        while counted < MARK_WITHIN_RECORDS {
+        while counted < BASELINE_WITHIN_RECORDS {
             let item = match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {
                 Ok(Ok(item)) => item,
                 Ok(Err(Error::Evicted { .. })) => return Ok(()),
@@ -236,14 +278,14 @@ impl Service {
                 continue;
             }
             match item.record {
-                Record::Snapshot(mark) if mark.incarnation != position.incarnation => {
+                Record::Baseline(baseline) if baseline.incarnation != position.incarnation => {
                     return Err(Error::Incarnation {
                         topic: self.config.changes_topic.clone(),
                         stored: position.incarnation.clone(),
-                        found: mark.incarnation,
+                        found: baseline.incarnation,
                     })
                 }
-                Record::Snapshot(_) => return Ok(()),
+                Record::Baseline(_) => return Ok(()),
                 _ => {}
             }
         }
@@ -261,7 +303,7 @@ impl Service {
             }
         };
         match end_lsn_of(&item.record, position) {
-            Some(lsn) if lsn == position.end_lsn => Ok(()),
+            Some(lsn) if lsn == position.place.end_lsn => Ok(()),
             Some(lsn) => Err(self.misplaced(position, format!("a record that ends at {lsn}"))),
             None => Err(self.misplaced(position, "a record that moves no position".into())),
         }
@@ -270,7 +312,7 @@ impl Service {
     /// Fails if the topic is known to end before the position, however often it is asked.
     async fn compare_end(&self, position: &Position, too_short: &mut u32) -> Result<(), Error> {
         let end = self.log.end(&self.config.changes_topic).await;
-        let Some(end) = end.ok().filter(|end| *end <= position.offset) else {
+        let Some(end) = end.ok().filter(|end| *end <= position.place.offset) else {
             *too_short = 0;
             return Ok(());
         };
@@ -285,7 +327,7 @@ impl Service {
     async fn of_the_end(&self, error: Error, position: &Position) -> Error {
         let end = self.log.end(&self.config.changes_topic).await;
         match (&error, end) {
-            (Error::Evicted { reason, .. }, Ok(end)) if end <= position.offset => {
+            (Error::Evicted { reason, .. }, Ok(end)) if end <= position.place.offset => {
                 self.misplaced(position, format!("no record there ({reason})"))
             }
             _ => error,
@@ -295,8 +337,8 @@ impl Service {
     fn misplaced(&self, position: &Position, found: String) -> Error {
         Error::Position {
             topic: self.config.changes_topic.clone(),
-            offset: position.offset,
-            expected: position.end_lsn,
+            offset: position.place.offset,
+            expected: position.place.end_lsn,
             found,
         }
     }
@@ -311,7 +353,7 @@ fn end_lsn_of(record: &Record, position: &Position) -> Option<Lsn> {
     match record {
         Record::Transaction(part) => part.end_lsn,
         Record::Progress(progress) => Some(progress.end_lsn),
-        Record::Snapshot(mark) if mark.incarnation == position.incarnation => Some(mark.lsn),
+        Record::Baseline(begun) if begun.incarnation == position.incarnation => Some(begun.lsn),
         _ => None,
     }
 }

@@ -1,17 +1,19 @@
 //! What a projector says about itself, and how it is told to hold still.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_control::time;
-use millrace_events::{InTransit, Lsn};
+use millrace_events::{CopyId, InTransit, Lsn, TableId};
 use millrace_sessions::mysql::Answers;
 use millrace_topic::Patience;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::catalog::{Catalog, CopyStep, MartState, TableRow, TableState};
 use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
@@ -32,15 +34,13 @@ pub enum State {
     /// Not connected yet.
     #[default]
     Starting,
-    /// The log has no snapshot yet.
+    /// The log has not begun, or has announced no table.
     WaitingForSnapshot,
-    /// The snapshot is loaded into shadow tables.
+    /// Tables are loaded into shadow tables and catch up. What is live already moves with the log.
     Loading,
-    /// Indexes and marts of the shadow tables are made.
+    /// Indexes and marts of the shadow tables are made, and they take their places.
     Building,
-    /// The shadow tables take their place.
-    Swapping,
-    /// The log is applied as it comes.
+    /// The log is applied as it comes, to all tables but those that are set aside.
     Live,
     /// MySQL is away, lets nobody in, or owes an answer for longer than usual. It is waited for.
     WaitingForMysql,
@@ -48,13 +48,68 @@ pub enum State {
     Stopped,
 }
 
-/// How far the loading of the snapshot is.
+/// How far the loading of tables is, all of them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SnapshotProgress {
     /// Rows loaded.
     pub rows: u64,
     /// Rows that capture expected.
     pub rows_estimated: u64,
+}
+
+/// A table of the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableStatus {
+    /// In the source.
+    pub table: TableId,
+    /// In MySQL.
+    pub name: String,
+    /// Where it stands.
+    pub state: TableState,
+    /// Since when.
+    #[serde(serialize_with = "time::serialize")]
+    pub since: DateTime<Utc>,
+    /// Why it is not live, or why its last copy came to nothing.
+    pub reason: Option<String>,
+    /// Rows of the copy that it began with.
+    pub rows: u64,
+    /// The newest copy of it that the log has announced.
+    pub newest_copy: CopyId,
+    /// A copy of it that is under way, also while it is live.
+    pub copy: Option<CopyStatus>,
+}
+
+/// A copy of a table that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CopyStatus {
+    /// Its number.
+    pub copy: CopyId,
+    /// How far it is.
+    pub step: CopyStep,
+    /// Chunks loaded.
+    pub chunks: u32,
+    /// Chunks that there are, when that is known.
+    pub chunks_total: Option<u32>,
+    /// Rows loaded.
+    pub rows: u64,
+    /// Rows that capture expected.
+    pub rows_estimated: u64,
+    /// How far it has caught up.
+    pub end_lsn: Lsn,
+}
+
+/// A mart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MartStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: MartState,
+    /// Since when.
+    #[serde(serialize_with = "time::serialize")]
+    pub since: DateTime<Utc>,
+    /// Why it is not live.
+    pub reason: Option<String>,
 }
 
 /// MySQL is away.
@@ -146,8 +201,12 @@ pub struct Status {
     /// Since when it is to stand still until it is resumed.
     #[serde(serialize_with = "time::serialize_option")]
     pub paused_since: Option<DateTime<Utc>>,
-    /// What it keeps. All of it moves together.
+    /// What it keeps. All of it that is live moves together.
     pub projections: Vec<Projection>,
+    /// The tables that the log has announced.
+    pub tables: Vec<TableStatus>,
+    /// The marts that are configured.
+    pub marts: Vec<MartStatus>,
     /// MySQL transactions since the start.
     pub batches: u64,
     /// Source transactions since the start.
@@ -175,6 +234,26 @@ pub struct Status {
 }
 
 impl Status {
+    /// What is not live, and why. Tables that are captured no longer are not expected to be.
+    pub fn not_live(&self) -> impl Iterator<Item = (String, Option<&str>)> {
+        let tables = self
+            .tables
+            .iter()
+            .filter(|table| !matches!(table.state, TableState::Live | TableState::Removed));
+        let tables = tables.map(|table| (table.table.to_string(), table.reason.as_deref()));
+        let marts = self
+            .marts
+            .iter()
+            .filter(|mart| mart.state != MartState::Live);
+        tables.chain(marts.map(|mart| (mart.name.clone(), mart.reason.as_deref())))
+    }
+
+    /// True if it is at `lsn` with all tables that are not set aside.
+    fn is_at(&self, lsn: Lsn) -> bool {
+        let begun = self.tables.iter().all(|table| !table.state.is_coming());
+        begun && !self.tables.is_empty() && self.end_lsn.is_some_and(|end| end >= lsn)
+    }
+
     /// An answer that does not come is no sign of life: what applies the log is shown as waiting. Indexes and marts take
     /// their time.
     fn show_silence(&mut self, owed: Duration) {
@@ -254,6 +333,11 @@ pub struct WaitError {
     pub paused: bool,
 }
 
+/// There is no such mart.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the projector keeps no mart {0}; `millrace marts list` names them")]
+pub struct UnknownMart(String);
+
 /// Watches and steers a running projector. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle(pub(crate) Arc<Shared>);
@@ -265,6 +349,8 @@ pub(crate) struct Shared {
     orders: watch::Sender<Orders>,
     /// No hold lasts longer.
     hold_max: Duration,
+    /// Marts that somebody wants to be built again.
+    rebuilds: Mutex<BTreeSet<String>>,
     /// Transactions read from the log and not committed in MySQL.
     pending: Mutex<InTransit>,
     pub(super) pause: Pause,
@@ -368,11 +454,29 @@ impl Handle {
         self.0.update(|status| status.periodic = Some(periodic));
     }
 
+    /// Lets a mart be built again beside the old one, and take its place: between two commits, as soon as all of its
+    /// tables are live.
+    pub fn rebuild(&self, mart: &str) -> Result<(), UnknownMart> {
+        let known = self
+            .0
+            .status
+            .borrow()
+            .marts
+            .iter()
+            .any(|known| known.name == mart);
+        if !known {
+            return Err(UnknownMart(mart.to_owned()));
+        }
+        self.0.rebuilds().insert(mart.to_owned());
+        self.0.orders.send_modify(|_| {});
+        Ok(())
+    }
+
     /// Returns when the tables contain everything up to `lsn`.
     pub async fn wait_for(&self, lsn: Lsn, timeout: Duration) -> Result<(), WaitError> {
         let mut status = self.watch();
-        let there = |status: &Status| status.end_lsn.is_some_and(|end| end >= lsn);
-        let reached = tokio::time::timeout(timeout, status.wait_for(there)).await;
+        let reached =
+            tokio::time::timeout(timeout, status.wait_for(|status| status.is_at(lsn))).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
             _ => Err(WaitError {
@@ -418,6 +522,7 @@ impl Shared {
             status: watch::Sender::new(status),
             orders: watch::Sender::new(Orders::default()),
             hold_max: config.limits.hold,
+            rebuilds: Mutex::default(),
             pending: Mutex::new(InTransit::new(pending_max)),
             pause: Pause::new(config.mysql_url.clone(), &config.limits),
             answers: Answers::default(),
@@ -438,6 +543,10 @@ impl Shared {
     /// Transactions on their way from the log to MySQL.
     pub(crate) fn pending(&self) -> MutexGuard<'_, InTransit> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn rebuilds(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the projector stand still between two commits, or go on.
@@ -477,6 +586,25 @@ impl Shared {
         };
         let lsn = lsn.map(tracing::field::display);
         tracing::info!(projection = PROJECTIONS, ?state, lsn, event);
+    }
+
+    /// Shows what has become of tables and marts.
+    pub(crate) fn show_catalog(&self, catalog: &Catalog) {
+        let state = match (catalog.tables.is_empty(), catalog.is_loading()) {
+            (true, _) => State::WaitingForSnapshot,
+            (_, true) => State::Loading,
+            _ => State::Live,
+        };
+        let before = self.status.borrow().state;
+        self.update(|status| {
+            status.tables = catalog.tables.iter().map(table_status).collect();
+            status.marts = mart_statuses(catalog);
+            status.snapshot = (state == State::Loading).then(|| progress(&status.tables));
+            status.state = state;
+        });
+        if state != before {
+            self.tell("entered another state");
+        }
     }
 
     pub(crate) fn log_failed(&self, error: String) {
@@ -524,6 +652,52 @@ impl Shared {
                 status.hold = current.map(|hold| hold.status(false));
             }
         });
+    }
+}
+
+fn table_status((table, row): (&TableId, &TableRow)) -> TableStatus {
+    let copy = row.next.as_ref().map(|next| CopyStatus {
+        copy: row.copy,
+        step: next.step,
+        chunks: next.chunks,
+        chunks_total: next.copied.map(|copied| copied.chunks),
+        rows: next.rows,
+        rows_estimated: next.estimated_rows,
+        end_lsn: next.place.end_lsn,
+    });
+    TableStatus {
+        table: table.clone(),
+        name: row.name.clone(),
+        state: row.state,
+        since: row.since,
+        reason: row.reason.clone(),
+        rows: row.rows,
+        newest_copy: row.copy,
+        copy,
+    }
+}
+
+fn mart_statuses(catalog: &Catalog) -> Vec<MartStatus> {
+    let status = |(name, row): (&String, &super::catalog::MartRow)| MartStatus {
+        name: name.clone(),
+        state: row.state,
+        since: row.since,
+        reason: row.reason.clone(),
+    };
+    catalog.marts.iter().map(status).collect()
+}
+
+/// Tables that are live already count with the rows of their copies.
+fn progress(tables: &[TableStatus]) -> SnapshotProgress {
+    let of = |table: &TableStatus| match &table.copy {
+        Some(copy) => (copy.rows, copy.rows_estimated.max(copy.rows)),
+        None => (table.rows, table.rows),
+    };
+    let sum = |(rows, all): (u64, u64), (row, one): (u64, u64)| (rows + row, all + one);
+    let (rows, rows_estimated) = tables.iter().map(of).fold((0, 0), sum);
+    SnapshotProgress {
+        rows,
+        rows_estimated,
     }
 }
 

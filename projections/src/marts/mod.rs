@@ -13,9 +13,11 @@ mod folder;
 mod mart;
 mod statements;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use millrace_sessions::mysql::Session;
+use sha2::{Digest, Sha256};
 use sqlx::{Executor, Row};
 
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
@@ -115,12 +117,50 @@ impl Marts {
         self.iter().flat_map(of).collect()
     }
 
-    /// Creates empty mart and state tables beside the replica tables of the same suffix, whose column
-    /// types they take. With a suffix, what is left of an earlier attempt is dropped first; without,
+    /// Those of these names.
+    #[must_use]
+    pub fn only(&self, names: &BTreeSet<String>) -> Marts {
+        let kept = self.kept.iter();
+        let kept = kept.filter(|(mart, _)| names.contains(&mart.name));
+        Marts {
+            kept: kept.cloned().collect(),
+        }
+    }
+
+    /// Names, each with a digest of what the mart is: one with another digest has to be built anew.
+    pub(crate) fn versions(&self) -> Vec<(String, String)> {
+        let version = |mart: &Mart| {
+            let digest = Sha256::digest(format!("{mart:?}"));
+            digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        self.iter()
+            .map(|mart| (mart.name.clone(), version(mart)))
+            .collect()
+    }
+
+    /// Names, each with the tables that the mart reads.
+    pub(crate) fn inputs(&self) -> Vec<(String, Vec<String>)> {
+        let inputs = |mart: &Mart| {
+            [&mart.fact().table, &mart.dimension().table]
+                .map(String::clone)
+                .to_vec()
+        };
+        self.iter()
+            .map(|mart| (mart.name.clone(), inputs(mart)))
+            .collect()
+    }
+
+    /// Creates empty mart and state tables of that suffix, with the column types of the replica tables. Of those named in
+    /// `shadows`, the shadow is meant. With a suffix, what is left of an earlier attempt is dropped first; without,
     /// existing tables stay. Commits implicitly, as every DDL does.
-    pub async fn create(&self, conn: &mut Session, suffix: &str) -> Result<(), Error> {
+    pub async fn create(
+        &self,
+        conn: &mut Session,
+        suffix: &str,
+        shadows: &[String],
+    ) -> Result<(), Error> {
         for (mart, _) in &self.kept {
-            for (table, body) in tables_of(conn, mart, suffix).await? {
+            for (table, body) in tables_of(conn, mart, suffix, shadows).await? {
                 if !suffix.is_empty() {
                     let drop = format!("DROP TABLE IF EXISTS `{table}`");
                     run_on_a_table(conn, mart, &drop).await?;
@@ -132,10 +172,15 @@ impl Marts {
         Ok(())
     }
 
-    /// Fills the tables that [`Marts::create`] made from the replica tables of the same suffix.
-    pub async fn build(&self, conn: &mut Session, suffix: &str) -> Result<(), Error> {
+    /// Fills the tables that [`Marts::create`] made with the same arguments.
+    pub async fn build(
+        &self,
+        conn: &mut Session,
+        suffix: &str,
+        shadows: &[String],
+    ) -> Result<(), Error> {
         for (mart, _) in &self.kept {
-            for statement in statements::build(mart, suffix) {
+            for statement in statements::build(mart, suffix, shadows) {
                 run_on_a_table(conn, mart, &statement).await?;
             }
         }
@@ -154,7 +199,7 @@ impl Marts {
             if visible.has(KEY) || !visible.exists() {
                 continue;
             }
-            let [_, _, (_, body)] = tables_of(conn, mart, "").await?;
+            let [_, _, (_, body)] = tables_of(conn, mart, "", &[]).await?;
             for statement in [
                 format!("DROP TABLE IF EXISTS `{shadow}`"),
                 format!("CREATE TABLE `{shadow}` ({body}) ENGINE=InnoDB"),
@@ -279,14 +324,23 @@ fn of(mart: &Mart) -> impl FnOnce(sqlx::Error) -> Error {
     move |source| Error::Mart { mart, source }
 }
 
+/// The replica table of that name, or its shadow.
+fn input(table: &str, shadows: &[String]) -> String {
+    match shadows.iter().any(|shadow| shadow == table) {
+        true => suffixed(table, SHADOW),
+        false => table.to_owned(),
+    }
+}
+
 /// Names and bodies of a mart's three tables.
 async fn tables_of(
     conn: &mut Session,
     mart: &Mart,
     suffix: &str,
+    shadows: &[String],
 ) -> Result<[(String, String); 3], Error> {
-    let fact = ReplicaTable::read(conn, suffixed(&mart.fact().table, suffix)).await?;
-    let dimension = ReplicaTable::read(conn, suffixed(&mart.dimension().table, suffix)).await?;
+    let fact = ReplicaTable::read(conn, input(&mart.fact().table, shadows)).await?;
+    let dimension = ReplicaTable::read(conn, input(&mart.dimension().table, shadows)).await?;
     let (precision, scale) = fact.exact(&mart.fact().value)?;
     let replica = |column: &Column| match column {
         Column::Dimension(name) => dimension.column(name),

@@ -10,6 +10,7 @@
 //! fixed length fits any group columns. The join order is pinned everywhere: the optimizer has no
 //! statistics for delta tables and would scan the large side.
 
+use super::input;
 use super::mart::{Column, Mart, FIGURES, JOIN, KEY};
 use crate::replica::names::{derived, key_table, suffixed};
 
@@ -79,17 +80,21 @@ pub(super) fn delta(table: &str) -> String {
     derived("", table, "_delta")
 }
 
-/// The statements that fill all three tables from the replica, tables with `suffix` on both sides.
-pub(super) fn build(mart: &Mart, suffix: &str) -> [String; 3] {
+/// The statements that fill all three tables of that suffix from the replica; of tables in `shadows` the shadow is read.
+pub(super) fn build(mart: &Mart, suffix: &str, shadows: &[String]) -> [String; 3] {
     let of = |name: &str| suffixed(name, suffix);
     let (s, g) = (of(&mart.subtotals()), of(&mart.groups()));
     let subtotals = format!(
         "INSERT INTO `{s}` {}",
-        subtotals_of(mart, &format!("`{}` f", of(&mart.fact().table)), Sign::Plus)
+        subtotals_of(
+            mart,
+            &format!("`{}` f", input(&mart.fact().table, shadows)),
+            Sign::Plus
+        )
     );
     let from = format!(
         "`{s}` s STRAIGHT_JOIN `{}` d ON d.`{}` = s.`{JOIN}`",
-        of(&mart.dimension().table),
+        input(&mart.dimension().table, shadows),
         mart.dimension().key
     );
     let groups = format!("INSERT INTO `{g}` {}", groups_of(mart, &from, Sign::Plus));

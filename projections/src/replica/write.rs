@@ -4,6 +4,7 @@
 //! against placeholders and JSON_TABLE. It knows no limit
 //! of 65,535 placeholders. The session's `sql_mode` is pinned, so that the escapes mean what they say.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use millrace_events::{TableId, Value};
@@ -92,6 +93,22 @@ pub async fn delete<'a>(
     if count > 0 {
         conn.execute(sql.as_str()).await?;
     }
+    Ok(())
+}
+
+/// Deletes all rows but those of these keys.
+pub async fn empty(
+    conn: &mut Session,
+    table: &Table,
+    spared: &BTreeSet<Vec<Value>>,
+) -> Result<(), WriteError> {
+    let mut sql = format!("DELETE FROM {}", quoted(&table.name));
+    for (n, key) in spared.iter().enumerate() {
+        sql.push_str(if n == 0 { " WHERE NOT (" } else { " AND NOT (" });
+        sql.push_str(&key_condition(table, key)?);
+        sql.push(')');
+    }
+    conn.on_a_table().execute(sql.as_str()).await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use millrace_sessions::mysql::{server_code, Session};
+use millrace_sessions::mysql::Session;
 use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 
@@ -26,8 +26,6 @@ const RANGE_ROWS: u64 = 20_000;
 const BUCKET_DIGITS: usize = 3;
 /// More buckets are not chosen from: then nearly all rows are read anyway.
 const BUCKETS_MAX: usize = 256;
-/// MySQL: the table has changed its definition since the snapshot, or was replaced by another one.
-const TABLE_DEFINITION_CHANGED: u16 = 1412;
 
 /// Going back to it gives back locks. Both servers understand it.
 pub(super) const BEGIN: &str = "SAVEPOINT millrace_range";
@@ -131,11 +129,7 @@ pub(super) async fn by_rows(both: &mut Both<'_>, pair: &Pair<'_>, tally: &mut Ta
 /// The server says of a table that was swapped since the snapshot that its definition has changed.
 fn gone_if_replaced(done: Step<Done>) -> Step<Done> {
     match done {
-        Err(Error::MySql { source, .. })
-            if server_code(&source) == Some(TABLE_DEFINITION_CHANGED) =>
-        {
-            Ok(Err(Gone))
-        }
+        Err(error) if error.is_of_a_replaced_table() => Ok(Err(Gone)),
         other => other,
     }
 }

@@ -47,14 +47,13 @@ use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::position::NamedTable;
 use crate::marts::Marts;
 use descent::{Both, Gone};
 use fence::Fence;
 pub use finding::{Answer, By, Compared, Finding};
 pub use pace::Pace;
 pub use period::Periodic;
-use position::Position;
+use position::{LiveTable, Position};
 use projector::{Held, Projector};
 pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
 use turn::Turn;
@@ -159,6 +158,9 @@ pub enum Error {
     Interrupted,
 }
 
+/// MySQL's error for a table that was made after the snapshot that looks for it.
+const DEFINITION_CHANGED: u16 = 1412;
+
 impl Error {
     /// Nothing is wrong but the moment: the next attempt may give an answer, without anybody doing anything about us.
     fn is_of_the_moment(&self) -> bool {
@@ -170,6 +172,13 @@ impl Error {
                 | Error::Running
                 | Error::Interrupted
         )
+    }
+
+    fn is_of_a_replaced_table(&self) -> bool {
+        match self {
+            Error::MySql { source, .. } => mysql::server_code(source) == Some(DEFINITION_CHANGED),
+            _ => false,
+        }
     }
 }
 
@@ -220,8 +229,12 @@ async fn tell(config: &Config, finding: &Finding) {
 }
 
 async fn run(config: &Config) -> Result<Report, Error> {
-    if !is_live(config).await? {
-        return Ok(Report::nothing_live(config));
+    let known = known(config).await?;
+    if known
+        .as_ref()
+        .is_none_or(|position| position.live.is_empty())
+    {
+        return Ok(Report::nothing_live(config, known.as_ref()));
     }
     let projector = Projector::new(config)?;
     let turn = Turn::take(config, &projector).await?;
@@ -238,47 +251,84 @@ async fn compare_all(config: &Config, projector: &Projector) -> Result<Report, E
     report
         .not_live
         .extend(absent.iter().map(TableId::to_string));
-    let [mut mysql, mut other] = round.mysql;
-    let rewritten = compare(config, round.postgres, &mut mysql, &chosen, &mut report).await?;
-    for mart in config.marts.iter() {
-        let began = Instant::now();
-        match marts::compare(config, &mut mysql, &mut other, mart).await? {
-            Some(subject) => report.marts.push(subject),
-            None => report.not_live.push(mart.name().to_owned()),
-        }
-        config.pace.rest(began.elapsed()).await;
-    }
-    again(config, projector, rewritten, &mut report).await?;
+    let mut mysql = round.mysql;
+    let mut moved = Moved {
+        tables: compare(config, round.postgres, &mut mysql[0], &chosen, &mut report).await?,
+        marts: compare_marts(config, &mut mysql, &round.position, None, &mut report).await?,
+    };
+    again(config, projector, &mut moved, &mut report).await?;
     Ok(report.finish())
 }
 
-/// Compares tables that changed their files at further consistent points.
+/// What cannot be read as of a consistent point any more: tables that were truncated or rewritten in Postgres, tables and
+/// marts that others have taken the place of in MySQL.
+struct Moved {
+    tables: Vec<TableId>,
+    marts: Vec<String>,
+}
+
+impl Moved {
+    fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.marts.is_empty()
+    }
+}
+
+/// Compares what has moved at further consistent points.
 async fn again(
     config: &Config,
     projector: &Projector,
-    mut rewritten: Vec<TableId>,
+    moved: &mut Moved,
     report: &mut Report,
 ) -> Result<(), Error> {
     for _ in 1..ROUNDS_MAX {
-        if rewritten.is_empty() {
+        if moved.is_empty() {
             return Ok(());
         }
-        tracing::info!(
-            tables = in_a_row(&rewritten),
-            "truncated or rewritten before their turn: they are compared at a point of their own"
-        );
-        let round = Round::begin(config, projector).await?;
-        let (named, absent) = tables::named(&rewritten, &round.position);
+        tracing::info!(tables = in_a_row(&moved.tables), marts = ?moved.marts, "rewritten or replaced before their turn: they are compared at a point of their own");
+        let mut round = Round::begin(config, projector).await?;
+        let (named, absent) = tables::named(&moved.tables, &round.position);
         report
             .not_live
             .extend(absent.iter().map(TableId::to_string));
-        let [mut mysql, _] = round.mysql;
-        rewritten = compare(config, round.postgres, &mut mysql, &named, report).await?;
+        let mysql = &mut round.mysql;
+        moved.tables = compare(config, round.postgres, &mut mysql[0], &named, report).await?;
+        let marts = std::mem::take(&mut moved.marts);
+        moved.marts = compare_marts(config, mysql, &round.position, Some(&marts), report).await?;
     }
-    match rewritten.is_empty() {
+    match moved.is_empty() {
         true => Ok(()),
-        false => Err(Error::Rewritten(rewritten)),
+        false => Err(Error::Rewritten(moved.tables.clone())),
     }
+}
+
+/// Compares marts, all of them or those of these names, and returns those that have been replaced meanwhile.
+async fn compare_marts(
+    config: &Config,
+    [mysql, other]: &mut [Session; 2],
+    position: &Position,
+    named: Option<&[String]>,
+    report: &mut Report,
+) -> Result<Vec<String>, Error> {
+    let mut replaced = Vec::new();
+    for mart in config.marts.iter() {
+        let name = mart.name();
+        if named.is_some_and(|named| !named.iter().any(|n| n == name)) {
+            continue;
+        }
+        if !position.live_marts.contains(name) {
+            report.not_live.push(name.to_owned());
+            continue;
+        }
+        let began = Instant::now();
+        match marts::compare(config, mysql, other, mart).await {
+            Ok(Some(subject)) => report.marts.push(subject),
+            Ok(None) => report.not_live.push(name.to_owned()),
+            Err(error) if error.is_of_a_replaced_table() => replaced.push(name.to_owned()),
+            Err(error) => return Err(error),
+        }
+        config.pace.rest(began.elapsed()).await;
+    }
+    Ok(replaced)
 }
 
 /// Both databases as of one consistent point.
@@ -316,7 +366,7 @@ async fn compare(
     config: &Config,
     mut postgres: PgSession,
     mysql: &mut Session,
-    tables: &[NamedTable],
+    tables: &[LiveTable],
     report: &mut Report,
 ) -> Result<Vec<TableId>, Error> {
     let mut rewritten = Vec::new();
@@ -354,11 +404,10 @@ async fn freeze(config: &Config, held: &Held) -> Result<(Fence, Sessions), Error
     Ok((fence, Sessions { mysql, position }))
 }
 
-/// True if the projector's tables are in place.
-async fn is_live(config: &Config) -> Result<bool, Error> {
+/// What the projector's tables say now; `None` if no projector was ever here.
+async fn known(config: &Config) -> Result<Option<Position>, Error> {
     let mut conn = mysql::connect(&config.mysql_url, Purpose::Compare).await?;
-    let position = Position::read(&mut conn).await?;
-    Ok(position.is_some_and(|position| position.live))
+    Position::read(&mut conn).await
 }
 
 /// A read-only session that sees one state.
@@ -370,12 +419,9 @@ async fn snapshot(config: &Config) -> Result<Session, Error> {
     Ok(conn)
 }
 
-/// The position row is still that of a live projector of this source. It may stand behind the
-/// consistent point, where nothing was committed in between, but never behind the end of the log.
+/// The position row may stand behind the consistent point, where nothing was committed in between, but never behind the
+/// end of the log.
 fn check_position(report: &mut Report, position: &Position, log_end: Lsn) {
-    if !position.live {
-        report.not_live.push("millrace_position".into());
-    }
     if position.end_lsn > log_end {
         let found = position.end_lsn.to_string();
         report.wrong_position(format!("at most {log_end}"), found);

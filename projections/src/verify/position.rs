@@ -1,46 +1,73 @@
 //! The projector's own record of where it stands.
 
-use millrace_events::Lsn;
+use std::collections::BTreeSet;
+
+use millrace_events::{Lsn, TableId, TableSchema};
 use millrace_sessions::mysql::Session;
-use sqlx::Row;
 
 use super::{mysql, Error};
-use crate::engine::position::NamedTable;
+use crate::engine::bookkeeping::{read_marts, read_tables};
+use crate::engine::{MartState, TableState};
 
-const TABLE: &str = "millrace_position";
+const TABLES: [&str; 3] = ["millrace_position", "millrace_tables", "millrace_marts"];
 
-/// The row of `millrace_position`, as far as verify needs it.
+/// What the projector's tables say, as far as verify needs it.
 pub(super) struct Position {
-    /// The projector applies the log; before that its tables are not in place.
-    pub(super) live: bool,
-    /// The tables contain everything up to here.
+    /// The live tables contain everything up to here.
     pub(super) end_lsn: Lsn,
-    /// The tables that it keeps.
-    pub(super) tables: Vec<NamedTable>,
+    /// The tables that move with the position.
+    pub(super) live: Vec<LiveTable>,
+    /// Those that should and do not.
+    pub(super) not_live: Vec<TableId>,
+    /// The marts that move with the position.
+    pub(super) live_marts: BTreeSet<String>,
+}
+
+/// A table that can be compared.
+#[derive(Clone, Debug)]
+pub(super) struct LiveTable {
+    /// In MySQL.
+    pub(super) name: String,
+    /// In the source.
+    pub(super) definition: TableSchema,
 }
 
 impl Position {
-    /// Reads the row; `None` if no projector was ever here.
+    /// Reads the rows; `None` if no projector was ever here.
     pub(super) async fn read(conn: &mut Session) -> Result<Option<Position>, Error> {
-        if !exist(conn, &[TABLE]).await? {
+        if !exist(conn, &TABLES).await? {
             return Ok(None);
         }
-        let reading = mysql("reading the position");
-        let row = sqlx::query("SELECT stage, end_lsn, tables FROM millrace_position WHERE id = 1")
-            .fetch_optional(conn)
-            .await
-            .map_err(&reading)?;
-        let Some(row) = row else { return Ok(None) };
-        // Unchecked: sqlx takes text of a binary collation for bytes.
-        let text = |column: usize| row.try_get_unchecked::<String, _>(column).map_err(&reading);
-        let (stage, tables) = (text(0)?, text(2)?);
-        let end_lsn: u64 = row.try_get(1).map_err(&reading)?;
-        Ok(Some(Position {
-            live: stage == "live",
+        let end_lsn: Option<u64> =
+            sqlx::query_scalar("SELECT end_lsn FROM millrace_position WHERE id = 1")
+                .fetch_optional(&mut *conn)
+                .await
+                .map_err(mysql("reading the position"))?;
+        let Some(end_lsn) = end_lsn else {
+            return Ok(None);
+        };
+        let broken = |error: crate::engine::Error| Error::Bookkeeping(error.to_string());
+        let marts = read_marts(conn).await.map_err(broken)?;
+        let marts = marts
+            .into_iter()
+            .filter(|(_, row)| row.state == MartState::Live);
+        let mut position = Position {
             end_lsn: Lsn(end_lsn),
-            tables: serde_json::from_str(&tables)
-                .map_err(|error| Error::Bookkeeping(format!("{TABLE}.tables: {error}")))?,
-        }))
+            live: Vec::new(),
+            not_live: Vec::new(),
+            live_marts: marts.map(|(name, _)| name).collect(),
+        };
+        for (id, row) in read_tables(conn).await.map_err(broken)? {
+            match (row.state, row.definition) {
+                (TableState::Removed, _) => {}
+                (TableState::Live, Some(definition)) => position.live.push(LiveTable {
+                    name: row.name,
+                    definition,
+                }),
+                _ => position.not_live.push(id),
+            }
+        }
+        Ok(Some(position))
     }
 }
 

@@ -4,6 +4,7 @@ use millrace_events::{Lsn, TableId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::position::Position;
 use super::Config;
 
 /// The answer, as it is printed in JSON.
@@ -94,11 +95,17 @@ impl Report {
         }
     }
 
-    /// The projector has not swapped its tables in yet.
-    pub(super) fn nothing_live(config: &Config) -> Report {
+    /// No table is live yet.
+    pub(super) fn nothing_live(config: &Config, position: Option<&Position>) -> Report {
         let mut report = Report::new(Lsn::ZERO);
-        let tables = config.tables.iter().map(TableId::to_string);
-        report.not_live.extend(tables);
+        let known = position.map(|position| position.not_live.as_slice());
+        let tables = match config.tables.is_empty() {
+            true => known.unwrap_or_default(),
+            false => &config.tables,
+        };
+        report
+            .not_live
+            .extend(tables.iter().map(TableId::to_string));
         report.not_live.extend(config.marts.names());
         if report.not_live.is_empty() {
             report.not_live.push("replica".into());

@@ -9,26 +9,25 @@ use sqlx::Row as _;
 use super::descent::{by_rows, by_sums, Both, Gone, Step};
 use super::order;
 use super::pair::Pair;
-use super::position::Position;
+use super::position::{LiveTable, Position};
 use super::ranges::Cut;
 use super::report::{Difference, DifferenceKind, Subject, Tally};
 use super::{mysql, postgres, Config, Error, Method};
-use crate::engine::position::NamedTable;
 use crate::replica::Table;
 
-/// The tables to compare, and those that the projector does not have.
-pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<NamedTable>, Vec<TableId>) {
+/// The tables to compare, and those that are not live.
+pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<LiveTable>, Vec<TableId>) {
     match config.tables.is_empty() {
-        true => (position.tables.clone(), Vec::new()),
+        true => (position.live.clone(), position.not_live.clone()),
         false => named(&config.tables, position),
     }
 }
 
-/// These tables, and those of them that the projector does not have.
-pub(super) fn named(wanted: &[TableId], position: &Position) -> (Vec<NamedTable>, Vec<TableId>) {
+/// These tables, and those of them that are not live.
+pub(super) fn named(wanted: &[TableId], position: &Position) -> (Vec<LiveTable>, Vec<TableId>) {
     let (mut tables, mut absent) = (Vec::new(), Vec::new());
     for id in wanted {
-        match position.tables.iter().find(|t| t.definition.table == *id) {
+        match position.live.iter().find(|t| t.definition.table == *id) {
             Some(table) => tables.push(table.clone()),
             None => absent.push(id.clone()),
         }
@@ -40,9 +39,9 @@ pub(super) fn named(wanted: &[TableId], position: &Position) -> (Vec<NamedTable>
 pub(super) async fn compare(
     config: &Config,
     both: &mut Both<'_>,
-    named: &NamedTable,
+    named: &LiveTable,
 ) -> Step<Subject> {
-    let NamedTable { name, definition } = named;
+    let LiveTable { name, definition } = named;
     let table =
         Table::of(definition, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
     let pair = Pair::new(&table, definition);

@@ -1,21 +1,33 @@
 //! A source database in memory, with a capture that writes its log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
-    Change, Column, Epoch, Lsn, Op, PartHeader, PartWriter, Progress, Record, Row, SchemaId,
-    SnapshotBegin, SnapshotEnd, SnapshotMark, SnapshotRows, Start, TableId, TableSchema, Value,
-    Xid,
+    Baseline, Change, Chunk, Column, CopyBegun, CopyId, CopyTable, Epoch, Lsn, Op, PartHeader,
+    PartWriter, Progress, Record, Row, SchemaId, Start, TableCopied, TableId, TableRemoved,
+    TableSchema, Value, Xid,
 };
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::RngExt;
 
 use crate::memory_log::MemoryLog;
 
 pub(crate) const CHANGES: &str = "world-changes";
+/// Topic of the first copy.
 pub(crate) const SNAPSHOT: &str = "world-snapshot-1";
+
+fn topic(copy: CopyId) -> String {
+    format!("world-snapshot-{}", copy.0)
+}
+
+fn chunk_of(key: &[Value], chunks: u32) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    (hasher.finish() % u64::from(chunks)) as u32 + 1
+}
 
 pub(crate) type Rows = BTreeMap<Vec<Value>, Vec<Value>>;
 pub(crate) type State = BTreeMap<TableId, Rows>;
@@ -30,6 +42,11 @@ pub(crate) struct Source {
     pub(crate) lsn: Lsn,
     pub(crate) epoch: Epoch,
     pub(crate) incarnation: String,
+    /// Of the next transaction.
+    pub(crate) xid: Xid,
+    pub(crate) copies: u64,
+    /// Keys of updates that changed the key and did not send all, since the last copy began.
+    rekeyed: BTreeSet<(TableId, Vec<Value>)>,
 }
 
 pub(crate) fn at() -> DateTime<Utc> {
@@ -114,6 +131,9 @@ impl Source {
             lsn: Lsn(1000),
             epoch: Epoch(0),
             incarnation: "first".into(),
+            xid: Xid(100),
+            copies: 0,
+            rekeyed: BTreeSet::new(),
         }
     }
 
@@ -229,6 +249,7 @@ impl Source {
         let mut values = rows.remove(from).expect("the row exists");
         values[..to.len()].clone_from_slice(to);
         rows.insert(to.to_vec(), values.clone());
+        self.rekeyed.insert((id(table), to.to_vec()));
         let mut after = self.row(table, &values);
         after
             .0
@@ -308,55 +329,165 @@ impl Source {
         self.log.append(CHANGES, start.encode());
     }
 
-    /// Writes what the tables hold as a snapshot, and its mark.
+    /// The log begins here, with a copy of all tables.
     pub(crate) fn snapshot(&mut self, rows_per_chunk: usize) {
-        let begin = Record::SnapshotBegin(SnapshotBegin {
-            incarnation: self.incarnation.clone(),
-            lsn: self.lsn,
-            at: at(),
-            schemas: self.schemas.clone(),
-            estimated_rows: vec![1; self.schemas.len()],
-        });
-        self.log.append(SNAPSHOT, begin.encode());
-        let (mut chunk, mut count) = (0, 0);
-        for schema in self.schemas.clone() {
-            let rows: Vec<Row> = self.state[&schema.table]
-                .values()
-                .map(|values| self.row(&schema.table.name, values))
-                .collect();
-            count += rows.len() as u64;
-            for rows in rows.chunks(rows_per_chunk) {
-                chunk += 1;
-                let record = Record::SnapshotRows(SnapshotRows {
-                    chunk,
-                    lsn: self.lsn,
-                    table: schema.table.clone(),
-                    schema: schema.id,
-                    rows: rows.to_vec(),
-                });
-                // A capture that is not sure sends again.
-                for _ in 0..1 + u64::from(chunk % 3 == 0) {
-                    self.log.append(SNAPSHOT, record.encode());
-                }
-            }
-        }
-        let end = Record::SnapshotEnd(SnapshotEnd {
-            chunks: chunk,
-            rows: count,
-        });
-        self.log.append(SNAPSHOT, end.encode());
         self.start();
-        let mark = Record::Snapshot(SnapshotMark {
+        let baseline = Record::Baseline(Baseline {
             epoch: self.epoch,
             incarnation: self.incarnation.clone(),
-            topic: SNAPSHOT.into(),
             lsn: self.lsn,
             system: "1".into(),
             database: "db".into(),
             at: at(),
         });
-        self.log.append(CHANGES, mark.encode());
+        self.log.append(CHANGES, baseline.encode());
         self.history.insert(self.lsn, self.state.clone());
+        let tables: Vec<String> = self.schemas.iter().map(|s| s.table.name.clone()).collect();
+        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+        let copy = self.begin_copy(&tables);
+        for table in tables {
+            let chunks = (self.state[&id(table)].len() / rows_per_chunk + 1) as u32;
+            for chunk in 1..=chunks {
+                // A capture that is not sure sends again.
+                for _ in 0..1 + u32::from(chunk % 3 == 0) {
+                    self.chunk(copy, table, chunk, chunks);
+                }
+            }
+            self.copied(copy, table, chunks);
+        }
+    }
+
+    /// A copy of tables begins.
+    pub(crate) fn begin_copy(&mut self, tables: &[&str]) -> CopyId {
+        self.copies += 1;
+        let copy = CopyId(self.copies);
+        let table = |table: &&str| CopyTable {
+            definition: self.schema(table).clone(),
+            estimated_rows: 1,
+        };
+        let begun = Record::Copy(CopyBegun {
+            epoch: self.epoch,
+            copy,
+            topic: topic(copy),
+            lsn: self.lsn,
+            tables: tables.iter().map(table).collect(),
+            at: at(),
+        });
+        self.log.append(CHANGES, begun.encode());
+        self.rekeyed.clear();
+        let start = Record::Start(Start {
+            epoch: self.epoch,
+            at: at(),
+        });
+        self.log.append(&topic(copy), start.encode());
+        copy
+    }
+
+    /// Reads one of the chunks of a table, as the table is now.
+    pub(crate) fn chunk(&mut self, copy: CopyId, table: &str, chunk: u32, chunks: u32) {
+        for record in self.pieces(copy, table, chunk, chunks) {
+            self.log.append(&topic(copy), record.encode());
+        }
+    }
+
+    /// The records of a chunk: two pieces, if it has rows enough.
+    pub(crate) fn pieces(&self, copy: CopyId, table: &str, chunk: u32, chunks: u32) -> Vec<Record> {
+        let mine = |key: &Vec<Value>| chunk_of(key, chunks) == chunk;
+        let rows = self.state[&id(table)].iter().filter(|(key, _)| mine(key));
+        let rows: Vec<Row> = rows.map(|(_, values)| self.row(table, values)).collect();
+        let half = rows.len().div_ceil(2).max(1);
+        let mut pieces: Vec<Vec<Row>> = rows.chunks(half).map(<[Row]>::to_vec).collect();
+        if pieces.is_empty() {
+            pieces.push(Vec::new());
+        }
+        let last = pieces.len() as u32 - 1;
+        let piece =
+            |(piece, rows)| self.piece(copy, table, (chunk, piece), piece == last, false, rows);
+        (0..).zip(pieces).map(piece).collect()
+    }
+
+    fn piece(
+        &self,
+        copy: CopyId,
+        table: &str,
+        (chunk, piece): (u32, u32),
+        last: bool,
+        again: bool,
+        rows: Vec<Row>,
+    ) -> Record {
+        let next = u64::from(self.xid.0);
+        Record::Chunk(Chunk {
+            epoch: self.epoch,
+            copy,
+            table: id(table),
+            chunk,
+            piece,
+            last,
+            again,
+            visible: format!("{next}:{next}:").parse().expect("a snapshot"),
+            lsn: self.lsn,
+            schema: self.schema(table).id,
+            rows,
+        })
+    }
+
+    /// All chunks of a table were read: those keys are read again that were changed by updates which did not send all.
+    pub(crate) fn copied(&mut self, copy: CopyId, table: &str, chunks: u32) {
+        let keys = self.rekeyed.iter().filter(|(of, _)| *of == id(table));
+        let rows: Vec<Row> = keys
+            .filter_map(|(of, key)| self.state[of].get(key))
+            .map(|values| self.row(table, values))
+            .collect();
+        let mut all = chunks;
+        if !rows.is_empty() {
+            all += 1;
+            let again = self.piece(copy, table, (all, 0), true, true, rows);
+            self.log.append(&topic(copy), again.encode());
+        }
+        let copied = Record::Copied(TableCopied {
+            epoch: self.epoch,
+            copy,
+            table: id(table),
+            chunks: all,
+            rows: 0,
+            lsn: self.lsn,
+            at: at(),
+        });
+        self.log.append(CHANGES, copied.encode());
+    }
+
+    /// A copy of a table whose chunks come in any order, one more than once, between random transactions.
+    pub(crate) fn copy_under_traffic(&mut self, table: &str) -> CopyId {
+        const CHUNKS: u32 = 6;
+        let copy = self.begin_copy(&[table]);
+        let mut order: Vec<u32> = (1..=CHUNKS).chain(1..=CHUNKS).collect();
+        order.shuffle(&mut self.rng);
+        for chunk in order {
+            self.random_transaction();
+            if self.rng.random_range(0..4) == 0 {
+                // A reading that is given up.
+                let pieces = self.pieces(copy, table, chunk, CHUNKS);
+                if let [first, _, ..] = pieces.as_slice() {
+                    self.log.append(&topic(copy), first.encode());
+                    self.random_transaction();
+                }
+            }
+            self.chunk(copy, table, chunk, CHUNKS);
+        }
+        self.random_transaction();
+        self.copied(copy, table, CHUNKS);
+        self.random_transaction();
+        copy
+    }
+
+    /// A table is captured no longer.
+    pub(crate) fn remove_table(&mut self, table: &str) {
+        let removed = Record::Removed(TableRemoved {
+            epoch: self.epoch,
+            table: id(table),
+            at: at(),
+        });
+        self.log.append(CHANGES, removed.encode());
     }
 
     /// The record values of a transaction with these changes, `per_part` to a part.
@@ -365,7 +496,7 @@ impl Source {
             epoch: self.epoch,
             prev: self.lsn,
             commit_lsn: Lsn(self.lsn.0 + 10),
-            xid: Xid(7),
+            xid: self.xid,
             at: at(),
         });
         for schema in &self.schemas {
@@ -392,6 +523,7 @@ impl Source {
 
     pub(crate) fn committed(&mut self) {
         self.lsn = Lsn(self.lsn.0 + 50);
+        self.xid = Xid(self.xid.0 + 1);
         self.history.insert(self.lsn, self.state.clone());
     }
 

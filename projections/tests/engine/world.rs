@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_events::{Lsn, TableSchema};
-use millrace_projections::engine::{Config, Error, Handle, Hooks, Limits, Service, State, Status};
+use millrace_projections::engine::{
+    Config, Error, Handle, Hooks, Limits, Point, Service, State, Status,
+};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
 use millrace_sessions::mysql::Session;
@@ -32,6 +34,7 @@ pub(crate) struct World {
     pub(crate) hooks: Hooks,
     pub(crate) smartmodule: Option<SmartModule>,
     pub(crate) main_schema: Option<String>,
+    pub(crate) marts: Marts,
 }
 
 pub(crate) struct Running {
@@ -41,6 +44,7 @@ pub(crate) struct Running {
 }
 
 pub(crate) type Commits = mpsc::Receiver<(Lsn, oneshot::Sender<()>)>;
+pub(crate) type Points = mpsc::Receiver<(Point, oneshot::Sender<()>)>;
 
 /// A seed from the environment to repeat a failure, else a new one; printed either way.
 pub(crate) fn seed() -> u64 {
@@ -68,6 +72,7 @@ impl World {
             hooks: Hooks::default(),
             smartmodule: None,
             main_schema: Some(source::MAIN_SCHEMA.into()),
+            marts: Marts::none(),
         }
     }
 
@@ -114,7 +119,7 @@ impl World {
             changes_topic: source::CHANGES.into(),
             smartmodule: self.smartmodule.clone(),
             main_schema: self.main_schema.clone(),
-            marts: Marts::none(),
+            marts: self.marts.clone(),
             limits: self.limits,
             hooks: self.hooks.clone(),
         }
@@ -139,11 +144,28 @@ impl World {
         receiver
     }
 
+    /// From now on projectors wait at every point of copying until the receiver lets them go on.
+    pub(crate) fn watch_copying(&mut self) -> Points {
+        let (sender, receiver) = mpsc::channel(1);
+        self.hooks.while_copying = Some(sender);
+        receiver
+    }
+
     /// Compares every table with what the source held at `lsn`.
     pub(crate) async fn compare(&mut self, lsn: Lsn) {
+        let tables: Vec<String> = (self.source.schemas.iter())
+            .map(|schema| schema.table.name.clone())
+            .collect();
+        for table in tables {
+            self.compare_one(&table, lsn).await;
+        }
+    }
+
+    pub(crate) async fn compare_one(&mut self, name: &str, lsn: Lsn) {
         let expected = self.source.history.get(&lsn);
         let expected = expected.unwrap_or_else(|| panic!("{lsn} is no commit of the source"));
-        for schema in &self.source.schemas {
+        let named = |schema: &&TableSchema| schema.table.name == name;
+        for schema in self.source.schemas.iter().filter(named) {
             let table = replica(schema);
             let rows = expected[&schema.table].values();
             let wanted: BTreeMap<_, _> = rows
@@ -161,7 +183,9 @@ impl World {
     pub(crate) async fn caught_up(&mut self, running: &Running) {
         let wanted = self.source.lsn;
         let reached = |status: &Status| {
-            status.state == State::Stopped || status.end_lsn.is_some_and(|end| end >= wanted)
+            let live = !status.tables.is_empty() && status.not_live().next().is_none();
+            status.state == State::Stopped
+                || (live && status.end_lsn.is_some_and(|end| end >= wanted))
         };
         let mut status = running.handle.watch();
         let _ = tokio::time::timeout(PATIENCE, status.wait_for(reached)).await;

@@ -154,8 +154,16 @@ impl Stage {
             .await
             .expect("MySQL");
         replicate(&mut postgres, &mut mysql, tables).await;
-        marts.create(&mut mysql, "").await.expect("mart tables");
-        marts.build(&mut mysql, "").await.expect("marts");
+        for mart in marts.names() {
+            let live = "INSERT INTO millrace_marts VALUES (?, 'live', '2025-01-01', NULL, '', 0)";
+            let query = sqlx::query(live).bind(mart);
+            query.execute(&mut mysql).await.expect("a mart's row");
+        }
+        marts
+            .create(&mut mysql, "", &[])
+            .await
+            .expect("mart tables");
+        marts.build(&mut mysql, "", &[]).await.expect("marts");
         let projector = Shared::default();
         let config = Config {
             postgres_url: source.url(&database),
@@ -290,11 +298,24 @@ async fn release(
 /// A statement with so many rows is shorter than the server allows.
 const ROWS_PER_INSERT: usize = 10_000;
 
+/// What verify reads of the projector's bookkeeping.
+const BOOKKEEPING: &str = "
+    CREATE TABLE millrace_position (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, end_lsn BIGINT UNSIGNED NOT NULL);
+    INSERT INTO millrace_position VALUES (1, 1);
+    CREATE TABLE millrace_tables (source VARCHAR(300) NOT NULL PRIMARY KEY, name VARCHAR(64) NOT NULL,
+        state VARCHAR(16) NOT NULL, since DATETIME(6) NOT NULL, reason LONGTEXT NULL, definition LONGTEXT NULL,
+        rows_copied BIGINT UNSIGNED NOT NULL, copy BIGINT UNSIGNED NOT NULL, next_step VARCHAR(16) NULL);
+    CREATE TABLE millrace_marts (name VARCHAR(64) NOT NULL PRIMARY KEY, state VARCHAR(16) NOT NULL,
+        since DATETIME(6) NOT NULL, reason LONGTEXT NULL, version VARCHAR(64) NOT NULL, joining TINYINT(1) NOT NULL)";
+
 /// Copies tables as the projector would write them.
 async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&str]) {
-    let mut schemas = Vec::new();
-    for name in tables {
-        let schema = schema_of(postgres, name, schemas.len()).await;
+    mysql
+        .execute(BOOKKEEPING)
+        .await
+        .expect("bookkeeping tables");
+    for (name, number) in tables.iter().zip(0..) {
+        let schema = schema_of(postgres, name, number).await;
         let table = Table::of(&schema, name).expect("replicable");
         ddl::recreate(mysql, &table, "")
             .await
@@ -308,21 +329,17 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
             let insert = format!("INSERT INTO `{name}` VALUES {}", tuples.join(","));
             mysql.execute(insert.as_str()).await.expect("a copy");
         }
-        schemas.push(json!({ "name": name, "definition": schema }));
-    }
-    mysql
-        .execute(
-            "CREATE TABLE millrace_position (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, stage VARCHAR(16) NOT NULL, \
-             end_lsn BIGINT UNSIGNED NOT NULL, tables LONGTEXT NOT NULL)",
+        let definition = serde_json::to_string(&schema).expect("JSON");
+        sqlx::query(
+            "INSERT INTO millrace_tables VALUES (?, ?, 'live', '2025-01-01', NULL, ?, 0, 1, NULL)",
         )
+        .bind(id(name).to_string())
+        .bind(name)
+        .bind(definition)
+        .execute(&mut *mysql)
         .await
-        .expect("position table");
-    let schemas = serde_json::to_string(&schemas).expect("JSON");
-    sqlx::query("INSERT INTO millrace_position VALUES (1, 'live', 1, ?)")
-        .bind(schemas)
-        .execute(mysql)
-        .await
-        .expect("position");
+        .expect("a table's row");
+    }
 }
 
 async fn schema_of(postgres: &mut PgConnection, table: &str, number: usize) -> TableSchema {

@@ -54,7 +54,8 @@ pub fn apply(plan: &Plan, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     };
     match kind.raw {
         b"transaction" => pass.transaction()?,
-        b"snapshot_rows" => pass.snapshot_rows()?,
+        b"snapshot_rows" | b"chunk" => pass.snapshot_rows()?,
+        b"copy" | b"checkpoint" => pass.tables_of_copies()?,
         b"snapshot_begin" => pass.snapshot_begin()?,
         _ => return Ok(None),
     }
@@ -179,6 +180,57 @@ impl<'a> Pass<'a> {
         self.cursor.skip_value()?;
         if !is_empty {
             self.cuts.cut(start, self.cursor.at - 1);
+        }
+        Ok(())
+    }
+
+    /// Tables as elements that hold a definition and more.
+    fn tables_of_copies(&mut self) -> Result<(), Refusal> {
+        let mut members = Walk::open(&mut self.cursor, b'{')?;
+        while members.next(&mut self.cursor)?.is_some() {
+            if self.cursor.plain_name()?.is("tables") {
+                self.defined_tables()?;
+            } else {
+                self.cursor.skip_value()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn defined_tables(&mut self) -> Result<(), Refusal> {
+        let plan = self.plan;
+        let mut choice = Choice::default();
+        let mut walk = Walk::open(&mut self.cursor, b'[')?;
+        while let Some(element) = walk.next(&mut self.cursor)? {
+            let Some(definition) = self.cursor.member("definition")? else {
+                return Ok(self.cursor.fail()?);
+            };
+            match plan.table(definition.text_member("table")?) {
+                None => {
+                    self.cursor.skip_value()?;
+                    choice.drop(&mut self.cuts, element, self.cursor.at);
+                }
+                Some(Columns::All) => {
+                    choice.keep(&mut self.cuts, element);
+                    self.cursor.skip_value()?;
+                }
+                Some(Columns::Named(names)) => {
+                    choice.keep(&mut self.cuts, element);
+                    self.defined_table(names)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn defined_table(&mut self, names: &[Vec<u8>]) -> Result<(), Refusal> {
+        let mut members = Walk::open(&mut self.cursor, b'{')?;
+        while members.next(&mut self.cursor)?.is_some() {
+            if self.cursor.plain_name()?.is("definition") {
+                self.schema(names)?;
+            } else {
+                self.cursor.skip_value()?;
+            }
         }
         Ok(())
     }

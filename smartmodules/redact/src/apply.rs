@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millrace_events::{Column, DecodeError, Record, Row, TableSchema};
+use millrace_events::{Column, DecodeError, Record, Row, TableId, TableSchema};
 
 use crate::policy::{Action, Policy};
 
@@ -46,7 +46,7 @@ pub fn apply(policy: &Policy, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal>
     let mut record = Record::decode(record)?;
     match &mut record {
         Record::Transaction(part) => {
-            redact_schemas(policy, &mut part.schemas)?;
+            redact_schemas(policy, part.schemas.iter_mut())?;
             for change in &mut part.changes {
                 if let Some(actions) = policy.table(&change.table) {
                     let rows = [&mut change.before, &mut change.after];
@@ -56,15 +56,15 @@ pub fn apply(policy: &Policy, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal>
                 }
             }
         }
-        Record::SnapshotRows(chunk) => {
-            if let Some(actions) = policy.table(&chunk.table) {
-                chunk
-                    .rows
-                    .iter_mut()
-                    .for_each(|row| redact_row(policy, actions, row));
-            }
+        Record::SnapshotRows(chunk) => redact_rows(policy, &chunk.table, &mut chunk.rows),
+        Record::Chunk(chunk) => redact_rows(policy, &chunk.table, &mut chunk.rows),
+        Record::Copy(begun) => {
+            let definitions = begun.tables.iter_mut().map(|table| &mut table.definition);
+            redact_schemas(policy, definitions)?;
         }
-        Record::SnapshotBegin(begin) => redact_schemas(policy, &mut begin.schemas)?,
+        // It holds a key, and nobody but capture needs it.
+        Record::Plan(plan) if policy.table(&plan.table).is_some() => plan.up_to = None,
+        Record::SnapshotBegin(begin) => redact_schemas(policy, begin.schemas.iter_mut())?,
         _ => return Ok(None),
     }
     Ok(Some(record.encode()))
@@ -82,7 +82,17 @@ fn redact_row(policy: &Policy, actions: &BTreeMap<String, Action>, row: &mut Row
     row.0 = redacted.collect();
 }
 
-fn redact_schemas(policy: &Policy, schemas: &mut [TableSchema]) -> Result<(), Refusal> {
+fn redact_rows(policy: &Policy, table: &TableId, rows: &mut [Row]) {
+    if let Some(actions) = policy.table(table) {
+        rows.iter_mut()
+            .for_each(|row| redact_row(policy, actions, row));
+    }
+}
+
+fn redact_schemas<'a>(
+    policy: &Policy,
+    schemas: impl Iterator<Item = &'a mut TableSchema>,
+) -> Result<(), Refusal> {
     for schema in schemas {
         let Some(actions) = policy.table(&schema.table) else {
             continue;

@@ -85,6 +85,32 @@ fn snapshot_rows_are_redacted() {
 }
 
 #[test]
+fn chunks_their_definitions_and_their_keys_are_redacted() {
+    let chunk = format!(
+        r#"{{"kind":"chunk","epoch":1,"copy":1,"table":"source.users","chunk":1,"piece":0,"last":true,"visible":"5:5:","lsn":"0/10","schema":1,"rows":[{ROW}]}}"#
+    );
+    let Record::Chunk(chunk) = redacted(&policy(POLICY), &chunk) else {
+        panic!("another kind");
+    };
+    assert_redacted(&chunk.rows[0]);
+    let copy = format!(
+        r#"{{"kind":"copy","epoch":1,"copy":1,"topic":"t","tables":[{{"definition":{SCHEMA},"estimated_rows":7}}],"at":"2026-01-02T03:04:05Z"}}"#
+    );
+    let Record::Copy(copy) = redacted(&policy(POLICY), &copy) else {
+        panic!("another kind");
+    };
+    let columns = copy.tables[0].definition.columns.iter();
+    let names: Vec<_> = columns.map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["user_id", "email", "phone"]);
+    let plan =
+        r#"{"kind":"plan","epoch":1,"copy":1,"table":"source.users","chunk":1,"up_to":["4711"]}"#;
+    let Record::Plan(plan) = redacted(&policy(POLICY), plan) else {
+        panic!("another kind");
+    };
+    assert_eq!(plan.up_to, None);
+}
+
+#[test]
 fn equal_values_have_equal_hashes_and_another_salt_gives_others() {
     let id = |salt: &str| {
         let policy = Policy::parse(POLICY, Some(salt)).expect("policy");

@@ -12,7 +12,7 @@ mod shim;
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
-    DecodeError, Lsn, Op, ParseTableIdError, Record, Row, SnapshotRows, TableId, TransactionPart,
+    DecodeError, Lsn, Op, ParseTableIdError, Record, Row, TableId, TransactionPart,
 };
 use serde::Serialize;
 
@@ -72,7 +72,8 @@ impl Filter {
 pub fn rows(filter: &Filter, record: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
     Ok(match Record::decode(record)? {
         Record::Transaction(part) => changes(filter, &part),
-        Record::SnapshotRows(chunk) => snapshot(filter, &chunk),
+        Record::SnapshotRows(chunk) => snapshot(filter, &chunk.table, chunk.lsn, &chunk.rows),
+        Record::Chunk(chunk) => snapshot(filter, &chunk.table, chunk.lsn, &chunk.rows),
         _ => Vec::new(),
     })
 }
@@ -102,23 +103,22 @@ fn changes(filter: &Filter, part: &TransactionPart) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn snapshot(filter: &Filter, chunk: &SnapshotRows) -> Vec<Vec<u8>> {
-    if !filter.shows(&chunk.table) {
+fn snapshot(filter: &Filter, table: &TableId, lsn: Lsn, rows: &[Row]) -> Vec<Vec<u8>> {
+    if !filter.shows(table) {
         return Vec::new();
     }
-    let rows = chunk.rows.iter();
-    rows.map(|row| {
+    let shown = |row| {
         json(&RowChange {
-            table: &chunk.table,
+            table,
             op: "snapshot",
-            lsn: chunk.lsn,
+            lsn,
             xid: None,
             at: None,
             before: None,
             after: Some(row),
         })
-    })
-    .collect()
+    };
+    rows.iter().map(shown).collect()
 }
 
 fn json(change: &RowChange<'_>) -> Vec<u8> {
@@ -193,6 +193,11 @@ mod tests {
 
     #[test]
     fn rows_of_a_snapshot_are_shown_too() {
+        let piece = r#"{"kind":"chunk","epoch":1,"copy":1,"table":"source.users","chunk":1,"piece":0,"last":true,"visible":"5:5:","lsn":"0/10","schema":1,"rows":[{"user_id":3}]}"#;
+        let shown_row =
+            r#"{"table":"source.users","op":"snapshot","lsn":"0/10","after":{"user_id":3}}"#;
+        assert_eq!(shown(&only("source.users"), piece), [shown_row]);
+        assert!(shown(&only("orders"), piece).is_empty());
         let chunk = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"source.users","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
         let rows = shown(&only("users"), chunk);
         assert_eq!(

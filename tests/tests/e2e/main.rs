@@ -14,4 +14,5 @@ mod page_keyboard;
 mod stage;
 mod stalled;
 mod supervise;
+mod tables;
 mod verified;

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use millrace_cli::endpoints::Endpoints;
 use millrace_tests::harness::Servers;
 use serde_json::Value;
-use sqlx::{Connection, Executor, MySqlConnection, Row};
+use sqlx::{Connection, Executor, MySqlConnection, PgConnection, Row};
 
 use crate::binary::{said, Demo};
 
@@ -31,45 +31,79 @@ INSERT INTO public.audit_log VALUES (2, 'nor this');
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// `.env` in force describes the shop; `--tables` says that this is another database.
+/// A library on servers of its own, and an `up` that follows it.
+pub(crate) struct Library {
+    servers: Servers,
+    pub(crate) source: PgConnection,
+    pub(crate) demo: Demo,
+    mysql: String,
+}
+
+impl Library {
+    /// `.env` in force describes the shop; `--tables` says that this is another database.
+    pub(crate) async fn open(name: &str) -> anyhow::Result<Library> {
+        let servers = Servers::start(name).await?;
+        let mut source = servers.source().await?;
+        source.execute(sqlx::raw_sql(LIBRARY)).await?;
+        drop(servers.target("library").await?);
+        let (postgres, mysql) = (servers.postgres.url(), servers.mysql_url("library"));
+        let mut demo = Demo::new("library")?;
+        let tables = "public.*,lending.*,!public.audit_*";
+        demo.start_on(
+            &postgres,
+            &mysql,
+            &["--name", "library", "--tables", tables],
+        )?;
+        Ok(Library {
+            demo: live(demo).await?,
+            servers,
+            source,
+            mysql,
+        })
+    }
+
+    pub(crate) async fn target(&self) -> anyhow::Result<MySqlConnection> {
+        Ok(MySqlConnection::connect(&self.mysql).await?)
+    }
+
+    /// What `verify` says; it must end with `code`.
+    pub(crate) fn verify(&self, code: i32) -> anyhow::Result<Value> {
+        let verified = self.demo.run(&["verify", "--json"])?;
+        ensure!(
+            verified.status.code() == Some(code),
+            "{}\n{}",
+            said(&verified),
+            self.demo.log()
+        );
+        Ok(serde_json::from_slice(&verified.stdout)?)
+    }
+
+    pub(crate) async fn close(mut self) -> anyhow::Result<()> {
+        let (_, well) = self.demo.interrupt()?;
+        ensure!(well, "{}", self.demo.log());
+        self.servers.stop().await
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_several_schemas_that_is_not_the_shop_is_replicated_without_marts(
 ) -> anyhow::Result<()> {
-    let servers = Servers::start("own-servers").await?;
-    let mut source = servers.source().await?;
-    source.execute(sqlx::raw_sql(LIBRARY)).await?;
-    drop(servers.target("library").await?);
-    let (postgres, mysql) = (servers.postgres.url(), servers.mysql_url("library"));
-    let mut demo = Demo::new("library")?;
-    let tables = "public.*,lending.*,!public.audit_*";
-    demo.start_on(
-        &postgres,
-        &mysql,
-        &["--name", "library", "--tables", tables],
-    )?;
-    let demo = live(demo).await?;
-
-    source.execute(sqlx::raw_sql(CHANGES)).await?;
-    demo.wait_for()?;
-    let verified = demo.run(&["verify", "--json"])?;
-    ensure!(
-        verified.status.success(),
-        "{}\n{}",
-        said(&verified),
-        demo.log()
-    );
-    let report: Value = serde_json::from_slice(&verified.stdout)?;
+    let mut library = Library::open("own-servers").await?;
+    library.source.execute(sqlx::raw_sql(CHANGES)).await?;
+    library.demo.wait_for()?;
+    let report = library.verify(0)?;
     let named = |part: &str| -> Vec<String> {
         let subjects = report[part].as_array().into_iter().flatten();
-        let mut names: Vec<String> = subjects.map(|one| one["name"].to_string()).collect();
+        let names = subjects.filter_map(|one| one["name"].as_str());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
         names.sort();
         names
     };
-    let expected = ["\"lending.books\"", "\"lending.loans\"", "\"public.books\""];
+    let expected = ["lending.books", "lending.loans", "public.books"];
     ensure!(named("tables") == expected, "{report:#}");
     ensure!(named("marts").is_empty(), "{report:#}");
 
-    let mut target = MySqlConnection::connect(&mysql).await?;
+    let mut target = library.target().await?;
     let names = target.fetch_all("SHOW TABLES").await?;
     let names: Vec<String> = names
         .iter()
@@ -79,10 +113,9 @@ async fn a_database_of_several_schemas_that_is_not_the_shop_is_replicated_withou
         ensure!(names.iter().any(|one| one == name), "{name}: {names:?}");
     }
     ensure!(!names.iter().any(|one| one.contains("audit")), "{names:?}");
-    is_well(&demo)?;
+    is_well(&library.demo)?;
     drop(target);
-    end(demo)?;
-    servers.stop().await
+    library.close().await
 }
 
 /// Waits until `endpoints.json` is there and MySQL has everything.
@@ -113,11 +146,5 @@ fn is_well(demo: &Demo) -> anyhow::Result<()> {
     ensure!(topics.contains("library-changes"), "{topics}");
     let health = demo.run(&["health", "--ready"])?;
     ensure!(health.status.success(), "{}", said(&health));
-    Ok(())
-}
-
-fn end(mut demo: Demo) -> anyhow::Result<()> {
-    let (_, well) = demo.interrupt()?;
-    ensure!(well, "{}", demo.log());
     Ok(())
 }

@@ -54,6 +54,22 @@ async fn has_focus(stage: &Stage, css: &str) -> anyhow::Result<()> {
     stage.browser.until(&there, SOON).await
 }
 
+/// What is written on canvases, in place of the pixels: of each text the lowest, with the middle of it and the width
+/// that it takes, lying or upright.
+const SPY: &str = "window.written = new Map(); const write = CanvasRenderingContext2D.prototype.fillText; \
+    CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...rest) { \
+        const at = this.getTransform(), length = Math.hypot(at.a, at.b) || 1; \
+        const wide = (Math.abs(at.a) * this.measureText(text).width + Math.abs(at.b) * 10) / length; \
+        const here = { x: at.a * x + at.c * y + at.e, y: at.b * x + at.d * y + at.f, wide }; \
+        if (!(window.written.get(text)?.y > here.y)) window.written.set(text, here); \
+        return write.call(this, text, x, y, ...rest); };";
+/// Every category is written, and none over its neighbour.
+const NAMED: &str = "(() => { \
+    const all = [...document.querySelectorAll('#chart-body th')].map(th => window.written.get(th.textContent)); \
+    if (all.length < 2 || all.includes(undefined)) return false; \
+    all.sort((one, other) => one.x - other.x); \
+    return all.every((one, i) => i === 0 || one.x - all[i - 1].x >= (one.wide + all[i - 1].wide) / 2 - 1); })()";
+
 /// What the canvas is given to write below the bars is every category, and it has the room.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bar_has_its_name_in_every_window() -> anyhow::Result<()> {
@@ -61,10 +77,7 @@ async fn every_bar_has_its_name_in_every_window() -> anyhow::Result<()> {
     demo.start()?;
     let stage = Stage::set(demo).await?;
     let browser = &stage.browser;
-    // What is written on canvases, in place of the pixels.
-    let spy = "window.written = new Set(); const write = CanvasRenderingContext2D.prototype.fillText; \
-        CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) { window.written.add(text); return write.call(this, text, ...rest); };";
-    browser.script(spy).await?;
+    browser.script(SPY).await?;
     stage.goes_to("#marts-panel").await?;
     stage.sees("#marts-body tr").await?;
     for width in [1280, 1024, NARROW] {
@@ -79,9 +92,7 @@ async fn every_bar_has_its_name_in_every_window() -> anyhow::Result<()> {
             stage.goes_to("#marts-panel").await?;
             browser.click(&tab).await?;
             stage.sees(&format!("{tab}[aria-pressed=\"true\"]")).await?;
-            let named = "(() => { const all = [...document.querySelectorAll('#chart-body th')].map(th => th.textContent); \
-                return all.length > 1 && all.every(name => window.written.has(name)); })()";
-            browser.until(named, SOON).await?;
+            browser.until(NAMED, SOON).await?;
         }
         stage.fits().await?;
     }

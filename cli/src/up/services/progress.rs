@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use millrace_events::TableId;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
 
@@ -49,9 +50,9 @@ impl Services {
     }
 
     fn show_progress(&self, terminal: &mut Terminal, began: Instant) {
-        let captured = self.capture.get().map(|capture| capture.status().state);
-        if let Some(capture::State::Snapshot { table, rows, total }) = captured {
-            terminal.bar(&format!("snapshot: {table}"), rows, total.max(rows), began);
+        let tables = self.capture.get().map(|capture| capture.status().tables);
+        if let Some((table, rows, total)) = copying(&tables.unwrap_or_default()) {
+            terminal.bar(&format!("copying {table}"), rows, total, began);
             return;
         }
         let Some(status) = self.projector.get().map(|projector| projector.status()) else {
@@ -64,4 +65,22 @@ impl Services {
             terminal.bar("catching up", next.0, end.0, began);
         }
     }
+}
+
+/// The first table whose copy is not complete, and how many rows of all such tables are read, of how many.
+fn copying(tables: &[capture::TableStatus]) -> Option<(&TableId, u64, u64)> {
+    let open: Vec<&capture::TableStatus> = tables
+        .iter()
+        .filter(|table| table.state != capture::TableState::Captured)
+        .collect();
+    let running = open
+        .iter()
+        .find(|table| table.state == capture::TableState::Copying);
+    let table = running.or(open.first())?;
+    let rows = open.iter().map(|table| table.rows).sum();
+    let total = open
+        .iter()
+        .map(|table| table.rows_estimated.max(table.rows))
+        .sum();
+    Some((&table.table, rows, total))
 }

@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use millrace_events::{CapturedTable, Copies, CopyId, CopyTable, Epoch, Record, Start, TableId, Verdict};
+use millrace_events::{
+    CapturedTable, Copies, CopyId, CopyTable, Epoch, Record, Start, TableId, Verdict,
+};
 use millrace_topic::Cluster;
 use tokio::sync::{mpsc, watch};
 
@@ -16,9 +18,9 @@ use super::resume::Progress;
 use super::sessions::Sessions;
 use super::table::{Done, TableCopy};
 use super::{fence, publish};
-use crate::catalog;
 use crate::source::Source;
 use crate::status::Reporter;
+use crate::{append, catalog};
 use crate::{Config, Error};
 
 /// What copying works with while a session follows the stream.
@@ -48,8 +50,16 @@ impl Copier {
         captured: &[TableId],
         requests: &mut mpsc::Receiver<Request>,
     ) -> Result<Infallible, Error> {
-        let missing = |table: &&TableId| self.copies.borrow().table(table).is_none();
-        let missing: Vec<_> = captured.iter().filter(missing).cloned().collect();
+        let known = self.copies.borrow().clone();
+        let (removed, left): (Vec<_>, Vec<_>) = captured
+            .iter()
+            .cloned()
+            .partition(|table| known.is_removed(table));
+        self.finish_removing(&removed).await?;
+        let missing: Vec<_> = left
+            .into_iter()
+            .filter(|table| known.table(table).is_none())
+            .collect();
         if !missing.is_empty() {
             self.begin(&missing).await?;
         }
@@ -72,13 +82,30 @@ impl Copier {
 
     /// Begins a copy of these tables with their definitions of today. Returns its number.
     pub(crate) async fn begin(&self, tables: &[TableId]) -> Result<CopyId, Error> {
+        self.desk.expect(tables).await?;
         let tables = self.described(tables).await?;
         let copy = self.next_number().await?;
         let topic = format!("{}-{}", self.config.topic_snapshot_prefix, copy.0);
-        self.cluster.create(&topic, &self.config.retention()).await?;
-        let begun = Announcement::Copy { copy, topic, tables };
+        self.cluster.create(&topic, &self.config.retention).await?;
+        let begun = Announcement::Copy {
+            copy,
+            topic,
+            tables,
+        };
         self.announce(begun).await?;
         Ok(copy)
+    }
+
+    /// Takes tables out of the publication that the log says are removed.
+    pub(crate) async fn finish_removing(&self, tables: &[TableId]) -> Result<(), Error> {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let mut session = self.source.connect().await?;
+        for table in tables {
+            publish::remove(&mut session, &self.config, table).await?;
+        }
+        Ok(())
     }
 
     async fn described(&self, tables: &[TableId]) -> Result<Vec<CopyTable>, Error> {
@@ -104,7 +131,12 @@ impl Copier {
         let topics = self.cluster.topics().await?;
         let number = |name: &str| name.strip_prefix(&prefix)?.parse::<u64>().ok();
         let used = topics.iter().filter_map(|topic| number(&topic.name));
-        let named: Vec<_> = self.copies.borrow().iter().map(|(_, table)| table.copy.0).collect();
+        let named: Vec<_> = self
+            .copies
+            .borrow()
+            .iter()
+            .map(|(_, table)| table.copy.0)
+            .collect();
         Ok(CopyId(used.chain(named).max().unwrap_or(0) + 1))
     }
 
@@ -126,7 +158,10 @@ impl Copier {
     }
 
     async fn copy(&self, current: Current) -> Result<(), Error> {
-        let appender = self.cluster.appender(&current.topic, self.config.append_limits()).await?;
+        let appender = self
+            .cluster
+            .appender(&current.topic, append::limits(&self.config))
+            .await?;
         let pieces = Pieces::new(appender);
         let start = Record::Start(Start {
             epoch: self.epoch,
@@ -154,8 +189,11 @@ impl Copier {
     /// Waits until every change that could be missing in the log is visible to whoever reads the tables from now on.
     async fn prepare(&self, current: &Current, sessions: &Sessions) -> Result<(), Error> {
         let mut session = sessions.take().await?;
-        let tables = current.tables.iter().map(|table| &table.definition.table);
-        publish::add_missing(&mut session.session, &self.config, tables).await?;
+        let tables = current
+            .tables
+            .iter()
+            .map(|table| table.definition.table.clone());
+        publish::until_written(&mut session.session, &tables.collect::<Vec<_>>()).await?;
         let unseen = self.desk.unseen().await?;
         fence::until_seen(&mut session.session, unseen, |commits| {
             tracing::debug!(commits, "a copy waits for commits to become visible");
@@ -218,7 +256,12 @@ fn closed() -> Error {
 
 /// The oldest copy that is not complete.
 fn current(copies: &Copies) -> Option<Current> {
-    let open = || copies.iter().map(|(_, table)| table).filter(|table| table.copied.is_none());
+    let open = || {
+        copies
+            .iter()
+            .map(|(_, table)| table)
+            .filter(|table| table.copied.is_none())
+    };
     let copy = open().map(|table| table.copy).min()?;
     let tables: Vec<_> = open().filter(|table| table.copy == copy).cloned().collect();
     let topic = tables.first()?.topic.clone();

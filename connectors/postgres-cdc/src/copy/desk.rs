@@ -20,6 +20,8 @@ pub(crate) enum Asked {
     Announce(Announcement, oneshot::Sender<Announced>),
     /// Which keys has a table to be read again for, of all that committed before this?
     Moved(TableId, Lsn, oneshot::Sender<MovedKeys>),
+    /// Rows of these tables will come.
+    Expect(Vec<TableId>, oneshot::Sender<()>),
     /// Which transactions of the log may not be visible yet?
     Unseen(oneshot::Sender<Unseen>),
 }
@@ -57,7 +59,13 @@ impl Desk {
 
     /// The answer comes when the stream has come to `behind`.
     pub(crate) async fn moved(&self, table: &TableId, behind: Lsn) -> Result<MovedKeys, Error> {
-        self.ask(|answer| Asked::Moved(table.clone(), behind, answer)).await
+        self.ask(|answer| Asked::Moved(table.clone(), behind, answer))
+            .await
+    }
+
+    pub(crate) async fn expect(&self, tables: &[TableId]) -> Result<(), Error> {
+        self.ask(|answer| Asked::Expect(tables.to_vec(), answer))
+            .await
     }
 
     pub(crate) async fn unseen(&self) -> Result<Unseen, Error> {

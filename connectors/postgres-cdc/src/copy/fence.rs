@@ -13,7 +13,7 @@ use sqlx::Executor;
 use tokio::time::{sleep, Instant};
 
 use crate::source::Source;
-use crate::Error;
+use crate::{Config, Error};
 
 /// How often Postgres is asked again.
 const POLL_MIN: Duration = Duration::from_millis(5);
@@ -50,7 +50,12 @@ impl Unseen {
 
     /// Forgets what is older than half of the numbers that `newest` may be compared with: it ended long ago.
     pub(crate) fn forget_old(&mut self, newest: Xid) {
-        self.xids.retain(|xid| newest.0.wrapping_sub(xid.0) < AHEAD_MAX);
+        self.xids
+            .retain(|xid| newest.0.wrapping_sub(xid.0) < AHEAD_MAX);
+    }
+
+    pub(crate) fn xids(&self) -> &[Xid] {
+        &self.xids
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -70,7 +75,8 @@ pub(crate) async fn now(session: &mut PgSession) -> Result<Visibility, Error> {
 }
 
 pub(crate) fn parsed(text: &str) -> Result<Visibility, Error> {
-    text.parse().map_err(|error| Error::Protocol(format!("{error}")))
+    text.parse()
+        .map_err(|error| Error::Protocol(format!("{error}")))
 }
 
 /// Waits until all of them are visible, however long that takes: what captures goes on meanwhile. `waits` is told of how many.
@@ -97,14 +103,16 @@ pub(crate) async fn until_point_is_seen(
     session: &mut PgSession,
     source: &Source,
     point: ConsistentPoint,
-    limit: Duration,
+    config: &Config,
 ) -> Result<(), Error> {
     let contained = contained(source, point).await?;
+    let limit = config.slot_timeout;
     let deadline = Instant::now() + limit;
     let mut pause = POLL_MIN;
     while !now(session).await?.sees_all_of(&contained) {
         if Instant::now() > deadline {
             return Err(Error::CommitsNotVisible {
+                slot: config.slot.clone(),
                 seconds: limit.as_secs(),
             });
         }

@@ -68,7 +68,10 @@ impl Keys {
     /// Reads the rows of these keys, of which there is at least one.
     pub(crate) fn copy_keys(&self, keys: &[Key]) -> String {
         let row = self.listed(|column| column.name.clone());
-        let listed: Vec<_> = keys.iter().map(|key| format!("({})", self.literals(key))).collect();
+        let listed: Vec<_> = keys
+            .iter()
+            .map(|key| format!("({})", self.literals(key)))
+            .collect();
         self.copy_where(&format!(" WHERE ({row}) IN ({})", listed.join(", ")))
     }
 
@@ -79,7 +82,8 @@ impl Keys {
 
     fn filter(&self, range: &Range) -> String {
         let row = self.listed(|column| column.name.clone());
-        let side = |operator: &str, key: &Key| format!("({row}) {operator} ({})", self.literals(key));
+        let side =
+            |operator: &str, key: &Key| format!("({row}) {operator} ({})", self.literals(key));
         let after = range.after.as_ref().map(|key| side(">", key));
         let up_to = range.up_to.as_ref().map(|key| side("<=", key));
         let sides: Vec<_> = after.into_iter().chain(up_to).collect();
@@ -128,7 +132,10 @@ mod tests {
             type_mod: -1,
             key,
         };
-        let mut columns: Vec<_> = key.iter().map(|(name, of)| column(name, of, true)).collect();
+        let mut columns: Vec<_> = key
+            .iter()
+            .map(|(name, of)| column(name, of, true))
+            .collect();
         columns.push(column("note", "text", false));
         Keys::of(&TableSchema {
             id: SchemaId(1),
@@ -164,7 +171,10 @@ mod tests {
 
     #[test]
     fn keys_of_several_columns_are_compared_as_rows() {
-        let keys = keys(&[("a", "character varying(9)"), ("B", "timestamp with time zone")]);
+        let keys = keys(&[
+            ("a", "character varying(9)"),
+            ("B", "timestamp with time zone"),
+        ]);
         let after = key(&["it's \\", "2026-01-02 03:04:05+00"]);
         let literal = "('it''s \\'::character varying(9), '2026-01-02 03:04:05+00'::timestamp with time zone)";
         assert_eq!(
@@ -175,6 +185,11 @@ mod tests {
             )
         );
         let again = keys.copy_keys(&[after.clone(), after]);
-        assert!(again.contains(&format!(" WHERE (\"a\", \"B\") IN ({literal}, {literal})) TO STDOUT")), "{again}");
+        assert!(
+            again.contains(&format!(
+                " WHERE (\"a\", \"B\") IN ({literal}, {literal})) TO STDOUT"
+            )),
+            "{again}"
+        );
     }
 }

@@ -80,7 +80,10 @@ impl Moved {
 /// The new key of an update that changes it and does not send the whole row.
 fn moved_key(change: &Change, definition: &TableSchema) -> Option<Key> {
     let (before, after) = (change.before.as_ref()?, change.after.as_ref()?);
-    let whole = definition.columns.iter().all(|column| after.get(&column.name).is_some());
+    let whole = definition
+        .columns
+        .iter()
+        .all(|column| after.get(&column.name).is_some());
     let mut names = definition.key().map(|column| column.name.as_str());
     let same = names.all(|name| before.get(name) == after.get(name));
     if whole || same {
@@ -125,7 +128,9 @@ mod tests {
     }
 
     fn row(columns: &[(&str, i64)]) -> Option<Row> {
-        let row = columns.iter().map(|(name, value)| ((*name).to_owned(), Value::Int(*value)));
+        let row = columns
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Value::Int(*value)));
         Some(Row(row.collect()))
     }
 

@@ -6,6 +6,7 @@
 use futures_util::TryStreamExt;
 use millrace_events::{ChunkWriter, Lsn, Row, TableSchema, Value, Visibility};
 use millrace_sessions::postgres::PgSession;
+use millrace_topic::RECORD_BYTES_MAX;
 use sqlx::{Executor, Row as _};
 
 use super::fence;
@@ -14,7 +15,6 @@ use super::pieces::Pieces;
 use super::sessions::Copying;
 use crate::catalog::{self, Types};
 use crate::cell::{copy_cells, value};
-use crate::config::RECORD_BYTES_MAX;
 use crate::{Config, Error};
 
 /// `lock_not_available`.
@@ -38,7 +38,10 @@ pub(crate) struct TableSource {
 }
 
 impl TableSource {
-    pub(crate) async fn of(session: &mut PgSession, definition: TableSchema) -> Result<Self, Error> {
+    pub(crate) async fn of(
+        session: &mut PgSession,
+        definition: TableSchema,
+    ) -> Result<Self, Error> {
         let keys = Keys::of(&definition);
         let search_path = search_path(session, &definition).await?;
         Ok(TableSource {
@@ -71,7 +74,7 @@ impl TableSource {
             config.lock_timeout.as_millis(),
             self.search_path
         );
-        sqlx::raw_sql(&begin).execute(&mut *session).await?;
+        session.execute(begin.as_str()).await?;
         let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", self.keys.table());
         match session.execute(lock.as_str()).await {
             Ok(_) => Ok(true),
@@ -109,9 +112,12 @@ impl TableSource {
             "BEGIN READ ONLY; SET LOCAL enable_sort = off; SET LOCAL search_path = {}",
             self.search_path
         );
-        sqlx::raw_sql(&begin).execute(&mut *session).await?;
+        session.execute(begin.as_str()).await?;
         let sql = self.keys.bound(after, rows);
-        let row = sqlx::query(&sql).persistent(false).fetch_optional(&mut *session).await?;
+        let row = sqlx::query(&sql)
+            .persistent(false)
+            .fetch_optional(&mut *session)
+            .await?;
         session.execute("COMMIT").await?;
         let Some(row) = row else {
             return Ok(None);
@@ -175,10 +181,7 @@ const KEY_SCHEMAS: &str = "
 
 /// Operators of an extension's type are in its schema. Without it Postgres would take those of a type that it can be read
 /// as, which may order otherwise: `text` for `citext`.
-async fn search_path(
-    session: &mut PgSession,
-    definition: &TableSchema,
-) -> Result<String, Error> {
+async fn search_path(session: &mut PgSession, definition: &TableSchema) -> Result<String, Error> {
     let types: Vec<i64> = definition.key().map(|column| column.oid.into()).collect();
     let query = sqlx::query_scalar(KEY_SCHEMAS).bind(types);
     let mut path = vec!["pg_catalog".to_owned()];
@@ -207,8 +210,9 @@ fn parse(definition: &TableSchema, line: &[u8]) -> Result<Row, Error> {
         let cell = cell.map_err(|error| Error::cell(table, &column.name, error))?;
         let value = match cell.flatten() {
             None => Value::Null,
-            Some(text) => value(column.oid, &text)
-                .map_err(|error| Error::cell(table, &column.name, error))?,
+            Some(text) => {
+                value(column.oid, &text).map_err(|error| Error::cell(table, &column.name, error))?
+            }
         };
         row.push((column.name.clone(), value));
     }

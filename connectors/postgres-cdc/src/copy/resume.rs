@@ -95,7 +95,11 @@ impl Progress {
     /// What is left of a table.
     pub(crate) fn left(&self, table: &TableId) -> Left {
         let plans = self.plans.get(table).map_or(&[][..], Vec::as_slice);
-        let complete = |chunk| self.chunks.table(table).is_some_and(|found| found.has(chunk));
+        let complete = |chunk| {
+            self.chunks
+                .table(table)
+                .is_some_and(|found| found.has(chunk))
+        };
         let mut after = None;
         let mut jobs = Vec::new();
         for (chunk, up_to) in (1..).zip(plans) {
@@ -118,8 +122,14 @@ impl Progress {
 
     /// A number for a chunk of keys that are read again: above all planned ones, and of none that is complete.
     pub(crate) fn number_again(&self, table: &TableId, planned: u32) -> u32 {
-        let complete = |chunk: &u32| self.chunks.table(table).is_some_and(|found| found.has(*chunk));
-        (planned + 1..).find(|chunk| !complete(chunk)).unwrap_or(planned + 1)
+        let complete = |chunk: &u32| {
+            self.chunks
+                .table(table)
+                .is_some_and(|found| found.has(*chunk))
+        };
+        (planned + 1..)
+            .find(|chunk| !complete(chunk))
+            .unwrap_or(planned + 1)
     }
 }
 
@@ -208,8 +218,14 @@ mod tests {
             chunk(1, 1, false),
         ]);
         let left = progress.left(&table());
-        assert_eq!(left.jobs, [job(1, None, Some("10")), job(3, Some("20"), Some("30"))]);
-        assert_eq!((left.planned, left.after, left.planned_to_end), (3, Some(vec!["30".into()]), false));
+        assert_eq!(
+            left.jobs,
+            [job(1, None, Some("10")), job(3, Some("20"), Some("30"))]
+        );
+        assert_eq!(
+            (left.planned, left.after, left.planned_to_end),
+            (3, Some(vec!["30".into()]), false)
+        );
     }
 
     #[test]

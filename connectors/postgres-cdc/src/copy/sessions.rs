@@ -29,7 +29,11 @@ impl Sessions {
     }
 
     pub(crate) async fn take(&self) -> Result<Copying, Error> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         match free {
             Some(session) => Ok(session),
             None => Ok(Copying {
@@ -40,6 +44,9 @@ impl Sessions {
     }
 
     pub(crate) fn give(&self, session: Copying) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        self.free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(session);
     }
 }

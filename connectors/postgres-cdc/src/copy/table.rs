@@ -7,6 +7,7 @@ use millrace_events::{
     Chunk, ChunkPlanned, ChunkWriter, CopyId, Epoch, Lsn, Record, TableCopied, TableId,
 };
 use millrace_sessions::postgres::PgSession;
+use sqlx::Executor;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -37,10 +38,12 @@ pub(crate) struct TableCopy {
     pub(crate) done: Mutex<Done>,
 }
 
-/// What has been read.
+/// What has been read of a table.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) rows: u64,
+    /// Chunks.
+    pub(crate) chunks: u32,
     /// The highest position at which a chunk was read.
     pub(crate) lsn: Lsn,
 }
@@ -51,6 +54,7 @@ impl Done {
         let chunks = progress.chunks().table(table);
         chunks.map_or_else(Done::default, |chunks| Done {
             rows: chunks.rows(),
+            chunks: chunks.complete(),
             lsn: chunks.lsn(),
         })
     }
@@ -74,7 +78,7 @@ impl TableCopy {
             self.read_again(desk, chunks).await?;
         }
         self.pieces.settle().await?;
-        let Done { rows, lsn } = self.done();
+        let Done { rows, lsn, .. } = self.done();
         let copied = Announcement::Copied(TableCopied {
             epoch: self.epoch,
             copy: self.copy,
@@ -120,16 +124,26 @@ impl TableCopy {
         let mut session = self.sessions.take().await?;
         while !to_end && !jobs.is_closed() {
             let rows = self.chunk_rows;
-            let up_to = self.table.bound(&mut session.session, after.as_ref(), rows).await?;
+            let up_to = self
+                .table
+                .bound(&mut session.session, after.as_ref(), rows)
+                .await?;
             planned += 1;
-            self.pieces.send(self.planned(planned, up_to.clone()).encode()).await?;
+            self.pieces
+                .send(self.planned(planned, up_to.clone()).encode())
+                .await?;
             to_end = up_to.is_none();
             let range = Range {
                 after: after.take(),
                 up_to: up_to.clone(),
             };
             after = up_to;
-            let _ = jobs.send(Job { chunk: planned, range }).await;
+            let _ = jobs
+                .send(Job {
+                    chunk: planned,
+                    range,
+                })
+                .await;
         }
         self.sessions.give(session);
         Ok(planned)
@@ -169,10 +183,12 @@ impl TableCopy {
         let mut rows = 0;
         for sql in statements {
             let piece_bytes = self.config.part_bytes;
-            let read = self.table.rows(session, sql, &mut writer, &self.pieces, piece_bytes);
+            let read = self
+                .table
+                .rows(session, sql, &mut writer, &self.pieces, piece_bytes);
             rows += read.await?;
         }
-        sqlx::raw_sql("COMMIT").execute(session).await?;
+        session.execute("COMMIT").await?;
         self.pieces.send(writer.finish()).await?;
         self.count(rows, lsn);
         Ok(())
@@ -181,6 +197,7 @@ impl TableCopy {
     fn count(&self, rows: u64, lsn: Lsn) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.rows += rows;
+        done.chunks += 1;
         done.lsn = done.lsn.max(lsn);
         self.reporter.copying(self.name(), *done);
     }
@@ -211,7 +228,9 @@ impl TableCopy {
         let seal = self.table.begin(&mut session, &self.config).await?;
         let keys = self.was_moved(desk, seal.lsn).await?.unwrap_or_default();
         let keys: Vec<_> = keys.into_iter().collect();
-        let statements = keys.chunks(KEYS_OF_A_STATEMENT).map(|keys| self.table.keys.copy_keys(keys));
+        let statements = keys
+            .chunks(KEYS_OF_A_STATEMENT)
+            .map(|keys| self.table.keys.copy_keys(keys));
         let statements: Vec<_> = statements.collect();
         let chunk = self.chunk(number, &seal, true);
         self.read(&mut session.session, &statements, chunk).await?;

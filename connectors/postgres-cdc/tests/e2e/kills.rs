@@ -37,7 +37,7 @@ async fn killed_at_random_instants_the_log_stays_whole() {
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
     model.assert_equals(&rig, "orders", ORDERS).await;
-    assert_eq!(model.marks, 1);
+    assert_eq!(model.baselines, 1);
     let expected = rig.decoded(&oracle).await;
     let common = model.transactions.len().min(expected.len());
     assert!(common > 50, "{common} transactions");
@@ -45,33 +45,6 @@ async fn killed_at_random_instants_the_log_stays_whole() {
         model.transactions[model.transactions.len() - common..],
         expected[expected.len() - common..]
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_during_the_snapshot_it_starts_again_and_clears_up() {
-    let setup = format!("{SETUP} INSERT INTO source.users SELECT i, 'u', repeat('y', 500) FROM generate_series(1000, 60000) i");
-    let rig = Rig::new(&setup, &TABLES).await;
-    let mut running = rig.start();
-    running
-        .until(|s| matches!(s.state, State::Snapshot { rows, .. } if rows > 1000))
-        .await;
-    running.kill().await;
-    assert!(rig
-        .topics()
-        .await
-        .contains(&"millrace-snapshot-1".to_owned()));
-    rig.sql("DELETE FROM source.users WHERE user_id > 59000")
-        .await;
-    let mut running = rig.start();
-    running.streaming().await;
-    running.reaches(rig.end().await).await;
-    running.stop().await;
-    let model = Model::read(&rig).await;
-    model.assert_equals(&rig, "users", USERS).await;
-    let mut topics = rig.topics().await;
-    topics.sort();
-    assert_eq!(topics.len(), 2, "{topics:?}");
-    assert_eq!(model.marks, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +92,7 @@ async fn the_broker_restarts_under_load() {
     rig.config.acknowledge_timeout = Duration::from_secs(3);
     let writers = Writers::start(&rig, 2, rand::random()).await;
     let mut running = rig.start();
-    running.until(|s| s.transactions >= 20).await;
+    running.streaming().await;
     for _ in 0..2 {
         rig.restart_broker().await;
         // A clean restart may go unnoticed: the client then sends its next batch to the new one.
@@ -132,5 +105,5 @@ async fn the_broker_restarts_under_load() {
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
     model.assert_equals(&rig, "orders", ORDERS).await;
-    assert_eq!(model.marks, 1);
+    assert_eq!(model.baselines, 1);
 }

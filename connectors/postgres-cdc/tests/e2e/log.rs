@@ -58,7 +58,7 @@ async fn a_server_that_has_just_restarted_is_no_lost_log() {
     running.stop().await;
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
-    assert_eq!(model.marks, 1);
+    assert_eq!(model.baselines, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn a_log_that_seems_empty_is_read_behind_a_record_of_our_own() {
     server.restart(Memory::NoOffsets);
     let mut running = rig.start();
     running.streaming().await;
-    // The kept scan stands at the mark, Postgres further on.
+    // The kept scan stands at the baseline, Postgres further on.
     settled(&rig, &mut running, 1002).await;
     disturb(&rig).await;
     running
@@ -82,7 +82,7 @@ async fn a_log_that_seems_empty_is_read_behind_a_record_of_our_own() {
     server.remember();
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
-    assert_eq!(model.marks, 1);
+    assert_eq!(model.baselines, 1);
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -111,12 +111,12 @@ async fn a_log_set_back_behind_a_running_capture_is_noticed_by_its_next_record()
     assert_eq!(error.code(), Some("capture-log-lost-records"), "{error}");
 }
 
-/// A topic that keeps a few records, in segments of about one.
+/// A topic that keeps a few large records, in segments that hold a batch each.
 async fn small_topic(rig: &Rig) {
     let mut spec = TopicSpec::new_computed(1, 1, None);
     spec.set_storage(TopicStorageConfig {
-        segment_size: Some(50_000),
-        max_partition_size: Some(150_000),
+        segment_size: Some(13_000_000),
+        max_partition_size: Some(26_000_000),
     });
     let admin = rig.fluvio().await.admin().await;
     let name = rig.config.topic_changes.clone();
@@ -145,9 +145,8 @@ async fn records_that_retention_removed_unread_are_lost_records() {
     let mut connection = rig.connect().await;
     let gone = async {
         while first_offset(&rig).await < 6 {
-            let fill = "UPDATE source.users SET note = repeat('n', 3000) WHERE user_id < 10";
+            let fill = "UPDATE source.users SET note = repeat('n', 1500000) WHERE user_id <= 4";
             connection.execute(fill).await.unwrap();
-            // One by one: a batch of several would be larger than a segment, which the broker refuses.
             running.reaches(rig.end().await).await;
         }
     };

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod copies;
 mod forgetful;
 mod handover;
+mod history;
 mod kills;
 mod lag;
 mod log;
@@ -14,5 +16,7 @@ mod refusals;
 mod rig;
 mod rows;
 mod selected;
+mod storm;
 mod strangers;
+mod unsent;
 mod writers;

@@ -1,10 +1,13 @@
-//! The tables as a reader of snapshot and log makes them out to be.
+//! The tables as a reader of log and copies makes them out to be.
+//!
+//! It loads the chunks of the copy that counts, catches up from the record that began it, and joins where the log has
+//! passed the end of the copy. From there on it is strict: a change that does not fit its row is a failure.
 
 use std::collections::BTreeMap;
 
 use millrace_events::{
-    Chain, Change, Lsn, Op, PartVerdict, Record, Row, SnapshotReader, SnapshotVerdict, TableId,
-    TableSchema, Value, Verdict,
+    CapturedTable, Chain, Change, ChunkVerdict, Copied, Copies, CopyId, CopyReader, Lsn, Op,
+    PartVerdict, Record, Row, TableChunks, TableCopied, TableId, TableSchema, Value, Verdict, Xid,
 };
 
 use crate::rig::Rig;
@@ -15,29 +18,129 @@ pub type Rows = BTreeMap<Vec<Value>, BTreeMap<String, Value>>;
 #[derive(Debug, Default, PartialEq)]
 pub struct Model {
     pub tables: BTreeMap<TableId, Rows>,
-    schemas: BTreeMap<(u64, u32), TableSchema>,
     /// Transactions that counted: xid and the changes as (table, op).
     pub transactions: Vec<(u32, Vec<(TableId, Op)>)>,
     /// The most parts that one transaction had.
     pub parts_max: u32,
     pub starts: u64,
-    pub marks: u64,
+    pub baselines: u64,
+    /// What was read of the copies that count, over all tables.
+    pub copied: Tally,
+    /// Every copy that was ever completed, as if it were the one that counts.
+    pub every_copy: Vec<(CopyId, TableId, Rows)>,
+    schemas: BTreeMap<(u64, u32), TableSchema>,
+}
+
+/// Rows and chunks of copies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows of all pieces that count, those of readings that were given up included.
+    pub rows_read: u64,
+    /// Rows of complete chunks.
+    pub rows: u64,
+    pub chunks: u32,
+    /// Rows whose keys were changed while they were copied, and which were read again.
+    pub again: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.rows_read += other.rows_read;
+        self.rows += other.rows;
+        self.chunks += other.chunks;
+        self.again += other.again;
+    }
+}
+
+/// What the log says.
+#[derive(Default)]
+struct Log {
+    copies: Copies,
+    /// Each copy of a table when it was completed.
+    copied: Vec<CapturedTable>,
+    transactions: Vec<Transaction>,
+}
+
+/// A transaction that counted.
+struct Transaction {
+    /// Of its last part.
+    offset: i64,
+    prev: Lsn,
+    epoch: u64,
+    xid: Xid,
+    changes: Vec<Change>,
+}
+
+/// A table that catches up, or has.
+struct Reader {
+    table: CapturedTable,
+    copied: Copied,
+    chunks: TableChunks,
+    /// Keys that were read again, with their chunk.
+    again: BTreeMap<Vec<Value>, u32>,
+    rows: Rows,
 }
 
 impl Model {
-    /// Reads all there is.
+    /// The rows of a table of schema `source`.
+    pub fn rows(&self, table: &str) -> &Rows {
+        &self.tables[&TableId::new("source", table)]
+    }
+
+    /// Reads all there is. Every table has to be copied.
     pub async fn read(rig: &Rig) -> Model {
         let mut model = Model::default();
-        let mut chain = Chain::unanchored();
-        let mut parts: Vec<Change> = Vec::new();
-        for record in rig.log().await {
+        let log = model.read_log(rig.log().await);
+        for table in &log.copied {
+            let records = rig.records(&table.topic).await;
+            let mut tally = Tally::default();
+            let mut reader = Reader::load(table.clone(), records, &mut tally);
+            for transaction in &log.transactions {
+                reader.apply(transaction, &model.schemas);
+            }
+            let name = &table.definition.table;
+            if log.copies.table(name) == Some(table) {
+                model.copied.add(tally);
+                model.tables.insert(name.clone(), reader.rows.clone());
+            }
+            model
+                .every_copy
+                .push((table.copy, name.clone(), reader.rows));
+        }
+        for (name, table) in log.copies.iter() {
+            assert!(table.copied.is_some(), "{name} is not copied");
+        }
+        let shown = |transaction: Transaction| {
+            let ops = transaction.changes.iter().map(|c| (c.table.clone(), c.op));
+            (transaction.xid.0, ops.collect())
+        };
+        model.transactions = log.transactions.into_iter().map(shown).collect();
+        model
+    }
+
+    fn read_log(&mut self, records: Vec<Record>) -> Log {
+        let mut log = Log::default();
+        let (mut chain, mut parts) = (Chain::unanchored(), Vec::new());
+        for (offset, record) in (0..).zip(records) {
             let verdict = chain.offer(&record);
+            log.copies.offer(offset, &record, verdict);
             match (record, verdict) {
-                (Record::Snapshot(mark), Verdict::Moved) => {
-                    model.marks += 1;
-                    model.load(mark.epoch.0, rig.records(&mark.topic).await);
+                (Record::Baseline(_), Verdict::Moved) => self.baselines += 1,
+                (Record::Start(_), _) => self.starts += 1,
+                (Record::Copy(begun), Verdict::Announced) => {
+                    assert!(parts.is_empty(), "inside a transaction");
+                    assert_eq!(chain.position(), Some(begun.lsn));
                 }
-                (Record::Start(_), _) => model.starts += 1,
+                // What follows of it is not in the log any more.
+                (Record::Removed(removed), Verdict::Announced) => {
+                    let stays = |table: &CapturedTable| table.definition.table != removed.table;
+                    log.copied.retain(stays);
+                }
+                (Record::Copied(copied), Verdict::Announced) => {
+                    let table = log.copies.table(&copied.table);
+                    let table = table.filter(|table| table.copy == copied.copy);
+                    log.copied.extend(table.cloned());
+                }
                 (
                     Record::Transaction(part),
                     Verdict::Part(PartVerdict::Accepted { first, complete }),
@@ -46,19 +149,24 @@ impl Model {
                         parts.clear();
                     }
                     for schema in part.schemas {
-                        model.schemas.insert((part.epoch.0, schema.id.0), schema);
+                        self.schemas.insert((part.epoch.0, schema.id.0), schema);
                     }
-                    model.parts_max = model.parts_max.max(part.part + 1);
+                    self.parts_max = self.parts_max.max(part.part + 1);
                     parts.extend(part.changes);
                     if complete {
-                        model.apply(part.epoch.0, part.xid.0, std::mem::take(&mut parts));
+                        log.transactions.push(Transaction {
+                            offset,
+                            prev: part.prev,
+                            epoch: part.epoch.0,
+                            xid: part.xid,
+                            changes: std::mem::take(&mut parts),
+                        });
                     }
                 }
-                (_, Verdict::Hole { .. } | Verdict::Part(PartVerdict::Hole { .. })) => {}
                 _ => {}
             }
         }
-        model
+        log
     }
 
     /// Where the log ends.
@@ -70,112 +178,196 @@ impl Model {
         chain.position().unwrap()
     }
 
-    fn load(&mut self, epoch: u64, records: Vec<Record>) {
-        let mut reader = SnapshotReader::default();
-        let mut sealed = false;
+    /// Compares a table of schema `source` with the database, cell by cell as text.
+    pub async fn assert_equals(&self, rig: &Rig, table: &str, columns: &str) {
+        assert_rows_equal(self.rows(table), rig, table, columns).await;
+    }
+
+    /// The same for every copy of the table. Returns how many there were.
+    pub async fn assert_every_copy_equals(&self, rig: &Rig, table: &str, columns: &str) -> usize {
+        let name = TableId::new("source", table);
+        let copies = self
+            .every_copy
+            .iter()
+            .filter(|(_, copied, _)| *copied == name);
+        let copies: Vec<_> = copies.collect();
+        for (copy, _, rows) in &copies {
+            println!("copy {} of {name}: {} rows", copy.0, rows.len());
+            assert_rows_equal(rows, rig, table, columns).await;
+        }
+        copies.len()
+    }
+}
+
+async fn assert_rows_equal(rows: &Rows, rig: &Rig, table: &str, columns: &str) {
+    let mut connection = rig.connect().await;
+    let sql = format!("SELECT to_jsonb(array(SELECT coalesce(v, '\\N') FROM unnest(ARRAY[{columns}]) v))::text FROM source.{table}");
+    let stored: Vec<String> = sqlx::query_scalar(&sql)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let mut expected: Vec<Vec<String>> = stored
+        .iter()
+        .map(|row| serde_json::from_str(row).unwrap())
+        .collect();
+    let names: Vec<_> = columns
+        .split(',')
+        .map(|c| c.trim().trim_end_matches("::text"))
+        .collect();
+    let mut found: Vec<Vec<String>> = rows
+        .values()
+        .map(|row| names.iter().map(|name| plain(&row[*name])).collect())
+        .collect();
+    expected.sort();
+    found.sort();
+    assert_eq!(found.len(), expected.len(), "rows of {table}");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected, "{table}");
+    }
+}
+
+impl Reader {
+    fn load(table: CapturedTable, records: Vec<Record>, tally: &mut Tally) -> Reader {
+        let copied = table.copied.expect("it is copied");
+        let name = &table.definition.table;
+        let mut reader = CopyReader::new(table.copy);
+        let (mut rows, mut again) = (Rows::new(), BTreeMap::new());
         for record in records {
-            match record {
-                Record::SnapshotBegin(begin) => {
-                    for schema in begin.schemas {
-                        self.tables.insert(schema.table.clone(), Rows::new());
-                        self.schemas.insert((epoch, schema.id.0), schema);
-                    }
+            let verdict = reader.offer(&record);
+            assert_ne!(verdict, ChunkVerdict::Foreign, "{record:?}");
+            let (Record::Chunk(chunk), ChunkVerdict::Accepted { .. }) = (record, verdict) else {
+                continue;
+            };
+            if chunk.table != *name {
+                continue;
+            }
+            assert_eq!(chunk.schema, table.definition.id);
+            tally.rows_read += chunk.rows.len() as u64;
+            for row in chunk.rows {
+                assert_eq!(row.0.len(), table.definition.columns.len());
+                let key = key(&table.definition, &row);
+                if chunk.again {
+                    tally.again += 1;
+                    again.insert(key.clone(), chunk.chunk);
                 }
-                Record::SnapshotRows(rows) => {
-                    assert_eq!(reader.offer(&rows), SnapshotVerdict::Accept);
-                    for row in rows.rows {
-                        let previous = self.put(epoch, rows.schema.0, row);
-                        assert_eq!(previous, None, "a row twice in the snapshot");
-                    }
-                }
-                Record::SnapshotEnd(end) => {
-                    assert_eq!(reader.seal(&end), SnapshotVerdict::Accept);
-                    sealed = true;
-                }
-                other => panic!("in a snapshot topic: {other:?}"),
+                rows.insert(key, row.0.into_iter().collect());
             }
         }
-        assert!(sealed, "a mark names an unsealed snapshot");
-    }
-
-    fn apply(&mut self, epoch: u64, xid: u32, changes: Vec<Change>) {
-        let ops = changes.iter().map(|c| (c.table.clone(), c.op)).collect();
-        self.transactions.push((xid, ops));
-        for change in changes {
-            self.change(epoch, change);
+        assert!(reader.is_complete(&as_record(&table, copied)), "{name}");
+        let chunks = reader.table(name).unwrap().clone();
+        tally.rows += chunks.rows();
+        tally.chunks += chunks.complete();
+        assert!(chunks.lsn() <= copied.lsn);
+        Reader {
+            table,
+            copied,
+            chunks,
+            again,
+            rows,
         }
     }
 
-    fn change(&mut self, epoch: u64, change: Change) {
-        let schema = self.schemas[&(epoch, change.schema.0)].clone();
-        assert_eq!(schema.table, change.table);
-        let rows = self.tables.entry(change.table.clone()).or_default();
+    fn apply(&mut self, transaction: &Transaction, schemas: &BTreeMap<(u64, u32), TableSchema>) {
+        let name = self.table.definition.table.clone();
+        let live = transaction.prev >= self.copied.lsn;
+        if transaction.offset <= self.table.copy_offset {
+            return;
+        }
+        if !live && self.chunks.contains(transaction.xid) {
+            return;
+        }
+        for change in transaction.changes.iter().filter(|c| c.table == name) {
+            let schema = &schemas[&(transaction.epoch, change.schema.0)];
+            assert_eq!(schema.table, change.table);
+            if live {
+                self.change(schema, change.clone());
+            } else {
+                self.catch_up(schema, change.clone(), transaction.xid);
+            }
+        }
+    }
+
+    /// The state of a key that was read again is known to contain more than that of the others.
+    fn is_contained(&self, key: &[Value], xid: Xid) -> bool {
+        let chunk = self.again.get(key);
+        chunk.is_some_and(|chunk| self.chunks.again_contains(*chunk, xid))
+    }
+
+    fn catch_up(&mut self, schema: &TableSchema, change: Change, xid: Xid) {
+        if change.op == Op::Truncate {
+            let spared: Vec<_> = self
+                .again
+                .keys()
+                .filter(|key| self.is_contained(key, xid))
+                .collect();
+            let spared: Rows = (spared.into_iter())
+                .filter_map(|key| Some((key.clone(), self.rows.get(key)?.clone())))
+                .collect();
+            self.rows = spared;
+            return;
+        }
+        let new_key = change.after.as_ref().map(|row| key(schema, row));
+        let old_key = change.before.as_ref().map(|row| key(schema, row));
+        let base_key = old_key.clone().or(new_key.clone()).unwrap();
+        let base = self.rows.get(&base_key).cloned();
+        if !self.is_contained(&base_key, xid) && (change.op != Op::Insert) {
+            self.rows.remove(&base_key);
+        }
+        let (Some(new_key), Some(after)) = (new_key, change.after) else {
+            return;
+        };
+        if self.is_contained(&new_key, xid) {
+            return;
+        }
+        let whole = after.0.len() == schema.columns.len();
+        let mut row = match (whole, base) {
+            (true, _) => BTreeMap::new(),
+            (false, Some(base)) => base,
+            // Its base was deleted by a change that the copy contains; so will it be.
+            (false, None) => return,
+        };
+        row.extend(after.0);
+        self.rows.insert(new_key, row);
+    }
+
+    fn change(&mut self, schema: &TableSchema, change: Change) {
+        let rows = &mut self.rows;
         match change.op {
             Op::Insert => {
                 let row = change.after.expect("a row");
                 assert_eq!(row.0.len(), schema.columns.len());
-                assert_eq!(
-                    self.put(epoch, change.schema.0, row),
-                    None,
-                    "inserted twice"
-                );
+                let key = key(schema, &row);
+                let previous = rows.insert(key, row.0.into_iter().collect());
+                assert_eq!(previous, None, "inserted twice");
             }
             Op::Update => {
                 let after = change.after.expect("a row");
-                let new_key = key(&schema, &after);
+                let new_key = key(schema, &after);
                 let old_key = change
                     .before
-                    .map_or_else(|| new_key.clone(), |row| key(&schema, &row));
+                    .map_or_else(|| new_key.clone(), |row| key(schema, &row));
                 let mut row = rows.remove(&old_key).expect("an updated row exists");
                 row.extend(after.0);
                 assert_eq!(rows.insert(new_key, row), None, "the new key was free");
             }
             Op::Delete => {
-                let key = key(&schema, &change.before.expect("a key"));
+                let key = key(schema, &change.before.expect("a key"));
                 rows.remove(&key).expect("a deleted row exists");
             }
             Op::Truncate => rows.clear(),
         }
     }
+}
 
-    fn put(&mut self, epoch: u64, schema: u32, row: Row) -> Option<BTreeMap<String, Value>> {
-        let schema = &self.schemas[&(epoch, schema)];
-        let rows = self.tables.entry(schema.table.clone()).or_default();
-        rows.insert(key(schema, &row), row.0.into_iter().collect())
-    }
-
-    /// The rows of a table of schema `source`.
-    pub fn rows(&self, table: &str) -> &Rows {
-        &self.tables[&TableId::new("source", table)]
-    }
-
-    /// Compares a table of schema `source` with the database, cell by cell as text.
-    pub async fn assert_equals(&self, rig: &Rig, table: &str, columns: &str) {
-        let mut connection = rig.connect().await;
-        let sql = format!("SELECT to_jsonb(array(SELECT coalesce(v, '\\N') FROM unnest(ARRAY[{columns}]) v))::text FROM source.{table}");
-        let rows: Vec<String> = sqlx::query_scalar(&sql)
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
-        let mut expected: Vec<Vec<String>> = rows
-            .iter()
-            .map(|row| serde_json::from_str(row).unwrap())
-            .collect();
-        let names: Vec<_> = columns
-            .split(',')
-            .map(|c| c.trim().trim_end_matches("::text"))
-            .collect();
-        let mut found: Vec<Vec<String>> = self
-            .rows(table)
-            .values()
-            .map(|row| names.iter().map(|name| plain(&row[*name])).collect())
-            .collect();
-        expected.sort();
-        found.sort();
-        assert_eq!(found.len(), expected.len(), "rows of {table}");
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_eq!(found, expected, "{table}");
-        }
+fn as_record(table: &CapturedTable, copied: Copied) -> TableCopied {
+    TableCopied {
+        epoch: millrace_events::Epoch(0),
+        copy: table.copy,
+        table: table.definition.table.clone(),
+        chunks: copied.chunks,
+        rows: copied.rows,
+        lsn: copied.lsn,
+        at: chrono::DateTime::UNIX_EPOCH,
     }
 }
 

@@ -29,6 +29,82 @@ impl Postgres {
         started
     }
 
+    /// A server of the test's own.
+    pub fn own() -> Arc<Postgres> {
+        Arc::new(Postgres::start())
+    }
+
+    /// The same, whose numbers of transactions come to the end of their 32 bits after `left` more. A server is never
+    /// further than half of them from its oldest row, so that it gets there in steps.
+    pub fn own_before_wraparound(left: u32) -> Arc<Postgres> {
+        let postgres = Postgres::start();
+        for next in [2_000_000_000, 4_000_000_000, u32::MAX - left] {
+            postgres.continue_at(next);
+        }
+        Arc::new(postgres)
+    }
+
+    /// Lets the next transaction have this number, and freezes all rows.
+    fn continue_at(&self, next: u32) {
+        let data = self.data();
+        run(as_user("pg_ctl")
+            .args(["stop", "-m", "fast", "-w", "-D"])
+            .arg(&data));
+        // Where the states of the transactions before it would be: 2 bits each, 32 pages a file.
+        let states = data.join(format!("pg_xact/{:04X}", next / (4 * 8192 * 32)));
+        run(as_user("truncate").args(["-s", "262144"]).arg(states));
+        run(as_user("pg_resetwal")
+            .args(["-x", &next.to_string()])
+            .arg(&data));
+        self.serve();
+        let port = self.port.to_string();
+        let server = ["-h", "127.0.0.1", "-U", "postgres", "-p", port.as_str()];
+        let open = "UPDATE pg_database SET datallowconn = true";
+        run(as_user("psql").args(server).args(["-c", open, "postgres"]));
+        run(as_user("vacuumdb")
+            .args(server)
+            .args(["--all", "--freeze", "--quiet"]));
+    }
+
+    /// Starts it after [`Postgres::stop`], at the same port.
+    pub fn start_again(&self) {
+        self.serve();
+    }
+
+    /// As a crash would end it.
+    pub fn stop(&self) {
+        run(as_user("pg_ctl")
+            .args(["stop", "-m", "immediate", "-w", "-D"])
+            .arg(self.data()));
+    }
+
+    /// Keeps a copy of the data directory of the stopped server.
+    pub fn keep(&self) {
+        copy(&self.data(), &self.kept());
+    }
+
+    /// Puts the kept copy in place of the data directory of the stopped server.
+    pub fn restore(&self) {
+        copy(&self.kept(), &self.data());
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.folder.path().join("kept")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn serve(&self) {
+        let data = self.data();
+        run(as_user("pg_ctl")
+            .args(["start", "-w", "-t", "60", "-l"])
+            .arg(data.join("log"))
+            .arg("-D")
+            .arg(&data));
+    }
+
     /// `postgres://` URL of the superuser.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
@@ -64,28 +140,30 @@ impl Postgres {
             .port();
         let settings = format!(
             "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\nfsync = off\n\
-             wal_level = logical\nmax_replication_slots = 40\nmax_wal_senders = 40\nmax_connections = 200\n"
+             wal_level = logical\nmax_replication_slots = 200\nmax_wal_senders = 200\nmax_connections = 400\nmax_prepared_transactions = 64\n"
         );
         let file = data.join("postgresql.conf");
         let defaults = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, defaults + &settings).unwrap();
-        let log = data.join("log");
-        run(as_user("pg_ctl")
-            .args(["start", "-w", "-t", "60", "-l"])
-            .arg(log)
-            .arg("-D")
-            .arg(&data));
-        Postgres { folder, port }
+        let postgres = Postgres { folder, port };
+        postgres.serve();
+        postgres
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let data = self.folder.path().join("data");
-        run(as_user("pg_ctl")
-            .args(["stop", "-m", "immediate", "-w", "-D"])
-            .arg(data));
+        let stop = ["stop", "-m", "immediate", "-w", "-D"];
+        // A test may have stopped it already.
+        let mut stop_it = as_user("pg_ctl");
+        stop_it.args(stop).arg(self.data());
+        let _ = stop_it.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
 fn is_root() -> bool {

@@ -237,51 +237,6 @@ async fn a_row_that_not_even_the_stream_may_bring() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_added_to_the_publication_behind_our_back() {
-    let rig = Rig::new(SETUP, &TABLES).await;
-    let mut running = rig.start();
-    running.streaming().await;
-    rig.sql("ALTER PUBLICATION millrace ADD TABLE source.unseen")
-        .await;
-    rig.sql("INSERT INTO source.unseen VALUES (1)").await;
-    let error = running.failure().await;
-    assert_eq!(error.code(), Some("capture-publication-differs"), "{error}");
-    assert!(error.to_string().contains("source.unseen"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_renamed_behind_our_back() {
-    let rig = Rig::new(SETUP, &TABLES).await;
-    let mut running = rig.start();
-    running.streaming().await;
-    rig.sql("INSERT INTO source.users VALUES (1001, 'before', NULL)")
-        .await;
-    rig.sql("ALTER TABLE source.users RENAME TO people").await;
-    rig.sql("INSERT INTO source.people VALUES (1002, 'after', NULL)")
-        .await;
-    let error = running.failure().await;
-    assert_eq!(error.code(), Some("capture-table-changed"), "{error}");
-    assert!(error.to_string().contains("source.people"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_publication_that_was_made_anew() {
-    let rig = Rig::new(SETUP, &TABLES).await;
-    let mut running = rig.start();
-    running.streaming().await;
-    running.stop().await;
-    rig.sql("DROP PUBLICATION millrace").await;
-    rig.sql("INSERT INTO source.users VALUES (1001, 'unpublished', NULL)")
-        .await;
-    refused(
-        &rig,
-        "capture-publication-differs",
-        &["did not exist", "new snapshot"],
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_ahead_of_its_database() {
     let rig = Rig::new(SETUP, &TABLES).await;
     let mut running = rig.start();

@@ -11,7 +11,9 @@ use fluvio::{Fluvio, FluvioClusterConfig, Offset};
 use futures_util::{pin_mut, StreamExt};
 use millrace_broker::{Broker, Handle as BrokerHandle, Storage};
 use millrace_events::{Lsn, Op, Record, TableId};
-use millrace_postgres_cdc::{Capture, Config, Error, Handle, Selection, State, Status};
+use millrace_postgres_cdc::{
+    Capture, Config, Error, Handle, Selection, State, Status, TableState, TableStatus,
+};
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -65,14 +67,21 @@ pub struct Running {
 impl Rig {
     /// A fresh database in which `setup` has run, and a fresh broker.
     pub async fn new(setup: &str, tables: &[&str]) -> Rig {
-        Rig::with(broker_config(None), None, setup, tables).await
+        let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
+        Rig::on(postgres, setup, tables).await
+    }
+
+    /// The same on a server of the test's own.
+    pub async fn on(postgres: Arc<Postgres>, setup: &str, tables: &[&str]) -> Rig {
+        Rig::with(postgres, broker_config(None), None, setup, tables).await
     }
 
     /// The same behind a data plane that can forget.
     pub async fn forgetful(setup: &str, tables: &[&str]) -> (Rig, Forgetful) {
         let mut config = broker_config(None);
         config.advertised = Some((FRONT.into(), 0));
-        let rig = Rig::with(config, None, setup, tables).await;
+        let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
+        let rig = Rig::with(postgres, config, None, setup, tables).await;
         let back = rig.broker.as_ref().unwrap().spu_addr();
         let front = SocketAddr::new(FRONT.parse().unwrap(), back.port());
         (rig, Forgetful::start(front, back).await)
@@ -81,10 +90,13 @@ impl Rig {
     /// The same with a broker that can be restarted.
     pub async fn durable(setup: &str, tables: &[&str]) -> Rig {
         let folder = tempfile::tempdir().unwrap();
-        Rig::with(broker_config(Some(&folder)), Some(folder), setup, tables).await
+        let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
+        let broker = broker_config(Some(&folder));
+        Rig::with(postgres, broker, Some(folder), setup, tables).await
     }
 
     async fn with(
+        postgres: Arc<Postgres>,
         broker: millrace_broker::Config,
         folder: Option<TempDir>,
         setup: &str,
@@ -92,7 +104,6 @@ impl Rig {
     ) -> Rig {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let postgres = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
         let database = format!("db_{}_{number}", std::process::id());
         let mut admin = PgConnection::connect(&postgres.url("postgres"))
             .await
@@ -116,6 +127,7 @@ impl Rig {
         config.slot = format!("slot_{number}");
         config.progress_period = Duration::from_millis(200);
         config.feedback_period = Duration::from_millis(200);
+        config.watch_period = Duration::from_millis(200);
         config.lock_timeout = Duration::from_secs(3);
         config.slot_timeout = Duration::from_secs(20);
         config.backoff_min = Duration::from_millis(50);
@@ -322,8 +334,14 @@ impl Running {
         }
     }
 
+    /// Waits until it follows the stream and has copied all tables.
     pub async fn streaming(&mut self) -> Status {
-        self.until(|status| status.state == State::Streaming).await
+        let captured = |table: &TableStatus| table.state == TableState::Captured;
+        self.until(|status| {
+            let copied = !status.tables.is_empty() && status.tables.iter().all(captured);
+            status.state == State::Streaming && copied
+        })
+        .await
     }
 
     /// Waits until the log is acknowledged up to `lsn`.

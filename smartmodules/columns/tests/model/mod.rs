@@ -2,8 +2,8 @@
 
 use chrono::DateTime;
 use millrace_events::{
-    Change, Column, Epoch, Lsn, Op, Record, Row, SchemaId, SnapshotBegin, SnapshotRows, TableId,
-    TableSchema, TransactionPart, Value, Xid,
+    Change, Chunk, Column, CopyBegun, CopyId, CopyTable, Epoch, Lsn, Op, Record, Row, SchemaId,
+    SnapshotBegin, SnapshotRows, TableId, TableSchema, TransactionPart, Value, Xid,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -31,14 +31,21 @@ pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> 
             Record::Transaction(part)
         }
         Record::SnapshotRows(mut chunk) => {
-            chunk.rows = match plan.get(chunk.table.to_string()) {
-                None => chunk.rows.iter().map(|_| Row::default()).collect(),
-                Some(columns) => {
-                    let kept = chunk.rows.into_iter().map(|one| row(columns, Some(one)));
-                    kept.collect::<Option<Option<Vec<_>>>>()??
-                }
-            };
+            chunk.rows = rows(plan, &chunk.table, chunk.rows)?;
             Record::SnapshotRows(chunk)
+        }
+        Record::Chunk(mut chunk) => {
+            chunk.rows = rows(plan, &chunk.table, chunk.rows)?;
+            Record::Chunk(chunk)
+        }
+        Record::Copy(mut begun) => {
+            let of = |table: &CopyTable| plan.get(table.definition.table.to_string()).is_some();
+            begun.tables.retain(of);
+            for table in &mut begun.tables {
+                let kept = schemas(plan, vec![table.definition.clone()])?;
+                table.definition = kept.into_iter().next()?;
+            }
+            Record::Copy(begun)
         }
         Record::SnapshotBegin(mut begin) => {
             let mut kept = begin
@@ -70,6 +77,15 @@ fn schemas(plan: &serde_json::Value, mut all: Vec<TableSchema>) -> Option<Vec<Ta
         schema.columns.retain(|column| wants(columns, &column.name));
     }
     Some(all)
+}
+
+/// Rows of a table that falls stay countable.
+fn rows(plan: &serde_json::Value, table: &TableId, rows: Vec<Row>) -> Option<Vec<Row>> {
+    let Some(columns) = plan.get(table.to_string()) else {
+        return Some(rows.iter().map(|_| Row::default()).collect());
+    };
+    let kept = rows.into_iter().map(|one| row(columns, Some(one)));
+    kept.collect::<Option<Option<Vec<_>>>>()?
 }
 
 /// `None` if nothing is left of a row that had something.
@@ -142,7 +158,38 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             rows,
         })
     });
-    prop_oneof![3 => transaction, 1 => begin, 2 => rows]
+    let chunk = (table(), vec(row_of_columns(), 0..4)).prop_map(|(table, rows)| {
+        Record::Chunk(Chunk {
+            epoch: Epoch(3),
+            copy: CopyId(1),
+            table,
+            chunk: 1,
+            piece: 0,
+            last: true,
+            again: false,
+            visible: "5:7:6".parse().expect("a snapshot"),
+            lsn: Lsn(1),
+            schema: SchemaId(1),
+            rows,
+        })
+    });
+    let copy = vec((schema(), any::<u64>()), 0..4).prop_map(move |tables| {
+        let tables = tables.into_iter();
+        Record::Copy(CopyBegun {
+            epoch: Epoch(3),
+            copy: CopyId(1),
+            topic: "t".to_owned(),
+            lsn: Lsn(1),
+            tables: tables
+                .map(|(definition, estimated_rows)| CopyTable {
+                    definition,
+                    estimated_rows,
+                })
+                .collect(),
+            at,
+        })
+    });
+    prop_oneof![3 => transaction, 1 => begin, 2 => rows, 2 => chunk, 1 => copy]
 }
 
 fn table() -> impl Strategy<Value = TableId> {

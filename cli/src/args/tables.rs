@@ -1,0 +1,48 @@
+//! `millrace tables`.
+
+use clap::{Args, Subcommand};
+use millrace_events::TableId;
+
+use super::Asked;
+
+/// `millrace tables`
+#[derive(Debug, Args)]
+pub struct Tables {
+    /// What to do
+    #[command(subcommand)]
+    pub action: TablesAction,
+}
+
+/// What to do with tables. All others stay live meanwhile.
+#[derive(Debug, Subcommand)]
+pub enum TablesAction {
+    /// List tables: where each stands, how large it is, how far its copy is, and why it is not live
+    List(SomeTables),
+    /// Capture tables that MILLRACE_TABLES selects and that are not captured yet
+    Add(NamedTables),
+    /// Capture tables no longer; MySQL keeps what it has of them
+    Remove(NamedTables),
+    /// Copy tables again beside their old rows, which stay until the copy takes their place: repairs whatever differs
+    Resnapshot(NamedTables),
+}
+
+/// `millrace tables list`
+#[derive(Debug, Args)]
+pub struct SomeTables {
+    /// Tables, as schema.table; without any, all of them
+    pub tables: Vec<TableId>,
+    /// Which deployment, and how to answer
+    #[command(flatten)]
+    pub asked: Asked,
+}
+
+/// `millrace tables add|remove|resnapshot`
+#[derive(Debug, Args)]
+pub struct NamedTables {
+    /// Tables, as schema.table
+    #[arg(required = true)]
+    pub tables: Vec<TableId>,
+    /// Which deployment, and how to answer
+    #[command(flatten)]
+    pub asked: Asked,
+}

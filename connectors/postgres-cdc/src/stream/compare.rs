@@ -1,0 +1,165 @@
+//! Whether the log and the source still belong together, while the stream goes on.
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+use millrace_events::{Lsn, Source, TableId, Witness};
+
+use super::Stream;
+use crate::assemble::Outgoing;
+use crate::observe::{observe, Observed, Scope};
+use crate::pgoutput::{Message, Relation};
+use crate::provenance::Provenance;
+use crate::relation;
+use crate::witness::{HistoryDiffers, Overlap, Passage};
+use crate::Error;
+
+/// What the log is taken from, and what is known of the difference.
+pub(crate) struct Comparison {
+    provenance: Provenance,
+    /// What of the stream the log has already.
+    overlap: Overlap,
+    /// The last transaction that the log had when the stream began, if it still wanted rows of the same tables.
+    last: Option<Witness>,
+    timeline: u32,
+    /// Relations whose rows are left out, as the stream described them.
+    left_out: HashMap<u32, Relation>,
+}
+
+impl Comparison {
+    pub(crate) fn new(
+        provenance: Provenance,
+        overlap: Overlap,
+        last: Option<Witness>,
+        timeline: u32,
+    ) -> Self {
+        Comparison {
+            provenance,
+            overlap,
+            last,
+            timeline,
+            left_out: HashMap::new(),
+        }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        self.provenance.source()
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.overlap.is_proven()
+    }
+
+    /// Whether the relation is not the table that was copied under its name.
+    pub(super) fn contradicts(&self, relation: &Relation) -> bool {
+        let table = relation::table(relation);
+        self.provenance.contradicts(relation.oid, &table)
+    }
+
+    pub(super) fn leave_out(&mut self, relation: &Relation) {
+        self.left_out.insert(relation.oid, relation.clone());
+    }
+}
+
+impl Stream<'_> {
+    /// Whether the log has the message already.
+    pub(super) fn passage(&mut self, message: &Message) -> Result<Passage, Error> {
+        let wanted = || self.assembler.wants(message);
+        let passage = self.comparison.overlap.take(message, wanted);
+        let passage = passage.map_err(|differs| self.differs(differs))?;
+        // The history is the same, whoever is the primary now.
+        if self.comparison.is_proven() {
+            let timeline = self.comparison.timeline;
+            self.comparison.provenance.promoted(timeline);
+        }
+        Ok(passage)
+    }
+
+    /// The source has sent everything that committed before `lsn`.
+    pub(super) fn check_idle(&self, lsn: Lsn) -> Result<(), Error> {
+        let checked = self.comparison.overlap.idle(lsn);
+        checked.map_err(|differs| self.differs(differs))
+    }
+
+    /// Compares the log with the catalog of now.
+    pub(super) async fn compare(&mut self, seen: &Observed) -> Result<(), Error> {
+        if !self.watch.is_current(seen) {
+            return Ok(());
+        }
+        if seen.publication.is_none() {
+            return Err(self.publication_gone());
+        }
+        let not_live = self.comparison.provenance.compare(seen);
+        self.reporter.compared(not_live);
+        self.note().await
+    }
+
+    /// Rows of a captured table that has another name now were left out.
+    pub(super) async fn note_left_out(&mut self) -> Result<(), Error> {
+        for (relation, table) in self.assembler.take_left_out() {
+            let reason = format!("rows were left out while it was {table}");
+            self.comparison.provenance.leave_out(relation, &reason);
+        }
+        self.note().await
+    }
+
+    /// The rows of these tables are about to be copied: the log is told what they are now.
+    pub(super) async fn renew(&mut self, tables: &[TableId]) -> Result<(), Error> {
+        let scope = Scope::named(tables);
+        let seen = observe(&mut self.catalog, &self.config.publication, &scope).await?;
+        self.comparison.provenance.renew(tables, &seen);
+        self.tables_changed().await
+    }
+
+    pub(super) async fn removed(&mut self, table: &TableId) -> Result<(), Error> {
+        self.comparison.provenance.remove(table);
+        self.tables_changed().await
+    }
+
+    /// What was left out of the log for want of a table may be wanted now, so that no transaction proves anything that
+    /// came before.
+    async fn tables_changed(&mut self) -> Result<(), Error> {
+        self.comparison.last = None;
+        self.assembler.forget_last();
+        self.watch.look_at(self.comparison.provenance.tables());
+        for relation in std::mem::take(&mut self.comparison.left_out).values() {
+            self.relation(relation).await?;
+        }
+        self.note().await
+    }
+
+    /// Tells the log what it is taken from, if it has something else.
+    pub(super) async fn note(&mut self) -> Result<(), Error> {
+        let last = self.last();
+        let epoch = self.assembler.epoch();
+        let record = self.comparison.provenance.record(epoch, last, Utc::now());
+        if let Some(record) = record {
+            let record = Outgoing::aside(record.encode());
+            self.appender.append(record).await?;
+        }
+        Ok(())
+    }
+
+    /// The last transaction of the log, if it wanted rows of the tables of now.
+    pub(super) fn last(&self) -> Option<Witness> {
+        self.assembler.last().or(self.comparison.last)
+    }
+
+    pub(super) fn publication_gone(&self) -> Error {
+        Error::PublicationGone {
+            publication: self.config.publication.clone(),
+            slot: self.config.slot.clone(),
+            topic: self.config.topic_changes.clone(),
+        }
+    }
+
+    fn differs(&self, HistoryDiffers(last): HistoryDiffers) -> Error {
+        Error::HistoryDiffers {
+            xid: last.xid.0,
+            commit_lsn: last.commit_lsn,
+            at: last.at,
+            slot: self.config.slot.clone(),
+            topic: self.config.topic_changes.clone(),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What is said of each table, from the moment that it is selected.
+
+use super::*;
+use crate::collect::{
+    CapturedReading, LoadedReading, MartReading, ProblemReading, ProjectedReading, Size,
+};
+use crate::status::{Table, TableState};
+
+fn capture(readings: &mut Readings) -> &mut CaptureReading {
+    match &mut readings.capture {
+        Answer::Known(capture) => capture,
+        Answer::Unknown(_) => panic!("capture is away in this scenario"),
+    }
+}
+
+fn captured(state: &str, rows: u64, expected_at: Option<Time>) -> CapturedReading {
+    CapturedReading {
+        table: "public.t".into(),
+        state: state.into(),
+        since: Some(start()),
+        rows: Some(rows),
+        rows_estimated: Some(1_000),
+        expected_at,
+    }
+}
+
+fn projected(state: TableState, loaded: Option<u64>) -> ProjectedReading {
+    ProjectedReading {
+        table: "public.t".into(),
+        name: "t".into(),
+        state,
+        since: Some(start()),
+        reason: None,
+        copy: loaded.map(|rows| LoadedReading {
+            rows: Some(rows),
+            rows_estimated: Some(1_000),
+        }),
+    }
+}
+
+fn only(status: &Status) -> &Table {
+    assert_eq!(status.tables.len(), 1, "{:?}", status.tables);
+    &status.tables[0]
+}
+
+#[test]
+fn a_copy_is_seen_from_its_plan_to_the_live_table() {
+    let mut world = World::at_rest();
+    let status =
+        world.tick(|readings| capture(readings).tables = vec![captured("planned", 0, None)]);
+    let table = only(&status);
+    assert_eq!(table.state, TableState::Planned);
+    let copy = table.copy.as_ref().expect("a copy from the first second");
+    assert_eq!(
+        (copy.rows_read, copy.rows_estimated),
+        (Some(0), Some(1_000))
+    );
+    assert_eq!(copy.share(), Some(0.0));
+
+    let status = world.tick(|readings| {
+        let expected = at(12_000);
+        capture(readings).tables = vec![captured("copying", 200, Some(expected))];
+    });
+    let copy = only(&status).copy.as_ref().expect("a copy");
+    assert_eq!((copy.rows_read, copy.eta_s), (Some(200), Some(10)));
+
+    // Loading is the slower one: 100 rows a second of the 800 that are left.
+    for loaded in [100, 200] {
+        world.tick(|readings| {
+            capture(readings).tables = vec![captured("captured", 1_000, None)];
+            projector(readings).tables = vec![projected(TableState::Loading, Some(loaded))];
+        });
+    }
+    let status = world.tick(|readings| {
+        projector(readings).tables = vec![projected(TableState::Loading, Some(300))];
+    });
+    let table = only(&status);
+    assert_eq!(
+        (table.state, table.target.as_deref()),
+        (TableState::Loading, Some("t"))
+    );
+    assert_eq!(table.copy.as_ref().and_then(|copy| copy.eta_s), Some(7));
+
+    let status = world.tick(|readings| {
+        projector(readings).tables = vec![projected(TableState::Live, None)];
+        readings.sizes.insert(
+            "t".into(),
+            Size {
+                rows: 990,
+                bytes: 65_536,
+            },
+        );
+    });
+    let table = only(&status);
+    assert_eq!((table.state, &table.copy), (TableState::Live, &None));
+    assert_eq!((table.rows, table.bytes), (Some(990), Some(65_536)));
+}
+
+#[test]
+fn a_live_table_that_is_copied_again_stays_live_and_shows_its_copy() {
+    let status = World::at_rest().tick(|readings| {
+        capture(readings).tables = vec![captured("copying", 500, None)];
+        projector(readings).tables = vec![projected(TableState::Live, Some(250))];
+    });
+    let table = only(&status);
+    assert_eq!(table.state, TableState::Live);
+    let copy = table.copy.as_ref().expect("a copy");
+    assert_eq!((copy.rows_read, copy.rows_loaded), (Some(500), Some(250)));
+    assert_eq!(copy.share(), Some(0.375));
+    assert_eq!(status.verdict, Verdict::Ok, "{}", status.headline);
+}
+
+#[test]
+fn a_table_that_is_set_aside_is_in_the_headline_with_its_reason_and_the_others_are_fresh() {
+    let status = World::at_rest().tick(|readings| {
+        projector(readings).tables = vec![ProjectedReading {
+            reason: Some("[MR-P005] a value has no form in MySQL".into()),
+            ..projected(TableState::SetAside, None)
+        }];
+    });
+    assert_eq!(status.verdict, Verdict::Stopped);
+    assert_eq!(
+        status.headline,
+        "Stopped: table public.t is set aside: [MR-P005] a value has no form in MySQL; otherwise fresh: all 2 \
+         projections caught up"
+    );
+}
+
+#[test]
+fn a_mart_that_is_set_aside_is_stopped_for_its_own_reason_and_the_others_are_fresh() {
+    let status = World::at_rest().tick(|readings| {
+        projector(readings).marts = vec![MartReading {
+            name: "mart_x".into(),
+            state: "set_aside".into(),
+            reason: Some("[MR-P017] a statement was refused".into()),
+        }];
+    });
+    let [replica, mart] = &status.projections[..] else {
+        panic!("{:?}", status.projections)
+    };
+    assert_eq!(
+        (replica.verdict, mart.verdict),
+        (Verdict::Ok, Verdict::Stopped)
+    );
+    let reason = "[MR-P017] a statement was refused";
+    assert_eq!(mart.reason.as_deref(), Some(reason));
+    assert_eq!(status.verdict, Verdict::Stopped);
+}
+
+#[test]
+fn what_capture_leaves_out_is_not_live_whatever_mysql_has_of_it() {
+    let status = World::at_rest().tick(|readings| {
+        projector(readings).tables = vec![projected(TableState::Live, None)];
+        capture(readings).not_live = vec![ProblemReading {
+            table: "public.t".into(),
+            code: Some("capture-filtered".into()),
+            reason: "the publication leaves rows out".into(),
+            remedy: Some("take the filter off".into()),
+        }];
+    });
+    let table = only(&status);
+    assert_eq!(table.state, TableState::SetAside);
+    let reason = "capture-filtered: the publication leaves rows out; take the filter off";
+    assert_eq!(table.reason.as_deref(), Some(reason));
+    let status = World::at_rest().tick(|readings| {
+        capture(readings).not_captured = vec!["public.t".into()];
+    });
+    assert_eq!(only(&status).state, TableState::NotCaptured);
+}
+
+#[test]
+fn without_the_projector_nothing_is_known_of_a_table_that_was_read() {
+    let status = World::at_rest().tick(|readings| {
+        capture(readings).tables = vec![captured("captured", 1_000, None)];
+        readings.projector = away();
+    });
+    let table = only(&status);
+    assert_eq!((table.state, table.since), (TableState::Unknown, None));
+}

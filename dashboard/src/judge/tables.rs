@@ -1,0 +1,129 @@
+//! The tables: what capture and the projector say of each, as one.
+//!
+//! 1. What the projector says of a table counts: it is what MySQL has. Of a table that it does not know yet, capture's
+//!    word counts.
+//! 2. A table that capture leaves out, or no longer gets all changes of, is not live for capture's reason, whatever MySQL
+//!    still has of it.
+//! 3. Without an answer of the projector, nothing is known of a table that capture has read.
+//! 4. A copy is under way from when it is planned until the projector has it. It takes as long as the slower of reading and
+//!    loading, each at its present rate.
+
+use std::collections::BTreeMap;
+
+use crate::collect::{CapturedReading, LoadedReading, ProjectedReading, Readings};
+use crate::status::{Table, TableCopy, TableState, Time};
+
+use super::rate::Meters;
+
+/// All tables, by name.
+pub(super) fn tables(readings: &Readings, meters: &mut Meters) -> Vec<Table> {
+    let mut tables = BTreeMap::new();
+    let capture = readings.capture.known();
+    let projector = readings.projector.known();
+    for captured in capture.map_or(&[][..], |capture| &capture.tables) {
+        let table = of_captured(captured, readings.moment.wall);
+        tables.insert(captured.table.clone(), table);
+    }
+    for left_out in capture.map_or(&[][..], |capture| &capture.not_captured) {
+        let table = tables
+            .entry(left_out.clone())
+            .or_insert_with(|| named(left_out));
+        table.state = TableState::NotCaptured;
+    }
+    for problem in capture.map_or(&[][..], |capture| &capture.not_live) {
+        let table = tables
+            .entry(problem.table.clone())
+            .or_insert_with(|| named(&problem.table));
+        table.state = TableState::SetAside;
+        table.reason = Some(problem.text());
+    }
+    for projected in projector.map_or(&[][..], |projector| &projector.tables) {
+        let table = tables
+            .entry(projected.table.clone())
+            .or_insert_with(|| named(&projected.table));
+        add_projected(table, projected);
+        if let (Some(copy), Some(loaded)) = (&mut table.copy, &projected.copy) {
+            load(copy, &projected.table, loaded, meters, readings);
+        }
+    }
+    for table in tables.values_mut() {
+        let size = table
+            .target
+            .as_ref()
+            .and_then(|name| readings.sizes.get(name));
+        table.rows = size.map(|size| size.rows);
+        table.bytes = size.map(|size| size.bytes);
+    }
+    tables.into_values().collect()
+}
+
+fn named(name: &str) -> Table {
+    Table {
+        name: name.to_owned(),
+        target: None,
+        state: TableState::Unknown,
+        since: None,
+        rows: None,
+        bytes: None,
+        reason: None,
+        copy: None,
+    }
+}
+
+/// Rules 1 and 3: what is read is on its way to the projector.
+fn of_captured(captured: &CapturedReading, now: Time) -> Table {
+    let state = match captured.state.as_str() {
+        "planned" => TableState::Planned,
+        "copying" => TableState::Copying,
+        _ => TableState::Unknown,
+    };
+    let eta_s = captured
+        .expected_at
+        .map(|at| at.ms_since(now).div_ceil(1_000));
+    Table {
+        state,
+        since: captured.since.filter(|_| state != TableState::Unknown),
+        copy: (state != TableState::Unknown).then_some(TableCopy {
+            rows_read: captured.rows,
+            rows_loaded: None,
+            rows_estimated: captured.rows_estimated,
+            eta_s,
+        }),
+        ..named(&captured.table)
+    }
+}
+
+fn add_projected(table: &mut Table, projected: &ProjectedReading) {
+    table.target = Some(projected.name.clone());
+    let left_out = matches!(table.state, TableState::NotCaptured | TableState::SetAside);
+    if !left_out {
+        table.state = projected.state;
+        table.since = projected.since;
+        table.reason = projected.reason.clone();
+    }
+    if let Some(loaded) = &projected.copy {
+        let copy = table.copy.get_or_insert_with(TableCopy::default);
+        copy.rows_loaded = loaded.rows;
+        copy.rows_estimated = copy.rows_estimated.or(loaded.rows_estimated);
+    }
+}
+
+/// Rule 4.
+fn load(
+    copy: &mut TableCopy,
+    table: &str,
+    loaded: &LoadedReading,
+    meters: &mut Meters,
+    readings: &Readings,
+) {
+    let counter = format!("loaded {table}");
+    let rate = meters.rate(&counter, readings.moment.mono_ms, loaded.rows);
+    let left = copy
+        .rows_estimated
+        .zip(loaded.rows)
+        .map(|(all, loaded)| all.saturating_sub(loaded));
+    let loading = left
+        .zip(rate.filter(|rate| *rate > 0.0))
+        .map(|(left, rate)| (left as f64 / rate).ceil() as u64);
+    copy.eta_s = copy.eta_s.max(loading);
+}

@@ -1,0 +1,242 @@
+//! Tables that have caught up take their names, between two commits, together with the marts that read them.
+//!
+//! DDL commits implicitly, so this is a row of steps. Each can be done again; the two that a RENAME divides are told
+//! apart by a stamp in the bookkeeping: a projector that is killed at any instant goes on at the right one.
+
+use chrono::Utc;
+use millrace_events::TableId;
+use sqlx::Executor;
+
+use super::bookkeeping::{claim, claimed};
+use super::catalog::{Catalog, CopyStep};
+use super::error::Error;
+use super::follower::{lose, Desk};
+use super::hooks::{Hooks, Point};
+use super::loading::{save, with_suffixes};
+use super::position::Position;
+use super::Culprit;
+use crate::marts::Marts;
+use crate::replica::names::{suffixed, RETIRED, SHADOW};
+use crate::replica::{ddl, quoted, Table};
+
+/// What joining needs.
+pub(crate) struct Joiner<'a> {
+    /// All that are configured.
+    pub(crate) marts: &'a Marts,
+    pub(crate) hooks: &'a Hooks,
+}
+
+impl Joiner<'_> {
+    /// Makes tables live that stand where `position` stands, and builds the marts that are due with them. Nothing else
+    /// is applied meanwhile.
+    pub(crate) async fn join(
+        &self,
+        desk: &mut Desk,
+        position: &Position,
+        tables: &[TableId],
+    ) -> Result<(), Error> {
+        for id in tables {
+            self.index(desk, id).await?;
+        }
+        self.hooks.at(Point::Indexed).await;
+        let marts = self.build(desk, tables).await?;
+        self.hooks.at(Point::Built).await;
+        desk.catalog.stamp(tables, &marts);
+        desk.execute("BEGIN", "a transaction").await?;
+        position.lock(&mut desk.conn).await?;
+        desk.catalog.save(&mut desk.conn).await?;
+        desk.execute("COMMIT", "a commit").await?;
+        desk.catalog.saved();
+        self.hooks.at(Point::Stamped).await;
+        self.finish(desk).await
+    }
+
+    /// Ends what was stamped, if anything was.
+    pub(crate) async fn finish(&self, desk: &mut Desk) -> Result<(), Error> {
+        let (tables, marts) = desk.catalog.stamped();
+        let names = self.names(&desk.catalog, &tables, &marts);
+        if !names.is_empty() {
+            swap(desk, &names).await?;
+            self.hooks.at(Point::Renamed).await;
+            desk.catalog.joined(&tables, &marts, Utc::now());
+            save(desk).await?;
+            self.hooks.at(Point::Joined).await;
+        }
+        Ok(())
+    }
+
+    /// Drops what has no use any more: tables that others took the place of, shadows of copies that came to nothing.
+    pub(crate) async fn clear(&self, desk: &mut Desk) -> Result<(), Error> {
+        let tables = desk.catalog.tables.values();
+        let idle = tables.clone().filter(|row| row.next.is_none());
+        let shadows: Vec<String> = (idle.map(|row| row.name.clone()))
+            .chain(self.marts.tables())
+            .map(|name| suffixed(&name, SHADOW))
+            .collect();
+        let names = tables
+            .map(|row| row.name.clone())
+            .chain(self.marts.tables());
+        let unused: Vec<String> = (names.map(|name| suffixed(&name, RETIRED)))
+            .chain(shadows)
+            .collect();
+        let left = ddl::existing(&mut desk.conn, &unused).await;
+        let left = left.map_err(Error::sql("a look at the existing tables"))?;
+        let ours = claimed(&mut desk.conn).await?;
+        for name in left.iter().filter(|name| ours.contains(name)) {
+            drop_one(desk, name).await?;
+        }
+        self.hooks.at(Point::Cleared).await;
+        Ok(())
+    }
+
+    async fn index(&self, desk: &mut Desk, id: &TableId) -> Result<(), Error> {
+        let Some((name, next)) =
+            (desk.catalog.tables.get(id)).and_then(|row| Some((&row.name, row.next.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        let table = Table::of(&next.definition, name)?;
+        let columns = self.marts.indexes_for(&table.name);
+        let made = ddl::add_indexes(&mut desk.conn, &table, SHADOW, &columns).await;
+        made.map_err(Error::of_table("an index of", id))
+    }
+
+    /// Builds the marts that are due beside the tables that they will replace. One that cannot be built is set aside.
+    async fn build(&self, desk: &mut Desk, tables: &[TableId]) -> Result<Vec<String>, Error> {
+        let name = |id: &TableId| desk.catalog.tables.get(id).map(|row| row.name.clone());
+        let shadows: Vec<String> = tables.iter().filter_map(name).collect();
+        let mut built = Vec::new();
+        for mart in desk.catalog.marts_to_build(tables) {
+            match self.build_one(desk, &mart, &shadows).await {
+                Ok(()) => built.push(mart),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    let reason = millrace_control::in_words(&error);
+                    tracing::error!(mart, reason, "set aside; everything else goes on");
+                    lose(&mut desk.catalog, &Culprit::Mart(mart), reason);
+                }
+            }
+        }
+        Ok(built)
+    }
+
+    async fn build_one(
+        &self,
+        desk: &mut Desk,
+        mart: &str,
+        shadows: &[String],
+    ) -> Result<(), Error> {
+        let one = self.marts.only(&[mart.to_owned()].into());
+        let names: Vec<String> = one.tables().into_iter().flat_map(with_suffixes).collect();
+        let foreign = claim(&mut desk.conn, &names).await?;
+        if !foreign.is_empty() {
+            return Err(Error::ForeignTables(foreign));
+        }
+        self.index_inputs(desk, &one, shadows).await?;
+        one.create(&mut desk.conn, SHADOW, shadows).await?;
+        desk.execute("BEGIN", "a transaction").await?;
+        if let Err(error) = one.build(&mut desk.conn, SHADOW, shadows).await {
+            desk.execute("ROLLBACK", "a rollback").await?;
+            return Err(error.into());
+        }
+        let committed = desk.conn.on_a_table().execute("COMMIT").await;
+        committed.map(|_| ()).map_err(Error::sql("a commit"))
+    }
+
+    /// A mart that comes later needs indexes of tables that are live.
+    async fn index_inputs(
+        &self,
+        desk: &mut Desk,
+        mart: &Marts,
+        shadows: &[String],
+    ) -> Result<(), Error> {
+        let live: Vec<(TableId, String)> = (desk.catalog.live())
+            .filter(|(_, row)| !shadows.contains(&row.name))
+            .map(|(id, row)| (id.clone(), row.name.clone()))
+            .collect();
+        for (id, name) in live {
+            let columns = mart.indexes_for(&name);
+            let definition = desk
+                .catalog
+                .tables
+                .get(&id)
+                .and_then(|row| row.definition.clone());
+            let Some(definition) = definition.filter(|_| !columns.is_empty()) else {
+                continue;
+            };
+            let table = Table::of(&definition, &name)?;
+            let made = ddl::add_indexes(&mut desk.conn, &table, "", &columns).await;
+            made.map_err(Error::of_table("an index of", &id))?;
+        }
+        Ok(())
+    }
+
+    fn names(&self, catalog: &Catalog, tables: &[TableId], marts: &[String]) -> Vec<String> {
+        let name = |id: &TableId| catalog.tables.get(id).map(|row| row.name.clone());
+        let marts = self.marts.only(&marts.iter().cloned().collect());
+        tables
+            .iter()
+            .filter_map(name)
+            .chain(marts.tables())
+            .collect()
+    }
+}
+
+impl Catalog {
+    /// These are about to take their names.
+    fn stamp(&mut self, tables: &[TableId], marts: &[String]) {
+        for table in tables {
+            if let Some(next) = self.table(table).and_then(|row| row.next.as_mut()) {
+                next.step = CopyStep::Joining;
+            }
+        }
+        for mart in marts {
+            if let Some(row) = self.marts.get_mut(mart) {
+                row.joining = true;
+                self.dirty.marts.insert(mart.clone());
+            }
+        }
+    }
+
+    fn stamped(&self) -> (Vec<TableId>, Vec<String>) {
+        let marts = self.marts.iter().filter(|(_, row)| row.joining);
+        let marts = marts.map(|(name, _)| name.clone()).collect();
+        (self.in_step(CopyStep::Joining), marts)
+    }
+}
+
+/// Puts all shadow tables in the place of the live ones at once. One RENAME is atomic for readers
+/// and for crashes, so either all shadows are there afterwards or none.
+async fn swap(desk: &mut Desk, names: &[String]) -> Result<(), Error> {
+    let all =
+        |suffix: &str| -> Vec<String> { names.iter().map(|name| suffixed(name, suffix)).collect() };
+    let shadows = ddl::existing(&mut desk.conn, &all(SHADOW)).await;
+    let shadows = shadows.map_err(Error::sql("a look at the existing tables"))?;
+    if shadows.is_empty() {
+        return Ok(());
+    }
+    for name in all(RETIRED) {
+        drop_one(desk, &name).await?;
+    }
+    let live = ddl::existing(&mut desk.conn, names).await;
+    let live = live.map_err(Error::sql("a look at the existing tables"))?;
+    let mut renames = Vec::new();
+    for name in names {
+        let [live_name, shadow, retired] =
+            ["", SHADOW, RETIRED].map(|suffix| quoted(&suffixed(name, suffix)));
+        if live.contains(name) {
+            renames.push(format!("{live_name} TO {retired}"));
+        }
+        renames.push(format!("{shadow} TO {live_name}"));
+    }
+    let rename = format!("RENAME TABLE {}", renames.join(", "));
+    let renamed = desk.conn.on_a_table().execute(rename.as_str()).await;
+    renamed
+        .map(|_| ())
+        .map_err(Error::sql("the swap of tables"))
+}
+
+async fn drop_one(desk: &mut Desk, name: &str) -> Result<(), Error> {
+    let dropped = ddl::drop_table(&mut desk.conn, name).await;
+    dropped.map_err(Error::sql("the removal of an old table"))
+}
