@@ -53,7 +53,7 @@ use log::{FluvioLog, Log};
 use status::Shared;
 
 pub use error::{Culprit, Error};
-pub use findings::{Findings, Found, NotWritten};
+pub use findings::{Findings, Found, NotWritten, Past};
 pub use hooks::{Asked, Hooks, Point};
 pub use pause::PauseError;
 pub use rows::{CopyStep, MartState, TableState};

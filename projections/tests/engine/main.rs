@@ -4,6 +4,7 @@ mod copies;
 mod memory_log;
 mod outage;
 mod pause;
+mod periodic;
 mod pool;
 mod settings;
 mod source;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use millrace_events::{Baseline, Lsn, Record, Value};
 use millrace_projections::engine::{HoldError, State, Status};
+use millrace_projections::verify::By;
 use millrace_topic::SmartModule;
 use rand::RngExt;
 use sqlx::Executor;
@@ -399,8 +401,12 @@ async fn a_hold_stops_before_a_commit_and_ends_by_itself() {
     world.limits.hold = Duration::from_secs(5);
     let running = world.start();
     world.caught_up(&running).await;
-    let held = running.handle.hold(PATIENCE).await.expect("it holds");
-    let busy = running.handle.hold(PATIENCE).await;
+    let held = running
+        .handle
+        .hold(By::Person, PATIENCE)
+        .await
+        .expect("it holds");
+    let busy = running.handle.hold(By::Person, PATIENCE).await;
     assert_eq!(busy, Err(HoldError::Busy(held)));
     let start = world.source.lsn;
     for n in 0..6 {
@@ -421,7 +427,11 @@ async fn a_hold_stops_before_a_commit_and_ends_by_itself() {
     running.handle.release(held).expect("it was held until now");
     world.caught_up(&running).await;
 
-    let held = running.handle.hold(PATIENCE).await.expect("it holds");
+    let held = running
+        .handle
+        .hold(By::Person, PATIENCE)
+        .await
+        .expect("it holds");
     let change = world.source.put("things", thing(1, "after"));
     world.source.commit(&[change], 10);
     world.caught_up(&running).await;
@@ -435,7 +445,11 @@ async fn a_hold_that_follows_another_at_once_is_not_misled_by_it() {
     let running = world.start();
     world.caught_up(&running).await;
     for round in 0..40 {
-        let held = running.handle.hold(PATIENCE).await.expect("it holds");
+        let held = running
+            .handle
+            .hold(By::Person, PATIENCE)
+            .await
+            .expect("it holds");
         let start = world.source.lsn;
         for n in 0..4 {
             let change = world.source.put("things", thing(n, &round.to_string()));
@@ -448,7 +462,11 @@ async fn a_hold_that_follows_another_at_once_is_not_misled_by_it() {
             .await
             .expect("it stops");
         running.handle.release(held).expect("it was held");
-        let held = running.handle.hold(PATIENCE).await.expect("it holds");
+        let held = running
+            .handle
+            .hold(By::Person, PATIENCE)
+            .await
+            .expect("it holds");
         let second = Lsn(start.0 + 155);
         match running.handle.stop_before(held, second, PATIENCE).await {
             Ok(()) => assert_eq!(running.handle.status().end_lsn, Some(Lsn(start.0 + 150))),
