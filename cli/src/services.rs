@@ -28,7 +28,7 @@ use crate::settings::table::{
     MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
     MILLRACE_MARTS, MILLRACE_ORDERS, MILLRACE_ORDER_DETAILS_MAX, MILLRACE_ORDER_DETAILS_MIN,
     MILLRACE_PRODUCTS, MILLRACE_RETENTION_DAYS, MILLRACE_RETENTION_HARD_SIZE,
-    MILLRACE_RETENTION_SIZE, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_TABLES,
+    MILLRACE_RETENTION_SIZE, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_SNAPSHOT_READERS, MILLRACE_TABLES,
     MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_USERS, MILLRACE_TRADES_PER_SECOND, MILLRACE_USERS,
     MILLRACE_USER_EVENT_BYTES_MAX, MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
 };
@@ -66,6 +66,7 @@ pub fn capture(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<cap
         topic_snapshot_prefix: names.snapshot_prefix,
         retention: retention(settings),
         retention_of_snapshots: retention_of_snapshots(settings),
+        snapshot_readers: settings.get(MILLRACE_SNAPSHOT_READERS).get(),
         ..capture::Config::new(
             &endpoints.postgres,
             &endpoints.fluvio,

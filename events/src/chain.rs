@@ -11,10 +11,7 @@
 
 use std::cmp::Ordering;
 
-use crate::{
-    Baseline, Checkpoint, Epoch, Lsn, Progress, Record, Source, Start,
-    TransactionPart,
-};
+use crate::{Baseline, Checkpoint, Epoch, Lsn, Progress, Record, Source, Start, TransactionPart};
 
 /// What a transaction part means to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Baseline, Checkpoint, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId,
-    Source, TableCopied, TableId, TableRemoved,
-    TableSchema, Visibility, Xid,
+    Source, TableCopied, TableId, TableRemoved, TableSchema, Visibility, Xid,
 };
 
 /// Everything that millrace writes into `<name>-changes` and `<name>-snapshot-N`.

@@ -145,6 +145,7 @@ settings! {
     MILLRACE_RETENTION_HARD_SIZE: TopicSize = "100GiB", "size up to which the embedded broker keeps what a service has not read yet, although MILLRACE_RETENTION_DAYS or MILLRACE_RETENTION_SIZE would remove it; also what a snapshot topic keeps";
     MILLRACE_PUBLICATION: Option<Name> = "", "name of the publication in Postgres; if empty, MILLRACE_NAME names it";
     MILLRACE_SLOT: Option<Name> = "", "name of the replication slot in Postgres; if empty, MILLRACE_NAME names it";
+    MILLRACE_SNAPSHOT_READERS: NonZeroUsize = "4", "number of sessions with Postgres that copy tables at once";
     MILLRACE_USER_EVENT_BYTES_MAX: NonZeroUsize = "16384", "largest size of an incoming user event in bytes";
     MILLRACE_SEED: u64 = "42", "seed of the generator; the same seed generates the same shop";
     MILLRACE_USERS: usize = "500", "number of users at the start";
