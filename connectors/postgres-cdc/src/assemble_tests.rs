@@ -1,8 +1,9 @@
 use bytes::Bytes;
-use millrace_events::{Chain, Column, PartVerdict, TransactionPart, Verdict, Xid};
+use millrace_events::{Chain, Column, PartValue, TransactionPart, Value, Verdict, Xid};
 use proptest::prelude::*;
 
 use super::*;
+use crate::pgoutput::Cell;
 
 const TABLE: u32 = 4711;
 

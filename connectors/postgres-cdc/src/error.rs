@@ -9,23 +9,7 @@ use millrace_topic::{Offset, TopicError};
 
 use crate::cell::BadCell;
 use crate::pgoutput::DecodeError;
-
-/// A table that cannot be captured. Its text says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{table} {reason}: {remedy}, or leave the table out with !{table}")]
-pub struct Unsuitable {
-    /// Its name.
-    pub table: TableId,
-    /// What is wrong with it.
-    pub reason: String,
-    /// What makes it suitable.
-    pub remedy: String,
-}
-
-fn listed(all: &[Unsuitable]) -> String {
-    let texts: Vec<_> = all.iter().map(Unsuitable::to_string).collect();
-    texts.join("; ")
-}
+use crate::resolve::Unsuitable;
 
 /// Why a session ended. What time can heal, or a person elsewhere, is tried again with a growing delay
 /// ([`Error::is_transient`]); for the others a person has to decide.
@@ -479,4 +463,9 @@ impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
         Error::Protocol(error.to_string())
     }
+}
+
+fn listed(all: &[Unsuitable]) -> String {
+    let texts: Vec<_> = all.iter().map(Unsuitable::to_string).collect();
+    texts.join("; ")
 }

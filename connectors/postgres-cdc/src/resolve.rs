@@ -6,7 +6,19 @@ use millrace_events::TableId;
 use millrace_sessions::postgres::qualified;
 
 use crate::catalog::CatalogTable;
-use crate::{Error, Selection, Unsuitable};
+use crate::{Error, Selection};
+
+/// A table that cannot be captured. Its text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{table} {reason}: {remedy}, or leave the table out with !{table}")]
+pub struct Unsuitable {
+    /// Its name.
+    pub table: TableId,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What makes it suitable.
+    pub remedy: String,
+}
 
 /// The tables for which a new publication is created, in the order of their names.
 ///
