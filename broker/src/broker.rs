@@ -41,7 +41,7 @@ pub enum OpenError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -49,7 +49,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// What is stored cannot be read.
-    #[error("cannot open what is stored: {0}")]
+    #[error("cannot open what is stored")]
     Stored(#[source] io::Error),
     /// TLS was asked for and cannot be had.
     #[error(transparent)]

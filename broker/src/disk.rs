@@ -30,7 +30,7 @@ pub enum DataDirError {
     #[error("{0} is not empty and not a broker's data directory")]
     Foreign(PathBuf),
     /// The file system said no.
-    #[error("{path}: {source}")]
+    #[error("{path} cannot be used")]
     Io {
         /// What was being used.
         path: PathBuf,

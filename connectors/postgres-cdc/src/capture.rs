@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_control::Running;
+use millrace_control::{in_words, Running};
 use millrace_sessions::postgres::replication::STREAM_SILENCE_MIN;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -102,7 +102,7 @@ impl Capture {
 
 fn text(error: &Error) -> String {
     match error.code() {
-        Some(code) => format!("{code}: {error}"),
-        None => error.to_string(),
+        Some(code) => format!("{code}: {}", in_words(error)),
+        None => in_words(error),
     }
 }

@@ -336,10 +336,10 @@ pub enum Error {
         seconds: u64,
     },
     /// Postgres, over an ordinary connection.
-    #[error("Postgres: {0}")]
+    #[error("Postgres")]
     Postgres(#[from] sqlx::Error),
     /// Postgres, over the replication connection.
-    #[error("Postgres replication: {0}")]
+    #[error("Postgres replication")]
     Replication(#[from] ReplicationError),
     /// Fluvio.
     #[error("Fluvio: {0}")]

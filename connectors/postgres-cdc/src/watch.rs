@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millrace_control::in_words;
 use millrace_events::SourceTable;
 use millrace_sessions::postgres::{in_time, PgSession};
 use tokio::sync::watch;
@@ -74,7 +75,10 @@ impl Watcher {
             match self.look().await {
                 Ok(seen) => _ = sender.send_replace(seen),
                 Err(error) => {
-                    tracing::debug!(%error, "looking at the catalog failed; it is tried again");
+                    tracing::debug!(
+                        error = in_words(&error),
+                        "looking at the catalog failed; it is tried again"
+                    );
                     self.session = None;
                 }
             }

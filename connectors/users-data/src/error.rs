@@ -167,3 +167,18 @@ fn of_operator(error: &dyn DatabaseError) -> Option<Error> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rejected::RejectedError;
+
+    #[test]
+    fn whoever_is_told_of_a_failure_hears_its_cause() {
+        let away = || sqlx::Error::Io(std::io::Error::other("no route"));
+        let told = SessionError::Postgres(away()).text();
+        assert!(told.contains("no route"), "{told}");
+        let told = RejectedError::from(away()).to_string();
+        assert!(told.contains("no route"), "{told}");
+    }
+}

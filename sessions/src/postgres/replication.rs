@@ -45,7 +45,7 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicationError {
     /// The connection broke, or could not be made.
-    #[error("the connection: {0}")]
+    #[error("the connection")]
     Io(#[source] io::Error),
     /// Nothing came.
     #[error("the server has not answered for {seconds} s")]

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use millrace_control::in_words;
 use millrace_sm_user_event::RejectedEvent;
 use millrace_topic::{Bounds, Cluster, Offset, Read, Record, TopicError};
 use tokio::sync::watch;
@@ -68,7 +69,10 @@ pub(crate) async fn follow(config: Config, followed: Arc<Followed>) {
         if *follower.followed.progress.borrow() != before {
             delay = BACKOFF_MIN;
         }
-        tracing::debug!(%error, "the topic of rejected events cannot be read; trying again");
+        tracing::debug!(
+            error = in_words(&error),
+            "the topic of rejected events cannot be read; trying again"
+        );
         sleep(delay.mul_f64(rand::random_range(0.5..1.5))).await;
         delay = (delay * 2).min(BACKOFF_MAX);
     }

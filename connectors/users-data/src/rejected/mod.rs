@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use millrace_control::in_words;
 use millrace_sessions::postgres::Work;
 use millrace_sm_user_event::RejectReason;
 use millrace_topic::Cluster;
@@ -97,7 +98,7 @@ pub enum RejectedError {
 
 impl From<SessionError> for RejectedError {
     fn from(error: SessionError) -> Self {
-        RejectedError::Unavailable(error.to_string())
+        RejectedError::Unavailable(in_words(&error))
     }
 }
 
@@ -334,7 +335,7 @@ impl Inner {
             Err(Failure::Unknown(error)) => {
                 return Err(RejectedError::Unknown {
                     offset: place.offset,
-                    reason: error.to_string(),
+                    reason: in_words(&error),
                     seconds: actions::IN_DOUBT.as_secs(),
                 });
             }
