@@ -11,10 +11,7 @@
 
 use std::cmp::Ordering;
 
-use crate::{
-    Baseline, Checkpoint, Epoch, Lsn, Progress, Record, SnapshotMark, Source, Start,
-    TransactionPart,
-};
+use crate::{Baseline, Checkpoint, Epoch, Lsn, Progress, Record, Source, Start, TransactionPart};
 
 /// What a transaction part means to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,13 +130,9 @@ impl Chain {
             Record::Copy(begun) => self.announce(begun.epoch),
             Record::Copied(copied) => self.announce(copied.epoch),
             Record::Removed(removed) => self.announce(removed.epoch),
-            Record::Snapshot(mark) => self.offer_mark(mark),
             Record::Checkpoint(checkpoint) => self.offer_checkpoint(checkpoint),
             Record::Source(source) => self.offer_source(source),
             Record::Plan(_) | Record::Chunk(_) => Verdict::Foreign,
-            Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
-                Verdict::Foreign
-            }
         }
     }
 
@@ -248,17 +241,6 @@ impl Chain {
             true => Verdict::Announced,
             false => Verdict::Ignored,
         }
-    }
-
-    fn offer_mark(&mut self, mark: &SnapshotMark) -> Verdict {
-        if !self.admit(mark.epoch) {
-            return Verdict::Ignored;
-        }
-        if self.position.is_some() {
-            return Verdict::Fenced;
-        }
-        self.position = Some(mark.lsn);
-        Verdict::Moved
     }
 
     /// Who has read what stands before it knows all of it.

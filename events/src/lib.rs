@@ -11,7 +11,6 @@
 //! - [`Copies`]: which tables are captured, and which copy of each counts;
 //! - [`CopyReader`]: the rules of a snapshot topic; [`Visibility`]: what its rows contain;
 //! - [`Checkpoint`], [`CheckpointSearch`]: where a reader may begin without reading what is before it;
-//! - [`SnapshotReader`]: the same for a snapshot topic;
 //! - [`InTransit`]: the transactions between two ends, for measuring lag;
 //! - [`TableId`]: the name of a table;
 //! - [`Lsn`], [`Epoch`], [`Xid`]: positions, as types of their own.
@@ -26,7 +25,6 @@ mod position;
 mod record;
 mod row;
 mod schema;
-mod snapshot;
 mod source;
 mod table;
 mod visibility;
@@ -41,10 +39,9 @@ pub use copy::{
 pub use copy_reader::{ChunkVerdict, CopyReader, TableChunks};
 pub use in_transit::InTransit;
 pub use position::{Epoch, Lsn, ParseLsnError, Xid};
-pub use record::{Change, DecodeError, Op, Progress, Record, SnapshotMark, Start, TransactionPart};
+pub use record::{Change, DecodeError, Op, Progress, Record, Start, TransactionPart};
 pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
-pub use snapshot::{SnapshotBegin, SnapshotEnd, SnapshotReader, SnapshotRows, SnapshotVerdict};
 pub use source::{CatalogRow, Source, SourceTable, Witness};
 pub use table::{ParseTableIdError, TableId};
 pub use visibility::{ParseVisibilityError, Visibility};

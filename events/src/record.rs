@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Baseline, Checkpoint, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId,
-    SnapshotBegin, SnapshotEnd, SnapshotRows, Source, TableCopied, TableId, TableRemoved,
-    TableSchema, Visibility, Xid,
+    Source, TableCopied, TableId, TableRemoved, TableSchema, Visibility, Xid,
 };
 
 /// Everything that millrace writes into `<name>-changes` and `<name>-snapshot-N`.
@@ -28,8 +27,6 @@ pub enum Record {
     Copied(TableCopied),
     /// A table is captured no longer.
     Removed(TableRemoved),
-    /// A snapshot is complete; the log continues from its LSN.
-    Snapshot(SnapshotMark),
     /// A committed source transaction, or a part of one.
     Transaction(TransactionPart),
     /// The source was idle up to an LSN.
@@ -40,12 +37,6 @@ pub enum Record {
     Plan(ChunkPlanned),
     /// In a snapshot topic: rows.
     Chunk(Chunk),
-    /// First record of a snapshot topic.
-    SnapshotBegin(SnapshotBegin),
-    /// Rows of one table.
-    SnapshotRows(SnapshotRows),
-    /// Last record of a snapshot topic: without it the snapshot is not complete.
-    SnapshotEnd(SnapshotEnd),
 }
 
 /// Capture started. Acknowledged before anything else of its epoch is written: it fences off bytes
@@ -55,25 +46,6 @@ pub struct Start {
     /// Higher than every epoch before it in the log.
     pub epoch: Epoch,
     /// When capture started.
-    pub at: DateTime<Utc>,
-}
-
-/// Names the snapshot that the following transactions build upon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotMark {
-    /// Epoch of the capture that took it.
-    pub epoch: Epoch,
-    /// Random name of this log; a projection refuses a log with another one.
-    pub incarnation: String,
-    /// Topic that holds the rows.
-    pub topic: String,
-    /// The snapshot contains exactly the commits with `commit_lsn < lsn`.
-    pub lsn: Lsn,
-    /// `system_identifier` of the Postgres cluster (`IDENTIFY_SYSTEM`).
-    pub system: String,
-    /// Database name in that cluster.
-    pub database: String,
-    /// When it was taken.
     pub at: DateTime<Utc>,
 }
 
@@ -229,10 +201,6 @@ impl Record {
             "removed" => Record::Removed(serde_json::from_slice(bytes)?),
             "plan" => Record::Plan(serde_json::from_slice(bytes)?),
             "chunk" => Record::Chunk(serde_json::from_slice(bytes)?),
-            "snapshot" => Record::Snapshot(serde_json::from_slice(bytes)?),
-            "snapshot_begin" => Record::SnapshotBegin(serde_json::from_slice(bytes)?),
-            "snapshot_rows" => Record::SnapshotRows(serde_json::from_slice(bytes)?),
-            "snapshot_end" => Record::SnapshotEnd(serde_json::from_slice(bytes)?),
             other => return Err(DecodeError::Kind(other.to_owned())),
         })
     }
@@ -247,25 +215,21 @@ impl Record {
         Ok(Record::Chunk(counted.into()))
     }
 
-    /// The start of capture that wrote it; `None` for a record of a snapshot topic that does not say it.
-    pub fn epoch(&self) -> Option<Epoch> {
-        Some(match self {
+    /// The start of capture that wrote it.
+    pub fn epoch(&self) -> Epoch {
+        match self {
             Record::Start(record) => record.epoch,
             Record::Baseline(record) => record.epoch,
             Record::Checkpoint(record) => record.epoch,
             Record::Copy(record) => record.epoch,
             Record::Copied(record) => record.epoch,
             Record::Removed(record) => record.epoch,
-            Record::Snapshot(record) => record.epoch,
             Record::Transaction(record) => record.epoch,
             Record::Progress(record) => record.epoch,
             Record::Source(record) => record.epoch,
             Record::Plan(record) => record.epoch,
             Record::Chunk(record) => record.epoch,
-            Record::SnapshotBegin(_) | Record::SnapshotRows(_) | Record::SnapshotEnd(_) => {
-                return None
-            }
-        })
+        }
     }
 
     /// The JSON form, without line breaks.

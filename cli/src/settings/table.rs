@@ -136,6 +136,7 @@ settings! {
     MILLRACE_GENERATE_CONTROL_PORT: Option<u16> = "", "port of the generator's control API, which has no other use than to be probed; if empty, there is none";
     MILLRACE_PUBLISHED_ON: Option<Host> = "", "in containers: address of the machine on which their ports are published; if empty, there are no containers";
     MILLRACE_HEARTBEAT_PERIOD_MS: Milliseconds = "2000", "milliseconds between the heartbeats that the page sends through the pipeline to measure its delay; 0 turns them off";
+    MILLRACE_VERIFY_PERIOD: Seconds = "0", "seconds between two verifications that the projector runs by itself, with rests in between so that neither database is kept busy; 0 turns them off";
     MILLRACE_TOPIC_CHANGES: Option<Name> = "", "topic of the change log; if empty, MILLRACE_NAME names it";
     MILLRACE_TOPIC_SNAPSHOT: Option<Name> = "", "prefix of the snapshot topics, which a number follows; if empty, MILLRACE_NAME names it";
     MILLRACE_TOPIC_USERS: Name = "users-data", "topic of incoming users";
@@ -145,6 +146,7 @@ settings! {
     MILLRACE_RETENTION_HARD_SIZE: TopicSize = "100GiB", "size up to which the embedded broker keeps what a service has not read yet, although MILLRACE_RETENTION_DAYS or MILLRACE_RETENTION_SIZE would remove it; also what a snapshot topic keeps";
     MILLRACE_PUBLICATION: Option<Name> = "", "name of the publication in Postgres; if empty, MILLRACE_NAME names it";
     MILLRACE_SLOT: Option<Name> = "", "name of the replication slot in Postgres; if empty, MILLRACE_NAME names it";
+    MILLRACE_SNAPSHOT_READERS: NonZeroUsize = "4", "number of sessions with Postgres that copy tables at once";
     MILLRACE_USER_EVENT_BYTES_MAX: NonZeroUsize = "16384", "largest size of an incoming user event in bytes";
     MILLRACE_SEED: u64 = "42", "seed of the generator; the same seed generates the same shop";
     MILLRACE_USERS: usize = "500", "number of users at the start";

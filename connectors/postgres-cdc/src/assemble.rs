@@ -260,8 +260,9 @@ impl Assembler {
             return Err(Error::Protocol("a commit does not fit its begin".into()));
         }
         self.idle = self.idle.max(commit.end_lsn);
+        // Of what was left out too, in case a copy of the table begins.
+        self.notes.committed(open.begin.xid);
         if open.wanted {
-            self.notes.committed(open.begin.xid);
             self.prev = commit.end_lsn;
             self.last = Some(Witness {
                 commit_lsn: commit.commit_lsn,

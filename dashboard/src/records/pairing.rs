@@ -135,7 +135,7 @@ fn by_offset(raw: &[Raw], made: Vec<Raw>, complete: bool) -> Vec<Option<Vec<Vec<
     raw.iter().map(&mut take).collect()
 }
 
-/// Parts of one transaction and chunks of one snapshot have the same LSN; their order and the number
+/// Parts of one transaction and pieces of one chunk have the same LSN; their order and the number
 /// of their rows tell them apart, if all that was made of them is there.
 fn by_content(raw: &[Raw], made: Vec<Raw>, table: Option<&str>) -> Vec<Option<Vec<Vec<u8>>>> {
     let mut errors: HashMap<i64, Vec<u8>> = HashMap::new();
@@ -182,7 +182,7 @@ fn expected(value: &[u8], table: Option<&str>) -> Option<(String, usize)> {
             let changes = input.changes.iter();
             changes.filter(|change| shows(&change.table)).count()
         }
-        "snapshot_rows" if input.table.as_deref().is_some_and(shows) => input.rows.len(),
+        "chunk" if input.table.as_deref().is_some_and(shows) => input.rows.len(),
         _ => 0,
     };
     Some((input.commit_lsn.or(input.lsn).unwrap_or_default(), rows))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::cuts::{Choice, Cuts};
 use crate::plan::{Columns, Lookup, Plan};
-use crate::scan::{Cursor, Scan, Unscannable, Walk};
+use crate::scan::{Cursor, Unscannable, Walk};
 
 /// Why a record cannot be cut. It never shows values of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl From<Unscannable> for Refusal {
 /// The record without the tables and columns that the plan does not name; nothing if all of it
 /// stays. Records without rows pass whole.
 ///
-/// A snapshot's seal counts the rows of every table, so rows of a table that falls stay as `{}`.
+/// Rows of a table that falls stay as `{}`: the end of a copy counts them.
 pub fn apply(plan: &Plan, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     let start = Cursor::new(record);
     let kind = start.text_member("kind")?;
@@ -54,9 +54,8 @@ pub fn apply(plan: &Plan, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     };
     match kind.raw {
         b"transaction" => pass.transaction()?,
-        b"snapshot_rows" | b"chunk" => pass.snapshot_rows()?,
+        b"chunk" => pass.chunk()?,
         b"copy" | b"checkpoint" => pass.tables_of_copies()?,
-        b"snapshot_begin" => pass.snapshot_begin()?,
         _ => return Ok(None),
     }
     pass.cursor.end()?;
@@ -141,7 +140,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn snapshot_rows(&mut self) -> Result<(), Refusal> {
+    fn chunk(&mut self) -> Result<(), Refusal> {
         let plan = self.plan;
         let columns = plan.table(self.cursor.text_member("table")?);
         let mut members = Walk::open(&mut self.cursor, b'{')?;
@@ -230,48 +229,6 @@ impl<'a> Pass<'a> {
                 self.schema(names)?;
             } else {
                 self.cursor.skip_value()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn snapshot_begin(&mut self) -> Result<(), Refusal> {
-        let kept = self.kept_schemas()?;
-        let mut members = Walk::open(&mut self.cursor, b'{')?;
-        while members.next(&mut self.cursor)?.is_some() {
-            match self.cursor.plain_name()?.raw {
-                b"schemas" => self.schemas()?,
-                b"estimated_rows" => self.estimated_rows(&kept)?,
-                _ => self.cursor.skip_value()?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Which schemas stay, by position; looked up ahead, because the estimates follow that order.
-    fn kept_schemas(&self) -> Scan<Vec<bool>> {
-        let mut kept = Vec::new();
-        let Some(mut ahead) = self.cursor.member("schemas")? else {
-            return Ok(kept);
-        };
-        let mut walk = Walk::open(&mut ahead, b'[')?;
-        while walk.next(&mut ahead)?.is_some() {
-            kept.push(self.plan.table(ahead.text_member("table")?).is_some());
-            ahead.skip_value()?;
-        }
-        Ok(kept)
-    }
-
-    fn estimated_rows(&mut self, kept: &[bool]) -> Result<(), Refusal> {
-        let mut choice = Choice::default();
-        let mut kept = kept.iter();
-        let mut walk = Walk::open(&mut self.cursor, b'[')?;
-        while let Some(element) = walk.next(&mut self.cursor)? {
-            self.cursor.skip_value()?;
-            if *kept.next().unwrap_or(&true) {
-                choice.keep(&mut self.cuts, element);
-            } else {
-                choice.drop(&mut self.cuts, element, self.cursor.at);
             }
         }
         Ok(())

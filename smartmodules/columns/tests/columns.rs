@@ -2,7 +2,7 @@
 
 mod model;
 
-use millrace_events::{Record, SnapshotReader, SnapshotVerdict};
+use millrace_events::Record;
 use millrace_sm_columns::{apply, error_record, Plan, Refusal};
 use proptest::prelude::*;
 
@@ -35,7 +35,7 @@ fn a_record_of_which_nothing_falls_is_passed_on_as_it_is() {
     for passing in [
         r#"{"kind":"start","epoch":1,"at":"2026-01-02T03:04:05Z"}"#,
         r#"{"kind":"progress","epoch":1,"prev":"0/1","end_lsn":"0/2","at":"2026-01-02T03:04:05Z"}"#,
-        r#"{"kind":"snapshot_end","chunks":1,"rows":2}"#,
+        r#"{"kind":"plan","epoch":1,"copy":1,"table":"source.users","chunk":1,"up_to":["7"]}"#,
         r#"{"kind":"from a newer millrace"}"#,
     ] {
         assert_eq!(cut("{}", passing), Ok(None));
@@ -56,30 +56,14 @@ fn a_plan_without_a_key_column_is_refused() {
 }
 
 #[test]
-fn estimates_fall_with_their_schemas() {
-    let begin = r#"{"kind":"snapshot_begin","incarnation":"x","lsn":"0/1","at":"2026-01-02T03:04:05Z","schemas":[{"id":1,"table":"s.a","columns":[]},{"id":2,"table":"s.b","columns":[]},{"id":3,"table":"s.c","columns":[]}],"estimated_rows":[10,20,30]}"#;
-    let kept = cut(r#"{"s.b":"*"}"#, begin).expect("scan").expect("cut");
-    let Ok(Record::SnapshotBegin(begin)) = Record::decode(kept.as_bytes()) else {
-        panic!("{kept}");
-    };
-    assert_eq!(begin.schemas.len(), 1);
-    assert_eq!(
-        (begin.schemas[0].table.to_string(), begin.estimated_rows),
-        ("s.b".to_owned(), vec![20])
-    );
-}
-
-#[test]
 fn rows_of_an_unwanted_table_stay_countable() {
-    let rows = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/1","table":"source.users","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
+    let rows = r#"{"kind":"chunk","epoch":1,"copy":1,"table":"source.users","chunk":1,"piece":0,"last":true,"visible":"5:5:","lsn":"0/1","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
     let kept = cut("{}", rows).expect("scan").expect("cut");
     assert!(kept.ends_with(r#""rows":[{},{}]}"#), "{kept}");
-    let Ok(Record::SnapshotRows(rows)) = Record::decode(kept.as_bytes()) else {
+    let Ok(Record::Chunk(chunk)) = Record::decode(kept.as_bytes()) else {
         panic!("{kept}");
     };
-    let mut reader = SnapshotReader::default();
-    assert_eq!(reader.offer(&rows), SnapshotVerdict::Accept);
-    assert_eq!(reader.rows, 2);
+    assert_eq!(chunk.rows.len(), 2);
 }
 
 #[test]

@@ -56,15 +56,17 @@ pub fn apply(policy: &Policy, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal>
                 }
             }
         }
-        Record::SnapshotRows(chunk) => redact_rows(policy, &chunk.table, &mut chunk.rows),
         Record::Chunk(chunk) => redact_rows(policy, &chunk.table, &mut chunk.rows),
         Record::Copy(begun) => {
             let definitions = begun.tables.iter_mut().map(|table| &mut table.definition);
             redact_schemas(policy, definitions)?;
         }
+        Record::Checkpoint(checkpoint) => {
+            let tables = checkpoint.tables.iter_mut();
+            redact_schemas(policy, tables.map(|table| &mut table.definition))?;
+        }
         // It holds a key, and nobody but capture needs it.
         Record::Plan(plan) if policy.table(&plan.table).is_some() => plan.up_to = None,
-        Record::SnapshotBegin(begin) => redact_schemas(policy, begin.schemas.iter_mut())?,
         _ => return Ok(None),
     }
     Ok(Some(record.encode()))

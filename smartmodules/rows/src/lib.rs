@@ -72,7 +72,6 @@ impl Filter {
 pub fn rows(filter: &Filter, record: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
     Ok(match Record::decode(record)? {
         Record::Transaction(part) => changes(filter, &part),
-        Record::SnapshotRows(chunk) => snapshot(filter, &chunk.table, chunk.lsn, &chunk.rows),
         Record::Chunk(chunk) => snapshot(filter, &chunk.table, chunk.lsn, &chunk.rows),
         _ => Vec::new(),
     })
@@ -198,7 +197,7 @@ mod tests {
             r#"{"table":"source.users","op":"snapshot","lsn":"0/10","after":{"user_id":3}}"#;
         assert_eq!(shown(&only("source.users"), piece), [shown_row]);
         assert!(shown(&only("orders"), piece).is_empty());
-        let chunk = r#"{"kind":"snapshot_rows","chunk":1,"lsn":"0/10","table":"source.users","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
+        let chunk = r#"{"kind":"chunk","epoch":1,"copy":1,"table":"source.users","chunk":1,"piece":0,"last":true,"visible":"5:5:","lsn":"0/10","schema":1,"rows":[{"user_id":1},{"user_id":2}]}"#;
         let rows = shown(&only("users"), chunk);
         assert_eq!(
             rows[1],

@@ -86,7 +86,8 @@ impl Copier {
         let tables = self.described(tables).await?;
         let copy = self.next_number().await?;
         let topic = format!("{}-{}", self.config.topic_snapshot_prefix, copy.0);
-        self.cluster.create(&topic, &self.config.retention).await?;
+        let retention = &self.config.retention_of_snapshots;
+        self.cluster.create(&topic, retention).await?;
         let begun = Announcement::Copy {
             copy,
             topic,

@@ -44,6 +44,7 @@ async fn copied_in_a_storm(rig: &mut Rig, rounds: usize) {
     let mut running = rig.start();
     for round in 0..rounds {
         running.streaming().await;
+        storm.truncate();
         let (before, goal) = (storm.committed(), 40);
         let progress = async {
             while storm.committed() < before + goal {
@@ -268,6 +269,7 @@ async fn tables_come_and_go_while_all_others_stay() {
     running.until(|s| s.transactions > before + 50).await;
     storm.stop().await;
     running.reaches(rig.end().await).await;
+    assert_eq!(running.handle.status().last_error, None);
     running.stop().await;
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;

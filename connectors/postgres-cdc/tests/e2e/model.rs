@@ -89,9 +89,22 @@ impl Model {
 
     /// Reads all there is. Every table has to be copied.
     pub async fn read(rig: &Rig) -> Model {
+        Model::of(rig, |_, _| true).await
+    }
+
+    /// The same without copies that do not count any more: the log does not have all changes behind them.
+    pub async fn read_newest(rig: &Rig) -> Model {
+        let newest = |copies: &Copies, table: &CapturedTable| {
+            copies.table(&table.definition.table) == Some(table)
+        };
+        Model::of(rig, newest).await
+    }
+
+    async fn of(rig: &Rig, wanted: impl Fn(&Copies, &CapturedTable) -> bool) -> Model {
         let mut model = Model::default();
         let log = model.read_log(rig.log().await);
-        for table in &log.copied {
+        let copied = log.copied.iter();
+        for table in copied.filter(|table| wanted(&log.copies, table)) {
             let records = rig.records(&table.topic).await;
             let mut tally = Tally::default();
             let mut reader = Reader::load(table.clone(), records, &mut tally);

@@ -62,6 +62,7 @@ impl Postgres {
         let open = "UPDATE pg_database SET datallowconn = true";
         run(as_user("psql").args(server).args(["-c", open, "postgres"]));
         run(as_user("vacuumdb")
+            .env("PGOPTIONS", "-c client_min_messages=error")
             .args(server)
             .args(["--all", "--freeze", "--quiet"]));
     }

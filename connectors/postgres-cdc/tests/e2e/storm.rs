@@ -28,6 +28,7 @@ const WRITERS: usize = 16;
 /// Writers at work until stopped.
 pub struct Storm {
     stop: Arc<AtomicBool>,
+    truncates: Arc<AtomicBool>,
     committed: Arc<AtomicU64>,
     tasks: JoinSet<()>,
 }
@@ -36,6 +37,7 @@ impl Storm {
     pub async fn start(rig: &Rig, seed: u64) -> Storm {
         println!("storm: seed {seed}");
         let stop = Arc::new(AtomicBool::new(false));
+        let truncates = Arc::new(AtomicBool::new(false));
         let committed = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         for number in 0..WRITERS {
@@ -44,14 +46,22 @@ impl Storm {
                 rng: StdRng::seed_from_u64(seed + number as u64),
                 number,
                 prepared: 0,
+                truncates: truncates.clone(),
             };
             tasks.spawn(writer.run(stop.clone(), committed.clone()));
         }
         Storm {
             stop,
+            truncates,
             committed,
             tasks,
         }
+    }
+
+    /// From now on tables are truncated too. Not before there is a slot: PostgreSQL 15 may fail for ever to decode a TRUNCATE that
+    /// ran while the slot was created ("could not map filenode to relation OID").
+    pub fn truncate(&self) {
+        self.truncates.store(true, Ordering::Relaxed);
     }
 
     /// Transactions that committed so far.
@@ -71,6 +81,7 @@ struct Writer {
     rng: StdRng,
     number: usize,
     prepared: u32,
+    truncates: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -139,7 +150,12 @@ impl Writer {
             rng.random::<u32>(),
             rng.random_range(60..120)
         );
-        match rng.random_range(0..100) {
+        let kinds = if self.truncates.load(Ordering::Relaxed) {
+            100
+        } else {
+            98
+        };
+        match rng.random_range(0..kinds) {
             0..15 => format!("INSERT INTO source.users VALUES ({id}, 'new', {text}) ON CONFLICT (user_id) DO UPDATE SET name = excluded.name"),
             15..30 => format!("UPDATE source.users SET name = 'n{other}' WHERE user_id = {id}"),
             30..45 => format!("UPDATE source.users SET user_id = {other} WHERE user_id = {id}"),

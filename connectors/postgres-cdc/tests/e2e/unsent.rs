@@ -113,7 +113,7 @@ async fn mended(rig: &Rig, mut running: Running, writers: Writers) {
     );
     running.reaches(rig.end().await).await;
     running.stop().await;
-    let model = Model::read(rig).await;
+    let model = Model::read_newest(rig).await;
     model.assert_equals(rig, "users", USERS).await;
     model.assert_equals(rig, "orders", ORDERS).await;
     model.assert_equals(rig, "products", PRODUCTS).await;

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use millrace_events::{
     Change, Chunk, Column, CopyBegun, CopyId, CopyTable, Epoch, Lsn, Op, Record, Row, SchemaId,
-    SnapshotBegin, SnapshotRows, TableId, TableSchema, TransactionPart, Value, Xid,
+    TableId, TableSchema, TransactionPart, Value, Xid,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,10 +30,6 @@ pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> 
             }
             Record::Transaction(part)
         }
-        Record::SnapshotRows(mut chunk) => {
-            chunk.rows = rows(plan, &chunk.table, chunk.rows)?;
-            Record::SnapshotRows(chunk)
-        }
         Record::Chunk(mut chunk) => {
             chunk.rows = rows(plan, &chunk.table, chunk.rows)?;
             Record::Chunk(chunk)
@@ -46,15 +42,6 @@ pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> 
                 table.definition = kept.into_iter().next()?;
             }
             Record::Copy(begun)
-        }
-        Record::SnapshotBegin(mut begin) => {
-            let mut kept = begin
-                .schemas
-                .iter()
-                .map(|schema| plan.get(schema.table.to_string()).is_some());
-            begin.estimated_rows.retain(|_| kept.next().unwrap_or(true));
-            begin.schemas = schemas(plan, begin.schemas)?;
-            Record::SnapshotBegin(begin)
         }
         other => other,
     })
@@ -136,28 +123,6 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             })
         },
     );
-    let begin = (vec(schema(), 0..4), vec(any::<u64>(), 0..5)).prop_map(
-        move |(schemas, estimated_rows)| {
-            let (incarnation, lsn) = ("x".to_owned(), Lsn(1));
-            Record::SnapshotBegin(SnapshotBegin {
-                incarnation,
-                lsn,
-                at,
-                schemas,
-                estimated_rows,
-            })
-        },
-    );
-    let rows = (table(), vec(row_of_columns(), 0..4)).prop_map(|(table, rows)| {
-        let (chunk, lsn, schema) = (1, Lsn(1), SchemaId(1));
-        Record::SnapshotRows(SnapshotRows {
-            chunk,
-            lsn,
-            table,
-            schema,
-            rows,
-        })
-    });
     let chunk = (table(), vec(row_of_columns(), 0..4)).prop_map(|(table, rows)| {
         Record::Chunk(Chunk {
             epoch: Epoch(3),
@@ -178,8 +143,8 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         Record::Copy(CopyBegun {
             epoch: Epoch(3),
             copy: CopyId(1),
-            topic: "t".to_owned(),
             lsn: Lsn(1),
+            topic: "t".to_owned(),
             tables: tables
                 .map(|(definition, estimated_rows)| CopyTable {
                     definition,
@@ -189,7 +154,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             at,
         })
     });
-    prop_oneof![3 => transaction, 1 => begin, 2 => rows, 2 => chunk, 1 => copy]
+    prop_oneof![3 => transaction, 2 => chunk, 1 => copy]
 }
 
 fn table() -> impl Strategy<Value = TableId> {
