@@ -6,11 +6,11 @@
 //!    still has of it.
 //! 3. Without an answer of the projector, nothing is known of a table that capture has read.
 //! 4. A copy is under way from when it is planned until the projector has it. It takes as long as the slower of reading and
-//!    loading, each at its present rate.
+//!    loading, each at its present rate; one that has not begun, as long as all that is still to be read.
 
 use std::collections::BTreeMap;
 
-use crate::collect::{CapturedReading, LoadedReading, ProjectedReading, Readings};
+use crate::collect::{CaptureReading, CapturedReading, LoadedReading, ProjectedReading, Readings};
 use crate::status::{Table, TableCopy, TableState, Time};
 
 use super::rate::Meters;
@@ -41,11 +41,18 @@ pub(super) fn tables(readings: &Readings, meters: &mut Meters) -> Vec<Table> {
         let table = tables
             .entry(projected.table.clone())
             .or_insert_with(|| named(&projected.table));
-        add_projected(table, projected);
+        let read = capture.and_then(|capture| {
+            capture
+                .tables
+                .iter()
+                .find(|one| one.table == projected.table)
+        });
+        add_projected(table, projected, read.and_then(|captured| captured.rows));
         if let (Some(copy), Some(loaded)) = (&mut table.copy, &projected.copy) {
             load(copy, &projected.table, loaded, meters, readings);
         }
     }
+    expect_planned(&mut tables, capture, meters, readings.moment.mono_ms);
     for table in tables.values_mut() {
         let size = table
             .target
@@ -93,7 +100,7 @@ fn of_captured(captured: &CapturedReading, now: Time) -> Table {
     }
 }
 
-fn add_projected(table: &mut Table, projected: &ProjectedReading) {
+fn add_projected(table: &mut Table, projected: &ProjectedReading, rows_read: Option<u64>) {
     table.target = Some(projected.name.clone());
     let left_out = matches!(table.state, TableState::NotCaptured | TableState::SetAside);
     if !left_out {
@@ -103,6 +110,7 @@ fn add_projected(table: &mut Table, projected: &ProjectedReading) {
     }
     if let Some(loaded) = &projected.copy {
         let copy = table.copy.get_or_insert_with(TableCopy::default);
+        copy.rows_read = rows_read;
         copy.rows_loaded = loaded.rows;
         copy.rows_estimated = copy.rows_estimated.or(loaded.rows_estimated);
     }
@@ -126,4 +134,27 @@ fn load(
         .zip(rate.filter(|rate| *rate > 0.0))
         .map(|(left, rate)| (left as f64 / rate).ceil() as u64);
     copy.eta_s = copy.eta_s.max(loading);
+}
+
+/// Rule 4, of copies that nobody has begun.
+fn expect_planned(
+    tables: &mut BTreeMap<String, Table>,
+    capture: Option<&CaptureReading>,
+    meters: &mut Meters,
+    now_ms: u64,
+) {
+    let read = capture.map(|capture| capture.tables.iter().filter_map(|one| one.rows).sum());
+    let rate = meters.rate("rows read", now_ms, read);
+    let Some(rate) = rate.filter(|rate| *rate > 0.0) else {
+        return;
+    };
+    let copies = || tables.values().filter_map(|table| table.copy.as_ref());
+    let left: u64 = copies()
+        .filter_map(|copy| Some(copy.rows_estimated?.saturating_sub(copy.rows_read?)))
+        .sum();
+    let all_s = (left as f64 / rate).ceil() as u64;
+    let planned = tables.values_mut().filter_map(|table| table.copy.as_mut());
+    for copy in planned.filter(|copy| copy.rows_read == Some(0)) {
+        copy.eta_s = copy.eta_s.or(Some(all_s));
+    }
 }

@@ -75,6 +75,8 @@ fn a_copy_is_seen_from_its_plan_to_the_live_table() {
         projector(readings).tables = vec![projected(TableState::Loading, Some(300))];
     });
     let table = only(&status);
+    let read = table.copy.as_ref().and_then(|copy| copy.rows_read);
+    assert_eq!(read, Some(1_000), "what was read stays known");
     assert_eq!(
         (table.state, table.target.as_deref()),
         (TableState::Loading, Some("t"))
@@ -94,6 +96,28 @@ fn a_copy_is_seen_from_its_plan_to_the_live_table() {
     let table = only(&status);
     assert_eq!((table.state, &table.copy), (TableState::Live, &None));
     assert_eq!((table.rows, table.bytes), (Some(990), Some(65_536)));
+}
+
+#[test]
+fn a_copy_that_has_not_begun_is_expected_behind_those_before_it() {
+    let mut world = World::at_rest();
+    let mut status = None;
+    for read in [100, 200, 300] {
+        let later = CapturedReading {
+            table: "public.u".into(),
+            ..captured("planned", 0, None)
+        };
+        status = Some(world.tick(|readings| {
+            capture(readings).tables = vec![captured("copying", read, None), later];
+        }));
+    }
+    let status = status.expect("a status");
+    let eta = status.tables[1].copy.as_ref().and_then(|copy| copy.eta_s);
+    // 700 rows of the one and 1,000 of the other, 100 in a second.
+    assert_eq!(
+        (status.tables[1].name.as_str(), eta),
+        ("public.u", Some(17))
+    );
 }
 
 #[test]
