@@ -61,8 +61,8 @@ pub struct StaleMax {
 }
 
 impl StaleMax {
-    /// Twice what one capture may have in flight, because no more than two are killed within the moment that bytes are
-    /// under way. Capture checks its own limits against it.
+    /// Twice what one capture may have in flight with its default limits (16,384 records, 16 MiB), because no more than two
+    /// are killed within the moment that bytes are under way.
     pub const CAPTURES: StaleMax = StaleMax {
         records: 2 * 16_384,
         bytes: 2 * (16 << 20),
