@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use millrace_events::Lsn;
+use millrace_events::{Lsn, TableId};
 use millrace_topic::StreamingUnit;
 
 use crate::address::{Host, HostPort};
@@ -347,6 +347,12 @@ pub struct Verify {
     /// What to compare
     #[command(flatten)]
     pub pipeline: Pipeline,
+    /// Read every row of both databases, instead of those only whose sums differ
+    #[arg(long)]
+    pub rows: bool,
+    /// Compare this table only, and copy it again if it differs, while everything else stays live; may be repeated
+    #[arg(long, value_name = "TABLE")]
+    pub repair: Vec<TableId>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

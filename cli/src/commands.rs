@@ -130,7 +130,10 @@ async fn project(
     let mirror =
         services::mirror_projector(settings, endpoints, projector.handle(), shutdown.clone());
     let _mirror = AbortOnDropHandle::new(tokio::spawn(mirror));
+    let handle = projector.handle();
+    let verified = services::verify_by_itself(settings, endpoints, handle, shutdown.clone());
     let projector = async { Ok(projector.run(shutdown.clone()).await?) };
+    let projector = together(&shutdown, projector, verified);
     with_control(&shutdown, projector, control).await
 }
 

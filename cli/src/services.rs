@@ -30,7 +30,8 @@ use crate::settings::table::{
     MILLRACE_PRODUCTS, MILLRACE_RETENTION_DAYS, MILLRACE_RETENTION_HARD_SIZE,
     MILLRACE_RETENTION_SIZE, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_SNAPSHOT_READERS, MILLRACE_TABLES,
     MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_USERS, MILLRACE_TRADES_PER_SECOND, MILLRACE_USERS,
-    MILLRACE_USER_EVENT_BYTES_MAX, MILLRACE_USER_EVENT_PERIOD_MS, POSTGRES_SCHEMA,
+    MILLRACE_USER_EVENT_BYTES_MAX, MILLRACE_USER_EVENT_PERIOD_MS, MILLRACE_VERIFY_PERIOD,
+    POSTGRES_SCHEMA,
 };
 use crate::settings::{Names, Settings};
 use crate::smartmodules;
@@ -130,6 +131,21 @@ pub fn mirror_projector(
         })
     };
     mirror.run(handle.watch(), position, shutdown)
+}
+
+/// The verifications that the projector runs by itself.
+pub async fn verify_by_itself(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    handle: engine::Handle,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let period = settings.get(MILLRACE_VERIFY_PERIOD).get();
+    match period.is_zero() {
+        true => shutdown.cancelled().await,
+        false => verify::period::run(verify(settings, endpoints)?, period, handle, shutdown).await,
+    }
+    Ok(())
 }
 
 /// Ingest's position as a consumer offset.
@@ -429,6 +445,9 @@ pub fn verify(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<veri
         hold_timeout: Duration::from_secs(30),
         slot_timeout: Duration::from_secs(30),
         catch_up_timeout: Duration::from_secs(60),
+        by: verify::By::Person,
+        method: verify::Method::Sums,
+        pace: verify::Pace::Full,
         differences_max: 20,
     })
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use millrace_dashboard::status::{Table, TableState};
+use millrace_events::TableId;
 use serde_json::json;
 
 use crate::answer;
@@ -27,11 +28,7 @@ async fn change_and_list(args: &args::Tables, settings: &Settings) -> anyhow::Re
     };
     let endpoints = Endpoints::find(&asked.target, settings)?;
     if let Some(change) = change {
-        let path = format!("/tables/{change}");
-        endpoints
-            .capture()
-            .send(&path, &json!({ "tables": named }))
-            .await?;
+        ask(&endpoints, change, named).await?;
     }
     let settings = endpoints.settings(settings)?;
     let mut tables = status::fresh(&settings, &endpoints).await?.tables;
@@ -43,6 +40,18 @@ async fn change_and_list(args: &args::Tables, settings: &Settings) -> anyhow::Re
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::from(1)),
     }
+}
+
+async fn ask(endpoints: &Endpoints, change: &str, tables: &[TableId]) -> anyhow::Result<()> {
+    let path = format!("/tables/{change}");
+    let capture = endpoints.capture();
+    capture.send(&path, &json!({ "tables": tables })).await?;
+    Ok(())
+}
+
+/// Lets capture copy tables again.
+pub(crate) async fn resnapshot(endpoints: &Endpoints, tables: &[TableId]) -> anyhow::Result<()> {
+    ask(endpoints, "resnapshot", tables).await
 }
 
 fn shown(asked: &Asked, tables: &[Table]) -> anyhow::Result<String> {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use millrace_events::TableId;
 use millrace_projections::verify::{self, Difference, DifferenceKind, Report, Subject};
 use serde_json::Value;
 use sqlx::mysql::MySqlRow;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer;
 use crate::args;
 use crate::endpoints::Endpoints;
+use crate::output;
 use crate::settings::Settings;
 
 /// Exit 0 equal, 1 different, 2 something is not live or no answer could be had.
@@ -22,14 +24,39 @@ pub(crate) async fn run(
     let endpoints = Endpoints::find(&args.target, settings)?;
     let settings = endpoints.settings(settings)?;
     endpoints.projector().check_token().await?;
-    let config = crate::services::verify(&settings, &endpoints)?;
+    let mut config = crate::services::verify(&settings, &endpoints)?;
+    if args.rows {
+        config.method = verify::Method::Rows;
+    }
+    config.tables = args.repair.clone();
     let report = verify::verify(&config, shutdown).await?;
     let shown = match args.json {
         true => serde_json::to_string_pretty(&report)? + "\n",
         false => text(&report),
     };
     answer::print(&shown)?;
+    repair(&endpoints, &args.repair, &report).await?;
     Ok(exit_code(&report))
+}
+
+/// Lets those of these tables that differ be copied again.
+async fn repair(endpoints: &Endpoints, tables: &[TableId], report: &Report) -> anyhow::Result<()> {
+    let differs = |table: &&TableId| {
+        let name = table.to_string();
+        let subject = report.tables.iter().find(|subject| subject.name == name);
+        subject.is_some_and(|subject| !subject.equal)
+    };
+    let different: Vec<TableId> = tables.iter().filter(differs).cloned().collect();
+    if different.is_empty() {
+        return Ok(());
+    }
+    crate::tables::resnapshot(endpoints, &different).await?;
+    let names: Vec<String> = different.iter().map(TableId::to_string).collect();
+    let names = names.join(" ");
+    output::stderr().put(&format!(
+        "copied again: {names}\nHow far that is: millrace tables list {names}\nRun verify again when it is done.\n"
+    ));
+    Ok(())
 }
 
 /// The exit code of the command line.

@@ -12,14 +12,13 @@ import * as pipeline from "./pipeline.js";
 import * as projections from "./projections.js";
 import * as rejected from "./rejected.js";
 import * as session from "./session.js";
-import * as snapshot from "./snapshot.js";
 import * as source from "./source.js";
 import * as tables from "./tables.js";
 import * as topics from "./topics.js";
 import * as verify from "./verify.js";
 import * as zoom from "./zoom.js";
 
-const panels = [headline, down, snapshot, pipeline, projections, tables, source, latency, verify, rejected, marts, topics, zoom];
+const panels = [headline, down, pipeline, projections, tables, source, latency, verify, rejected, marts, topics, zoom];
 
 let status = null;
 let planned = false;

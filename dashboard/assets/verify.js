@@ -24,6 +24,16 @@ export function render({ status: { verify }, now }) {
   if (running && !verify?.running) report("verify-message", `Verify is done: ${word}.`);
   running = Boolean(verify?.running);
   if (verify) details(verify, now);
+  byItself(verify?.periodic);
+}
+
+/// Those that the projector runs without being asked.
+function byItself(periodic) {
+  show(byId("verify-periodic"), Boolean(periodic));
+  show(byId("verify-waits"), Boolean(periodic?.waits_for));
+  if (!periodic) return;
+  say(byId("verify-periodic"), `It also runs by itself, every ${counted(periodic.period_s, "second")}.`);
+  if (periodic.waits_for) put(byId("verify-waits"), `One is due and waits for ${periodic.waits_for}`, { max: 300 });
 }
 
 function outcome(verify) {
@@ -39,9 +49,16 @@ function details(verify, now) {
   put(byId("verify-lsn"), verify.lsn, { max: 40 });
   keep(byId("verify-tables"), verify.tables, (table) => table.name, makeTable, fillTable);
   lines("verify-differences", verify.differences);
+  lines("verify-history", [...(verify.history ?? [])].reverse().map(inShort));
   lines("verify-not-live", verify.unfinished?.not_live ?? verify.not_live);
   show(byId("verify-advice"), verify.equal === false);
   later(verify.unfinished, now);
+}
+
+function inShort({ at, by, answer, rows, differences, took_ms }) {
+  const who = by === "period" ? "by itself" : "asked for";
+  const found = answer === "different" ? counted(differences, "difference") : answer;
+  return `${at}, ${who}: ${found} in ${counted(rows, "row")}, ${took_ms} ms`;
 }
 
 /// One that could not be finished takes no answer away.

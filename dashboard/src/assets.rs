@@ -54,7 +54,6 @@ static FILES: &[(&str, &[u8])] = embed![
     "projections.js",
     "rejected.js",
     "session.js",
-    "snapshot.js",
     "source.js",
     "spark.js",
     "tables.js",

@@ -60,6 +60,15 @@ pub struct StaleMax {
     pub bytes: u64,
 }
 
+impl StaleMax {
+    /// Twice what one capture may have in flight, because no more than two are killed within the moment that bytes are
+    /// under way. Capture checks its own limits against it.
+    pub const CAPTURES: StaleMax = StaleMax {
+        records: 2 * 16_384,
+        bytes: 2 * (16 << 20),
+    };
+}
+
 /// A record of the log as a search sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Passed {

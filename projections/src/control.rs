@@ -7,7 +7,7 @@
 //! | `GET /status` | the [`Status`](crate::engine::Status) as JSON |
 //! | `POST /pause` | stands still between two commits, over restarts too, until resumed; answers with the status |
 //! | `POST /resume` | goes on; answers with the status |
-//! | `POST /hold?timeout_s=` | stands still between two commits; answers with the hold's `id`. 409 while paused |
+//! | `POST /hold?timeout_s=&by=` | stands still between two commits; answers with the hold's `id`. 409 while paused or held; `by=period` gives way to everybody else |
 //! | `POST /stop-before?id=&lsn=&timeout_s=` | applies exactly the commits before `lsn`, then stands still |
 //! | `POST /release?id=` | goes on; 409 if that hold was over. Without `id`, ends any |
 //! | `POST /rebuild?mart=` | lets a mart be built again beside the old one; answers at once, the status says when it is live; 404 if there is none of that name |
@@ -31,7 +31,7 @@ use serde_json::json;
 
 use crate::engine::{self, Handle, HoldError, HoldId, PauseError};
 use crate::readiness;
-use crate::verify::Finding;
+use crate::verify::{By, Finding};
 
 /// A caller waits no longer than this, whatever it asks for.
 const WAIT_SECONDS_MAX: u64 = 3_600;
@@ -61,8 +61,10 @@ pub fn api(handle: Handle, token: &str) -> Router {
 }
 
 #[derive(Debug, Deserialize)]
-struct Timeout {
+struct HoldFor {
     timeout_s: Option<u64>,
+    #[serde(default)]
+    by: By,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,8 +109,8 @@ fn after_pause(handle: &Handle, done: Result<(), PauseError>) -> Response {
     }
 }
 
-async fn hold(State(handle): State<Handle>, Params(query): Params<Timeout>) -> Response {
-    match handle.hold(seconds(query.timeout_s)).await {
+async fn hold(State(handle): State<Handle>, Params(query): Params<HoldFor>) -> Response {
+    match handle.hold(query.by, seconds(query.timeout_s)).await {
         Ok(id) => Json(json!({ "id": id, "status": handle.status() })).into_response(),
         Err(error) => hold_problem(&error),
     }

@@ -30,15 +30,16 @@ impl Windows {
         }
     }
 
-    /// Retention removed what stands before this offset.
-    pub fn begin_at(&mut self, first: Offset) {
-        self.first = self.first.max(first);
-    }
-
-    /// Where the topic is known to begin.
-    #[must_use]
-    pub fn first(&self) -> Offset {
-        self.first
+    /// Retention removed what stands before `next`, which was found out with this window, the last one then. Returns what is
+    /// left of it.
+    pub fn evicted(
+        &mut self,
+        (begin, end): (Offset, Offset),
+        next: Offset,
+    ) -> Option<(Offset, Offset)> {
+        // Never the same again, whatever a server says.
+        self.first = self.first.max(next).max(begin.next());
+        (self.first < end).then_some((self.first, end))
     }
 }
 
@@ -68,6 +69,25 @@ pub struct Backwards {
 }
 
 impl Cluster {
+    /// The records from the first of these offsets on, up to before the second, as they stand there.
+    ///
+    /// # Errors
+    /// If one of them does not come.
+    pub async fn range(
+        &self,
+        topic: &str,
+        (begin, end): (Offset, Offset),
+    ) -> Result<Vec<Record>, TopicError> {
+        let last = Offset(end.0.saturating_sub(1));
+        let read = Read::new(topic).from(begin).up_to(last);
+        let mut reading = self.read(read).await?;
+        let mut records = Vec::new();
+        while let Some(record) = reading.next().await? {
+            records.push(record);
+        }
+        Ok(records)
+    }
+
     /// Reads a topic from the record before `end` towards its beginning. These records must be there, as far as retention has
     /// left them.
     #[must_use]
@@ -87,20 +107,17 @@ impl Backwards {
     /// # Errors
     /// If they do not come. What was given before is good.
     pub async fn next(&mut self) -> Result<Option<Vec<Record>>, TopicError> {
-        while let Some((begin, end)) = self.windows.next() {
-            let mut window = match self.window(begin, end).await {
-                Err(TopicError::Evicted { next, .. }) => {
-                    self.windows.begin_at(next.max(begin.next()));
-                    if next >= end {
-                        continue;
-                    }
-                    self.window(next.max(begin.next()), end).await?
+        let mut due = self.windows.next();
+        while let Some(range) = due {
+            match self.cluster.range(&self.topic, range).await {
+                Ok(mut window) => {
+                    self.records += window.len() as u64;
+                    window.reverse();
+                    return Ok(Some(window));
                 }
-                window => window?,
-            };
-            self.records += window.len() as u64;
-            window.reverse();
-            return Ok(Some(window));
+                Err(TopicError::Evicted { next, .. }) => due = self.windows.evicted(range, next),
+                Err(error) => return Err(error),
+            }
         }
         Ok(None)
     }
@@ -109,23 +126,6 @@ impl Backwards {
     #[must_use]
     pub fn records(&self) -> u64 {
         self.records
-    }
-
-    /// Where the topic is known to begin.
-    #[must_use]
-    pub fn first(&self) -> Offset {
-        self.windows.first()
-    }
-
-    async fn window(&self, begin: Offset, end: Offset) -> Result<Vec<Record>, TopicError> {
-        let last = Offset(end.0.saturating_sub(1));
-        let read = Read::new(&self.topic).from(begin).up_to(last);
-        let mut reading = self.cluster.read(read).await?;
-        let mut window = Vec::new();
-        while let Some(record) = reading.next().await? {
-            window.push(record);
-        }
-        Ok(window)
     }
 }
 
@@ -153,8 +153,11 @@ mod tests {
     #[test]
     fn what_retention_removed_is_not_asked_for() {
         let mut windows = Windows::before(Offset(1_000));
-        windows.begin_at(Offset(900));
-        assert_eq!(windows.next(), Some((Offset(900), Offset(1_000))));
+        let last = windows.next().expect("a window");
+        assert_eq!(last, (Offset(744), Offset(1_000)));
+        let left = windows.evicted(last, Offset(900));
+        assert_eq!(left, Some((Offset(900), Offset(1_000))));
         assert_eq!(windows.next(), None);
+        assert_eq!(windows.evicted(last, Offset(1_000)), None, "all of it");
     }
 }

@@ -127,9 +127,15 @@ async fn who_ends_its_side_and_never_reads_loses_its_place() {
         }
     }
     assert!(!silent.is_empty());
-    // Beyond the limit a connection is closed at once; one of these is not, as soon as there is room.
-    let served = async { while !is_served(broker.spu_addr()).await {} };
-    patient(served).await;
+    // Beyond the limit a connection is closed at once; one of these is not, as soon as there is room. Those that are
+    // served take the places of all that were let go, some of which are a moment later than the first.
+    let mut served_now = Vec::new();
+    let all_are_free = async {
+        while served_now.len() < silent.len() {
+            served_now.extend(served(broker.spu_addr()).await);
+        }
+    };
+    patient(all_are_free).await;
     for mut socket in silent {
         let mut received = Vec::new();
         // It ends in the middle of a response, or with a reset.
@@ -152,10 +158,11 @@ async fn slow_to_receive(address: SocketAddr) -> TcpStream {
     patient(socket.connect(address)).await.expect("connects")
 }
 
-async fn is_served(address: SocketAddr) -> bool {
+/// A connection that was answered; `None` if there was no place for it.
+async fn served(address: SocketAddr) -> Option<TcpStream> {
     let mut socket = connected(address).await;
     let _ = socket.write_all(&request(18, 0, &[])).await;
-    socket.read_u8().await.is_ok()
+    socket.read_u8().await.is_ok().then_some(socket)
 }
 
 /// Sends a request again and again until nobody takes it any more; how many bytes were taken.

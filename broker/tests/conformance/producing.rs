@@ -183,15 +183,20 @@ fn one_record_through(topic: &str, module: SmartModuleInvocation) -> Vec<u8> {
     let mut batch = Batch::default();
     batch.add_record(Record::new("record"));
     let batch = Batch::<RawRecords>::try_from(batch).expect("a batch");
-    let mut partition = PartitionProduceData::default();
-    partition.records = RecordSet::default().add(batch);
-    let mut data = TopicProduceData::default();
-    data.name = topic.to_owned();
-    data.partitions.push(partition);
-    let mut request = DefaultProduceRequest::default();
-    request.topics.push(data);
-    request.smartmodules.push(module);
-    frame(&encoded(request))
+    let partition = PartitionProduceData {
+        records: RecordSet::default().add(batch),
+        ..PartitionProduceData::default()
+    };
+    let data = TopicProduceData {
+        name: topic.to_owned(),
+        partitions: vec![partition],
+        ..TopicProduceData::default()
+    };
+    frame(&encoded(DefaultProduceRequest {
+        topics: vec![data],
+        smartmodules: vec![module],
+        ..DefaultProduceRequest::default()
+    }))
 }
 
 /// As many modules run at once as there are processors: those of producers that have left must not keep a turn

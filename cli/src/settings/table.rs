@@ -136,6 +136,7 @@ settings! {
     MILLRACE_GENERATE_CONTROL_PORT: Option<u16> = "", "port of the generator's control API, which has no other use than to be probed; if empty, there is none";
     MILLRACE_PUBLISHED_ON: Option<Host> = "", "in containers: address of the machine on which their ports are published; if empty, there are no containers";
     MILLRACE_HEARTBEAT_PERIOD_MS: Milliseconds = "2000", "milliseconds between the heartbeats that the page sends through the pipeline to measure its delay; 0 turns them off";
+    MILLRACE_VERIFY_PERIOD: Seconds = "0", "seconds between two verifications that the projector runs by itself, with rests in between so that neither database is kept busy; 0 turns them off";
     MILLRACE_TOPIC_CHANGES: Option<Name> = "", "topic of the change log; if empty, MILLRACE_NAME names it";
     MILLRACE_TOPIC_SNAPSHOT: Option<Name> = "", "prefix of the snapshot topics, which a number follows; if empty, MILLRACE_NAME names it";
     MILLRACE_TOPIC_USERS: Name = "users-data", "topic of incoming users";

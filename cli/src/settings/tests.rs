@@ -143,11 +143,12 @@ fn a_refused_value_of_a_secret_is_not_shown() {
 }
 
 /// What `.env` sets for the shop of the demo; everything else in it is the default.
-const DEMO: [&str; 6] = [
+const DEMO: [&str; 7] = [
     "MILLRACE_NAME",
     "MILLRACE_TABLES",
     "MILLRACE_MARTS",
     "MILLRACE_COLUMNS",
+    "MILLRACE_VERIFY_PERIOD",
     "MILLRACE_PUBLICATION",
     "MILLRACE_SLOT",
 ];

@@ -2,7 +2,8 @@
 
 use millrace_control::Fault;
 use millrace_dashboard::status::{
-    Answer, Capture, Consumer, Ingest, Latency, Projection, Source, Status, Topic, Verify,
+    Answer, Capture, Consumer, Ingest, Latency, Past, Periodic, Projection, Source, Status, Time,
+    Topic, Verify,
 };
 
 use super::{reach, tables};
@@ -184,10 +185,6 @@ fn capture(rows: &mut Rows, capture: &Capture) {
         "transactions/s",
         rate(capture.transactions_per_s),
     );
-    if let Some(copy) = &capture.snapshot {
-        let copied = format!("{}: {} of {} rows", copy.table, copy.rows, copy.total);
-        rows.add("capture", "snapshot", copied);
-    }
     fault(rows, "capture", capture.last_error.as_ref());
 }
 
@@ -228,6 +225,21 @@ fn latency(rows: &mut Rows, latency: &Latency) {
     rows.add("end to end", "p50, p95, p99", text);
 }
 
+fn by_itself(periodic: &Periodic) -> String {
+    let every = format!("every {} s", periodic.period_s);
+    match (&periodic.waits_for, periodic.next_at) {
+        (Some(reason), _) => format!("{every}; one is due and waits for {reason}"),
+        (None, Some(at)) => format!("{every}, next at {at}"),
+        (None, None) => every,
+    }
+}
+
+/// When the first one ended, and how many were equal.
+fn equal_of(history: &[Past]) -> Option<(Time, usize)> {
+    let equal = history.iter().filter(|past| past.answer == "equal");
+    Some((history.first()?.at, equal.count()))
+}
+
 /// Whoever ran it: this command, the page, another process.
 fn verify(rows: &mut Rows, verify: &Verify) {
     let at = known(verify.at);
@@ -244,6 +256,14 @@ fn verify(rows: &mut Rows, verify: &Verify) {
     if let Some(later) = &verify.unfinished {
         let told = format!("gave no answer at {}: {}", later.at, later.reason);
         rows.add("verify", "last attempt", told);
+    }
+    if let Some(periodic) = &verify.periodic {
+        rows.add("verify", "by itself", by_itself(periodic));
+    }
+    if let Some((first, equal)) = equal_of(&verify.history) {
+        let count = verify.history.len();
+        let told = format!("{equal} of the last {count} found everything equal, since {first}");
+        rows.add("verify", "history", told);
     }
     if verify.running {
         rows.add("verify", "now", "running");

@@ -193,6 +193,19 @@ impl Services {
                     let handle = projector.handle();
                     shown.show(millrace_projections::control::api(handle.clone(), &token));
                     newest.set(handle.clone());
+                    let (wired, verified) = (wiring.clone(), handle.clone());
+                    let verify = move |stop| {
+                        let (wiring, handle) = (wired.clone(), verified.clone());
+                        async move {
+                            let Wiring {
+                                settings,
+                                endpoints,
+                            } = &*wiring;
+                            crate::services::verify_by_itself(settings, endpoints, handle, stop)
+                                .await
+                        }
+                    };
+                    let _verify = beside(&states, "projector's verification", stop.clone(), verify);
                     let mirror = move |stop| {
                         let Wiring {
                             settings,

@@ -18,7 +18,7 @@
 //!    [`STABLE`]: a failure comes moments after a start, and nobody shall take each try for a recovery. What has no
 //!    control API to ask counts as running from its start.
 //! 10. A private database that ends while `up` still starts is started again like any other, [`STARTS`] times in all:
-//!    what makes it end each time is told while somebody watches.
+//!     what makes it end each time is told while somebody watches.
 
 use std::time::Duration;
 

@@ -13,13 +13,6 @@ use crate::Error;
 const EVERY_BYTES: u64 = 4 << 20;
 /// Or behind so many records.
 const EVERY_RECORDS: u64 = 16_384;
-/// What captures that were fenced off can have left behind: twice what one may have in flight
-/// ([`AppendLimits::default`](millrace_topic::AppendLimits)), as not more than two are killed within one moment.
-const STALE_MAX: StaleMax = StaleMax {
-    records: 2 * 16_384,
-    bytes: 2 * (16 << 20),
-};
-
 /// Where the log is to be read from.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -57,7 +50,7 @@ fn first_incomplete(begin: &Begin) -> Option<Offset> {
 
 async fn newest_before(cluster: &Cluster, topic: &str, end: Offset) -> Result<Found, Error> {
     let mut backwards = cluster.backwards(topic, end);
-    let mut search = CheckpointSearch::new(STALE_MAX);
+    let mut search = CheckpointSearch::new(StaleMax::CAPTURES);
     while let Some(window) = backwards.next().await? {
         for record in window {
             let passed = passed(topic, record.offset, &record.value)?;

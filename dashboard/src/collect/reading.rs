@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::heartbeat::Beats;
 use crate::status::{
-    Answer, CaptureSnapshot, Kind, Loading, PartDown, Rejected, Slot, State, TableState, Target,
-    Time, Topic,
+    Answer, CaptureSnapshot, Kind, Loading, PartDown, Past, Periodic, Rejected, Slot, State,
+    TableState, Target, Time, Topic,
 };
 
 /// A moment on both clocks.
@@ -91,6 +91,8 @@ pub(crate) struct ProjectorReading {
     pub(crate) marts: Vec<MartReading>,
     /// `None`: it has not asked MySQL yet.
     pub(crate) verify: Option<FindingsReading>,
+    /// Verifications that it runs by itself.
+    pub(crate) periodic: Option<Periodic>,
 }
 
 /// A table as the projector has it.
@@ -135,6 +137,8 @@ pub(crate) struct FindingsReading {
     pub(crate) answered: Option<FoundReading>,
     /// A later one that gave none.
     pub(crate) unfinished: Option<FoundReading>,
+    /// The last ones in short.
+    pub(crate) history: Vec<Past>,
 }
 
 /// One verification.

@@ -126,7 +126,8 @@ impl Memory {
         if let Some(findings) = projector.and_then(|projector| projector.verify.clone()) {
             self.findings = Some(findings);
         }
-        verified::known(&readings.button, self.findings.as_ref())
+        let periodic = projector.and_then(|projector| projector.periodic.as_ref());
+        verified::known(&readings.button, self.findings.as_ref(), periodic)
     }
 
     /// MySQL's own word. While it does not answer, the projector's or MySQL's last one: whichever is

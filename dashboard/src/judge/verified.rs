@@ -1,10 +1,14 @@
 //! What is known from verifications: what the projector keeps, and what this page's own button has just found.
 
 use crate::collect::{Answered, Button, FindingsReading, FoundReading};
-use crate::status::{Unfinished, Verified, Verify};
+use crate::status::{Periodic, Unfinished, Verified, Verify};
 
 /// The newest answer of both, and what came after it. `None`: no verification is known.
-pub(super) fn known(button: &Button, kept: Option<&FindingsReading>) -> Option<Verify> {
+pub(super) fn known(
+    button: &Button,
+    kept: Option<&FindingsReading>,
+    periodic: Option<&Periodic>,
+) -> Option<Verify> {
     let kept_answer = kept.and_then(|kept| kept.answered.as_ref());
     let kept_unfinished = kept.and_then(|kept| kept.unfinished.as_ref());
     let own = button.last.as_ref();
@@ -14,16 +18,19 @@ pub(super) fn known(button: &Button, kept: Option<&FindingsReading>) -> Option<V
     let answer = newest(kept_answer, own_answer);
     let unfinished = newest(kept_unfinished, own_unfinished)
         .filter(|found| answer.is_none_or(|answer| answer.at < found.at));
-    if answer.is_none() && unfinished.is_none() && !button.running {
+    if answer.is_none() && unfinished.is_none() && periodic.is_none() && !button.running {
         return None;
     }
+    let itself = periodic.is_some_and(|periodic| periodic.running_since.is_some());
     let verify = answer.map(answered).unwrap_or_default();
     let same = |found: &FoundReading| found.lsn == verify.lsn && verify.equal.is_some();
     let differences = own_answer.filter(|own| same(own));
     Some(Verify {
-        running: button.running,
+        running: button.running || itself,
         differences: differences.map_or_else(Vec::new, |_| button.differences.clone()),
         unfinished: unfinished.map(told),
+        history: kept.map_or_else(Vec::new, |kept| kept.history.clone()),
+        periodic: periodic.cloned(),
         ..verify
     })
 }
@@ -97,6 +104,7 @@ mod tests {
         FindingsReading {
             answered,
             unfinished,
+            history: Vec::new(),
         }
     }
 
@@ -104,9 +112,12 @@ mod tests {
     fn the_later_answer_counts_whoever_asked() {
         let here = button(Some(found(Answered::Different, 5)));
         let elsewhere = kept(Some(found(Answered::Equal, 9)), None);
-        assert_eq!(known(&here, Some(&elsewhere)).unwrap().equal, Some(true));
+        assert_eq!(
+            known(&here, Some(&elsewhere), None).unwrap().equal,
+            Some(true)
+        );
         let earlier = kept(Some(found(Answered::Equal, 4)), None);
-        let verify = known(&here, Some(&earlier)).unwrap();
+        let verify = known(&here, Some(&earlier), None).unwrap();
         assert_eq!((verify.equal, verify.differences_total()), (Some(false), 1));
         assert_eq!(verify.differences.len(), 1);
     }
@@ -116,14 +127,30 @@ mod tests {
         let mut failed = found(Answered::Unfinished, 9);
         failed.error = Some("[MR-V003] no slot".into());
         let kept = kept(Some(found(Answered::Different, 5)), Some(failed));
-        let verify = known(&button(None), Some(&kept)).unwrap();
+        let verify = known(&button(None), Some(&kept), None).unwrap();
         assert_eq!(verify.equal, Some(false));
         assert_eq!(verify.unfinished.unwrap().reason, "[MR-V003] no slot");
     }
 
     #[test]
     fn nothing_is_known_before_the_first_one() {
-        assert_eq!(known(&button(None), None), None);
-        assert_eq!(known(&button(None), Some(&kept(None, None))), None);
+        assert_eq!(known(&button(None), None, None), None);
+        assert_eq!(known(&button(None), Some(&kept(None, None)), None), None);
+    }
+
+    #[test]
+    fn one_that_the_projector_runs_by_itself_is_running_and_says_what_it_waits_for() {
+        let mut periodic = Periodic {
+            period_s: 300,
+            next_at: None,
+            running_since: Some(found(Answered::Equal, 9).at),
+            waits_for: None,
+        };
+        let verify = known(&button(None), None, Some(&periodic)).unwrap();
+        assert!(verify.running);
+        periodic.running_since = None;
+        periodic.waits_for = Some("pid 7".into());
+        let verify = known(&button(None), None, Some(&periodic)).unwrap();
+        assert_eq!((verify.running, verify.periodic), (false, Some(periodic)));
     }
 }

@@ -412,6 +412,22 @@ fn verify(text: &mut Text, status: &Status) {
         let labels = [("table", table.name.as_str())];
         text.sample(&labels, Some(table.differences));
     }
+    let periodic = verify.and_then(|verify| verify.periodic.as_ref());
+    text.family(
+        "millrace_verify_period_seconds",
+        "gauge",
+        "Seconds between two verifications that the projector runs by itself; not there if it runs none.",
+    )
+    .sample(&[], periodic.map(|periodic| periodic.period_s));
+    text.family(
+        "millrace_verify_waiting",
+        "gauge",
+        "1 if a verification that is due waits for something, such as a transaction of Postgres that does not end.",
+    )
+    .sample(
+        &[],
+        periodic.map(|periodic| u8::from(periodic.waits_for.is_some())),
+    );
     let unfinished = verify.filter(|verify| !verify.running);
     text.family(
         "millrace_verify_unfinished",

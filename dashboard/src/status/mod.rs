@@ -23,7 +23,7 @@ pub use source::{Capture, CaptureSnapshot, Heartbeat, Slot, Source, WalStatus};
 pub use table::{Table, TableCopy, TableState};
 pub use time::Time;
 pub use verdict::Verdict;
-pub use verify::{Unfinished, Verified, Verify};
+pub use verify::{Past, Periodic, Unfinished, Verified, Verify};
 
 use serde::{Deserialize, Serialize};
 

@@ -7,12 +7,12 @@ use millrace_events::{
     Chain, Lsn, PartVerdict, Progress, Record, TableId, TableSchema, TransactionPart, Verdict,
 };
 
-use super::catalog::Place;
 use super::contained::Contained;
 use super::error::Error;
 use super::fold::{Batch, Key};
 use super::log::Offset;
 use super::position::Advance;
+use super::rows::Place;
 use crate::replica::Table;
 
 /// A table to which the log is applied.

@@ -9,12 +9,11 @@ use millrace_sessions::mysql::Session;
 use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
-use super::catalog::{
-    Catalog, CopyRow, CopyStep, Dirty, MartRow, MartState, NextCopy, Place, TableRow, TableState,
-};
+use super::catalog::{Catalog, Dirty};
 use super::contained::AgainKeys;
 use super::error::Error;
 use super::log::Offset;
+use super::rows::{CopyRow, CopyStep, MartRow, MartState, NextCopy, Place, TableRow, TableState};
 use crate::replica::{ddl, texts};
 
 /// Names of the bookkeeping tables, and their columns.

@@ -1,4 +1,4 @@
-use millrace_events::{Column, SchemaId};
+use millrace_events::{Column, Epoch, Lsn, SchemaId, TableSchema};
 
 use super::*;
 

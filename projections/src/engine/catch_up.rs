@@ -7,13 +7,14 @@ use millrace_events::{Lsn, TableId};
 
 use super::assemble::{Assembler, Followed, Tables};
 use super::bookkeeping::read_again;
-use super::catalog::{Catalog, CopyStep, Place};
+use super::catalog::Catalog;
 use super::contained::Contained;
 use super::error::{Culprit, Error};
 use super::follower::{Desk, Follower, Stands};
 use super::log::Log;
 use super::position::Advance;
 use super::reader::{looked_after, Item, Reader};
+use super::rows::{CopyStep, Place};
 use super::status::Shared;
 use super::Limits;
 use crate::marts::Marts;

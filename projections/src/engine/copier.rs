@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use futures_util::future::{select_all, BoxFuture};
 use millrace_events::{CopyId, Lsn, TableId};
 
-use super::catalog::CopyStep;
 use super::catch_up::{CatchUp, Source};
 use super::error::Error;
 use super::follower::Desk;
 use super::hooks::Point;
 use super::loading::{make_shadows, save, Loading};
+use super::rows::CopyStep;
 use super::{Hooks, Limits};
 use crate::marts::Marts;
 

@@ -1,6 +1,6 @@
 //! What `verify` found, whoever ran it: kept in MySQL beside the position, so that it outlives every process.
 //!
-//! A difference stays known until a later verification finds everything equal. One that gives no answer changes
+//! The last [`HISTORY_MAX`] are remembered in short. A difference stays known until a later verification finds everything equal. One that gives no answer changes
 //! nothing about that, and is told.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,11 @@ use tokio::sync::Mutex;
 use super::bookkeeping::prepare;
 use super::error::Error;
 use super::status::{Handle, Shared};
-use crate::verify::{Answer, Compared, Finding};
+use crate::verify::{Answer, By, Compared, Finding};
+
+/// Verifications that are remembered in short: half a day of one every half an hour, or two hours of one every five
+/// minutes.
+const HISTORY_MAX: usize = 24;
 
 /// What is known from verifications.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,6 +31,26 @@ pub struct Findings {
     pub answered: Option<Found>,
     /// A later one that gave none.
     pub unfinished: Option<Found>,
+    /// The last ones in short, oldest first.
+    pub history: Vec<Past>,
+}
+
+/// One verification in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// When the projector was told.
+    #[serde(serialize_with = "time::serialize")]
+    pub at: DateTime<Utc>,
+    /// Who asked.
+    pub by: By,
+    /// What it answered.
+    pub answer: Answer,
+    /// Rows that were compared.
+    pub rows: u64,
+    /// Differences that were found.
+    pub differences: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// One verification, and when its result came.
@@ -59,6 +83,7 @@ pub(super) struct Keeper {
 impl Findings {
     /// Takes one in. The result of a comparison at an earlier point says nothing against that of a later one.
     fn add(&mut self, found: Found) {
+        self.remember([found.past()]);
         match (found.finding.answer, &self.answered) {
             (Answer::Unfinished, _) => self.unfinished = Some(found),
             (_, Some(known)) if found.is_older_than(known) => {}
@@ -69,9 +94,23 @@ impl Findings {
         }
     }
 
+    /// When the last one ended, with an answer or without.
+    pub(crate) fn last_at(&self) -> Option<DateTime<Utc>> {
+        self.history.last().map(|past| past.at)
+    }
+
+    fn remember(&mut self, pasts: impl IntoIterator<Item = Past>) {
+        self.history.extend(pasts);
+        self.history.sort_by_key(|past| past.at);
+        self.history.dedup();
+        let old = self.history.len().saturating_sub(HISTORY_MAX);
+        self.history.drain(..old);
+    }
+
     /// These, which stand in MySQL, and what this projector was told. It may have been told without having read them:
     /// what they say is replaced by a later answer only.
     fn with(mut self, told: Findings) -> Findings {
+        self.remember(told.history);
         for found in [told.answered, told.unfinished].into_iter().flatten() {
             if self.answered.as_ref() != Some(&found) {
                 self.add(found);
@@ -82,6 +121,17 @@ impl Findings {
 }
 
 impl Found {
+    fn past(&self) -> Past {
+        Past {
+            at: self.at,
+            by: self.finding.by,
+            answer: self.finding.answer,
+            rows: self.finding.rows(),
+            differences: self.finding.differences(),
+            took_ms: self.finding.took_ms,
+        }
+    }
+
     fn is_older_than(&self, known: &Found) -> bool {
         self.incarnation == known.incarnation && self.finding.lsn < known.finding.lsn
     }
@@ -156,33 +206,54 @@ async fn merge(conn: &mut Session, told: Findings) -> Result<Findings, Error> {
     Ok(merged)
 }
 
-/// Row 1 holds the last answer, row 2 what came after it and gave none.
+/// The rows of the last answer, of what came after it and gave none, and of what is remembered in short.
+const ANSWERED: u8 = 1;
+const UNFINISHED: u8 = 2;
+const HISTORY: u8 = 3;
+
 async fn write(conn: &mut Session, findings: &Findings) -> Result<(), Error> {
     let failed = || Error::sql("what verify found");
     for statement in ["BEGIN", "DELETE FROM millrace_verified"] {
         conn.execute(statement).await.map_err(failed())?;
     }
-    for (id, found) in [(1_u8, &findings.answered), (2, &findings.unfinished)] {
+    for (id, found) in [
+        (ANSWERED, &findings.answered),
+        (UNFINISHED, &findings.unfinished),
+    ] {
         let Some(found) = found else { continue };
         let detail = Detail::of(&found.finding);
-        let detail = serde_json::to_string(&detail)
-            .map_err(|error| Error::Bookkeeping(error.to_string()))?;
-        sqlx::query(
-            "INSERT INTO millrace_verified (id, at, incarnation, lsn, answer, detail) \
-             VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(id)
-        .bind(found.at.naive_utc())
-        .bind(&found.incarnation)
-        .bind(found.finding.lsn.map(|lsn| lsn.0))
-        .bind(word(found.finding.answer))
-        .bind(detail)
-        .execute(&mut *conn)
-        .await
-        .map_err(failed())?;
+        insert(conn, id, found, word(found.finding.answer), &detail).await?;
+    }
+    if let Some(newest) = findings.answered.as_ref().or(findings.unfinished.as_ref()) {
+        insert(conn, HISTORY, newest, "history", &findings.history).await?;
     }
     let committed = conn.execute("COMMIT").await;
     committed.map(|_| ()).map_err(failed())
+}
+
+async fn insert(
+    conn: &mut Session,
+    id: u8,
+    found: &Found,
+    answer: &str,
+    detail: &impl Serialize,
+) -> Result<(), Error> {
+    let detail =
+        serde_json::to_string(detail).map_err(|error| Error::Bookkeeping(error.to_string()))?;
+    sqlx::query(
+        "INSERT INTO millrace_verified (id, at, incarnation, lsn, answer, detail) \
+         VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(id)
+    .bind(found.at.naive_utc())
+    .bind(&found.incarnation)
+    .bind(found.finding.lsn.map(|lsn| lsn.0))
+    .bind(answer)
+    .bind(detail)
+    .execute(conn)
+    .await
+    .map(|_| ())
+    .map_err(Error::sql("what verify found"))
 }
 
 /// A row that cannot be read, of another version perhaps, is no reason to stop: it is not known then.
@@ -194,38 +265,59 @@ async fn read(conn: &mut Session) -> Result<Findings, Error> {
             .map_err(Error::sql("what verify found"))?;
     let mut findings = Findings::default();
     for row in rows {
-        match found(&row) {
-            Ok((1, found)) => findings.answered = Some(found),
-            Ok((_, found)) => findings.unfinished = Some(found),
+        match part(&row) {
+            Ok(Part::Found(ANSWERED, found)) => findings.answered = Some(found),
+            Ok(Part::Found(_, found)) => findings.unfinished = Some(found),
+            Ok(Part::History(history)) => findings.history = history,
             Err(error) => tracing::warn!(%error, "what verify found earlier cannot be read"),
         }
     }
     Ok(findings)
 }
 
-fn found(row: &MySqlRow) -> Result<(u8, Found), Error> {
+/// What a row holds.
+enum Part {
+    Found(u8, Found),
+    History(Vec<Past>),
+}
+
+fn part(row: &MySqlRow) -> Result<Part, Error> {
     let broken = |error: sqlx::Error| Error::Bookkeeping(error.to_string());
+    let id: u8 = row.try_get("id").map_err(broken)?;
+    Ok(match id {
+        HISTORY => Part::History(detail(row)?),
+        id => Part::Found(id, found(row)?),
+    })
+}
+
+fn detail<T: serde::de::DeserializeOwned>(row: &MySqlRow) -> Result<T, Error> {
     // Unchecked: sqlx takes text of a binary collation for bytes.
-    let text = |name: &str| row.try_get_unchecked::<String, _>(name).map_err(broken);
-    let detail: Detail = serde_json::from_str(&text("detail")?)
+    let text: String = row
+        .try_get_unchecked("detail")
         .map_err(|error| Error::Bookkeeping(error.to_string()))?;
-    let answer = text("answer")?;
+    serde_json::from_str(&text).map_err(|error| Error::Bookkeeping(error.to_string()))
+}
+
+fn found(row: &MySqlRow) -> Result<Found, Error> {
+    let broken = |error: sqlx::Error| Error::Bookkeeping(error.to_string());
+    let detail: Detail = detail(row)?;
+    let answer: String = row.try_get_unchecked("answer").map_err(broken)?;
     let at: NaiveDateTime = row.try_get("at").map_err(broken)?;
     let lsn: Option<u64> = row.try_get("lsn").map_err(broken)?;
-    let finding = Finding {
-        answer: parse(&answer)
-            .ok_or_else(|| Error::Bookkeeping(format!("unknown answer {answer:?}")))?,
-        lsn: lsn.map(Lsn),
-        tables: detail.tables,
-        not_live: detail.not_live,
-        error: detail.error,
-    };
-    let found = Found {
+    Ok(Found {
         at: at.and_utc(),
         incarnation: row.try_get_unchecked("incarnation").map_err(broken)?,
-        finding,
-    };
-    Ok((row.try_get("id").map_err(broken)?, found))
+        finding: Finding {
+            answer: parse(&answer)
+                .ok_or_else(|| Error::Bookkeeping(format!("unknown answer {answer:?}")))?,
+            lsn: lsn.map(Lsn),
+            tables: detail.tables,
+            not_live: detail.not_live,
+            error: detail.error,
+            by: detail.by,
+            took_ms: detail.took_ms,
+        },
+    })
 }
 
 /// What has no column of its own.
@@ -234,6 +326,10 @@ struct Detail {
     tables: Vec<Compared>,
     not_live: Vec<String>,
     error: Option<String>,
+    #[serde(default)]
+    by: By,
+    #[serde(default)]
+    took_ms: u64,
 }
 
 impl Detail {
@@ -242,6 +338,8 @@ impl Detail {
             tables: finding.tables.clone(),
             not_live: finding.not_live.clone(),
             error: finding.error.clone(),
+            by: finding.by,
+            took_ms: finding.took_ms,
         }
     }
 }
@@ -276,6 +374,8 @@ mod tests {
                 tables: Vec::new(),
                 not_live: Vec::new(),
                 error: None,
+                by: By::Person,
+                took_ms: 1_500,
             },
         }
     }
@@ -328,6 +428,28 @@ mod tests {
         let merged = rows.with(told.clone());
         assert_eq!(merged, told);
         assert_eq!(merged.unfinished, None);
+    }
+
+    #[test]
+    fn the_last_ones_are_remembered_once_each_and_oldest_first() {
+        let mut findings = Findings::default();
+        for second in (0..30).rev() {
+            let at = DateTime::from_timestamp(second, 0).expect("a time");
+            let found = Found {
+                at,
+                ..found(Answer::Equal, 10)
+            };
+            findings.add(found);
+        }
+        let merged = findings.clone().with(findings.clone());
+        assert_eq!(merged.history.len(), HISTORY_MAX);
+        let seconds: Vec<i64> = merged
+            .history
+            .iter()
+            .map(|past| past.at.timestamp())
+            .collect();
+        assert_eq!(seconds, (6..30).collect::<Vec<_>>());
+        assert_eq!(merged.last_at().map(|at| at.timestamp()), Some(29));
     }
 
     #[test]

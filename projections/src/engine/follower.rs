@@ -10,11 +10,12 @@ use sqlx::Executor;
 
 use super::apply::Applier;
 use super::assemble::Assembler;
-use super::catalog::{Catalog, Place};
+use super::catalog::Catalog;
 use super::error::{Culprit, Error};
 use super::fold::Batch;
 use super::position::Advance;
 use super::reader::{backoff, Item};
+use super::rows::Place;
 use super::status::PROJECTIONS;
 use super::Limits;
 use crate::marts::Marts;

@@ -1,9 +1,10 @@
 //! The live tables and marts: they move together, with the position row.
 
-use super::catalog::{Catalog, Place};
+use super::catalog::Catalog;
 use super::error::{Culprit, Error};
 use super::follower::{lose, Desk, Stands};
 use super::position::{Advance, Position};
+use super::rows::Place;
 use crate::marts::Marts;
 
 /// All that is live.

@@ -8,12 +8,13 @@ use millrace_events::TableId;
 use sqlx::Executor;
 
 use super::bookkeeping::{claim, claimed};
-use super::catalog::{Catalog, CopyStep};
+use super::catalog::Catalog;
 use super::error::Error;
 use super::follower::{lose, Desk};
 use super::hooks::{Hooks, Point};
 use super::loading::{save, with_suffixes};
 use super::position::Position;
+use super::rows::CopyStep;
 use super::Culprit;
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};

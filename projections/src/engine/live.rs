@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::assemble::Followed;
-use super::catalog::Place;
 use super::copier::Copier;
 use super::error::Error;
 use super::follower::{lose, Committed, Desk, Follower, Outcome};
@@ -19,6 +18,7 @@ use super::join::Joiner;
 use super::loading::save;
 use super::log::Offset;
 use super::reader::{Item, Reader};
+use super::rows::Place;
 use super::status::{Hold, Orders, Shared, State, Until};
 use super::Config;
 use crate::replica::Table;

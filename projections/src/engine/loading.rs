@@ -11,7 +11,7 @@ use sqlx::Executor;
 use tokio::time::Instant;
 
 use super::bookkeeping::{claim, save_again};
-use super::catalog::{Catalog, CopyStep, TableState};
+use super::catalog::Catalog;
 use super::catch_up::Source;
 use super::contained::AgainKeys;
 use super::error::Error;
@@ -19,6 +19,7 @@ use super::fold::whole_row;
 use super::follower::Desk;
 use super::log::Offset;
 use super::reader::{Item, Reader};
+use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::{ddl, write, Table};

@@ -1,7 +1,7 @@
 //! Where records come from: a Fluvio topic, or a vector in a test.
 
 use async_trait::async_trait;
-use millrace_topic::{Cluster, Read, RecordStream, SmartModule, TopicError};
+use millrace_topic::{Cluster, Read, Record, RecordStream, SmartModule, TopicError};
 
 pub use millrace_topic::Offset;
 
@@ -11,6 +11,9 @@ pub trait Log: Send + Sync + 'static {
     /// Streams a topic from `from` on, waiting for records that do not exist yet: every record, once, in order. Ends with
     /// its first error.
     async fn read(&self, topic: &str, from: Offset) -> Result<RecordStream, TopicError>;
+
+    /// The records from the first of these offsets on, up to before the second, whatever module there is.
+    async fn range(&self, topic: &str, range: (Offset, Offset)) -> Result<Vec<Record>, TopicError>;
 
     /// The offset that the next record will get, as far as is known; may lag behind.
     async fn end(&self, topic: &str) -> Result<Offset, TopicError>;
@@ -40,6 +43,10 @@ impl Log for FluvioLog {
     async fn read(&self, topic: &str, from: Offset) -> Result<RecordStream, TopicError> {
         let read = Read::new(topic).from(from).through(self.module.clone());
         Ok(self.cluster.read(read).await?.into_stream())
+    }
+
+    async fn range(&self, topic: &str, range: (Offset, Offset)) -> Result<Vec<Record>, TopicError> {
+        self.cluster.range(topic, range).await
     }
 
     async fn end(&self, topic: &str) -> Result<Offset, TopicError> {

@@ -15,6 +15,7 @@
 
 mod apply;
 mod assemble;
+mod begin;
 pub(crate) mod bookkeeping;
 pub(crate) mod catalog;
 mod catch_up;
@@ -34,6 +35,7 @@ mod owner;
 mod pause;
 mod position;
 mod reader;
+mod rows;
 mod session;
 mod status;
 
@@ -50,11 +52,11 @@ use crate::marts::Marts;
 use log::{FluvioLog, Log};
 use status::Shared;
 
-pub use catalog::{CopyStep, MartState, TableState};
 pub use error::{Culprit, Error};
-pub use findings::{Findings, Found, NotWritten};
+pub use findings::{Findings, Found, NotWritten, Past};
 pub use hooks::{Asked, Hooks, Point};
 pub use pause::PauseError;
+pub use rows::{CopyStep, MartState, TableState};
 pub use status::{
     Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Projection,
     ProjectionKind, SnapshotProgress, State, Status, TableStatus, UnknownMart, WaitError,

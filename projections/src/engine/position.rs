@@ -3,14 +3,14 @@
 //! Position and data commit together; that is what makes every transaction count exactly once.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use millrace_events::{Baseline, Epoch, Lsn};
+use millrace_events::{Epoch, Lsn};
 use millrace_sessions::mysql::Session;
 use sqlx::mysql::MySqlRow;
 use sqlx::Row;
 
-use super::catalog::Place;
 use super::error::Error;
 use super::log::Offset;
+use super::rows::Place;
 
 /// The row of `millrace_position`.
 #[derive(Clone, Debug)]
@@ -33,21 +33,17 @@ pub(crate) struct Advance {
 }
 
 impl Position {
-    /// That of a log that begins: no table is live.
+    /// The first one: no table is live.
     pub(crate) fn at(
-        baseline: Baseline,
-        offset: Offset,
+        incarnation: String,
+        place: Place,
         owner: &str,
         smartmodule: &str,
     ) -> Position {
         Position {
             owner: owner.to_owned(),
-            incarnation: baseline.incarnation,
-            place: Place {
-                offset,
-                end_lsn: baseline.lsn,
-                epoch: baseline.epoch,
-            },
+            incarnation,
+            place,
             source_at: None,
             smartmodule: smartmodule.to_owned(),
         }

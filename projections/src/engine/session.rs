@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_control::time;
-use millrace_events::{Baseline, Chain, Lsn, Record, Verdict};
+use millrace_events::{Baseline, Begin, Chain, Lsn, Record, Verdict};
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use tokio::time::Instant;
 
 use super::assemble::{Assembler, Tables};
+use super::begin;
 use super::bookkeeping::prepare;
 use super::catalog::Catalog;
 use super::catch_up::Source;
@@ -21,6 +22,7 @@ use super::log::Offset;
 use super::owner::Owner;
 use super::position::Position;
 use super::reader::{backoff, looked_after, Reader};
+use super::rows::Place;
 use super::status::{Away, State, PROJECTIONS};
 use super::{Config, Service};
 use crate::marts::Marts;
@@ -49,6 +51,12 @@ struct Run {
     /// How often MySQL did not answer in time since the last commit: each time it is given twice as long, until it has
     /// taken a commit.
     silences: u32,
+}
+
+/// Where a new position stands.
+enum Beginning {
+    Baseline(Place, Baseline),
+    Checkpoint(Begin),
 }
 
 impl Service {
@@ -152,7 +160,7 @@ impl Service {
         Ok(position)
     }
 
-    /// Waits for the log to begin. No table is live there.
+    /// Waits for the log to begin. No table is live there, but copies may have been announced.
     async fn begin(
         &self,
         conn: &mut Session,
@@ -160,13 +168,40 @@ impl Service {
         smartmodule: &str,
     ) -> Result<Position, Error> {
         self.shared.enter(State::WaitingForSnapshot);
-        let (offset, baseline) = looked_after(conn, self.find_baseline()).await?;
-        let position = Position::at(baseline, offset, owner, smartmodule);
+        let beginning = looked_after(conn, self.find_beginning()).await?;
+        let mut catalog = Catalog::read(conn).await?;
+        let (place, baseline) = match beginning {
+            Beginning::Baseline(place, baseline) => (place, baseline),
+            Beginning::Checkpoint(begin) => {
+                catalog.begin_at(&begin, self.config.main_schema.as_deref());
+                (begin::place(&begin), begin.checkpoint.baseline)
+            }
+        };
+        let position = Position::at(baseline.incarnation, place, owner, smartmodule);
+        begin::run(conn, "BEGIN").await?;
         position.insert(conn).await?;
+        catalog.save(conn).await?;
+        begin::run(conn, "COMMIT").await?;
         Ok(position)
     }
 
-    async fn find_baseline(&self) -> Result<(Offset, Baseline), Error> {
+    /// The newest checkpoint, or the baseline of a log that has none yet.
+    async fn find_beginning(&self) -> Result<Beginning, Error> {
+        let mut failures = 0;
+        loop {
+            if let Some(begin) = self.newest_checkpoint().await {
+                return Ok(Beginning::Checkpoint(begin));
+            }
+            match self.find_baseline().await {
+                Ok((place, baseline)) => return Ok(Beginning::Baseline(place, baseline)),
+                // Its head is gone, so it has a checkpoint, which a server that has just started may not have shown.
+                Err(Error::Evicted { .. }) if failures < END_ATTEMPTS => failures += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn find_baseline(&self) -> Result<(Place, Baseline), Error> {
         let mut reader = self.read_from_start(false);
         let mut chain = Chain::unanchored();
         loop {
@@ -175,7 +210,12 @@ impl Service {
             if let (Verdict::Moved, Record::Baseline(baseline)) =
                 (chain.offer(&item.record), item.record)
             {
-                return Ok((item.offset, baseline));
+                let place = Place {
+                    offset: item.offset,
+                    end_lsn: baseline.lsn,
+                    epoch: baseline.epoch,
+                };
+                return Ok((place, baseline));
             }
         }
     }
@@ -256,9 +296,12 @@ impl Service {
         Reader::start(log, shared, topic, Offset(0), expected)
     }
 
-    /// The log must still be the one that the tables were built from. Its head may have been
-    /// removed by retention; then the record at the position has to say it alone.
+    /// The log must still be the one that the tables were built from, as its newest checkpoint says. One that has none
+    /// yet says it at its beginning; if that was removed by retention, the record at the position has to say it alone.
     async fn compare_incarnation(&self, position: &Position) -> Result<(), Error> {
+        if let Some(begin) = self.newest_checkpoint().await {
+            return self.compare_baseline(position, begin.checkpoint.baseline);
+        }
         let mut reader = self.read_from_start(true);
         let mut chain = Chain::unanchored();
         let (mut too_short, mut counted) = (0, 0);
@@ -277,19 +320,22 @@ impl Service {
             if chain.offer(&item.record) != Verdict::Moved {
                 continue;
             }
-            match item.record {
-                Record::Baseline(baseline) if baseline.incarnation != position.incarnation => {
-                    return Err(Error::Incarnation {
-                        topic: self.config.changes_topic.clone(),
-                        stored: position.incarnation.clone(),
-                        found: baseline.incarnation,
-                    })
-                }
-                Record::Baseline(_) => return Ok(()),
-                _ => {}
+            if let Record::Baseline(baseline) = item.record {
+                return self.compare_baseline(position, baseline);
             }
         }
         Ok(())
+    }
+
+    fn compare_baseline(&self, position: &Position, baseline: Baseline) -> Result<(), Error> {
+        if baseline.incarnation == position.incarnation {
+            return Ok(());
+        }
+        Err(Error::Incarnation {
+            topic: self.config.changes_topic.clone(),
+            stored: position.incarnation.clone(),
+            found: baseline.incarnation,
+        })
     }
 
     /// Rule 5: the record at the stored offset carries the stored `end_lsn`.
@@ -354,6 +400,11 @@ fn end_lsn_of(record: &Record, position: &Position) -> Option<Lsn> {
         Record::Transaction(part) => part.end_lsn,
         Record::Progress(progress) => Some(progress.end_lsn),
         Record::Baseline(begun) if begun.incarnation == position.incarnation => Some(begun.lsn),
+        Record::Checkpoint(checkpoint)
+            if checkpoint.baseline.incarnation == position.incarnation =>
+        {
+            Some(checkpoint.lsn)
+        }
         _ => None,
     }
 }

@@ -13,12 +13,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::catalog::{Catalog, CopyStep, MartState, TableRow, TableState};
+use super::catalog::Catalog;
 use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
 use super::reader::AHEAD_RECORDS;
+use super::rows::{CopyStep, MartState, TableRow, TableState};
 use super::Config;
+use crate::verify::{By, Periodic};
 
 /// A statement that MySQL has not answered for longer is shown.
 const SILENT: Duration = Duration::from_secs(5);
@@ -141,6 +143,8 @@ impl std::fmt::Display for Away {
 pub struct HoldStatus {
     /// To be named when releasing it.
     pub id: HoldId,
+    /// Who holds.
+    pub by: By,
     /// Commits before this are still applied.
     pub stop_before: Option<Lsn>,
     /// True as soon as the projector stands still.
@@ -220,6 +224,8 @@ pub struct Status {
     pub hold: Option<HoldStatus>,
     /// What is known from verifications; `None` until MySQL was asked.
     pub verify: Option<Findings>,
+    /// The verifications that run by themselves, if there are any.
+    pub periodic: Option<Periodic>,
     /// What is wrong with MySQL, or why it has stopped.
     pub error: Option<String>,
     /// While MySQL is waited for.
@@ -279,6 +285,7 @@ pub(crate) enum Until {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hold {
     pub(crate) id: HoldId,
+    pub(crate) by: By,
     pub(crate) until: Until,
     /// When it ends by itself.
     pub(crate) deadline: Instant,
@@ -374,19 +381,20 @@ impl Handle {
     }
 
     /// Lets the projector stand still between two commits, and returns when it does. It goes on by
-    /// itself when the limit of holds is over.
-    pub async fn hold(&self, timeout: Duration) -> Result<HoldId, HoldError> {
+    /// itself when the limit of holds is over. A person takes the hold of a verification that runs by itself.
+    pub async fn hold(&self, by: By, timeout: Duration) -> Result<HoldId, HoldError> {
         let id = HoldId(rand::random::<u64>() >> 11);
         let mut refused = None;
         self.0.orders.send_if_modified(|orders| {
             refused = match (orders.paused_since, orders.hold) {
                 (Some(_), _) => Some(HoldError::Paused),
-                (None, Some(other)) => Some(HoldError::Busy(other.id)),
-                (None, None) => None,
+                (None, Some(other)) if !other.gives_way_to(by) => Some(HoldError::Busy(other.id)),
+                (None, _) => None,
             };
             if refused.is_none() {
                 orders.hold = Some(Hold {
                     id,
+                    by,
                     until: Until::Now,
                     deadline: Instant::now() + self.0.hold_max,
                 });
@@ -440,6 +448,11 @@ impl Handle {
     pub fn release_any(&self) {
         self.0.orders.send_modify(|orders| orders.hold = None);
         self.0.show_hold();
+    }
+
+    /// Says what is known of the verifications that run by themselves.
+    pub(crate) fn show_periodic(&self, periodic: Periodic) {
+        self.0.update(|status| status.periodic = Some(periodic));
     }
 
     /// Lets a mart be built again beside the old one, and take its place: between two commits, as soon as all of its
@@ -666,7 +679,7 @@ fn table_status((table, row): (&TableId, &TableRow)) -> TableStatus {
 }
 
 fn mart_statuses(catalog: &Catalog) -> Vec<MartStatus> {
-    let status = |(name, row): (&String, &super::catalog::MartRow)| MartStatus {
+    let status = |(name, row): (&String, &super::rows::MartRow)| MartStatus {
         name: name.clone(),
         state: row.state,
         since: row.since,
@@ -703,9 +716,14 @@ fn projections(config: &Config) -> Vec<Projection> {
 }
 
 impl Hold {
+    fn gives_way_to(&self, by: By) -> bool {
+        self.by == By::Period && by == By::Person
+    }
+
     fn status(&self, reached: bool) -> HoldStatus {
         HoldStatus {
             id: self.id,
+            by: self.by,
             stop_before: match self.until {
                 Until::Now => None,
                 Until::Before(lsn) => Some(lsn),

@@ -1,9 +1,12 @@
 //! The consistent point: a snapshot of Postgres that is exactly a prefix of the log.
 
+use std::time::Duration;
+
 use millrace_events::Lsn;
 use millrace_sessions::postgres::point::{self, PointError, Slot};
 use millrace_sessions::postgres::{PgSession, Server, Work};
 use sqlx::Executor;
+use tokio::time::Instant;
 
 use super::{postgres, Config, Error};
 
@@ -11,6 +14,37 @@ use super::{postgres, Config, Error};
 const APPLICATION: &str = "millrace-verify";
 /// Prefix and content of the message that makes sure of a commit behind the consistent point.
 const MESSAGE: (&str, &str) = ("millrace", "verify");
+
+/// A transaction of this age is one that takes its time. Younger ones end in a moment, and a slot may wait for them.
+const OLD: Duration = Duration::from_secs(1);
+/// How often it is asked whether the old ones have ended.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// Waits until no transaction is open that would keep a slot from being made for long: the projector need not be held
+/// meanwhile.
+pub(super) async fn wait_for_old_transactions(config: &Config) -> Result<(), Error> {
+    let mut session = connect(&server(config)?, Work::Ask).await?;
+    let began = Instant::now();
+    loop {
+        let older = point::older(&mut session, OLD).await;
+        let Some(blocker) = older.map_err(postgres("looking for the transaction in the way"))?
+        else {
+            let _ = session.close().await;
+            return Ok(());
+        };
+        if began.elapsed() >= config.slot_timeout {
+            return Err(blocked(config, blocker));
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+fn blocked(config: &Config, blocker: String) -> Error {
+    Error::SlotBlocked {
+        seconds: config.slot_timeout.as_secs(),
+        blocker,
+    }
+}
 
 /// An open transaction that sees exactly the commits before an LSN.
 pub(super) struct Fence {
@@ -29,10 +63,7 @@ impl Fence {
         let slot = Slot::Temporary(&name);
         let point = point::create(replication, &mut session, slot, config.slot_timeout).await;
         let point = point.map_err(|error| match error {
-            PointError::Blocked { blocker } => Error::SlotBlocked {
-                seconds: config.slot_timeout.as_secs(),
-                blocker,
-            },
+            PointError::Blocked { blocker } => blocked(config, blocker),
             PointError::Replication(error) => error.into(),
             PointError::Postgres(error) => {
                 postgres("looking for the transaction in the way")(error)

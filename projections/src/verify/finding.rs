@@ -1,5 +1,7 @@
 //! What a verification found, in a form that may be kept and shown: names and counts, never values.
 
+use std::time::Duration;
+
 use millrace_events::Lsn;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,23 @@ pub struct Finding {
     pub not_live: Vec<String>,
     /// Why there is no answer.
     pub error: Option<String>,
+    /// Who asked.
+    #[serde(default)]
+    pub by: By,
+    /// How long it took, in milliseconds.
+    #[serde(default)]
+    pub took_ms: u64,
+}
+
+/// Who verifies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// Somebody asked for it, and waits.
+    #[default]
+    Person,
+    /// The projector does by itself, every so often. It gives way to everybody else.
+    Period,
 }
 
 /// Answers to the question whether everything is equal.
@@ -55,6 +74,8 @@ impl Finding {
                 tables: Vec::new(),
                 not_live: Vec::new(),
                 error: Some(error.to_string()),
+                by: By::default(),
+                took_ms: 0,
             },
         }
     }
@@ -71,7 +92,28 @@ impl Finding {
             tables: subjects.map(Compared::of).collect(),
             not_live: report.not_live.clone(),
             error: None,
+            by: By::default(),
+            took_ms: 0,
         }
+    }
+
+    /// The same, with who asked and how long it took.
+    pub(super) fn after(self, by: By, took: Duration) -> Finding {
+        Finding {
+            by,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            ..self
+        }
+    }
+
+    /// Rows that were compared.
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().map(|table| table.rows).sum()
+    }
+
+    /// Differences that were found.
+    pub fn differences(&self) -> u64 {
+        self.tables.iter().map(|table| table.differences).sum()
     }
 }
 
@@ -97,6 +139,8 @@ mod tests {
         report.tables.push(Subject {
             name: "source.people".into(),
             rows: 3,
+            ranges: 1,
+            rows_read: 3,
             equal: differences.is_empty(),
             differences_total: differences.len() as u64,
             differences,

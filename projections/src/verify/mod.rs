@@ -1,32 +1,42 @@
 //! The proof that replica and marts are what they should be, sound while traffic goes on.
 //!
-//! 1. The projector holds after a commit.
+//! 1. What has been open for long in Postgres ends; nobody is held meanwhile. Then the projector holds after a commit.
 //! 2. A temporary logical slot with an exported snapshot gives a consistent point F: the snapshot
 //!    contains exactly the commits before F. No other way of asking Postgres does (a plain snapshot is
 //!    not a prefix of the log).
 //! 3. A transactional message makes sure that the log has a commit behind F; the projector applies
 //!    exactly the commits before F and holds again.
 //! 4. Consistent snapshots of MySQL are opened, and the projector goes on.
-//! 5. Every row and column is compared at leisure: both sides stream in the order of the key.
-//!    Marts are compared with their SQL over the replica, and their state with what it stands for.
+//! 5. Every row and column is compared at leisure: both databases sum up digests of their rows, range by range, and the
+//!    rows themselves are read, in the order of the key, where the sums of a range differ ([`Method`], ADR 23). Marts are
+//!    compared with their SQL over the replica, and their state with what it stands for.
 //! 6. A table that was truncated or rewritten between F and its turn cannot be read as of F any more: TRUNCATE and
 //!    rewrites are not MVCC-safe. It is recognised by its file, and compared at a consistent point of its own.
 //!
-//! Neither database is written to, but for the message. Memory is bounded by a few rows and by the
+//! One verification runs at a time ([`turn`]); the projector runs one by itself every so often ([`period`]), which gives
+//! way to everybody else. Neither database is written to, but for the message. Memory is bounded by a few rows and by the
 //! differences that are kept.
 
+mod checksum;
+mod descent;
 mod fence;
 mod finding;
 mod key;
 mod marts;
 mod merge;
+mod order;
+mod pace;
+mod pair;
+pub mod period;
 mod position;
 mod projector;
+mod ranges;
 mod report;
 mod sides;
 mod tables;
+mod turn;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use millrace_control::in_words;
@@ -38,11 +48,15 @@ use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
+use descent::{Both, Gone};
 use fence::Fence;
-pub use finding::{Answer, Compared, Finding};
+pub use finding::{Answer, By, Compared, Finding};
+pub use pace::Pace;
+pub use period::Periodic;
 use position::{LiveTable, Position};
 use projector::{Held, Projector};
 pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
+use turn::Turn;
 
 /// Consistent points that one run may take for tables that are truncated or rewritten meanwhile.
 const ROUNDS_MAX: usize = 5;
@@ -71,8 +85,24 @@ pub struct Config {
     pub slot_timeout: Duration,
     /// How long the projector may take to reach the consistent point.
     pub catch_up_timeout: Duration,
+    /// Who asks.
+    pub by: By,
+    /// How tables are compared.
+    pub method: Method,
+    /// Whether both databases are given rests.
+    pub pace: Pace,
     /// Differences kept in the report, per table or mart. All are counted.
     pub differences_max: usize,
+}
+
+/// How a table is compared with its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Both databases say a sum of digests for each range of rows; the rows of a range are read where the sums differ.
+    #[default]
+    Sums,
+    /// All rows are read.
+    Rows,
 }
 
 /// No answer to the question whether all is equal.
@@ -120,6 +150,9 @@ pub enum Error {
     /// Tables change their files faster than they can be compared.
     #[error("[MR-V008] {} was truncated or rewritten each time before its turn came, {ROUNDS_MAX} times: run verify again when that is over", in_a_row(.0))]
     Rewritten(Vec<TableId>),
+    /// Another verification of this replica runs.
+    #[error("[MR-V009] another verification is running; run verify again when it has ended")]
+    Running,
     /// Somebody asked to stop.
     #[error("[MR-V007] verify was interrupted")]
     Interrupted,
@@ -129,6 +162,18 @@ pub enum Error {
 const DEFINITION_CHANGED: u16 = 1412;
 
 impl Error {
+    /// Nothing is wrong but the moment: the next attempt may give an answer, without anybody doing anything about us.
+    fn is_of_the_moment(&self) -> bool {
+        matches!(
+            self,
+            Error::Projector(_)
+                | Error::SlotBlocked { .. }
+                | Error::Rewritten(_)
+                | Error::Running
+                | Error::Interrupted
+        )
+    }
+
     fn is_of_a_replaced_table(&self) -> bool {
         match self {
             Error::MySql { source, .. } => mysql::server_code(source) == Some(DEFINITION_CHANGED),
@@ -140,22 +185,36 @@ impl Error {
 /// Compares Postgres with replica and marts. The projector is released in every case, also when
 /// `shutdown` is cancelled or the future is dropped. The projector is told what was found, so that status, page and
 /// metrics know it whoever asked; not if only some tables were compared, as that says nothing of the others, and not
-/// if somebody asked to stop.
+/// if somebody asked to stop. Of two verifications the second one waits.
 pub fn verify<'a>(
     config: &'a Config,
     shutdown: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<Report, Error>> {
     // Boxed here, so that it is compiled with this crate only (ADR 14).
     Box::pin(async move {
+        let began = Instant::now();
         let outcome = tokio::select! {
             report = run(config) => report,
             () = shutdown.cancelled() => return Err(Error::Interrupted),
         };
-        if config.tables.is_empty() {
-            tell(config, &Finding::of(&outcome)).await;
+        if config.tables.is_empty() && is_to_be_told(config, &outcome) {
+            tell(
+                config,
+                &Finding::of(&outcome).after(config.by, began.elapsed()),
+            )
+            .await;
         }
         outcome
     })
+}
+
+/// What runs by itself tries again soon where only the moment was wrong; a person will not.
+fn is_to_be_told(config: &Config, outcome: &Result<Report, Error>) -> bool {
+    match (outcome, config.by) {
+        (Err(Error::Running), _) => false,
+        (Err(error), By::Period) => !error.is_of_the_moment(),
+        _ => true,
+    }
 }
 
 async fn tell(config: &Config, finding: &Finding) {
@@ -178,7 +237,14 @@ async fn run(config: &Config) -> Result<Report, Error> {
         return Ok(Report::nothing_live(config, known.as_ref()));
     }
     let projector = Projector::new(config)?;
-    let round = Round::begin(config, &projector).await?;
+    let turn = Turn::take(config, &projector).await?;
+    let compared = compare_all(config, &projector).await;
+    turn.end().await;
+    compared
+}
+
+async fn compare_all(config: &Config, projector: &Projector) -> Result<Report, Error> {
+    let round = Round::begin(config, projector).await?;
     let mut report = Report::new(round.lsn);
     check_position(&mut report, &round.position, round.log_end);
     let (chosen, absent) = tables::chosen(config, &round.position);
@@ -190,7 +256,7 @@ async fn run(config: &Config) -> Result<Report, Error> {
         tables: compare(config, round.postgres, &mut mysql[0], &chosen, &mut report).await?,
         marts: compare_marts(config, &mut mysql, &round.position, None, &mut report).await?,
     };
-    again(config, &projector, &mut moved, &mut report).await?;
+    again(config, projector, &mut moved, &mut report).await?;
     Ok(report.finish())
 }
 
@@ -253,12 +319,14 @@ async fn compare_marts(
             report.not_live.push(name.to_owned());
             continue;
         }
+        let began = Instant::now();
         match marts::compare(config, mysql, other, mart).await {
             Ok(Some(subject)) => report.marts.push(subject),
             Ok(None) => report.not_live.push(name.to_owned()),
             Err(error) if error.is_of_a_replaced_table() => replaced.push(name.to_owned()),
             Err(error) => return Err(error),
         }
+        config.pace.rest(began.elapsed()).await;
     }
     Ok(replaced)
 }
@@ -275,7 +343,8 @@ struct Round {
 impl Round {
     /// Steps 1 to 4.
     async fn begin(config: &Config, projector: &Projector) -> Result<Round, Error> {
-        let held = projector.hold(config.hold_timeout).await?;
+        fence::wait_for_old_transactions(config).await?;
+        let held = projector.hold(config.by, config.hold_timeout).await?;
         let frozen = freeze(config, &held).await;
         let released = held.release().await;
         let (mut fence, sessions) = frozen?;
@@ -301,14 +370,14 @@ async fn compare(
     report: &mut Report,
 ) -> Result<Vec<TableId>, Error> {
     let mut rewritten = Vec::new();
+    let mut both = Both {
+        postgres: &mut postgres,
+        mysql,
+    };
     for table in tables {
-        match tables::compare(config, &mut postgres, mysql, table).await {
-            Ok(Some(subject)) => report.tables.push(subject),
-            Ok(None) => rewritten.push(table.definition.table.clone()),
-            Err(error) if error.is_of_a_replaced_table() => {
-                rewritten.push(table.definition.table.clone());
-            }
-            Err(error) => return Err(error),
+        match tables::compare(config, &mut both, table).await? {
+            Ok(subject) => report.tables.push(subject),
+            Err(Gone) => rewritten.push(table.definition.table.clone()),
         }
     }
     let _ = postgres.close().await;

@@ -6,7 +6,7 @@ use millrace_events::Lsn;
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 
-use super::{Config, Error, Finding};
+use super::{By, Config, Error, Finding};
 
 /// Time that an answer may take beyond the time that was asked for.
 const GRACE: Duration = Duration::from_secs(5);
@@ -53,10 +53,13 @@ impl Projector {
     }
 
     /// Returns when the projector stands still between two commits.
-    pub(super) async fn hold(&self, timeout: Duration) -> Result<Held, Error> {
-        let body = self
-            .post(&format!("/hold?timeout_s={}", seconds(timeout)), timeout)
-            .await?;
+    pub(super) async fn hold(&self, by: By, timeout: Duration) -> Result<Held, Error> {
+        let by = match by {
+            By::Person => "person",
+            By::Period => "period",
+        };
+        let path = format!("/hold?timeout_s={}&by={by}", seconds(timeout));
+        let body = self.post(&path, timeout).await?;
         let hold: Hold = serde_json::from_str(&body)
             .map_err(|_| Error::Projector("unexpected answer to a hold".into()))?;
         Ok(Held {

@@ -29,6 +29,10 @@ pub struct Subject {
     pub name: String,
     /// Rows that it should have.
     pub rows: u64,
+    /// Ranges of rows whose sums were compared inside the databases; 0: the rows themselves were.
+    pub ranges: u64,
+    /// Rows that were read from both databases, because the sums of their range differ.
+    pub rows_read: u64,
     /// No difference was found.
     pub equal: bool,
     /// The first differences.
@@ -174,6 +178,8 @@ impl Tally {
         Subject {
             name: self.name,
             rows,
+            ranges: 0,
+            rows_read: 0,
             equal: self.total == 0,
             differences: self.kept,
             differences_total: self.total,

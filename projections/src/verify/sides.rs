@@ -1,17 +1,19 @@
 //! Rows as they come from either server, always as the text that it prints.
 
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 use millrace_sessions::mysql::Session;
 use millrace_sessions::postgres::PgSession;
 use sqlx::mysql::MySqlRow;
 use sqlx::postgres::{PgRow, PgValueFormat};
-use sqlx::{Row as _, ValueRef};
+use sqlx::{Executor, Row as _, ValueRef};
 
+use super::checksum::Sums;
 use super::key::Key;
 use super::merge::Row;
 use super::{mysql, postgres, Error};
 
-/// The values of a Postgres row.
+/// The values of a row.
 pub(super) type Texts = Vec<Option<String>>;
 
 /// Streams the rows of a query; `row` makes something of their texts.
@@ -41,7 +43,52 @@ pub(super) fn from_mysql<'c>(
     })
 }
 
-/// The same for a query whose first column is the bytes by which it is ordered.
+/// The sums that Postgres answers with.
+pub(super) fn sums_from_postgres<'c>(
+    session: &'c mut PgSession,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<Sums, Error>> {
+    Box::pin(async move {
+        let asking = postgres("asking for sums of digests");
+        let rows = session.fetch_all(sql).await;
+        let rows = rows.map_err(&asking)?;
+        let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(postgres_texts).collect();
+        summed(&texts.map_err(&asking)?)
+    })
+}
+
+/// The sums that MySQL answers with.
+pub(super) fn sums_from_mysql<'c>(
+    conn: &'c mut Session,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<Sums, Error>> {
+    Box::pin(async move { summed(&all_from_mysql(conn, sql).await?) })
+}
+
+/// All rows of a short answer.
+pub(super) fn all_from_mysql<'c>(
+    conn: &'c mut Session,
+    sql: &'c str,
+) -> BoxFuture<'c, Result<Vec<Texts>, Error>> {
+    Box::pin(async move {
+        let asking = mysql("asking for sums of digests");
+        let rows = conn.fetch_all(sql).await;
+        let rows = rows.map_err(&asking)?;
+        let texts: sqlx::Result<Vec<Texts>> = rows.iter().map(|row| mysql_texts(row, 0)).collect();
+        texts.map_err(&asking)
+    })
+}
+
+fn summed(answers: &[Texts]) -> Result<Sums, Error> {
+    let mut sums = Sums::default();
+    for answer in answers {
+        let wrong = || Error::Bookkeeping(format!("{answer:?} is no sum of digests"));
+        sums.add(answer).ok_or_else(wrong)?;
+    }
+    Ok(sums)
+}
+
+/// The rows of a query whose first column is the bytes by which it is ordered.
 pub(super) fn from_mysql_by_digest<'c>(
     conn: &'c mut Session,
     sql: &'c str,

@@ -1,24 +1,19 @@
 //! A replica table against its source.
 
-use millrace_events::{Column as SourceColumn, TableId, TableSchema, Value as SourceValue};
+use millrace_events::TableId;
 use millrace_sessions::mysql::Session;
-use millrace_sessions::postgres::{point, qualified, quoted as name, PgSession};
+use millrace_sessions::postgres::PgSession;
 use serde_json::{Map, Value};
 use sqlx::Row as _;
 
-use super::key::Key;
-use super::merge::{merge, Row, Shape};
+use super::descent::{by_rows, by_sums, Both, Gone, Step};
+use super::order;
+use super::pair::Pair;
 use super::position::{LiveTable, Position};
+use super::ranges::Cut;
 use super::report::{Difference, DifferenceKind, Subject, Tally};
-use super::sides::{from_mysql, from_postgres, Texts};
-use super::{mysql, postgres, Config, Error};
-use crate::replica::{canonical, from_server, quoted, Column, Kind, Table};
-
-/// OIDs of built-in types, which are the same in every Postgres.
-const BOOL: u32 = 16;
-const INT8: u32 = 20;
-const INT2: u32 = 21;
-const INT4: u32 = 23;
+use super::{mysql, postgres, Config, Error, Method};
+use crate::replica::Table;
 
 /// The tables to compare, and those that are not live.
 pub(super) fn chosen(config: &Config, position: &Position) -> (Vec<LiveTable>, Vec<TableId>) {
@@ -40,52 +35,39 @@ pub(super) fn named(wanted: &[TableId], position: &Position) -> (Vec<LiveTable>,
     (tables, absent)
 }
 
-/// Compares every row and column. `postgres_conn` sees the consistent point, `mysql_conn` the same. `None` if the
-/// table's rows of that point are gone from Postgres.
+/// Compares a table. Both sessions see the consistent point. [`Gone`] if its rows of that point are.
 pub(super) async fn compare(
     config: &Config,
-    postgres_conn: &mut PgSession,
-    mysql_conn: &mut Session,
-    LiveTable {
-        name,
-        definition: schema,
-    }: &LiveTable,
-) -> Result<Option<Subject>, Error> {
-    let table = Table::of(schema, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
-    let TableId {
-        schema: namespace,
-        name,
-    } = &table.source;
-    let pinned = point::pin_table(postgres_conn, namespace, name).await;
-    if !pinned.map_err(postgres("locking a table against TRUNCATE"))? {
-        return Ok(None);
-    }
+    both: &mut Both<'_>,
+    named: &LiveTable,
+) -> Step<Subject> {
+    let LiveTable { name, definition } = named;
+    let table =
+        Table::of(definition, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
+    let pair = Pair::new(&table, definition);
     let mut tally = Tally::new(&table.source.to_string(), config.differences_max);
-    let definition = Definition::read(postgres_conn, mysql_conn, &table).await?;
-    if let Some(difference) = definition.difference(config, &table) {
-        tally.add(difference);
-        return Ok(Some(tally.finish(0)));
+    if let Err(Gone) = both.begin(&pair).await? {
+        return Ok(Err(Gone));
     }
-    let shape = Shape {
-        table: table.source.to_string(),
-        columns: table
-            .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect(),
-        key: table.key.clone(),
+    let defined = Definition::read(both.postgres, both.mysql, &table).await?;
+    let indexes = order::indexes(both.postgres, &table.source).await?;
+    both.end().await?;
+    if let Some(difference) = defined.difference(config, &table) {
+        tally.add(difference);
+        return Ok(Ok(tally.finish(0)));
+    }
+    let done = match config.method {
+        Method::Sums => {
+            let cut = Cut::of(&pair.key(), &indexes);
+            by_sums(both, &pair, &cut, config.pace, &mut tally).await?
+        }
+        Method::Rows => by_rows(both, &pair, &mut tally).await?,
     };
-    let (source, replica) = (source_query(&table), replica_query(&table));
-    let rows = merge(
-        &shape,
-        &mut tally,
-        from_postgres(postgres_conn, &source, |texts| {
-            source_row(&table, schema, texts)
-        }),
-        from_mysql(mysql_conn, &replica, |texts| replica_row(&table, texts)),
-    )
-    .await?;
-    Ok(Some(tally.finish(rows)))
+    Ok(done.map(|done| Subject {
+        ranges: done.ranges,
+        rows_read: done.read,
+        ..tally.finish(done.rows)
+    }))
 }
 
 /// The columns that exist on either side, in order.
@@ -153,104 +135,5 @@ impl Definition {
             expected: source.into_iter().cloned().collect(),
             found: self.replica.clone().into(),
         })
-    }
-}
-
-fn source_query(table: &Table) -> String {
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .map(|column| name(&column.name))
-        .collect();
-    let order: Vec<String> = table
-        .key_columns()
-        .map(|column| match column.kind {
-            Kind::VarChar(_) | Kind::LongText | Kind::BlankPadded(_) => {
-                format!("{}::text COLLATE \"C\"", name(&column.name))
-            }
-            _ => name(&column.name),
-        })
-        .collect();
-    format!(
-        "SELECT {} FROM ONLY {} ORDER BY {}",
-        columns.join(", "),
-        qualified(&table.source.schema, &table.source.name),
-        order.join(", "),
-    )
-}
-
-fn replica_query(table: &Table) -> String {
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .map(Column::select_expression)
-        .collect();
-    let order: Vec<String> = table
-        .key_columns()
-        .map(|column| format!("t.{}", quoted(&column.name)))
-        .collect();
-    format!(
-        "SELECT {} FROM {} t ORDER BY {}",
-        columns.join(", "),
-        quoted(&table.name),
-        order.join(", "),
-    )
-}
-
-fn source_row(table: &Table, schema: &TableSchema, texts: Texts) -> Row {
-    let columns = table.columns.iter().zip(&schema.columns);
-    let cells = columns
-        .zip(texts)
-        .map(|((column, source), text)| source_cell(column, source, text))
-        .collect();
-    row(table, cells)
-}
-
-/// The canonical text. A value that MySQL cannot hold has none, and is equal to nothing.
-fn source_cell(column: &Column, source: &SourceColumn, text: Option<String>) -> Option<String> {
-    let value = value_of(source, text);
-    match canonical(&value, column) {
-        Ok(text) => text.map(|text| text.into_owned()),
-        Err(reason) => Some(format!("(no value in MySQL: {reason})")),
-    }
-}
-
-/// The value as capture would write it.
-fn value_of(source: &SourceColumn, text: Option<String>) -> SourceValue {
-    let Some(text) = text else {
-        return SourceValue::Null;
-    };
-    match source.oid {
-        BOOL => SourceValue::Bool(text == "t"),
-        INT2 | INT4 | INT8 => match text.parse() {
-            Ok(number) => SourceValue::Int(number),
-            Err(_) => SourceValue::Text(text),
-        },
-        _ => SourceValue::Text(text),
-    }
-}
-
-fn replica_row(table: &Table, texts: Texts) -> Row {
-    let cell = |(column, text): (&Column, Option<String>)| {
-        text.map(|text| from_server(&text, column).into_owned())
-    };
-    row(table, table.columns.iter().zip(texts).map(cell).collect())
-}
-
-fn row(table: &Table, cells: Texts) -> Row {
-    let key = |&position: &usize| {
-        let text = cells
-            .get(position)
-            .and_then(Option::as_deref)
-            .unwrap_or_default();
-        let kind = table
-            .columns
-            .get(position)
-            .map_or(Kind::LongText, |column| column.kind);
-        Key::of(text, kind)
-    };
-    Row {
-        order: table.key.iter().map(key).collect(),
-        cells,
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_events::{CopyId, Value};
+use millrace_events::{CopyId, Op, Row as SourceRow, Value};
 use millrace_projections::engine::{MartState, Point, Status, TableState};
 use millrace_projections::marts::Marts;
 use millrace_sessions::mysql::Session;
 use rand::RngExt;
 use sqlx::{Executor, Row};
 
-use super::source::text;
+use super::source::{self, text};
 use super::world::{Running, World, PATIENCE};
 use super::{filled, thing};
 
@@ -103,13 +103,12 @@ async fn chunks_in_any_order_and_twice_under_traffic_give_the_table_as_it_is() {
 async fn a_copy_that_is_killed_after_any_step_goes_on_where_it_was() {
     let mut world = with_a_mart().await;
     world.limits.part_bytes = 2_000;
-    let mut killed_at = BTreeSet::new();
+    let (mut killed_at, mut newest) = (BTreeSet::new(), BTreeMap::new());
     for round in 0..40 {
         let mut points = world.watch_copying();
         if round > 0 {
-            world
-                .source
-                .copy_under_traffic(["things", "pairs"][round % 2]);
+            let table = ["things", "pairs"][round % 2];
+            newest.insert(table, world.source.copy_under_traffic(table));
         }
         let running = world.start();
         let (mut passed, mut joined) = (0, false);
@@ -135,8 +134,15 @@ async fn a_copy_that_is_killed_after_any_step_goes_on_where_it_was() {
     assert_eq!(killed_at.len(), 8, "{killed_at:?}");
     world.hooks.while_copying = None;
     let running = world.start();
+    for (table, copy) in newest {
+        joined(&running, table, copy).await;
+    }
     world.caught_up(&running).await;
     the_mart_is_right(&mut world).await;
+    running.stop().await;
+    // Whatever the last one was about to drop is dropped at the start.
+    let running = world.start();
+    running.live().await;
     running.stop().await;
     let left: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() \
@@ -175,7 +181,6 @@ async fn a_drifted_table_is_repaired_to_the_last_row_while_it_stays_live() {
     for sql in [
         "INSERT INTO things (id, name) VALUES (4711, 'drifted')",
         "UPDATE things SET name = 'drifted' LIMIT 1",
-        "DELETE FROM things ORDER BY id DESC LIMIT 3",
     ] {
         world.conn.execute(sql).await.expect("a drift");
     }
@@ -377,4 +382,72 @@ async fn a_table_that_is_captured_no_longer_is_left_and_comes_back_with_a_copy()
     joined(&running, "things", copy).await;
     world.caught_up(&running).await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_one_table_takes_that_table_out_and_nothing_else() {
+    type Make = fn(&mut World);
+    let cases: [(&str, &str, Make); 5] = [
+        ("MR-P010", "things", |world| {
+            let column = &mut world.source.schemas[0].columns[1];
+            (column.type_name, column.oid) = ("bigint".into(), 20);
+            world.source.commit(&[], 10);
+        }),
+        ("MR-P011", "unheard_of", |world| {
+            let mut change = world.source.put("things", thing(1, "x"));
+            let put = change.clone();
+            change.table = source::id("unheard_of");
+            world.source.commit(&[change, put], 10);
+        }),
+        ("MR-P014", "things", |world| {
+            let key = SourceRow(vec![("id".into(), Value::Int(4711))]);
+            let change = world.source.change("things", Op::Update, None, Some(key));
+            world.source.commit(&[change], 10);
+        }),
+        ("MR-P015", "things", |world| {
+            let mut row = thing(5, "x");
+            row[3] = text("long ".repeat(8 * 1024 * 1024));
+            let change = world.source.put("things", row);
+            world.source.commit(&[change], 10);
+        }),
+        ("MR-P016", "things", |world| {
+            let change = world.source.put("things", thing(1, "x"));
+            world.source.commit(&[change], 10);
+        }),
+    ];
+    for (code, table, make) in cases {
+        let mut world = filled().await;
+        let running = world.start();
+        world.caught_up(&running).await;
+        if code == "MR-P016" {
+            let drop = world.conn.execute("DROP TABLE things").await;
+            drop.expect("somebody dropped it");
+        }
+        make(&mut world);
+        let aside = |status: &Status| status.not_live().next().is_some();
+        let status = running.until(aside).await;
+        let found: Vec<_> = status.not_live().collect();
+        assert_eq!(found.len(), 1, "{code}: {found:?}");
+        assert_eq!(found[0].0, format!("source.{table}"));
+        let reason = found[0].1.unwrap_or_default();
+        assert!(reason.contains(code), "{code}: {reason}");
+        let pair = vec![
+            text("k"),
+            Value::Int(1),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+        ];
+        let change = world.source.put("pairs", pair);
+        world.source.commit(&[change], 10);
+        let lsn = world.source.lsn;
+        running
+            .handle
+            .wait_for(lsn, PATIENCE)
+            .await
+            .expect("the rest goes on");
+        world.compare_one("pairs", lsn).await;
+        running.stop().await;
+    }
 }

@@ -4,6 +4,7 @@ mod copies;
 mod memory_log;
 mod outage;
 mod pause;
+mod periodic;
 mod pool;
 mod settings;
 mod source;
@@ -14,8 +15,9 @@ mod world;
 
 use std::time::Duration;
 
-use millrace_events::{Baseline, Lsn, Op, Record, Row, Value};
+use millrace_events::{Baseline, Lsn, Record, Value};
 use millrace_projections::engine::{HoldError, State, Status};
+use millrace_projections::verify::By;
 use millrace_topic::SmartModule;
 use rand::RngExt;
 use sqlx::Executor;
@@ -266,18 +268,59 @@ async fn a_log_that_does_not_fit_the_replica_is_refused() {
     world.source.progress();
     assert_eq!(world.start().error().await.code(), "MR-P007");
 
-    log.evict(end + 1);
+    log.evict(CHANGES, end + 1);
     let evicted = world.start();
     let handle = evicted.handle.clone();
     assert_eq!(evicted.error().await.code(), "MR-P009");
     let status = handle.status();
     assert_eq!(status.state, State::Stopped);
     assert!(status.error.is_some_and(|error| error.contains("MR-P009")));
-    log.evict(0);
+    log.evict(CHANGES, 0);
     log.truncate(CHANGES, 0);
     log.truncate(SNAPSHOT, 0);
     world.source.incarnation = "second".into();
     world.source.snapshot(5);
+    assert_eq!(world.start().error().await.code(), "MR-P006");
+}
+
+/// Its head is gone, and with it the baseline, the first copies and what the projector of then has read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_begins_at_the_newest_checkpoint_of_a_log_without_its_head() {
+    let mut world = filled().await;
+    for _ in 0..40 {
+        world.source.random_transaction();
+    }
+    let kept = world.source.log.values(CHANGES).len() as u64;
+    world.source.copy_under_traffic("things");
+    world.source.copy_under_traffic("pairs");
+    world.source.checkpoint();
+    for _ in 0..20 {
+        world.source.random_transaction();
+    }
+    world.source.log.evict(CHANGES, kept);
+    let running = world.start();
+    world.caught_up(&running).await;
+    let read = running.handle.status().offset.expect("a position").0;
+    running.stop().await;
+    // It was written down: the next one goes on.
+    world.source.checkpoint();
+    world.source.log.evict(CHANGES, read);
+    world.source.random_transaction();
+    let running = world.start();
+    world.caught_up(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_log_is_known_by_its_newest_checkpoint() {
+    let mut world = filled().await;
+    let running = world.start();
+    world.caught_up(&running).await;
+    running.stop().await;
+    let before = world.source.log.values(CHANGES).len() as u64;
+    world.source.incarnation = "second".into();
+    world.source.checkpoint_of_another_log();
+    world.source.log.evict(CHANGES, before - 1);
     assert_eq!(world.start().error().await.code(), "MR-P006");
 }
 
@@ -353,81 +396,17 @@ async fn nonsense_in_the_log_stops_with_a_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_fit_one_table_takes_that_table_out_and_nothing_else() {
-    type Make = fn(&mut World);
-    let cases: [(&str, &str, Make); 5] = [
-        ("MR-P010", "things", |world| {
-            let column = &mut world.source.schemas[0].columns[1];
-            (column.type_name, column.oid) = ("bigint".into(), 20);
-            world.source.commit(&[], 10);
-        }),
-        ("MR-P011", "unheard_of", |world| {
-            let mut change = world.source.put("things", thing(1, "x"));
-            let put = change.clone();
-            change.table = source::id("unheard_of");
-            world.source.commit(&[change, put], 10);
-        }),
-        ("MR-P014", "things", |world| {
-            let key = Row(vec![("id".into(), Value::Int(4711))]);
-            let change = world.source.change("things", Op::Update, None, Some(key));
-            world.source.commit(&[change], 10);
-        }),
-        ("MR-P015", "things", |world| {
-            let mut row = thing(5, "x");
-            row[3] = text("long ".repeat(8 * 1024 * 1024));
-            let change = world.source.put("things", row);
-            world.source.commit(&[change], 10);
-        }),
-        ("MR-P016", "things", |world| {
-            let change = world.source.put("things", thing(1, "x"));
-            world.source.commit(&[change], 10);
-        }),
-    ];
-    for (code, table, make) in cases {
-        let mut world = filled().await;
-        let running = world.start();
-        world.caught_up(&running).await;
-        if code == "MR-P016" {
-            let drop = world.conn.execute("DROP TABLE things").await;
-            drop.expect("somebody dropped it");
-        }
-        make(&mut world);
-        let aside = |status: &Status| status.not_live().next().is_some();
-        let status = running.until(aside).await;
-        let found: Vec<_> = status.not_live().collect();
-        assert_eq!(found.len(), 1, "{code}: {found:?}");
-        assert_eq!(found[0].0, format!("source.{table}"));
-        let reason = found[0].1.unwrap_or_default();
-        assert!(reason.contains(code), "{code}: {reason}");
-        let pair = vec![
-            text("k"),
-            Value::Int(1),
-            Value::Null,
-            Value::Null,
-            Value::Null,
-            Value::Null,
-        ];
-        let change = world.source.put("pairs", pair);
-        world.source.commit(&[change], 10);
-        let lsn = world.source.lsn;
-        running
-            .handle
-            .wait_for(lsn, PATIENCE)
-            .await
-            .expect("the rest goes on");
-        world.compare_one("pairs", lsn).await;
-        running.stop().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_stops_before_a_commit_and_ends_by_itself() {
     let mut world = filled().await;
     world.limits.hold = Duration::from_secs(5);
     let running = world.start();
     world.caught_up(&running).await;
-    let held = running.handle.hold(PATIENCE).await.expect("it holds");
-    let busy = running.handle.hold(PATIENCE).await;
+    let held = running
+        .handle
+        .hold(By::Person, PATIENCE)
+        .await
+        .expect("it holds");
+    let busy = running.handle.hold(By::Person, PATIENCE).await;
     assert_eq!(busy, Err(HoldError::Busy(held)));
     let start = world.source.lsn;
     for n in 0..6 {
@@ -448,7 +427,11 @@ async fn a_hold_stops_before_a_commit_and_ends_by_itself() {
     running.handle.release(held).expect("it was held until now");
     world.caught_up(&running).await;
 
-    let held = running.handle.hold(PATIENCE).await.expect("it holds");
+    let held = running
+        .handle
+        .hold(By::Person, PATIENCE)
+        .await
+        .expect("it holds");
     let change = world.source.put("things", thing(1, "after"));
     world.source.commit(&[change], 10);
     world.caught_up(&running).await;
@@ -462,7 +445,11 @@ async fn a_hold_that_follows_another_at_once_is_not_misled_by_it() {
     let running = world.start();
     world.caught_up(&running).await;
     for round in 0..40 {
-        let held = running.handle.hold(PATIENCE).await.expect("it holds");
+        let held = running
+            .handle
+            .hold(By::Person, PATIENCE)
+            .await
+            .expect("it holds");
         let start = world.source.lsn;
         for n in 0..4 {
             let change = world.source.put("things", thing(n, &round.to_string()));
@@ -475,7 +462,11 @@ async fn a_hold_that_follows_another_at_once_is_not_misled_by_it() {
             .await
             .expect("it stops");
         running.handle.release(held).expect("it was held");
-        let held = running.handle.hold(PATIENCE).await.expect("it holds");
+        let held = running
+            .handle
+            .hold(By::Person, PATIENCE)
+            .await
+            .expect("it holds");
         let second = Lsn(start.0 + 155);
         match running.handle.stop_before(held, second, PATIENCE).await {
             Ok(()) => assert_eq!(running.handle.status().end_lsn, Some(Lsn(start.0 + 150))),

@@ -18,7 +18,7 @@ type Topics = BTreeMap<String, Vec<Vec<u8>>>;
 pub(crate) struct MemoryLog {
     topics: Arc<watch::Sender<Topics>>,
     faulty: Arc<AtomicBool>,
-    evicted: Arc<Mutex<u64>>,
+    evicted: Arc<Mutex<BTreeMap<String, u64>>>,
     begins_after: Arc<Mutex<Duration>>,
 }
 
@@ -37,9 +37,24 @@ impl MemoryLog {
         self.faulty.store(true, Ordering::Relaxed);
     }
 
-    /// Retention removes the records before `next`.
-    pub(crate) fn evict(&self, next: u64) {
-        *self.evicted.lock().expect("not poisoned") = next;
+    /// Retention removes the records of a topic before `next`.
+    pub(crate) fn evict(&self, topic: &str, next: u64) {
+        let mut evicted = self.evicted.lock().expect("not poisoned");
+        evicted.insert(topic.to_owned(), next);
+    }
+
+    /// Fails if a record is not there any more.
+    fn check_evicted(&self, topic: &str, wanted: Offset) -> Result<(), TopicError> {
+        let evicted = self.evicted.lock().expect("not poisoned");
+        let next = Offset(evicted.get(topic).copied().unwrap_or_default());
+        if wanted >= next {
+            return Ok(());
+        }
+        Err(TopicError::Evicted {
+            topic: topic.to_owned(),
+            wanted,
+            next,
+        })
     }
 
     /// Every stream takes so long to begin, as with a broker that compiles a module for each.
@@ -87,14 +102,7 @@ impl Log for MemoryLog {
         if !self.topics.borrow().contains_key(topic) {
             return Err(no_topic(topic));
         }
-        let evicted = *self.evicted.lock().expect("not poisoned");
-        if from.0 < evicted {
-            return Err(TopicError::Evicted {
-                topic: topic.to_owned(),
-                wanted: from,
-                next: Offset(evicted),
-            });
-        }
+        self.check_evicted(topic, from)?;
         if faulty && chance(6) {
             return Err(TopicError::failed("connecting", "no broker today"));
         }
@@ -138,6 +146,27 @@ impl Log for MemoryLog {
             stream
         };
         Ok(Box::pin(begun.into_stream().flatten()))
+    }
+
+    async fn range(
+        &self,
+        topic: &str,
+        (begin, end): (Offset, Offset),
+    ) -> Result<Vec<Record>, TopicError> {
+        self.check_evicted(topic, begin)?;
+        if self.faulty.load(Ordering::Relaxed) && chance(6) {
+            return Err(TopicError::failed("connecting", "no broker today"));
+        }
+        let topics = self.topics.borrow();
+        let values = topics.get(topic).ok_or_else(|| no_topic(topic))?;
+        let there = values.iter().zip(0..).map(|(value, offset)| Record {
+            offset: Offset(offset),
+            sent_at_ms: None,
+            key: None,
+            value: value.clone(),
+        });
+        let wanted = there.filter(|record| (begin..end).contains(&record.offset));
+        Ok(wanted.collect())
     }
 
     async fn end(&self, topic: &str) -> Result<Offset, TopicError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use millrace_control::Server;
 use millrace_projections::control;
 use millrace_projections::engine::{HoldError, PauseError, Status};
+use millrace_projections::verify::By;
 use reqwest::StatusCode;
 use serde_json::Value;
 use sqlx::Executor;
@@ -54,7 +55,7 @@ async fn a_pause_outlives_the_projector_and_what_waits_is_counted() {
         .await;
     assert_eq!((status.paused_since, status.end_lsn), (since, Some(stands)));
     world.compare(stands).await;
-    let held = second.handle.hold(PATIENCE).await;
+    let held = second.handle.hold(By::Person, PATIENCE).await;
     assert_eq!(held, Err(HoldError::Paused));
     let late = second
         .handle
@@ -85,6 +86,7 @@ async fn pauses_under_load_stand_between_two_commits_and_lose_nothing() {
     world.limits.part_bytes = 1_000;
     world.source.log.be_faulty();
     let running = world.start();
+    running.live().await;
     for _ in 0..8 {
         for _ in 0..15 {
             world.source.random_transaction();
@@ -109,7 +111,11 @@ async fn a_pause_waits_for_the_hold_that_was_there_before() {
     let mut world = filled().await;
     let running = world.start();
     world.caught_up(&running).await;
-    let held = running.handle.hold(PATIENCE).await.expect("it holds");
+    let held = running
+        .handle
+        .hold(By::Person, PATIENCE)
+        .await
+        .expect("it holds");
     let handle = running.handle.clone();
     let pausing = tokio::spawn(async move { handle.pause().await });
     running.until(|status| status.paused_since.is_some()).await;
@@ -202,7 +208,7 @@ async fn tables_of_a_version_without_pauses_are_taken_over() {
     running.stop().await;
 }
 
-async fn serve(running: &Running) -> String {
+pub(crate) async fn serve(running: &Running) -> String {
     let server = Server::bind(([127, 0, 0, 1], 0).into())
         .await
         .expect("a port");

@@ -1,33 +1,24 @@
 //! A source database in memory, with a capture that writes its log.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
-    Baseline, Change, Chunk, Column, CopyBegun, CopyId, CopyTable, Epoch, Lsn, Op, PartHeader,
-    PartWriter, Progress, Record, Row, SchemaId, Start, TableCopied, TableId, TableRemoved,
-    TableSchema, Value, Xid,
+    Baseline, Chain, Change, Checkpoint, Column, Copies, Epoch, Lsn, Op, PartHeader, PartWriter,
+    Progress, Record, Row, SchemaId, Start, TableId, TableSchema, Value, Verdict, Xid,
 };
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::IndexedRandom;
 use rand::RngExt;
 
 use crate::memory_log::MemoryLog;
 
+#[path = "copying.rs"]
+mod copying;
+
 pub(crate) const CHANGES: &str = "world-changes";
 /// Topic of the first copy.
 pub(crate) const SNAPSHOT: &str = "world-snapshot-1";
-
-fn topic(copy: CopyId) -> String {
-    format!("world-snapshot-{}", copy.0)
-}
-
-fn chunk_of(key: &[Value], chunks: u32) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    (hasher.finish() % u64::from(chunks)) as u32 + 1
-}
 
 pub(crate) type Rows = BTreeMap<Vec<Value>, Vec<Value>>;
 pub(crate) type State = BTreeMap<TableId, Rows>;
@@ -319,6 +310,49 @@ impl Source {
         ]
     }
 
+    /// What the log says, written as capture does it when nothing is in flight.
+    pub(crate) fn checkpoint(&mut self) {
+        let (mut chain, mut copies, mut baseline) = (Chain::unanchored(), Copies::new(), None);
+        for (offset, value) in (0..).zip(self.log.values(CHANGES)) {
+            let record = Record::decode(&value).expect("a record");
+            let verdict = chain.offer(&record);
+            copies.offer(offset, &record, verdict);
+            if let (Record::Baseline(found), Verdict::Moved) = (record, verdict) {
+                baseline = Some(found);
+            }
+        }
+        let baseline = baseline.expect("the log has begun");
+        let lsn = chain.position().expect("the log has begun");
+        self.write_checkpoint(lsn, baseline, &copies);
+    }
+
+    /// As after all of a topic was removed and another log began in it.
+    pub(crate) fn checkpoint_of_another_log(&mut self) {
+        let baseline = Baseline {
+            epoch: self.epoch,
+            incarnation: self.incarnation.clone(),
+            lsn: self.lsn,
+            system: "1".into(),
+            database: "db".into(),
+            at: at(),
+        };
+        self.write_checkpoint(self.lsn, baseline, &Copies::new());
+    }
+
+    fn write_checkpoint(&mut self, lsn: Lsn, baseline: Baseline, copies: &Copies) {
+        let checkpoint = Record::Checkpoint(Checkpoint {
+            epoch: self.epoch,
+            lsn,
+            at: at(),
+            baseline,
+            tables: copies.iter().map(|(_, table)| table.clone()).collect(),
+            source: None,
+            last: None,
+            unseen: Vec::new(),
+        });
+        self.log.append(CHANGES, checkpoint.encode());
+    }
+
     /// Capture starts: fences, and defines its tables anew.
     pub(crate) fn start(&mut self) {
         self.epoch = self.epoch.next();
@@ -327,167 +361,6 @@ impl Source {
             at: at(),
         });
         self.log.append(CHANGES, start.encode());
-    }
-
-    /// The log begins here, with a copy of all tables.
-    pub(crate) fn snapshot(&mut self, rows_per_chunk: usize) {
-        self.start();
-        let baseline = Record::Baseline(Baseline {
-            epoch: self.epoch,
-            incarnation: self.incarnation.clone(),
-            lsn: self.lsn,
-            system: "1".into(),
-            database: "db".into(),
-            at: at(),
-        });
-        self.log.append(CHANGES, baseline.encode());
-        self.history.insert(self.lsn, self.state.clone());
-        let tables: Vec<String> = self.schemas.iter().map(|s| s.table.name.clone()).collect();
-        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
-        let copy = self.begin_copy(&tables);
-        for table in tables {
-            let chunks = (self.state[&id(table)].len() / rows_per_chunk + 1) as u32;
-            for chunk in 1..=chunks {
-                // A capture that is not sure sends again.
-                for _ in 0..1 + u32::from(chunk % 3 == 0) {
-                    self.chunk(copy, table, chunk, chunks);
-                }
-            }
-            self.copied(copy, table, chunks);
-        }
-    }
-
-    /// A copy of tables begins.
-    pub(crate) fn begin_copy(&mut self, tables: &[&str]) -> CopyId {
-        self.copies += 1;
-        let copy = CopyId(self.copies);
-        let table = |table: &&str| CopyTable {
-            definition: self.schema(table).clone(),
-            estimated_rows: 1,
-        };
-        let begun = Record::Copy(CopyBegun {
-            epoch: self.epoch,
-            copy,
-            topic: topic(copy),
-            lsn: self.lsn,
-            tables: tables.iter().map(table).collect(),
-            at: at(),
-        });
-        self.log.append(CHANGES, begun.encode());
-        self.rekeyed.clear();
-        let start = Record::Start(Start {
-            epoch: self.epoch,
-            at: at(),
-        });
-        self.log.append(&topic(copy), start.encode());
-        copy
-    }
-
-    /// Reads one of the chunks of a table, as the table is now.
-    pub(crate) fn chunk(&mut self, copy: CopyId, table: &str, chunk: u32, chunks: u32) {
-        for record in self.pieces(copy, table, chunk, chunks) {
-            self.log.append(&topic(copy), record.encode());
-        }
-    }
-
-    /// The records of a chunk: two pieces, if it has rows enough.
-    pub(crate) fn pieces(&self, copy: CopyId, table: &str, chunk: u32, chunks: u32) -> Vec<Record> {
-        let mine = |key: &Vec<Value>| chunk_of(key, chunks) == chunk;
-        let rows = self.state[&id(table)].iter().filter(|(key, _)| mine(key));
-        let rows: Vec<Row> = rows.map(|(_, values)| self.row(table, values)).collect();
-        let half = rows.len().div_ceil(2).max(1);
-        let mut pieces: Vec<Vec<Row>> = rows.chunks(half).map(<[Row]>::to_vec).collect();
-        if pieces.is_empty() {
-            pieces.push(Vec::new());
-        }
-        let last = pieces.len() as u32 - 1;
-        let piece =
-            |(piece, rows)| self.piece(copy, table, (chunk, piece), piece == last, false, rows);
-        (0..).zip(pieces).map(piece).collect()
-    }
-
-    fn piece(
-        &self,
-        copy: CopyId,
-        table: &str,
-        (chunk, piece): (u32, u32),
-        last: bool,
-        again: bool,
-        rows: Vec<Row>,
-    ) -> Record {
-        let next = u64::from(self.xid.0);
-        Record::Chunk(Chunk {
-            epoch: self.epoch,
-            copy,
-            table: id(table),
-            chunk,
-            piece,
-            last,
-            again,
-            visible: format!("{next}:{next}:").parse().expect("a snapshot"),
-            lsn: self.lsn,
-            schema: self.schema(table).id,
-            rows,
-        })
-    }
-
-    /// All chunks of a table were read: those keys are read again that were changed by updates which did not send all.
-    pub(crate) fn copied(&mut self, copy: CopyId, table: &str, chunks: u32) {
-        let keys = self.rekeyed.iter().filter(|(of, _)| *of == id(table));
-        let rows: Vec<Row> = keys
-            .filter_map(|(of, key)| self.state[of].get(key))
-            .map(|values| self.row(table, values))
-            .collect();
-        let mut all = chunks;
-        if !rows.is_empty() {
-            all += 1;
-            let again = self.piece(copy, table, (all, 0), true, true, rows);
-            self.log.append(&topic(copy), again.encode());
-        }
-        let copied = Record::Copied(TableCopied {
-            epoch: self.epoch,
-            copy,
-            table: id(table),
-            chunks: all,
-            rows: 0,
-            lsn: self.lsn,
-            at: at(),
-        });
-        self.log.append(CHANGES, copied.encode());
-    }
-
-    /// A copy of a table whose chunks come in any order, one more than once, between random transactions.
-    pub(crate) fn copy_under_traffic(&mut self, table: &str) -> CopyId {
-        const CHUNKS: u32 = 6;
-        let copy = self.begin_copy(&[table]);
-        let mut order: Vec<u32> = (1..=CHUNKS).chain(1..=CHUNKS).collect();
-        order.shuffle(&mut self.rng);
-        for chunk in order {
-            self.random_transaction();
-            if self.rng.random_range(0..4) == 0 {
-                // A reading that is given up.
-                let pieces = self.pieces(copy, table, chunk, CHUNKS);
-                if let [first, _, ..] = pieces.as_slice() {
-                    self.log.append(&topic(copy), first.encode());
-                    self.random_transaction();
-                }
-            }
-            self.chunk(copy, table, chunk, CHUNKS);
-        }
-        self.random_transaction();
-        self.copied(copy, table, CHUNKS);
-        self.random_transaction();
-        copy
-    }
-
-    /// A table is captured no longer.
-    pub(crate) fn remove_table(&mut self, table: &str) {
-        let removed = Record::Removed(TableRemoved {
-            epoch: self.epoch,
-            table: id(table),
-            at: at(),
-        });
-        self.log.append(CHANGES, removed.encode());
     }
 
     /// The record values of a transaction with these changes, `per_part` to a part.

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use millrace_events::Lsn;
+use sqlx::postgres::PgRow;
 use sqlx::{Executor, Row};
 use tokio::time::timeout;
 
@@ -116,24 +118,52 @@ fn unexpected() -> ReplicationError {
 // The oldest transaction is the answer where the lock table does not show one.
 const BLOCKER: &str = "
     SELECT pid, coalesce(usename::text, '?'), coalesce(application_name, ''), coalesce(state, 'state unknown'),
-           coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::int8
+           xact_start
       FROM pg_stat_activity
      WHERE pid <> $1 AND (pid = ANY (pg_blocking_pids($1)) OR backend_xid IS NOT NULL)
      ORDER BY (pid = ANY (pg_blocking_pids($1))) DESC, xact_start LIMIT 1";
 
 async fn blocker(look: &mut PgSession, walsender: i32) -> Result<String, sqlx::Error> {
     let query = sqlx::query(BLOCKER).bind(walsender);
-    let Some(row) = query.fetch_optional(look).await? else {
-        return Ok(
-            "pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into(),
-        );
-    };
-    let (pid, user, application): (i32, String, String) =
+    match query.fetch_optional(look).await? {
+        Some(row) => described(&row),
+        None => {
+            Ok("pid unknown (none shown in pg_stat_activity; look at pg_prepared_xacts)".into())
+        }
+    }
+}
+
+// A slot waits for every transaction of the cluster that has written something, be it in another database or prepared.
+const OLDER: &str = "
+    SELECT * FROM (
+        SELECT pid, coalesce(usename::text, '?'), coalesce(application_name, ''), coalesce(state, 'state unknown'),
+               xact_start AS since
+          FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+        UNION ALL
+        SELECT NULL, owner::text, gid, 'prepared', prepared FROM pg_prepared_xacts) AS open
+     WHERE since < clock_timestamp() - make_interval(secs => $1) ORDER BY since LIMIT 1";
+
+/// The oldest transaction that has been open for longer than `age` and that a new slot would have to wait for.
+pub async fn older(look: &mut PgSession, age: Duration) -> Result<Option<String>, sqlx::Error> {
+    let query = sqlx::query(OLDER).bind(age.as_secs_f64());
+    let row = query.fetch_optional(look).await?;
+    row.as_ref().map(described).transpose()
+}
+
+/// Process, user, application, state, and since when, of a transaction.
+fn described(row: &PgRow) -> Result<String, sqlx::Error> {
+    let (pid, user, application): (Option<i32>, String, String) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let (state, seconds): (String, i64) = (row.try_get(3)?, row.try_get(4)?);
-    Ok(format!(
-        "pid {pid} (user {user}, application {application:?}, {state}, open for {seconds} s)"
-    ))
+    let (state, since): (String, Option<DateTime<Utc>>) = (row.try_get(3)?, row.try_get(4)?);
+    let since = since.map_or("a time unknown".to_owned(), |since| {
+        since.format("%F %T UTC").to_string()
+    });
+    Ok(match pid {
+        Some(pid) => {
+            format!("pid {pid} (user {user}, application {application:?}, {state}, open since {since})")
+        }
+        None => format!("transaction {application:?} (user {user}, {state}, open since {since}; COMMIT PREPARED or ROLLBACK PREPARED ends it)"),
+    })
 }
 
 /// Ends a session of Postgres. One that waits for a transaction does not notice that we have gone.

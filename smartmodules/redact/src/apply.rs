@@ -61,6 +61,10 @@ pub fn apply(policy: &Policy, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal>
             let definitions = begun.tables.iter_mut().map(|table| &mut table.definition);
             redact_schemas(policy, definitions)?;
         }
+        Record::Checkpoint(checkpoint) => {
+            let tables = checkpoint.tables.iter_mut();
+            redact_schemas(policy, tables.map(|table| &mut table.definition))?;
+        }
         // It holds a key, and nobody but capture needs it.
         Record::Plan(plan) if policy.table(&plan.table).is_some() => plan.up_to = None,
         _ => return Ok(None),

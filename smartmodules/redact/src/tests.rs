@@ -83,7 +83,7 @@ fn chunks_their_definitions_and_their_keys_are_redacted() {
     };
     assert_redacted(&chunk.rows[0]);
     let copy = format!(
-        r#"{{"kind":"copy","epoch":1,"copy":1,"topic":"t","tables":[{{"definition":{SCHEMA},"estimated_rows":7}}],"at":"2026-01-02T03:04:05Z"}}"#
+        r#"{{"kind":"copy","epoch":1,"copy":1,"lsn":"0/10","topic":"t","tables":[{{"definition":{SCHEMA},"estimated_rows":7}}],"at":"2026-01-02T03:04:05Z"}}"#
     );
     let Record::Copy(copy) = redacted(&policy(POLICY), &copy) else {
         panic!("another kind");

@@ -24,6 +24,7 @@ fn keep(readings: &mut Readings, answered: FoundReading) {
     projector(readings).verify = Some(FindingsReading {
         answered: Some(answered),
         unfinished: None,
+        history: Vec::new(),
     });
 }
 

@@ -1,0 +1,192 @@
+//! A replica table and its source: how each is asked for its rows, and what an answer means.
+
+use millrace_events::{Column as SourceColumn, TableId, TableSchema, Value as SourceValue};
+use millrace_sessions::postgres::{point, qualified, quoted as name, PgSession};
+
+use super::checksum::{self, Sides};
+use super::key::Key;
+use super::merge::{Row, Shape};
+use super::sides::Texts;
+use super::{postgres, Error};
+use crate::replica::{canonical, from_server, quoted, Column, Kind, Table};
+
+/// OIDs of built-in types, which are the same in every Postgres.
+const BOOL: u32 = 16;
+const INT8: u32 = 20;
+const INT2: u32 = 21;
+const INT4: u32 = 23;
+
+/// A replica table and its source.
+pub(super) struct Pair<'a> {
+    table: &'a Table,
+    schema: &'a TableSchema,
+    source: String,
+    shape: Shape,
+}
+
+impl<'a> Pair<'a> {
+    pub(super) fn new(table: &'a Table, schema: &'a TableSchema) -> Pair<'a> {
+        let columns = table.columns.iter().map(|column| column.name.clone());
+        Pair {
+            table,
+            schema,
+            source: qualified(&table.source.schema, &table.source.name),
+            shape: Shape {
+                table: table.source.to_string(),
+                columns: columns.collect(),
+                key: table.key.clone(),
+            },
+        }
+    }
+
+    /// The table in Postgres, as SQL.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The name of the table in MySQL.
+    pub(super) fn replica(&self) -> &str {
+        &self.table.name
+    }
+
+    /// What is compared.
+    pub(super) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Locks the source against TRUNCATE; false if its rows of the snapshot are gone.
+    pub(super) async fn pin(&self, session: &mut PgSession) -> Result<bool, Error> {
+        let TableId { schema, name } = &self.table.source;
+        let pinned = point::pin_table(session, schema, name).await;
+        pinned.map_err(postgres("locking a table against TRUNCATE"))
+    }
+
+    /// The condition that every row meets.
+    pub(super) fn all(&self) -> Sides {
+        let always = || "1 = 1".to_owned();
+        Sides {
+            source: always(),
+            replica: always(),
+        }
+    }
+
+    /// Digest of a row.
+    pub(super) fn digest(&self) -> Sides {
+        checksum::digest(self.typed(0..self.table.columns.len()))
+    }
+
+    /// The columns of the key with their types in Postgres.
+    pub(super) fn key(&self) -> Vec<(&Column, &str)> {
+        self.typed(self.table.key.iter().copied()).collect()
+    }
+
+    fn typed(
+        &self,
+        positions: impl Iterator<Item = usize>,
+    ) -> impl Iterator<Item = (&Column, &str)> {
+        positions.filter_map(|i| {
+            let type_name = &self.schema.columns.get(i)?.type_name;
+            Some((self.table.columns.get(i)?, type_name.as_str()))
+        })
+    }
+
+    /// The rows of the source that meet a condition, in the order of their keys.
+    pub(super) fn source_query(&self, condition: &str) -> String {
+        let columns = self.table.columns.iter();
+        let columns: Vec<String> = columns.map(|c| format!("t.{}", name(&c.name))).collect();
+        let order: Vec<String> = self
+            .table
+            .key_columns()
+            .map(|column| match column.kind {
+                Kind::VarChar(_) | Kind::LongText | Kind::BlankPadded(_) => {
+                    format!("t.{}::text COLLATE \"C\"", name(&column.name))
+                }
+                _ => format!("t.{}", name(&column.name)),
+            })
+            .collect();
+        format!(
+            "SELECT {} FROM ONLY {} t WHERE {condition} ORDER BY {}",
+            columns.join(", "),
+            self.source,
+            order.join(", "),
+        )
+    }
+
+    /// The same of the replica.
+    pub(super) fn replica_query(&self, condition: &str) -> String {
+        let columns: Vec<String> = self
+            .table
+            .columns
+            .iter()
+            .map(Column::select_expression)
+            .collect();
+        let order: Vec<String> = self
+            .table
+            .key_columns()
+            .map(|column| format!("t.{}", quoted(&column.name)))
+            .collect();
+        format!(
+            "SELECT {} FROM {} t WHERE {condition} ORDER BY {}",
+            columns.join(", "),
+            quoted(&self.table.name),
+            order.join(", "),
+        )
+    }
+
+    /// A row that Postgres gave.
+    pub(super) fn source_row(&self, texts: Texts) -> Row {
+        let columns = self.table.columns.iter().zip(&self.schema.columns);
+        let cells = columns
+            .zip(texts)
+            .map(|((column, source), text)| source_cell(column, source, text))
+            .collect();
+        self.row(cells)
+    }
+
+    /// A row that MySQL gave.
+    pub(super) fn replica_row(&self, texts: Texts) -> Row {
+        let cell = |(column, text): (&Column, Option<String>)| {
+            text.map(|text| from_server(&text, column).into_owned())
+        };
+        self.row(self.table.columns.iter().zip(texts).map(cell).collect())
+    }
+
+    fn row(&self, cells: Texts) -> Row {
+        let key = |&position: &usize| {
+            let text = cells
+                .get(position)
+                .and_then(Option::as_deref)
+                .unwrap_or_default();
+            let column = self.table.columns.get(position);
+            Key::of(text, column.map_or(Kind::LongText, |column| column.kind))
+        };
+        Row {
+            order: self.table.key.iter().map(key).collect(),
+            cells,
+        }
+    }
+}
+
+/// The canonical text. A value that MySQL cannot hold has none, and is equal to nothing.
+fn source_cell(column: &Column, source: &SourceColumn, text: Option<String>) -> Option<String> {
+    let value = value_of(source, text);
+    match canonical(&value, column) {
+        Ok(text) => text.map(|text| text.into_owned()),
+        Err(reason) => Some(format!("(no value in MySQL: {reason})")),
+    }
+}
+
+/// The value as capture would write it.
+fn value_of(source: &SourceColumn, text: Option<String>) -> SourceValue {
+    let Some(text) = text else {
+        return SourceValue::Null;
+    };
+    match source.oid {
+        BOOL => SourceValue::Bool(text == "t"),
+        INT2 | INT4 | INT8 => match text.parse() {
+            Ok(number) => SourceValue::Int(number),
+            Err(_) => SourceValue::Text(text),
+        },
+        _ => SourceValue::Text(text),
+    }
+}
