@@ -56,7 +56,7 @@ struct Run {
 /// Where a new position stands.
 enum Beginning {
     Baseline(Place, Baseline),
-    Checkpoint(Begin),
+    Checkpoint(Box<Begin>),
 }
 
 impl Service {
@@ -190,7 +190,7 @@ impl Service {
         let mut failures = 0;
         loop {
             if let Some(begin) = self.newest_checkpoint().await {
-                return Ok(Beginning::Checkpoint(begin));
+                return Ok(Beginning::Checkpoint(Box::new(begin)));
             }
             match self.find_baseline().await {
                 Ok((place, baseline)) => return Ok(Beginning::Baseline(place, baseline)),
