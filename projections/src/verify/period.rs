@@ -134,7 +134,7 @@ impl Schedule {
 
     async fn somebody_comes(&self) {
         let mut status = self.projector.watch();
-        let comes = status.wait_for(|status| is_paused_or_held(status));
+        let comes = status.wait_for(is_paused_or_held);
         if comes.await.is_err() {
             std::future::pending().await
         }
