@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use millrace_events::{Chain, Column, PartValue, TransactionPart, Value, Verdict, Xid};
+use millrace_events::{Chain, Column, PartVerdict, TransactionPart, Value, Verdict, Xid};
 use proptest::prelude::*;
 
 use super::*;
