@@ -129,7 +129,7 @@ fn answer(mut stream: TcpStream) {
         .map_while(Result::ok)
         .take_while(|line| !line.is_empty())
         .count();
-    let body = r#"{"counts":{"open":0,"retried":0,"discarded":0},"records":[],"projections":[]}"#;
+    let body = r#"{"counts":{"open":0,"retried":0,"discarded":0},"records":[],"projections":[],"tables":[]}"#;
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
     let _ = write!(
         stream,
@@ -158,6 +158,11 @@ const USES: &[(&str, i32)] = &[
     ("rejected show 7", 0),
     ("rejected retry 7", 0),
     ("rejected discard 7", 0),
+    ("tables list", 0),
+    ("tables list --json", 0),
+    ("tables add public.a", 0),
+    ("tables remove public.a", 0),
+    ("tables resnapshot public.a", 0),
     ("clean --data-dir /tmp/millrace-nothing-is-here", 0),
     ("health", 1),
     ("config", 0),
@@ -177,7 +182,11 @@ fn every_result() {
         let make = || {
             let mut run = millrace();
             run.args(arguments.split(' '));
-            for name in ["MILLRACE_CONTROL_PORT", "MILLRACE_INGEST_CONTROL_PORT"] {
+            for name in [
+                "MILLRACE_CONTROL_PORT",
+                "MILLRACE_CAPTURE_CONTROL_PORT",
+                "MILLRACE_INGEST_CONTROL_PORT",
+            ] {
                 run.env(name, &control);
             }
             for name in [
@@ -196,7 +205,7 @@ fn every_result() {
         .iter()
         .map(|(arguments, _)| arguments.split(" -").next().unwrap_or_default());
     let used: BTreeSet<_> = used
-        .map(|used| used.trim_end_matches(" 7"))
+        .map(|used| used.trim_end_matches(" 7").trim_end_matches(" public.a"))
         .chain(RUNNING.iter().copied())
         .collect();
     let known: Vec<String> = leaves().iter().map(|command| command.join(" ")).collect();
