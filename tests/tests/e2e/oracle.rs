@@ -2,15 +2,19 @@
 //!
 //! Three sessions write random transactions while capture takes its snapshot. An independent slot
 //! with `test_decoding` is folded into a model per commit; the model is anchored by a full SELECT at the
-//! end. The projector is held after *every* commit until all tables and marts that are live have been compared with
-//! the model at exactly that LSN. They join while commits go on, and all of them long before the end.
+//! end. From when all tables have joined, the projector is held after *every* commit until all tables and marts have
+//! been compared with the model at exactly that LSN.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context};
 use millrace_events::Lsn;
 use millrace_postgres_cdc::State;
-use millrace_tests::harness::{start_capture, start_projector, Servers, PATIENCE};
+use millrace_projections::engine;
+use millrace_tests::harness::{
+    start_capture, start_projector, Commits, Running, Servers, PATIENCE,
+};
 use millrace_tests::model::{as_mysql_shows, Columns, Model};
 use millrace_tests::workload::{Workload, SCHEMA, TABLES};
 use rand::rngs::StdRng;
@@ -20,6 +24,8 @@ use sqlx::{Connection, Executor, MySqlConnection, PgConnection, Row};
 const TRANSACTIONS_BEFORE: usize = 60;
 const TRANSACTIONS_PER_SESSION: usize = 120;
 const SESSIONS: u64 = 3;
+/// How often it is asked who has joined, while no commit comes.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MARTS: [&str; 4] = [
     "mart_user_activity",
     "mart_product_rating",
@@ -58,6 +64,11 @@ async fn replica_and_marts_equal_the_model_at_every_commit() -> anyhow::Result<(
     )
     .await?
     .context("capture ended")?;
+    let mut one_by_one = Projecting::start(&servers, "one_by_one", 1).await?;
+    let mut at_random = Projecting::start(&servers, "at_random", rng.random_range(2..40)).await?;
+    for projecting in [&mut one_by_one, &mut at_random] {
+        projecting.until_everything_is_live().await?;
+    }
     write_concurrently(&servers, &mut rng).await?;
     let last: String =
         sqlx::query_scalar("SELECT pg_logical_emit_message(true, 'millrace', 'end')::text")
@@ -72,12 +83,12 @@ async fn replica_and_marts_equal_the_model_at_every_commit() -> anyhow::Result<(
         "the model is wrong, seed {seed}"
     );
 
-    for (database, limit) in [("one_by_one", 1), ("at_random", rng.random_range(2..40))] {
-        let commits = check(&servers, &oracle, database, limit, last.parse()?)
-            .await
-            .with_context(|| {
-                format!("{database}: at most {limit} transactions a commit, seed {seed}")
-            })?;
+    for projecting in [one_by_one, at_random] {
+        let (database, limit) = (projecting.database, projecting.transactions_max);
+        let commits = projecting.check(&oracle, last.parse()?).await;
+        let commits = commits.with_context(|| {
+            format!("{database}: at most {limit} transactions a commit, seed {seed}")
+        })?;
         println!(
             "{database}: {commits} commits compared, {} transactions",
             oracle.commits.len()
@@ -91,48 +102,78 @@ async fn replica_and_marts_equal_the_model_at_every_commit() -> anyhow::Result<(
     servers.stop().await
 }
 
-/// Runs a projector into a fresh database, commit by commit; returns how many were compared.
-async fn check(
-    servers: &Servers,
-    oracle: &Oracle,
-    database: &str,
+/// A projector into a database of its own, commit by commit.
+struct Projecting {
+    database: &'static str,
     transactions_max: u64,
-    last: Lsn,
-) -> anyhow::Result<usize> {
-    let mut target = servers.target(database).await?;
-    let columns = columns(&mut servers.source().await?).await?;
-    let mut config = servers.projector_config(database);
-    config.limits.transactions = transactions_max;
-    let (mut commits, projector) = start_projector(config);
-    let (mut compared, mut whole) = (0, 0);
-    loop {
-        let next = tokio::time::timeout(PATIENCE, commits.recv()).await;
-        let Some((lsn, go_on)) = next.context("no commit came")? else {
-            // It ended by itself: say why.
-            projector.stop().await?;
-            anyhow::bail!("the projector ended after {compared} commits");
-        };
-        let live = Live::read(&mut target).await?;
-        compare(&mut target, &live, &oracle.at(lsn), &columns)
-            .await
-            .with_context(|| format!("at {lsn}"))?;
-        compared += 1;
-        whole += usize::from(live.is_everything());
-        if lsn > last {
-            drop(go_on);
-            break;
-        }
-        // If it is gone, the next receive says so.
-        let _ = go_on.send(());
+    target: MySqlConnection,
+    columns: BTreeMap<String, Vec<(String, String)>>,
+    commits: Commits,
+    projector: Running<engine::Error>,
+}
+
+impl Projecting {
+    async fn start(
+        servers: &Servers,
+        database: &'static str,
+        transactions_max: u64,
+    ) -> anyhow::Result<Projecting> {
+        let target = servers.target(database).await?;
+        let columns = columns(&mut servers.source().await?).await?;
+        let mut config = servers.projector_config(database);
+        config.limits.transactions = transactions_max;
+        let (commits, projector) = start_projector(config);
+        Ok(Projecting {
+            database,
+            transactions_max,
+            target,
+            columns,
+            commits,
+            projector,
+        })
     }
-    drop(commits);
-    projector.stop().await?;
-    println!("{database}: all tables and marts live at {whole} of {compared} commits");
-    ensure!(
-        whole > compared / 2,
-        "all live at {whole} of {compared} commits only"
-    );
-    Ok(compared)
+
+    /// Lets it commit until all tables and marts have joined. It is held at its next commit after that.
+    async fn until_everything_is_live(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !Live::read(&mut self.target).await?.is_everything() {
+            ensure!(Instant::now() < deadline, "not everything joins");
+            let next = tokio::time::timeout(LOOK_EVERY, self.commits.recv()).await;
+            if let Ok(next) = next {
+                let (_, go_on) = next.context("the projector ended")?;
+                let _ = go_on.send(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares all tables and marts at every commit up to `last`; returns how many there were.
+    async fn check(mut self, oracle: &Oracle, last: Lsn) -> anyhow::Result<usize> {
+        let mut compared = 0;
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.commits.recv()).await;
+            let Some((lsn, go_on)) = next.context("no commit came")? else {
+                // It ended by itself: say why.
+                self.projector.stop().await?;
+                anyhow::bail!("the projector ended after {compared} commits");
+            };
+            let live = Live::read(&mut self.target).await?;
+            ensure!(live.is_everything(), "not everything is live at {lsn}");
+            compare(&mut self.target, &oracle.at(lsn), &self.columns)
+                .await
+                .with_context(|| format!("at {lsn}"))?;
+            compared += 1;
+            if lsn > last {
+                drop(go_on);
+                break;
+            }
+            // If it is gone, the next receive says so.
+            let _ = go_on.send(());
+        }
+        drop(self.commits);
+        self.projector.stop().await?;
+        Ok(compared)
+    }
 }
 
 async fn write_concurrently(servers: &Servers, rng: &mut StdRng) -> anyhow::Result<()> {
@@ -236,35 +277,42 @@ async fn read_source(source: &mut PgConnection) -> anyhow::Result<Model> {
     Ok(model)
 }
 
-/// The tables and marts that move with every commit.
+/// How many tables and marts move with every commit.
 struct Live {
-    tables: Vec<String>,
-    marts: Vec<String>,
+    tables: i64,
+    marts: i64,
 }
 
 impl Live {
+    /// None before the projector has made its first tables.
     async fn read(target: &mut MySqlConnection) -> anyhow::Result<Live> {
-        let tables = "SELECT name FROM millrace_tables WHERE state = 'live'";
-        let marts = "SELECT name FROM millrace_marts WHERE state = 'live'";
+        let made = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'millrace_marts'";
+        let made: i64 = sqlx::query_scalar(made).fetch_one(&mut *target).await?;
+        if made == 0 {
+            return Ok(Live {
+                tables: 0,
+                marts: 0,
+            });
+        }
+        let tables = "SELECT COUNT(*) FROM millrace_tables WHERE state = 'live'";
+        let marts = "SELECT COUNT(*) FROM millrace_marts WHERE state = 'live'";
         Ok(Live {
-            tables: sqlx::query_scalar(tables).fetch_all(&mut *target).await?,
-            marts: sqlx::query_scalar(marts).fetch_all(target).await?,
+            tables: sqlx::query_scalar(tables).fetch_one(&mut *target).await?,
+            marts: sqlx::query_scalar(marts).fetch_one(target).await?,
         })
     }
 
     fn is_everything(&self) -> bool {
-        (self.tables.len(), self.marts.len()) == (TABLES.len(), MARTS.len())
+        (self.tables, self.marts) == (TABLES.len() as i64, MARTS.len() as i64)
     }
 }
 
 async fn compare(
     target: &mut MySqlConnection,
-    live: &Live,
     model: &Model,
     columns: &BTreeMap<String, Vec<(String, String)>>,
 ) -> anyhow::Result<()> {
-    let is_live = |table: &str| live.tables.iter().any(|live| live == table);
-    for (table, key, _) in TABLES.into_iter().filter(|(table, ..)| is_live(table)) {
+    for (table, key, _) in TABLES {
         let list: Vec<&str> = columns[table]
             .iter()
             .map(|(name, _)| name.as_str())
@@ -272,8 +320,7 @@ async fn compare(
         let found = read(target, table, &list, &format!("ORDER BY {key}")).await?;
         same(table, &found, &model.replica(table))?;
     }
-    let is_live = |mart: &str| live.marts.iter().any(|live| live == mart);
-    for mart in MARTS.into_iter().filter(|mart| is_live(mart)) {
+    for mart in MARTS {
         let mut found = read(target, mart, mart_columns(mart), "").await?;
         found.sort();
         same(mart, &found, &model.mart(mart))?;
