@@ -7,6 +7,7 @@ use millrace_events::{
 };
 use millrace_sessions::mysql::Session;
 use millrace_topic::{TopicError, Windows};
+use sqlx::Executor;
 
 use super::catalog::Catalog;
 use super::error::Error;
@@ -72,9 +73,9 @@ fn passed(record: &millrace_topic::Record) -> Option<Passed> {
     Passed::of(record.offset.0, bytes, decoded)
 }
 
-/// The first position and what comes with it are written together.
+/// The first position and what comes with it are written together. As text: MySQL does not prepare BEGIN.
 pub(super) async fn run(conn: &mut Session, statement: &str) -> Result<(), Error> {
-    let done = sqlx::query(statement).execute(conn).await;
+    let done = conn.execute(statement).await;
     done.map(drop).map_err(Error::sql("its first position"))
 }
 

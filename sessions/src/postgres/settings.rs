@@ -68,7 +68,7 @@ const fn reading(name: &'static str, value: &'static str, reason: &'static str) 
 const AT_LEAST: (&str, u32) = ("wal_sender_timeout", 60_000);
 
 /// All of them.
-pub const SETTINGS: [Setting; 25] = [
+pub const SETTINGS: [Setting; 26] = [
     always("TimeZone", "UTC", "timestamptz is printed in it, and times without zone are read in it"),
     always("DateStyle", "ISO,YMD", "dates are printed in it and read in its order"),
     reading("IntervalStyle", "postgres", "intervals are printed in it"),
@@ -82,6 +82,7 @@ pub const SETTINGS: [Setting; 25] = [
     reading("gin_fuzzy_search_limit", "0", "an index may leave out rows at random above it"),
     reading("transform_null_equals", "off", "x = NULL would be true"),
     reading("array_nulls", "on", "NULL in an array literal would be a text"),
+    reading("jit", "off", "a server whose compiler is not installed whole fails statements that are costly enough, and ours gain nothing by it"),
     always("exit_on_error", "off", "an error that is dealt with would end the session"),
     always("transaction_timeout", "0", "would end a copy, or the decoding of a long transaction (PostgreSQL 17)"),
     always("lock_timeout", "0", "the role's own would end statements that only have to wait; the statement's limit is enough"),
