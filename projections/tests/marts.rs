@@ -811,27 +811,10 @@ async fn a_change_costs_as_much_after_a_large_catch_up_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn marts_of_an_earlier_version_get_their_primary_key() {
+async fn every_table_of_a_mart_has_a_primary_key() {
     let mut shop = Shop::new().await;
-    shop.transaction(&[
-        write("users", &[(1, &["'a'", "'b'", "'Gold'"])]),
-        write("orders", &[(1, &["1", "'new'", "5.00", "NULL"])]),
-    ])
-    .await;
-    let names = shop.marts.names();
-    for name in &names {
-        shop.run(&format!(
-            "ALTER TABLE {name} DROP PRIMARY KEY, DROP COLUMN millrace_key"
-        ))
-        .await;
-    }
-    for _ in 0..2 {
-        shop.marts.upgrade(&mut shop.conn).await.expect("upgraded");
-    }
-    shop.assert_exact("after the upgrade").await;
     shop.transaction(&[write("orders", &[(1, &["1", "'paid'", "7.00", "NULL"])])])
         .await;
-    shop.assert_exact("after a change").await;
     let without: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.tables t WHERE table_schema = DATABASE() \
          AND NOT EXISTS (SELECT 1 FROM information_schema.statistics s WHERE s.table_schema = DATABASE() \
@@ -841,26 +824,4 @@ async fn marts_of_an_earlier_version_get_their_primary_key() {
     .await
     .expect("tables");
     assert_eq!(without, 0, "every table has a primary key");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upgrade_removes_what_an_earlier_one_left_and_survives_a_mart_that_is_gone() {
-    let mut shop = Shop::new().await;
-    let tables = shop.marts.tables();
-    let retired = format!("{}__retired", tables[0]);
-    shop.run(&format!("CREATE TABLE {retired} (a INT PRIMARY KEY)"))
-        .await;
-    // The tables of the second mart: the visible one, its groups.
-    shop.run(&format!("DROP TABLE {}, {}", tables[3], tables[4]))
-        .await;
-    shop.marts.upgrade(&mut shop.conn).await.expect("upgraded");
-    let left: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM information_schema.tables \
-         WHERE table_schema = DATABASE() AND table_name = ?",
-    )
-    .bind(retired)
-    .fetch_one(&mut shop.conn)
-    .await
-    .expect("a count");
-    assert_eq!(left, 0);
 }

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)]
 
-#[allow(dead_code)]
 #[path = "../tests/e2e/postgres.rs"]
 mod postgres;
 

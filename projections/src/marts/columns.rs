@@ -62,15 +62,6 @@ impl ReplicaTable {
         Ok(ReplicaTable { name, columns })
     }
 
-    /// False if the database has no table of that name.
-    pub(super) fn exists(&self) -> bool {
-        !self.columns.is_empty()
-    }
-
-    pub(super) fn has(&self, column: &str) -> bool {
-        self.columns.contains_key(column)
-    }
-
     pub(super) fn column(&self, name: &str) -> Result<&ReplicaColumn, Error> {
         self.columns.get(name).ok_or_else(|| Error::NoColumn {
             table: self.name.clone(),

@@ -20,7 +20,7 @@ use millrace_sessions::mysql::Session;
 use sha2::{Digest, Sha256};
 use sqlx::{Executor, Row};
 
-use crate::replica::names::{suffixed, RETIRED, SHADOW};
+use crate::replica::names::{suffixed, SHADOW};
 use crate::replica::temporary;
 use columns::ReplicaTable;
 pub use folder::ReadError;
@@ -181,35 +181,6 @@ impl Marts {
     ) -> Result<(), Error> {
         for (mart, _) in &self.kept {
             for statement in statements::build(mart, suffix, shadows) {
-                run_on_a_table(conn, mart, &statement).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives visible tables that an earlier version made their primary key: made anew beside the old one, from the
-    /// groups, and put in its place by one RENAME. May be repeated, after an end at any instant too. A mart without its
-    /// visible table is left as it is. Commits implicitly.
-    pub async fn upgrade(&self, conn: &mut Session) -> Result<(), Error> {
-        for (mart, _) in &self.kept {
-            let [shadow, retired] = [SHADOW, RETIRED].map(|suffix| suffixed(&mart.name, suffix));
-            // Whoever ended behind the RENAME left the old one.
-            run_on_a_table(conn, mart, &format!("DROP TABLE IF EXISTS `{retired}`")).await?;
-            let visible = ReplicaTable::read(conn, mart.name.clone()).await?;
-            if visible.has(KEY) || !visible.exists() {
-                continue;
-            }
-            let [_, _, (_, body)] = tables_of(conn, mart, "", &[]).await?;
-            for statement in [
-                format!("DROP TABLE IF EXISTS `{shadow}`"),
-                format!("CREATE TABLE `{shadow}` ({body}) ENGINE=InnoDB"),
-                statements::build_visible(mart, SHADOW, &mart.groups()),
-                format!(
-                    "RENAME TABLE `{0}` TO `{retired}`, `{shadow}` TO `{0}`",
-                    mart.name
-                ),
-                format!("DROP TABLE `{retired}`"),
-            ] {
                 run_on_a_table(conn, mart, &statement).await?;
             }
         }

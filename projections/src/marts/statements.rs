@@ -102,7 +102,7 @@ pub(super) fn build(mart: &Mart, suffix: &str, shadows: &[String]) -> [String; 3
 }
 
 /// Fills the visible table of that suffix from a table of groups.
-pub(super) fn build_visible(mart: &Mart, suffix: &str, groups: &str) -> String {
+fn build_visible(mart: &Mart, suffix: &str, groups: &str) -> String {
     format!(
         "{} FROM `{groups}` g",
         insert_visible(mart, &suffixed(&mart.name, suffix))

@@ -1,7 +1,7 @@
 //! A replica table against its source by sums of digests, range by range, with the rows read where the sums differ.
 //!
-//! A range is begun with a savepoint on both servers and ended by going back to it: that gives back the locks on the
-//! table, so that nobody who wants to truncate or alter it waits for longer than one range takes.
+//! A range is begun with a savepoint on both servers and ended by going back to it, which is meant to give back the locks
+//! on the table. It is not proven that they always are: who truncates or alters it may wait for the verification's end.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ const BUCKET_DIGITS: usize = 3;
 /// More buckets are not chosen from: then nearly all rows are read anyway.
 const BUCKETS_MAX: usize = 256;
 
-/// Going back to it gives back locks. Both servers understand it.
+/// Going back to it is meant to give back locks. Both servers understand it.
 pub(super) const BEGIN: &str = "SAVEPOINT millrace_range";
 pub(super) const END: &str = "ROLLBACK TO SAVEPOINT millrace_range";
 
@@ -72,7 +72,7 @@ impl Both<'_> {
         }
     }
 
-    /// Gives back the locks on the table.
+    /// Ends the range.
     pub(super) async fn end(&mut self) -> Result<(), Error> {
         self.postgres
             .execute(END)
@@ -83,7 +83,7 @@ impl Both<'_> {
     }
 }
 
-/// Compares a table by sums. The lock on it is held for a range at a time.
+/// Compares a table by sums.
 pub(super) async fn by_sums(
     both: &mut Both<'_>,
     pair: &Pair<'_>,
