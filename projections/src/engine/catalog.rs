@@ -26,6 +26,8 @@ pub(crate) struct Catalog {
     /// The MySQL tables that each mart reads.
     pub(crate) inputs: BTreeMap<String, Vec<String>>,
     pub(crate) dirty: Dirty,
+    /// Marts that were live until a statement of theirs failed: a table of theirs may be gone.
+    pub(crate) suspects: BTreeSet<String>,
     /// It differs from what is shown.
     pub(crate) changed: bool,
 }

@@ -16,13 +16,14 @@ use super::catch_up::Source;
 use super::contained::AgainKeys;
 use super::error::Error;
 use super::fold::whole_row;
-use super::follower::Desk;
+use super::follower::{Desk, TRANSACTION};
 use super::log::Offset;
 use super::reader::{Item, Reader};
 use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::{ddl, write, Table};
+use crate::script::Script;
 
 /// Chunks are committed together up to this many bytes of JSON.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -130,7 +131,9 @@ impl Loading {
                     });
                     staged.tables.len() - 1
                 }
-                Err(error) => return catalog.fail_copy(&id, error.to_string(), Utc::now()),
+                Err(error) => {
+                    return catalog.fail_copy(&id, millrace_control::in_words(&error), Utc::now())
+                }
             },
         };
         if let Err(reason) = staged.tables[at].add(chunk) {
@@ -140,7 +143,7 @@ impl Loading {
                 topic: topic.unwrap_or_default(),
                 reason: format!("table {id}: {reason}"),
             };
-            catalog.fail_copy(&id, error.to_string(), Utc::now());
+            catalog.fail_copy(&id, millrace_control::in_words(&error), Utc::now());
         }
     }
 
@@ -162,19 +165,17 @@ impl Loading {
     }
 
     async fn try_commit(&self, desk: &mut Desk, staged: &Staged) -> Result<(), Error> {
-        desk.execute("BEGIN", "a transaction").await?;
-        for StagedTable {
-            id,
-            table,
-            rows,
-            again,
-        } in &staged.tables
-        {
+        let mut script = Script::on(&mut desk.conn);
+        script.push("BEGIN", &TRANSACTION).await?;
+        for StagedTable { table, rows, .. } in &staged.tables {
             let rows = rows.iter().map(Vec::as_slice);
-            let written = write::upsert(&mut desk.conn, table, "", rows).await;
-            written.map_err(Error::written(id))?;
-            save_again(&mut desk.conn, self.copy, id, again).await?;
-            desk.catalog.count_loaded(id);
+            let written = write::upsert(&mut script, table, "", rows).await;
+            written.map_err(Error::written)?;
+        }
+        script.send().await?;
+        for staged in &staged.tables {
+            save_again(&mut desk.conn, self.copy, &staged.id, &staged.again).await?;
+            desk.catalog.count_loaded(&staged.id);
         }
         desk.catalog.save(&mut desk.conn).await?;
         desk.execute("COMMIT", "a commit").await
@@ -311,10 +312,12 @@ pub(crate) async fn make_shadows(desk: &mut Desk, marts: &Marts) -> Result<(), E
                 }
             }
             Err(error @ Error::ForeignTables(_)) => {
-                desk.catalog.fail_copy(&id, error.to_string(), Utc::now());
+                desk.catalog
+                    .fail_copy(&id, millrace_control::in_words(&error), Utc::now());
             }
             Err(error) if error.culprit().is_some() => {
-                desk.catalog.fail_copy(&id, error.to_string(), Utc::now());
+                desk.catalog
+                    .fail_copy(&id, millrace_control::in_words(&error), Utc::now());
             }
             Err(error) => return Err(error),
         }

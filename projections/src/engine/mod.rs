@@ -38,6 +38,7 @@ mod reader;
 mod rows;
 mod session;
 mod status;
+mod stock;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,9 +4,11 @@
 //! - [`canonical`]: the one text form of a value, used for writing and for comparing;
 //! - [`mod@naming`]: what a source table is called in MySQL;
 //! - [`mod@names`]: what the tables beside it are called;
+//! - `bases`: rows that updates build upon;
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
 //! - [`mod@write`]: multi-row statements.
 
+pub(crate) mod bases;
 pub mod ddl;
 pub mod names;
 pub mod naming;
