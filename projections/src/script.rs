@@ -45,6 +45,7 @@ pub struct Script<'s> {
     sql: String,
     statements: Vec<Statement>,
     on_a_table: bool,
+    careful: bool,
 }
 
 #[derive(Debug)]
@@ -61,7 +62,28 @@ impl<'s> Script<'s> {
             sql: String::new(),
             statements: Vec::new(),
             on_a_table: false,
+            careful: false,
         }
+    }
+
+    /// Whether rows that may go on without a value that the server refuses are sent by themselves, so that such a value is
+    /// found.
+    #[must_use]
+    pub fn careful(self, careful: bool) -> Script<'s> {
+        Script { careful, ..self }
+    }
+
+    pub(crate) fn is_careful(&self) -> bool {
+        self.careful
+    }
+
+    /// The session, for what stands behind all that was collected, which is sent.
+    ///
+    /// # Errors
+    /// Those of the statements that were sent.
+    pub(crate) async fn session(&mut self) -> Result<&mut Session, ScriptError> {
+        self.send().await?;
+        Ok(self.session)
     }
 
     /// The longest statement, in bytes. One byte of a packet is the command.

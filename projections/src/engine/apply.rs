@@ -7,21 +7,23 @@ use sqlx::Row;
 use super::assemble::{Followed, Tables};
 use super::error::Error;
 use super::fold::{Batch, Key, Net, TableBatch};
+use super::quarantine::{Quarantine, Written};
 use crate::marts::Marts;
 use crate::replica::write::{self, WriteError};
-use crate::replica::{bases, from_server, Column, Kind, Table};
+use crate::replica::{bases, from_server, upsert, Column, Kind, Table, Unfit};
 use crate::script::Script;
 
 /// What every step of applying needs to know.
 pub(crate) struct Applier<'a> {
     pub(crate) marts: &'a Marts,
+    pub(crate) quarantine: &'a mut Quarantine,
 }
 
 impl Applier<'_> {
     /// Pushes the statements that apply a batch of what was committed between `begin` and `lsn`. Partial rows that move to
     /// another key are completed in place, so that a repetition finds them whole.
     pub(crate) async fn apply(
-        &self,
+        &mut self,
         script: &mut Script<'_>,
         tables: &Tables,
         batch: &mut Batch,
@@ -36,40 +38,47 @@ impl Applier<'_> {
                 continue;
             };
             let open = contained.as_ref().is_some_and(|it| it.is_open(begin));
+            self.quarantine.fill(script, table, changes).await?;
             complete(script, table, changes, open, lsn).await?;
-            self.apply_table(script, table, changes).await?;
+            self.apply_table(script, table, changes, lsn).await?;
         }
         Ok(())
     }
 
     async fn apply_table(
-        &self,
+        &mut self,
         script: &mut Script<'_>,
         table: &Table,
         changes: &TableBatch,
+        lsn: Lsn,
     ) -> Result<(), Error> {
         if changes.truncate {
             self.marts.truncate(script, &table.name).await?;
             let emptied = write::empty(script, table, &changes.spared).await;
             emptied.map_err(Error::written)?;
+            let emptied = self.quarantine.empty(script, table, &changes.spared);
+            emptied.await?;
         }
         if changes.rows.is_empty() {
             return Ok(());
         }
-        if !self.marts.reads(&table.name) {
-            return write_rows(script, table, changes)
-                .await
-                .map_err(Error::written);
+        let is_read = self.marts.reads(&table.name);
+        if is_read {
+            let keys = changes.rows.keys().map(Vec::as_slice);
+            let filled = write::fill_keys(script, table, keys).await;
+            filled.map_err(Error::written)?;
+            self.marts.retract(script, &table.name).await?;
         }
+        let rows: Vec<&[Value]> = changes.upserts().collect();
+        let unfit = write_rows(script, table, changes, &rows).await;
+        let unfit = unfit.map_err(Error::written)?;
+        if is_read {
+            self.marts.add(script, &table.name).await?;
+        }
+        let unfit: Vec<_> = unfit.iter().map(|unfit| (unfit, rows[unfit.row])).collect();
+        let written = Written { unfit: &unfit, lsn };
         let keys = changes.rows.keys().map(Vec::as_slice);
-        let filled = write::fill_keys(script, table, keys).await;
-        filled.map_err(Error::written)?;
-        self.marts.retract(script, &table.name).await?;
-        write_rows(script, table, changes)
-            .await
-            .map_err(Error::written)?;
-        self.marts.add(script, &table.name).await?;
-        Ok(())
+        self.quarantine.replace(script, table, keys, written).await
     }
 }
 
@@ -77,16 +86,16 @@ async fn write_rows(
     script: &mut Script<'_>,
     table: &Table,
     changes: &TableBatch,
-) -> Result<(), WriteError> {
+    rows: &[&[Value]],
+) -> Result<Vec<Unfit>, WriteError> {
     if !changes.truncate || !changes.spared.is_empty() {
         write::delete(script, table, changes.deletes()).await?;
     }
-    write::upsert(script, table, "", changes.upserts()).await?;
     for (columns, rows) in changes.updates() {
         let rows = rows.iter().map(Vec::as_slice);
         write::update(script, table, &columns, rows).await?;
     }
-    Ok(())
+    upsert(script, table, rows).await
 }
 
 /// A partial row that cannot stay as it is.
@@ -103,7 +112,7 @@ impl Gap {
 }
 
 /// Makes sure that partial rows (unchanged TOAST values) have a row to build upon. One that stays at its key stays partial:
-/// what it lacks never leaves the server. One that moves is filled from the table as it stands. A row that is not there is a
+/// what it lacks never leaves the server. One that moves, or whose table quarantines values, is filled from the table as it stands. A row that is not there is a
 /// contradiction; while the table may be ahead of the log (`open`), it was deleted later, and so is not written.
 async fn complete(
     script: &mut Script<'_>,
@@ -116,7 +125,8 @@ async fn complete(
     if gaps.is_empty() {
         return Ok(());
     }
-    gaps.sort_by_key(|gap| !gap.moves());
+    let is_filled = |gap: &Gap| gap.moves() || table.quarantines();
+    gaps.sort_by_key(|gap| !is_filled(gap));
     let bases: Vec<&[Value]> = gaps.iter().map(|gap| gap.base.as_slice()).collect();
     let missing = bases::missing(script, table, &bases).await;
     let missing = missing.map_err(Error::written)?;
@@ -131,8 +141,8 @@ async fn complete(
     for deleted_later in missing {
         changes.rows.remove(&gaps[deleted_later].key);
     }
-    let moving = gaps.iter().take_while(|gap| gap.moves()).count();
-    fill(script, table, changes, &gaps[..moving]).await
+    let filled = gaps.iter().take_while(|gap| is_filled(gap)).count();
+    fill(script, table, changes, &gaps[..filled]).await
 }
 
 fn gaps(changes: &TableBatch) -> Vec<Gap> {

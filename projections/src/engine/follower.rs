@@ -15,11 +15,13 @@ use super::catalog::Catalog;
 use super::error::{Culprit, Error};
 use super::fold::Batch;
 use super::position::Advance;
+use super::quarantine::Quarantine;
 use super::reader::{backoff, Item};
 use super::rows::Place;
 use super::status::PROJECTIONS;
 use super::Limits;
 use crate::marts::Marts;
+use crate::replica::refusal::is_of_a_value;
 use crate::script::{About, Script};
 
 /// A transaction that meets locks is repeated so many times before the connection is made anew.
@@ -36,6 +38,12 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Begins a transaction in which rows or bookkeeping are written.
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
+        self.catalog.quarantine.begin();
+        self.execute("BEGIN", "a transaction").await
+    }
+
     pub(crate) async fn execute(&mut self, sql: &str, what: &'static str) -> Result<(), Error> {
         let done = self.conn.execute(sql).await;
         done.map(|_| ()).map_err(Error::sql(what))
@@ -133,6 +141,7 @@ impl<S: Stands> Follower<S> {
 
     /// Opens the MySQL transaction of a source transaction that is too large for memory.
     async fn begin_in_parts(&mut self, desk: &mut Desk) -> Result<u64, Error> {
+        desk.catalog.quarantine.begin();
         let mut script = Script::on(&mut desk.conn);
         script.push("BEGIN", &TRANSACTION).await?;
         self.stands.advance(&mut script, None).await?;
@@ -146,8 +155,9 @@ impl<S: Stands> Follower<S> {
             return Err(error);
         }
         let mut batch = std::mem::take(&mut self.assembler.batch);
-        let mut script = Script::on(&mut desk.conn);
-        self.apply(&mut script, &mut batch).await?;
+        let mut script = Script::on(&mut desk.conn).careful(true);
+        self.apply(&mut script, &mut desk.catalog.quarantine, &mut batch)
+            .await?;
         script.send().await?;
         self.assembler.clear();
         Ok(batch.changes)
@@ -172,14 +182,21 @@ impl<S: Stands> Follower<S> {
                 return Err(error);
             }
         }
+        let mut careful = false;
         loop {
             self.give_up_lost(desk, &mut batch);
-            let Err(error) = self.try_commit(desk, &mut batch, advance.as_ref()).await else {
+            let tried = self.try_commit(desk, &mut batch, advance.as_ref(), careful);
+            let Err(error) = tried.await else {
                 break;
             };
             // What went before in this MySQL transaction is only in the log.
             if self.assembler.in_parts() {
                 return Err(error);
+            }
+            if !careful && self.may_be_searched(&error) {
+                desk.execute("ROLLBACK", "a rollback").await?;
+                careful = true;
+                continue;
             }
             self.repeat_without(desk, error, &mut committed.retries)
                 .await?;
@@ -191,6 +208,20 @@ impl<S: Stands> Follower<S> {
         }
         self.assembler.committed();
         Ok(Some(committed))
+    }
+
+    /// True if the rows of a table can be searched for a value that the server has refused.
+    fn may_be_searched(&self, error: &Error) -> bool {
+        let Error::Sql {
+            table: Some(id),
+            source,
+            ..
+        } = error
+        else {
+            return false;
+        };
+        let followed = self.assembler.tables().get(id);
+        is_of_a_value(source) && followed.is_some_and(|it| it.table.quarantines())
     }
 
     /// Whatever the log brought that does not fit a table takes the table out.
@@ -244,28 +275,38 @@ impl<S: Stands> Follower<S> {
         desk: &mut Desk,
         batch: &mut Batch,
         advance: Option<&Advance>,
+        careful: bool,
     ) -> Result<(), Error> {
-        let mut script = Script::on(&mut desk.conn);
-        if !self.assembler.in_parts() {
+        let in_parts = self.assembler.in_parts();
+        let mut script = Script::on(&mut desk.conn).careful(in_parts || careful);
+        if !in_parts {
+            desk.catalog.quarantine.begin();
             script.push("BEGIN", &TRANSACTION).await?;
         }
         self.stands.advance(&mut script, advance).await?;
-        self.apply(&mut script, batch).await?;
+        self.apply(&mut script, &mut desk.catalog.quarantine, batch)
+            .await?;
         script.send().await?;
         let others = &self.assembler.others;
         self.stands.record(&mut desk.catalog, advance, others);
         desk.catalog.save(&mut desk.conn).await?;
         // What was applied in parts may be any size, and so may be what the server still has to do for it.
-        let committed = match self.assembler.in_parts() {
+        let committed = match in_parts {
             true => desk.conn.on_a_table().execute("COMMIT").await,
             false => desk.conn.execute("COMMIT").await,
         };
         committed.map(|_| ()).map_err(Error::sql("a commit"))
     }
 
-    async fn apply(&self, script: &mut Script<'_>, batch: &mut Batch) -> Result<(), Error> {
-        let applier = Applier {
+    async fn apply(
+        &self,
+        script: &mut Script<'_>,
+        quarantine: &mut Quarantine,
+        batch: &mut Batch,
+    ) -> Result<(), Error> {
+        let mut applier = Applier {
             marts: self.stands.marts(),
+            quarantine,
         };
         let range: (Lsn, Lsn) = (self.stands.place().end_lsn, self.assembler.lsn());
         let tables = self.assembler.tables();

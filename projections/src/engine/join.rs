@@ -66,6 +66,7 @@ impl Joiner<'_> {
     ) -> Result<bool, Error> {
         self.hooks.at(Point::Built).await;
         desk.catalog.stamp(tables, marts);
+        desk.catalog.quarantine.begin();
         let mut script = Script::on(&mut desk.conn);
         script.push("BEGIN", &TRANSACTION).await?;
         position.lock(&mut script).await?;
@@ -194,7 +195,7 @@ impl Joiner<'_> {
         else {
             return Ok(());
         };
-        let table = Table::of(&next.definition, name)?;
+        let table = Table::of(&next.definition, name, &next.policies)?;
         let columns = self.marts.indexes_for(&table.name);
         let made = ddl::add_indexes(&mut desk.conn, &table, SHADOW, &columns).await;
         made.map_err(Error::of_table("an index of", id))
@@ -269,15 +270,13 @@ impl Joiner<'_> {
             .collect();
         for (id, name) in live {
             let columns = mart.indexes_for(&name);
-            let definition = desk
-                .catalog
-                .tables
-                .get(&id)
-                .and_then(|row| row.definition.clone());
-            let Some(definition) = definition.filter(|_| !columns.is_empty()) else {
+            let row = desk.catalog.tables.get(&id).filter(|_| !columns.is_empty());
+            let Some((definition, policies)) =
+                row.and_then(|row| Some((row.definition.as_ref()?, &row.policies)))
+            else {
                 continue;
             };
-            let table = Table::of(&definition, &name)?;
+            let table = Table::of(definition, &name, policies)?;
             let made = ddl::add_indexes(&mut desk.conn, &table, "", &columns).await;
             made.map_err(Error::of_table("an index of", &id))?;
         }

@@ -16,13 +16,14 @@ use super::catch_up::Source;
 use super::contained::AgainKeys;
 use super::error::Error;
 use super::fold::whole_row;
-use super::follower::{Desk, TRANSACTION};
+use super::follower::Desk;
 use super::log::Offset;
+use super::quarantine::{of_last_rows, Written};
 use super::reader::{Item, Reader};
 use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
-use crate::replica::{ddl, write, Table};
+use crate::replica::{ddl, upsert, Table};
 use crate::script::Script;
 
 /// Chunks are committed together up to this many bytes of JSON.
@@ -121,7 +122,7 @@ impl Loading {
         };
         let at = match staged.tables.iter().position(|table| table.id == id) {
             Some(at) => at,
-            None => match Table::of(&next.definition, &suffixed(name, SHADOW)) {
+            None => match Table::of(&next.definition, &suffixed(name, SHADOW), &next.policies) {
                 Ok(table) => {
                     staged.tables.push(StagedTable {
                         id: id.clone(),
@@ -165,15 +166,9 @@ impl Loading {
     }
 
     async fn try_commit(&self, desk: &mut Desk, staged: &Staged) -> Result<(), Error> {
-        let mut script = Script::on(&mut desk.conn);
-        script.push("BEGIN", &TRANSACTION).await?;
-        for StagedTable { table, rows, .. } in &staged.tables {
-            let rows = rows.iter().map(Vec::as_slice);
-            let written = write::upsert(&mut script, table, "", rows).await;
-            written.map_err(Error::written)?;
-        }
-        script.send().await?;
+        desk.begin().await?;
         for staged in &staged.tables {
+            staged.write(desk).await?;
             save_again(&mut desk.conn, self.copy, &staged.id, &staged.again).await?;
             desk.catalog.count_loaded(&staged.id);
         }
@@ -247,6 +242,31 @@ impl StagedTable {
             }
             self.rows.push(values);
         }
+        Ok(())
+    }
+
+    async fn write(&self, desk: &mut Desk) -> Result<(), Error> {
+        let Desk { conn, catalog } = desk;
+        let next = catalog
+            .tables
+            .get(&self.id)
+            .and_then(|row| row.next.as_ref());
+        let lsn = next.map(|next| next.place.end_lsn).unwrap_or_default();
+        let rows: Vec<&[Value]> = self.rows.iter().map(Vec::as_slice).collect();
+        let mut script = Script::on(conn).careful(true);
+        let unfit = upsert(&mut script, &self.table, &rows).await;
+        let unfit = unfit.map_err(Error::written)?;
+        let unfit = of_last_rows(&self.table, &rows, &unfit)?;
+        let keys: Vec<Vec<Value>> = match catalog.quarantine.concerns(&self.table, &unfit) {
+            true => rows.iter().map(|row| self.table.key_of(row)).collect(),
+            false => Vec::new(),
+        };
+        let written = Written { unfit: &unfit, lsn };
+        let keys = keys.iter().map(Vec::as_slice);
+        let quarantine = &mut catalog.quarantine;
+        let replaced = quarantine.replace(&mut script, &self.table, keys, written);
+        replaced.await?;
+        script.send().await?;
         Ok(())
     }
 }
@@ -370,7 +390,7 @@ async fn make_shadow(desk: &mut Desk, id: &TableId) -> Result<(), Error> {
     else {
         return Ok(());
     };
-    let table = Table::of(&next.definition, name)?;
+    let table = Table::of(&next.definition, name, &next.policies)?;
     let made = ddl::recreate(&mut desk.conn, &table, SHADOW).await;
     made.map_err(Error::of_table("the creation of", id))
 }
@@ -380,7 +400,7 @@ pub(crate) async fn save(desk: &mut Desk) -> Result<(), Error> {
     if desk.catalog.dirty.is_empty() {
         return Ok(());
     }
-    desk.execute("BEGIN", "a transaction").await?;
+    desk.begin().await?;
     desk.catalog.save(&mut desk.conn).await?;
     let committed = desk.conn.execute("COMMIT").await;
     committed.map_err(Error::sql("a commit"))?;

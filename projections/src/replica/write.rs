@@ -1,15 +1,17 @@
-//! Multi-row statements: upserts, updates, deletes, keys. They are pushed onto a [`Script`].
+//! Multi-row statements: upserts, updates, deletes, keys. They are pushed onto a [`Script`]. Which values fit is up to
+//! [`upsert`](super::upsert()).
 //!
 //! Values stand in the statement's text as escaped literals; `examples/write_bench.rs` measures that
 //! against placeholders and JSON_TABLE. It knows no limit
 //! of 65,535 placeholders. The session's `sql_mode` is pinned, so that the escapes mean what they say.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use millrace_events::{TableId, Value};
 
-use super::names::{key_table, suffixed};
+use super::names::key_table;
 use super::{canonical, ddl, quoted, Column, Kind, Table};
 use crate::script::{About, Script, ScriptError};
 
@@ -31,7 +33,7 @@ pub enum WriteError {
         /// The column.
         column: String,
         /// Why, without the value.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// The row does not fit into a packet.
     #[error("table {table}, row {key}: a statement of {bytes} bytes is beyond the server's max_allowed_packet of {bytes_max}")]
@@ -50,29 +52,45 @@ pub enum WriteError {
     Script(#[from] ScriptError),
 }
 
-/// Inserts rows, replacing those with the same key. `rows` hold a value per column of `table`.
-pub async fn upsert<'a>(
+/// Inserts rows, replacing those with the same key. `tuple` writes all values of a row, in parentheses.
+pub(super) async fn insert_all<'a>(
     script: &mut Script<'_>,
     table: &Table,
-    suffix: &str,
     rows: impl Iterator<Item = &'a [Value]>,
+    tuple: impl FnMut(&mut String, &[Value]) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
-    let all: Vec<usize> = (0..table.columns.len()).collect();
-    let head = insert_head(table, &suffixed(&table.name, suffix), &all);
-    let tail = update_tail(table, &all);
-    insert(script, table, (&head, &tail), &all, rows).await
+    let names: Vec<&str> = table.names().collect();
+    let head = insert_head(&table.name, &names);
+    let tail = update_tail(table, &names);
+    let key = |row: &[Value]| table.key_of(row);
+    insert(script, table, (&head, &tail), rows, key, tuple).await
 }
 
-/// Changes rows that are there in some of their columns, the key included. `rows` hold a value per column of `columns`.
+/// Changes rows that are there in some of their columns, the key included. `rows` hold a value per column of `columns`. No
+/// value of theirs may go into quarantine.
 pub(crate) async fn update<'a>(
     script: &mut Script<'_>,
     table: &Table,
     columns: &[usize],
     rows: impl Iterator<Item = &'a [Value]>,
 ) -> Result<(), WriteError> {
-    let head = insert_head(table, &table.name, columns);
-    let tail = update_tail(table, columns);
-    insert(script, table, (&head, &tail), columns, rows).await
+    let of = columns.iter().map(|&i| &table.columns[i]);
+    let names: Vec<&str> = of.clone().map(|column| column.name.as_str()).collect();
+    let head = insert_head(&table.name, &names);
+    let tail = update_tail(table, &names);
+    let key = |row: &[Value]| key_within(table, columns, row);
+    let tuple = |sql: &mut String, row: &[Value]| {
+        let mut separator = '(';
+        for (column, value) in of.clone().zip(row) {
+            sql.push(separator);
+            separator = ',';
+            push_literal(sql, column, value)
+                .map_err(|reason| refused(table, column, &key(row), reason.into()))?;
+        }
+        sql.push(')');
+        Ok(())
+    };
+    insert(script, table, (&head, &tail), rows, key, tuple).await
 }
 
 /// Deletes the rows of these keys, whether they exist or not.
@@ -132,8 +150,12 @@ pub async fn fill_keys<'a>(
 ) -> Result<(), WriteError> {
     let name = key_table(&table.name);
     ddl::new_key_table(script, table, &name, None).await?;
-    let head = insert_head(table, &name, &table.key);
-    insert(script, table, (&head, ""), &table.key, keys).await
+    let names: Vec<&str> = (table.key_columns())
+        .map(|column| column.name.as_str())
+        .collect();
+    let head = insert_head(&name, &names);
+    let tuple = |sql: &mut String, key: &[Value]| key_tuple(sql, table, key);
+    insert(script, table, (&head, ""), keys, <[Value]>::to_vec, tuple).await
 }
 
 /// The condition under which a row `t` of a table has the key in `k`.
@@ -173,8 +195,9 @@ async fn insert<'a>(
     script: &mut Script<'_>,
     table: &Table,
     (head, tail): (&str, &str),
-    columns: &[usize],
     rows: impl Iterator<Item = &'a [Value]>,
+    key_of: impl Fn(&[Value]) -> Vec<Value>,
+    mut tuple: impl FnMut(&mut String, &[Value]) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
     let about = About::Table(table.source.clone());
     let bytes_max = script.statement_bytes_max();
@@ -182,8 +205,8 @@ async fn insert<'a>(
     for row in rows {
         let start = sql.len();
         sql.push_str(if start == 0 { head } else { "," });
-        let key = || key_within(table, columns, row);
-        tuple(&mut sql, table, columns, row, &key)?;
+        let key = || key_of(row);
+        tuple(&mut sql, row)?;
         if sql.len() + tail.len() > bytes_max.min(STATEMENT_BYTES) {
             if start > 0 && sql.len() + tail.len() > bytes_max {
                 let last = sql.split_off(start);
@@ -232,45 +255,40 @@ fn key_within(table: &Table, columns: &[usize], row: &[Value]) -> Vec<Value> {
     table.key.iter().filter_map(value).collect()
 }
 
-pub(super) fn insert_head(table: &Table, name: &str, columns: &[usize]) -> String {
-    let names: Vec<String> = columns
-        .iter()
-        .map(|&i| quoted(&table.columns[i].name))
-        .collect();
-    format!("INSERT INTO {} ({}) VALUES ", quoted(name), names.join(","))
+fn insert_head(table: &str, names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    format!(
+        "INSERT INTO {} ({}) VALUES ",
+        quoted(table),
+        names.join(",")
+    )
 }
 
-fn update_tail(table: &Table, columns: &[usize]) -> String {
-    let columns = columns.iter().map(|&i| &table.columns[i]);
-    let mut written: Vec<&Column> = columns.filter(|c| !c.key).collect();
+fn update_tail(table: &Table, names: &[&str]) -> String {
+    let is_key = |name: &&str| table.key_columns().any(|column| column.name == *name);
+    let mut written: Vec<&str> = (names.iter().copied())
+        .filter(|name| !is_key(name))
+        .collect();
     if written.is_empty() {
-        written = table.key_columns().take(1).collect();
+        written = names.iter().copied().take(1).collect();
     }
     // VALUES(c) is deprecated in MySQL 8.0.20, but its successor is unknown to MariaDB.
     let assignments: Vec<String> = written
         .iter()
-        .map(|column| {
-            let name = quoted(&column.name);
+        .map(|name| {
+            let name = quoted(name);
             format!("{name}=VALUES({name})")
         })
         .collect();
     format!(" ON DUPLICATE KEY UPDATE {}", assignments.join(","))
 }
 
-fn tuple(
-    sql: &mut String,
-    table: &Table,
-    columns: &[usize],
-    row: &[Value],
-    key: &impl Fn() -> Vec<Value>,
-) -> Result<(), WriteError> {
+fn key_tuple(sql: &mut String, table: &Table, key: &[Value]) -> Result<(), WriteError> {
     let mut separator = '(';
-    for (&position, value) in columns.iter().zip(row) {
+    for (column, value) in table.key_columns().zip(key) {
         sql.push(separator);
         separator = ',';
-        let column = &table.columns[position];
-        push_literal(sql, column, value)
-            .map_err(|reason| refused(table, column, &key(), reason))?;
+        literal(sql, table, column, value, key)?;
     }
     sql.push(')');
     Ok(())
@@ -283,10 +301,16 @@ pub(super) fn literal(
     value: &Value,
     key: &[Value],
 ) -> Result<(), WriteError> {
-    push_literal(sql, column, value).map_err(|reason| refused(table, column, key, reason))
+    push_literal(sql, column, value).map_err(|reason| refused(table, column, key, reason.into()))
 }
 
-fn refused(table: &Table, column: &Column, key: &[Value], reason: &'static str) -> WriteError {
+/// The value cannot be written, and its row not without it.
+pub(super) fn refused(
+    table: &Table,
+    column: &Column,
+    key: &[Value],
+    reason: Cow<'static, str>,
+) -> WriteError {
     WriteError::Value {
         table: table.source.clone(),
         key: describe_key(table, key),
@@ -295,7 +319,12 @@ fn refused(table: &Table, column: &Column, key: &[Value], reason: &'static str) 
     }
 }
 
-fn push_literal(sql: &mut String, column: &Column, value: &Value) -> Result<(), &'static str> {
+/// Writes a value as SQL has it; nothing if the column cannot hold it, and why.
+pub(super) fn push_literal(
+    sql: &mut String,
+    column: &Column,
+    value: &Value,
+) -> Result<(), &'static str> {
     let Some(text) = canonical(value, column).map_err(|error| error.0)? else {
         sql.push_str("NULL");
         return Ok(());
@@ -314,7 +343,8 @@ fn push_literal(sql: &mut String, column: &Column, value: &Value) -> Result<(), 
     Ok(())
 }
 
-fn push_string(sql: &mut String, text: &str) {
+/// Writes a text as SQL has it.
+pub(crate) fn push_string(sql: &mut String, text: &str) {
     sql.push('\'');
     let mut plain = 0;
     for (i, byte) in text.bytes().enumerate() {
