@@ -50,6 +50,15 @@ impl Copies {
         Copies::default()
     }
 
+    /// What a checkpoint says.
+    pub(crate) fn of(tables: &[CapturedTable], removed: &[TableId]) -> Copies {
+        let named = |table: &CapturedTable| (table.definition.table.clone(), table.clone());
+        Copies {
+            tables: tables.iter().map(named).collect(),
+            removed: removed.iter().cloned().collect(),
+        }
+    }
+
     /// Takes a record that stands at `offset`, if `verdict` lets it count. True if it changed anything.
     pub fn offer(&mut self, offset: i64, record: &Record, verdict: Verdict) -> bool {
         if verdict != Verdict::Announced {
@@ -71,6 +80,11 @@ impl Copies {
     /// Whether the table was captured once, and is no longer.
     pub fn is_removed(&self, table: &TableId) -> bool {
         self.removed.contains(table)
+    }
+
+    /// All tables that were captured once, and are no longer.
+    pub fn removed(&self) -> impl Iterator<Item = &TableId> {
+        self.removed.iter()
     }
 
     /// All captured tables by name.
@@ -118,16 +132,6 @@ impl Copies {
             lsn: copied.lsn,
         });
         true
-    }
-}
-
-impl FromIterator<CapturedTable> for Copies {
-    fn from_iter<T: IntoIterator<Item = CapturedTable>>(tables: T) -> Copies {
-        let named = |table: CapturedTable| (table.definition.table.clone(), table);
-        Copies {
-            tables: tables.into_iter().map(named).collect(),
-            removed: BTreeSet::new(),
-        }
     }
 }
 

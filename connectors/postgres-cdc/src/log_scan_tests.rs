@@ -124,6 +124,7 @@ fn checkpoint(epoch: u64, lsn: u64, tables: Vec<CapturedTable>) -> Record {
         tables,
         source: None,
         last: None,
+        removed: Vec::new(),
         unseen: Vec::new(),
     })
 }
