@@ -13,6 +13,9 @@ pub struct CapturedTable {
     pub definition: TableSchema,
     /// For a progress bar.
     pub estimated_rows: u64,
+    /// See [`crate::CopyTable::published_lately`].
+    #[serde(default = "crate::copy::yes")]
+    pub published_lately: bool,
     /// The copy that counts.
     pub copy: CopyId,
     /// Topic with its rows.
@@ -97,6 +100,7 @@ impl Copies {
             let captured = CapturedTable {
                 definition: table.definition.clone(),
                 estimated_rows: table.estimated_rows,
+                published_lately: table.published_lately,
                 copy: begun.copy,
                 topic: begun.topic.clone(),
                 copy_offset: offset,

@@ -35,6 +35,7 @@ fn copy(epoch: u64, copy: u64, tables: &[&str]) -> Record {
             columns: Vec::new(),
         },
         estimated_rows: 10,
+        published_lately: false,
     };
     Record::Copy(CopyBegun {
         epoch: Epoch(epoch),

@@ -166,7 +166,7 @@ fn a_reading_again_that_was_given_up_keeps_its_own_snapshot() {
     let end = Chunk {
         visible: visible.clone(),
         rows: Vec::new(),
-        ..again(2, 2, (0, 1), 0)
+        ..again(2, 2, (0, 1), 20)
     };
     assert_eq!(offer(&mut reader, &end), COMPLETE);
     assert_eq!(offer(&mut reader, &again(2, 3, (0, 1), 30)), COMPLETE);

@@ -144,6 +144,7 @@ fn being_copied(offset: Offset) -> CapturedTable {
             }],
         },
         estimated_rows: 1,
+        published_lately: false,
         copy: CopyId(1),
         topic: "t".into(),
         copy_offset: offset.to_i64(),

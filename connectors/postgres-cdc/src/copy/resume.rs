@@ -89,9 +89,9 @@ impl Progress {
         &self.chunks
     }
 
-    /// Whether anything was planned: then everything that a copy waits for was waited for.
-    pub(crate) fn has_begun(&self) -> bool {
-        !self.plans.is_empty()
+    /// Whether anything of a table was planned: then everything that its copy waits for was waited for.
+    pub(crate) fn has_begun(&self, table: &TableId) -> bool {
+        self.plans.contains_key(table)
     }
 
     /// What is left of a table.
@@ -225,7 +225,7 @@ mod tests {
             planned_to_end: false,
         };
         let progress = progress(vec![start(1)]);
-        assert!(!progress.has_begun());
+        assert!(!progress.has_begun(&table()));
         assert_eq!(progress.left(&table()), expected);
     }
 
