@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use millrace_events::TableId;
 use tokio::sync::oneshot;
 
@@ -120,6 +119,8 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, Utc};
+
     use super::super::rows::TableRow;
     use super::*;
 
