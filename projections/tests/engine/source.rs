@@ -379,6 +379,7 @@ impl Source {
             tables: copies.iter().map(|(_, table)| table.clone()).collect(),
             source: None,
             last: None,
+            removed: Vec::new(),
             unseen: Vec::new(),
         });
         self.log.append(CHANGES, checkpoint.encode());
