@@ -75,8 +75,8 @@ impl PrivateMySql {
         let home = Home::open(&options.data_dir, SERVER, &ACCOUNTS)?;
         let binary = discover::mysql(options.binary.as_deref())?;
         check_flavour(&home, &binary)?;
+        home.folder(TEMPORARY)?;
         initialise(&home, &binary).await?;
-        home.folder("tmp")?;
         let arguments = arguments(&home, &binary, &options);
         let launch = Launch {
             server: SERVER,
@@ -232,6 +232,10 @@ fn check(options: &MySqlOptions) -> Result<(), Error> {
 const INIT_FILE: &str = "accounts.sql";
 const FLAVOUR_FILE: &str = "flavour";
 
+/// A server that starts removes what looks like a table left behind in its folder for temporary files, also when it
+/// belongs to another server that runs: never the machine's `/tmp`, not even while the data are made.
+const TEMPORARY: &str = "tmp";
+
 /// MySQL and MariaDB cannot open each other's data; the flavour is noted beside it.
 fn check_flavour(home: &Home, binary: &MySqlBinary) -> Result<(), Error> {
     let here = binary.flavour.to_string();
@@ -273,11 +277,13 @@ async fn initialise(home: &Home, binary: &MySqlBinary) -> Result<(), Error> {
             ],
         ),
     };
+    // The script cannot pass a path with a blank on to the server; the environment can.
+    let temporary = home.dir.join(TEMPORARY).display().to_string();
     let launch = Launch {
         server: SERVER,
         program,
         arguments: &arguments,
-        environment: &[],
+        environment: &[("TMPDIR", temporary)],
     };
     process::run(home, &launch).await?;
     let note = home.dir.join(FLAVOUR_FILE);
@@ -297,7 +303,7 @@ fn arguments(home: &Home, binary: &MySqlBinary, options: &MySqlOptions) -> Vec<S
         "--bind-address=127.0.0.1".into(),
         "--socket=mysqld.sock".into(),
         format!("--pid-file={}", inside("mysqld.pid")),
-        format!("--tmpdir={}", inside("tmp")),
+        format!("--tmpdir={}", inside(TEMPORARY)),
         format!("--init-file={}", inside(INIT_FILE)),
         "--skip-name-resolve".into(),
         "--skip-log-bin".into(),

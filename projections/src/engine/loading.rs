@@ -24,6 +24,7 @@ use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::{ddl, upsert, Table};
+use crate::script::Script;
 
 /// Chunks are committed together up to this many bytes of JSON.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -131,7 +132,9 @@ impl Loading {
                     });
                     staged.tables.len() - 1
                 }
-                Err(error) => return catalog.fail_copy(&id, error.to_string(), Utc::now()),
+                Err(error) => {
+                    return catalog.fail_copy(&id, millrace_control::in_words(&error), Utc::now())
+                }
             },
         };
         if let Err(reason) = staged.tables[at].add(chunk) {
@@ -141,7 +144,7 @@ impl Loading {
                 topic: topic.unwrap_or_default(),
                 reason: format!("table {id}: {reason}"),
             };
-            catalog.fail_copy(&id, error.to_string(), Utc::now());
+            catalog.fail_copy(&id, millrace_control::in_words(&error), Utc::now());
         }
     }
 
@@ -250,8 +253,9 @@ impl StagedTable {
             .and_then(|row| row.next.as_ref());
         let lsn = next.map(|next| next.place.end_lsn).unwrap_or_default();
         let rows: Vec<&[Value]> = self.rows.iter().map(Vec::as_slice).collect();
-        let unfit = upsert(conn, &self.table, &rows).await;
-        let unfit = unfit.map_err(Error::written(&self.id))?;
+        let mut script = Script::on(conn).careful(true);
+        let unfit = upsert(&mut script, &self.table, &rows).await;
+        let unfit = unfit.map_err(Error::written)?;
         let unfit = of_last_rows(&self.table, &rows, &unfit)?;
         let keys: Vec<Vec<Value>> = match catalog.quarantine.concerns(&self.table, &unfit) {
             true => rows.iter().map(|row| self.table.key_of(row)).collect(),
@@ -259,10 +263,11 @@ impl StagedTable {
         };
         let written = Written { unfit: &unfit, lsn };
         let keys = keys.iter().map(Vec::as_slice);
-        catalog
-            .quarantine
-            .replace(conn, &self.table, keys, written)
-            .await
+        let quarantine = &mut catalog.quarantine;
+        let replaced = quarantine.replace(&mut script, &self.table, keys, written);
+        replaced.await?;
+        script.send().await?;
+        Ok(())
     }
 }
 
@@ -327,10 +332,12 @@ pub(crate) async fn make_shadows(desk: &mut Desk, marts: &Marts) -> Result<(), E
                 }
             }
             Err(error @ Error::ForeignTables(_)) => {
-                desk.catalog.fail_copy(&id, error.to_string(), Utc::now());
+                desk.catalog
+                    .fail_copy(&id, millrace_control::in_words(&error), Utc::now());
             }
             Err(error) if error.culprit().is_some() => {
-                desk.catalog.fail_copy(&id, error.to_string(), Utc::now());
+                desk.catalog
+                    .fail_copy(&id, millrace_control::in_words(&error), Utc::now());
             }
             Err(error) => return Err(error),
         }

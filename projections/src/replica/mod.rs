@@ -5,10 +5,12 @@
 //! - [`Policies`]: what becomes of values that MySQL cannot hold;
 //! - [`mod@naming`]: what a source table is called in MySQL;
 //! - [`mod@names`]: what the tables beside it are called;
+//! - `bases`: rows that updates build upon;
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
 //! - [`upsert()`]: writing rows, and finding what does not fit;
 //! - [`mod@write`]: multi-row statements.
 
+pub(crate) mod bases;
 pub mod ddl;
 pub mod names;
 pub mod naming;

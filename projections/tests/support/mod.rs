@@ -156,6 +156,8 @@ fn is_mariadb(program: &Path) -> bool {
     version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("MariaDB"))
 }
 
+/// A server that starts removes what looks like a table left behind in its folder for temporary files, also when it
+/// belongs to a server that runs: each has a folder of its own, here too.
 fn install(folder: &Path) {
     let mut command = match mysqld().filter(|program| !is_mariadb(program)) {
         Some(program) => {
@@ -172,6 +174,7 @@ fn install(folder: &Path) {
     };
     let output = command
         .arg(format!("--datadir={}", folder.join("data").display()))
+        .env("TMPDIR", folder)
         .args(as_other_user())
         .output()
         .expect("a server (apt-get install mariadb-server-core)");
@@ -198,6 +201,7 @@ fn server_arguments(folder: &Path, port: u16) -> Vec<String> {
     let mut arguments = vec![
         "--no-defaults".to_owned(),
         format!("--datadir={}", path("data")),
+        format!("--tmpdir={}", folder.display()),
         format!("--socket={}", path("socket")),
         format!("--pid-file={}", path("pid")),
         format!("--port={port}"),
