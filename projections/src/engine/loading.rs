@@ -24,8 +24,8 @@ use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::{ddl, write, Table};
 
-/// Chunks are committed together up to this many bytes of JSON.
-const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Chunks are committed together up to this many bytes of JSON; their rows and statements take many times that in memory.
+const COMMIT_BYTES: usize = 2 * 1024 * 1024;
 /// After so much silence of a topic that should have everything it is asked whether it does.
 const SILENCE: Duration = Duration::from_secs(30);
 
