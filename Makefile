@@ -77,6 +77,10 @@ test-mysql: setup smartmodules ## the tests that need MySQL, against a real MySQ
 	    echo "make test-mysql: SKIPPED, see above"; \
 	fi
 
+RECORDS ?= 5000000
+bench-restart: setup ## how long capture takes to stream again, against a log of RECORDS=5000000 records
+	@RECORDS=$(RECORDS) cargo run --release -p millrace-postgres-cdc --example restart_bench $(CARGO_FLAGS)
+
 ROUNDS ?= 40
 test-snapshot: setup ## copies of tables under load, for long, across the end of the transaction numbers (ROUNDS=40)
 	@MILLRACE_TEST_ROUNDS=$(ROUNDS) cargo test --release -p millrace-postgres-cdc --test e2e $(CARGO_FLAGS) -- \

@@ -36,18 +36,23 @@ async fn copying(running: &mut Running, chunks: u32) {
 /// As Postgres 15 demands it after "could not map filenode", and as anybody may do by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_gone_before_any_table_was_copied_is_made_again() {
-    let mut rig = Rig::new(SETUP, &TABLES).await;
+    let more = "INSERT INTO source.lines SELECT 'more', i, 'x' FROM generate_series(1, 5000) i";
+    let mut rig = Rig::new(&format!("{SETUP} {more}"), &TABLES).await;
     rig.config.chunk_rows_max = 1;
     rig.config.snapshot_readers = 1;
-    // `lines` are copied first: nothing is copied as long as this is open.
     let mut running = rig.start();
     let lines = TableId::new("source", "lines");
-    let begun = |status: &Status| {
+    let chunks = |status: &Status| {
         let mut tables = status.tables.iter();
         tables.any(|found| found.table == lines && found.chunks >= 20)
     };
-    running.until(begun).await;
+    running.until(chunks).await;
+    // From here on it waits: nothing is copied to the end.
+    let mut holder = rig.connect().await;
+    let lock = "BEGIN; LOCK TABLE source.lines IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
     running.kill().await;
+    drop(holder);
     let slot = &rig.config.slot;
     rig.sql(&format!(
         "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
