@@ -19,7 +19,7 @@ pub struct Table {
     pub rows: Option<u64>,
     /// Their size with all indexes, about.
     pub bytes: Option<u64>,
-    /// Why it is not live, and what to do.
+    /// Why it is not live, and what to do; or why its copy does not go on.
     pub reason: Option<String>,
     /// A copy of it that is under way; a live table that is copied again has one too.
     pub copy: Option<TableCopy>,
