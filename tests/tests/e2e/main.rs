@@ -11,6 +11,7 @@ mod oracle;
 mod own_servers;
 mod page;
 mod page_keyboard;
+mod services;
 mod stage;
 mod stalled;
 mod supervise;
