@@ -63,7 +63,7 @@ pub use hooks::{Asked, Hooks, Point};
 pub use pause::PauseError;
 pub use rows::{CopyStep, MartState, TableState};
 pub use status::{
-    Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Projection,
+    Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Needed, Projection,
     ProjectionKind, SnapshotProgress, State, Status, TableStatus, UnknownMart, WaitError,
 };
 

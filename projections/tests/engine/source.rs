@@ -390,6 +390,7 @@ impl Source {
         self.epoch = self.epoch.next();
         let start = Record::Start(Start {
             epoch: self.epoch,
+            owner: None,
             at: at(),
         });
         self.log.append(CHANGES, start.encode());
