@@ -16,4 +16,5 @@ mod stage;
 mod stalled;
 mod supervise;
 mod tables;
+mod values;
 mod verified;
