@@ -9,8 +9,8 @@ use sqlx::{Connection, Executor, PgConnection};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::differences;
 use crate::stage::{shop_marts, Stage, TABLES};
+use crate::{differences, names};
 
 /// Four ranges: by the key, and by blocks where the key's order is Postgres' own.
 const LARGE: &str = r#"
@@ -179,19 +179,17 @@ async fn a_copy_that_takes_the_place_of_a_table_meanwhile_is_no_difference() {
 
 #[tokio::test]
 async fn a_mart_that_is_built_again_meanwhile_is_compared_at_a_point_of_its_own() {
-    let stage = Stage::shop().await;
-    let build = "CREATE TABLE mart_new LIKE mart_average_check; INSERT INTO mart_new SELECT * FROM mart_average_check;
-        RENAME TABLE mart_average_check TO mart_old, mart_new TO mart_average_check";
-    stage.afterwards(stage.in_replica(build));
-    let report = stage.report().await;
-    // MySQL keeps the key of the mart to itself where it is invisible: what matters is that it was read again.
-    let found = differences(&report, "mart_average_check");
-    assert!(
-        found
-            .iter()
-            .all(|difference| difference.column == "millrace_key"),
-        "{found:#?}"
+    let mut stage = Stage::shop().await;
+    // All columns have to be named: the key is invisible on MySQL.
+    let columns = names(&mut stage, "mart_average_check").await;
+    let build = format!(
+        "CREATE TABLE mart_new LIKE mart_average_check;
+         INSERT INTO mart_new ({columns}) SELECT {columns} FROM mart_average_check;
+         RENAME TABLE mart_average_check TO mart_old, mart_new TO mart_average_check"
     );
+    stage.afterwards(stage.in_replica(&build));
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
     assert_eq!((stage.points(), report.marts.len()), (2, 4));
 }
 
