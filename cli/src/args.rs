@@ -10,11 +10,13 @@ use millrace_topic::StreamingUnit;
 use crate::address::{Host, HostPort};
 use crate::spu;
 
+mod consumers;
 mod pipeline;
 mod tables;
 
+pub use consumers::{Consumers, ConsumersAction, DeletedConsumer};
 pub use pipeline::{Pipeline, Source};
-pub use tables::{Tables, TablesAction};
+pub use tables::{RemovedTables, Tables, TablesAction};
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
 pub const DATA_DIR: &str = ".millrace";
@@ -108,6 +110,8 @@ pub enum Command {
     Projection(Projection),
     /// List the captured tables, and change which they are, while everything else stays live
     Tables(Tables),
+    /// List the consumers of the topics, and delete one that never comes back, so that nothing is kept for it
+    Consumers(Consumers),
     /// Look at rejected incoming users, send them again, or discard them
     Rejected(Rejected),
     /// Remove the data directory of an `up` that is not running

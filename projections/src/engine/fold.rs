@@ -91,12 +91,26 @@ impl TableBatch {
             .map(|(key, _)| key.as_slice())
     }
 
-    /// Whole rows to write. Partial ones must have been completed.
+    /// Whole rows to write.
     pub fn upserts(&self) -> impl Iterator<Item = &[Value]> {
         self.rows.values().filter_map(|net| match net {
             Net::Upsert(values) => Some(values.as_slice()),
             _ => None,
         })
+    }
+
+    /// Partial rows, by the columns of which they have a value, with these values. They must be there.
+    pub fn updates(&self) -> BTreeMap<Vec<usize>, Vec<Vec<Value>>> {
+        let mut updates: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for net in self.rows.values() {
+            let Net::Partial { values, .. } = net else {
+                continue;
+            };
+            let known = |(column, value): (usize, &Option<Value>)| Some((column, value.clone()?));
+            let (columns, values) = values.iter().enumerate().filter_map(known).unzip();
+            updates.entry(columns).or_default().push(values);
+        }
+        updates
     }
 
     fn fold(

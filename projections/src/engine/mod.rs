@@ -21,6 +21,7 @@ pub(crate) mod catalog;
 mod catch_up;
 mod contained;
 mod copier;
+mod dropping;
 mod error;
 mod findings;
 pub mod fold;
@@ -34,10 +35,12 @@ pub mod log;
 mod owner;
 mod pause;
 mod position;
+pub(crate) mod quarantine;
 mod reader;
 mod rows;
 mod session;
 mod status;
+mod stock;
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,9 +52,11 @@ use millrace_topic::{SmartModule, TopicError};
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
+use crate::replica::Policies;
 use log::{FluvioLog, Log};
 use status::Shared;
 
+pub use dropping::DropError;
 pub use error::{Culprit, Error};
 pub use findings::{Findings, Found, NotWritten, Past};
 pub use hooks::{Asked, Hooks, Point};
@@ -78,6 +83,8 @@ pub struct Config {
     pub smartmodule: Option<SmartModule>,
     /// Tables of this Postgres schema keep their names in MySQL; those of others are called `schema__table`.
     pub main_schema: Option<String>,
+    /// What becomes of values that MySQL cannot hold, in tables whose copies are announced from now on.
+    pub values: Policies,
     /// Marts to keep.
     pub marts: Marts,
     /// Sizes and times.
@@ -94,6 +101,7 @@ impl fmt::Debug for Config {
             .field("changes_topic", &self.changes_topic)
             .field("smartmodule", &self.smartmodule)
             .field("main_schema", &self.main_schema)
+            .field("values", &self.values)
             .field("marts", &self.marts.names())
             .field("limits", &self.limits)
             .finish_non_exhaustive()

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::catalog::Catalog;
+use super::dropping::Wanted;
 use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
@@ -74,6 +75,8 @@ pub struct TableStatus {
     pub reason: Option<String>,
     /// Rows of the copy that it began with.
     pub rows: u64,
+    /// Values that MySQL cannot hold: they stand in quarantine, and their columns are NULL.
+    pub quarantined: u64,
     /// The newest copy of it that the log has announced.
     pub newest_copy: CopyId,
     /// A copy of it that is under way, also while it is live.
@@ -111,6 +114,8 @@ pub struct MartStatus {
     pub since: DateTime<Utc>,
     /// Why it is not live.
     pub reason: Option<String>,
+    /// Values in quarantine of the tables that it reads: it takes them for NULL.
+    pub quarantined: u64,
 }
 
 /// MySQL is away.
@@ -352,6 +357,8 @@ pub(crate) struct Shared {
     hold_max: Duration,
     /// Marts that somebody wants to be built again.
     rebuilds: Mutex<BTreeSet<String>>,
+    /// Tables that somebody wants to be removed from MySQL.
+    drops: Mutex<Vec<Wanted>>,
     /// Transactions read from the log and not committed in MySQL.
     pending: Mutex<InTransit>,
     pub(super) pause: Pause,
@@ -469,7 +476,7 @@ impl Handle {
             return Err(UnknownMart(mart.to_owned()));
         }
         self.0.rebuilds().insert(mart.to_owned());
-        self.0.orders.send_modify(|_| {});
+        self.0.wake();
         Ok(())
     }
 
@@ -524,6 +531,7 @@ impl Shared {
             orders: watch::Sender::new(Orders::default()),
             hold_max: config.limits.hold,
             rebuilds: Mutex::default(),
+            drops: Mutex::default(),
             pending: Mutex::new(InTransit::new(pending_max)),
             pause: Pause::new(config.mysql_url.clone(), &config.limits),
             answers: Answers::default(),
@@ -548,6 +556,15 @@ impl Shared {
 
     pub(super) fn rebuilds(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn drops(&self) -> MutexGuard<'_, Vec<Wanted>> {
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is something to be done between two commits.
+    pub(super) fn wake(&self) {
+        self.orders.send_modify(|_| {});
     }
 
     /// Lets the projector stand still between two commits, or go on.
@@ -598,7 +615,7 @@ impl Shared {
         };
         let before = self.status.borrow().state;
         self.update(|status| {
-            status.tables = catalog.tables.iter().map(table_status).collect();
+            status.tables = table_statuses(catalog);
             status.marts = mart_statuses(catalog);
             status.snapshot = (state == State::Loading).then(|| progress(&status.tables));
             status.state = state;
@@ -656,7 +673,15 @@ impl Shared {
     }
 }
 
-fn table_status((table, row): (&TableId, &TableRow)) -> TableStatus {
+fn table_statuses(catalog: &Catalog) -> Vec<TableStatus> {
+    let status = |(table, row): (&TableId, &TableRow)| TableStatus {
+        quarantined: catalog.quarantine.values(&row.name),
+        ..table_status(table, row)
+    };
+    catalog.tables.iter().map(status).collect()
+}
+
+fn table_status(table: &TableId, row: &TableRow) -> TableStatus {
     let copy = row.next.as_ref().map(|next| CopyStatus {
         copy: row.copy,
         step: next.step,
@@ -673,6 +698,7 @@ fn table_status((table, row): (&TableId, &TableRow)) -> TableStatus {
         since: row.since,
         reason: row.reason.clone(),
         rows: row.rows,
+        quarantined: 0,
         newest_copy: row.copy,
         copy,
     }
@@ -684,8 +710,16 @@ fn mart_statuses(catalog: &Catalog) -> Vec<MartStatus> {
         state: row.state,
         since: row.since,
         reason: row.reason.clone(),
+        quarantined: read_by(name, catalog),
     };
     catalog.marts.iter().map(status).collect()
+}
+
+/// Values in quarantine of the tables that a mart reads.
+fn read_by(mart: &str, catalog: &Catalog) -> u64 {
+    let inputs = catalog.inputs.get(mart).map(Vec::as_slice);
+    let values = |name: &String| catalog.quarantine.values(name);
+    inputs.unwrap_or_default().iter().map(values).sum()
 }
 
 /// Tables that are live already count with the rows of their copies.

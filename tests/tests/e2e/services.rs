@@ -43,6 +43,8 @@ const SERVICES: [&str; 3] = ["broker", "capture", "project"];
 /// Rows of the large table; a long run sets `MILLRACE_TEST_ROWS`.
 const ROWS: u64 = 60_000;
 const KILLS_MIN: u64 = 6;
+/// Resident memory that no service may exceed, in kB, however many rows there are.
+const PEAK_MAX: u64 = 150 * 1024;
 
 fn rows() -> anyhow::Result<u64> {
     match std::env::var("MILLRACE_TEST_ROWS") {
@@ -356,6 +358,8 @@ async fn services_killed_one_by_one_during_a_copy_under_load_end_equal() -> anyh
         services.peaks,
         said(&report)
     );
+    let too_large = services.peaks.values().any(|peak| *peak > PEAK_MAX);
+    ensure!(!too_large, "more than {PEAK_MAX} kB: {:?}", services.peaks);
     drop(services);
     servers.stop().await
 }
