@@ -148,6 +148,12 @@ pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<Vec<St
     Ok(foreign)
 }
 
+/// Gives a name back.
+pub(crate) async fn unclaim(conn: &mut Session, name: &str) -> Result<(), Error> {
+    let query = sqlx::query("DELETE FROM millrace_names WHERE name = ?");
+    run(conn, query.bind(name)).await
+}
+
 impl Catalog {
     /// Reads all rows.
     pub(crate) async fn read(conn: &mut Session) -> Result<Catalog, Error> {
