@@ -65,7 +65,7 @@ pub use pause::PauseError;
 pub use quarantined::{Page, QuarantinedError, QuarantinedValue, Wanted};
 pub use rows::{CopyStep, MartState, TableState};
 pub use status::{
-    Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Projection,
+    Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Needed, Projection,
     ProjectionKind, SnapshotProgress, State, Status, TableStatus, UnknownMart, WaitError,
 };
 
