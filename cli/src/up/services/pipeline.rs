@@ -103,7 +103,13 @@ impl Services {
                 start
                     .front
                     .show(capture::control::api(handle.clone(), &start.token));
-                newest.set(handle);
+                newest.set(handle.clone());
+                let _mirror = start.beside("capture's consumer offsets", move |wiring, stop| {
+                    let (settings, endpoints) = (&wiring.settings, &wiring.endpoints);
+                    without_error(crate::services::mirror_capture(
+                        settings, endpoints, &handle, stop,
+                    ))
+                });
                 Ok(capture.run(start.stop).await?)
             }
         };
