@@ -10,11 +10,15 @@ use millrace_topic::StreamingUnit;
 use crate::address::{Host, HostPort};
 use crate::spu;
 
+mod consumers;
 mod pipeline;
+mod quarantine;
 mod tables;
 
+pub use consumers::{Consumers, ConsumersAction, DeletedConsumer};
 pub use pipeline::{Pipeline, Source};
-pub use tables::{Tables, TablesAction};
+pub use quarantine::{Quarantine, QuarantineAction, QuarantineList};
+pub use tables::{RemovedTables, Tables, TablesAction};
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
 pub const DATA_DIR: &str = ".millrace";
@@ -108,6 +112,10 @@ pub enum Command {
     Projection(Projection),
     /// List the captured tables, and change which they are, while everything else stays live
     Tables(Tables),
+    /// Look at values that MySQL cannot hold, such as NaN in a number
+    Quarantine(Quarantine),
+    /// List the consumers of the topics, and delete one that never comes back, so that nothing is kept for it
+    Consumers(Consumers),
     /// Look at rejected incoming users, send them again, or discard them
     Rejected(Rejected),
     /// Remove the data directory of an `up` that is not running
@@ -350,16 +358,18 @@ pub struct Verify {
     /// Read every row of both databases, instead of those only whose sums differ
     #[arg(long)]
     pub rows: bool,
-    /// Compare this table only, and copy it again if it differs, while everything else stays live; may be repeated
-    #[arg(long, value_name = "TABLE")]
-    pub repair: Vec<TableId>,
+    /// Let what differs be made again, while everything else stays live: tables are copied again, and marts built again.
+    /// With tables, only these are compared, and all marts
+    #[arg(long, value_name = "TABLE", num_args = 0..)]
+    pub repair: Option<Vec<TableId>>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 const VERIFY_HELP: &str = concat!(
-    "Exit codes: 0 everything is equal, 1 something differs, 2 something is not live or could not be compared.\n\n",
+    "Exit codes: 0 everything is equal, 1 something differs, 2 something is not live or could not be compared. With \
+     --repair they say what was found, not what it is afterwards: 0 there is nothing to repair, 1 a repair was begun.\n\n",
     target_help!()
 );
 

@@ -17,18 +17,19 @@ use crate::settings::table::{
     MILLRACE_GENERATE_CONTROL_PORT, MILLRACE_INGEST_CONTROL_HOST, MILLRACE_INGEST_CONTROL_PORT,
     MILLRACE_MARTS, MILLRACE_NAME, MILLRACE_PUBLICATION, MILLRACE_SLOT, MILLRACE_TABLES,
     MILLRACE_TOPIC_CHANGES, MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_SNAPSHOT, MILLRACE_TOPIC_USERS,
-    MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER, POSTGRES_DB, POSTGRES_HOST,
-    POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_SCHEMA, POSTGRES_USER,
+    MILLRACE_VALUES, MYSQL_DB, MYSQL_HOST, MYSQL_PASSWORD, MYSQL_PORT, MYSQL_USER, POSTGRES_DB,
+    POSTGRES_HOST, POSTGRES_PASSWORD, POSTGRES_PORT, POSTGRES_SCHEMA, POSTGRES_USER,
 };
 use crate::settings::{Setting, Settings, SETTINGS};
 
 /// The settings that say what a pipeline is. A command that talks to a deployment works with those of the deployment,
 /// whatever its own settings file says.
-const OF_THE_PIPELINE: [&str; 11] = [
+const OF_THE_PIPELINE: [&str; 12] = [
     MILLRACE_NAME.name(),
     MILLRACE_TABLES.name(),
     MILLRACE_MARTS.name(),
     MILLRACE_COLUMNS.name(),
+    MILLRACE_VALUES.name(),
     MILLRACE_TOPIC_CHANGES.name(),
     MILLRACE_TOPIC_SNAPSHOT.name(),
     MILLRACE_TOPIC_USERS.name(),
@@ -297,8 +298,13 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
             .create_new(true)
             .mode(0o600)
             .open(&partial)?;
-        file.write_all(bytes)?;
-        std::fs::rename(&partial, path)
+        let written = file.write_all(bytes);
+        let put = written.and_then(|()| std::fs::rename(&partial, path));
+        if put.is_err() {
+            // A full disk needs the room, and nobody needs half a file.
+            let _ = std::fs::remove_file(&partial);
+        }
+        put
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -107,6 +107,12 @@ pub(crate) struct ProjectedReading {
     pub(crate) since: Option<Time>,
     #[serde(default)]
     pub(crate) reason: Option<String>,
+    /// The newest copy of it that the log has announced to the projector.
+    #[serde(default)]
+    pub(crate) newest_copy: Option<u64>,
+    /// Values in quarantine.
+    #[serde(default)]
+    pub(crate) quarantined: Option<u64>,
     #[serde(default)]
     pub(crate) copy: Option<LoadedReading>,
 }
@@ -119,6 +125,9 @@ pub(crate) struct MartReading {
     pub(crate) state: String,
     #[serde(default)]
     pub(crate) reason: Option<String>,
+    /// Values in quarantine of the tables that it reads.
+    #[serde(default)]
+    pub(crate) quarantined: Option<u64>,
 }
 
 /// A copy as far as the projector has loaded it.
@@ -173,6 +182,8 @@ pub(crate) struct Compared {
     pub(crate) name: String,
     pub(crate) rows: u64,
     pub(crate) differences: u64,
+    #[serde(default)]
+    pub(crate) quarantined: u64,
 }
 
 /// The page's own button.
@@ -221,6 +232,8 @@ pub(crate) struct CapturedReading {
     pub(crate) table: String,
     /// `planned`, `copying` or `captured`.
     pub(crate) state: String,
+    /// The newest copy of it.
+    pub(crate) copy: Option<u64>,
     pub(crate) since: Option<Time>,
     pub(crate) rows: Option<u64>,
     pub(crate) rows_estimated: Option<u64>,

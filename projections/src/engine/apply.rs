@@ -1,31 +1,29 @@
 //! Writing a batch into the open MySQL transaction: marts −, replica, marts +, table by table.
 
 use millrace_events::{Lsn, Value};
-use millrace_sessions::mysql::Session;
-use sqlx::{Executor, Row};
+use sqlx::mysql::MySqlRow;
+use sqlx::Row;
 
 use super::assemble::{Followed, Tables};
 use super::error::Error;
-use super::fold::{Batch, Net, TableBatch};
+use super::fold::{Batch, Key, Net, TableBatch};
+use super::quarantine::{Quarantine, Written};
 use crate::marts::Marts;
-use crate::replica::write::WriteError;
-use crate::replica::{from_server, quoted, write, Column, Kind, Table};
+use crate::replica::write::{self, WriteError};
+use crate::replica::{bases, from_server, upsert, Column, Kind, Table, Unfit};
+use crate::script::Script;
 
 /// What every step of applying needs to know.
 pub(crate) struct Applier<'a> {
     pub(crate) marts: &'a Marts,
+    pub(crate) quarantine: &'a mut Quarantine,
 }
 
-/// A partial row has nothing in the replica that it could be completed from.
-#[derive(Debug)]
-struct NoBase(String);
-
 impl Applier<'_> {
-    /// Applies a batch of what was committed between `begin` and `lsn`. Completes its partial rows in place, so that a
-    /// repetition finds them whole.
+    /// Pushes the statements that apply a batch of what was committed between `begin` and `lsn`.
     pub(crate) async fn apply(
-        &self,
-        conn: &mut Session,
+        &mut self,
+        script: &mut Script<'_>,
         tables: &Tables,
         batch: &mut Batch,
         (begin, lsn): (Lsn, Lsn),
@@ -39,131 +37,180 @@ impl Applier<'_> {
                 continue;
             };
             let open = contained.as_ref().is_some_and(|it| it.is_open(begin));
-            complete(conn, table, changes, open, lsn).await?;
-            self.apply_table(conn, table, changes).await?;
+            self.quarantine.fill(script, table, changes).await?;
+            complete(script, table, changes, open, lsn).await?;
+            self.apply_table(script, table, changes, lsn).await?;
         }
         Ok(())
     }
 
     async fn apply_table(
-        &self,
-        conn: &mut Session,
+        &mut self,
+        script: &mut Script<'_>,
         table: &Table,
         changes: &TableBatch,
+        lsn: Lsn,
     ) -> Result<(), Error> {
         if changes.truncate {
-            self.marts.truncate(conn, &table.name).await?;
-            let emptied = write::empty(conn, table, &changes.spared).await;
-            emptied.map_err(Error::written(&table.source))?;
+            self.marts.truncate(script, &table.name).await?;
+            let emptied = write::empty(script, table, &changes.spared).await;
+            emptied.map_err(Error::written)?;
+            let emptied = self.quarantine.empty(script, table, &changes.spared);
+            emptied.await?;
         }
         if changes.rows.is_empty() {
             return Ok(());
         }
-        if !self.marts.tables().is_empty() {
+        let is_read = self.marts.reads(&table.name);
+        if is_read {
             let keys = changes.rows.keys().map(Vec::as_slice);
-            let filled = write::fill_keys(conn, table, keys).await;
-            filled.map_err(Error::written(&table.source))?;
+            let filled = write::fill_keys(script, table, keys).await;
+            filled.map_err(Error::written)?;
+            self.marts.retract(script, &table.name).await?;
         }
-        self.marts.retract(conn, &table.name).await?;
-        let written = write_rows(conn, table, changes).await;
-        written.map_err(Error::written(&table.source))?;
-        self.marts.add(conn, &table.name).await?;
-        Ok(())
+        let rows: Vec<&[Value]> = changes.upserts().collect();
+        let unfit = write_rows(script, table, changes, &rows).await;
+        let unfit = unfit.map_err(Error::written)?;
+        if is_read {
+            self.marts.add(script, &table.name).await?;
+        }
+        let unfit: Vec<_> = unfit.iter().map(|unfit| (unfit, rows[unfit.row])).collect();
+        let written = Written { unfit: &unfit, lsn };
+        let keys = changes.rows.keys().map(Vec::as_slice);
+        self.quarantine.replace(script, table, keys, written).await
     }
 }
 
 async fn write_rows(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     changes: &TableBatch,
-) -> Result<(), WriteError> {
+    rows: &[&[Value]],
+) -> Result<Vec<Unfit>, WriteError> {
     if !changes.truncate || !changes.spared.is_empty() {
-        write::delete(conn, table, changes.deletes()).await?;
+        write::delete(script, table, changes.deletes()).await?;
     }
-    write::upsert(conn, table, "", changes.upserts()).await
+    for (values, base) in changes.moves() {
+        write::move_to(script, table, values, base).await?;
+    }
+    for (columns, rows) in changes.updates() {
+        let rows = rows.iter().map(Vec::as_slice);
+        write::update(script, table, &columns, rows).await?;
+    }
+    upsert(script, table, rows).await
 }
 
-/// Fills the gaps of partial rows (unchanged TOAST values) from the table as it stands. A row that is not there is a
+/// A partial row.
+struct Gap {
+    key: Key,
+    /// Key of the row that it builds upon.
+    base: Key,
+}
+
+impl Gap {
+    fn moves(&self) -> bool {
+        self.key != self.base
+    }
+}
+
+/// Makes sure that partial rows (unchanged TOAST values) have a row to build upon. They stay partial, so that what they
+/// lack never leaves the server; but a table that quarantines values gets whole ones. A row that is not there is a
 /// contradiction; while the table may be ahead of the log (`open`), it was deleted later, and so is not written.
 async fn complete(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     changes: &mut TableBatch,
     open: bool,
     lsn: Lsn,
 ) -> Result<(), Error> {
-    let mut deleted_later = Vec::new();
-    for (key, net) in &mut changes.rows {
-        let Net::Partial { values, base } = net else {
-            continue;
-        };
-        let missing: Vec<usize> = (0..values.len()).filter(|&i| values[i].is_none()).collect();
-        let found = match fetch(conn, table, &missing, base).await? {
-            Ok(found) => found,
-            Err(NoBase(_)) if open => {
-                deleted_later.push(key.clone());
-                continue;
-            }
-            Err(NoBase(key)) => {
-                return Err(Error::Contradiction {
-                    table: table.source.clone(),
-                    lsn,
-                    reason: format!("it has no row {key} to complete an update from"),
-                })
-            }
-        };
-        for (position, value) in missing.into_iter().zip(found) {
-            values[position] = Some(value);
-        }
-        *net = Net::Upsert(std::mem::take(values).into_iter().flatten().collect());
+    let mut gaps = gaps(changes);
+    if gaps.is_empty() {
+        return Ok(());
     }
-    for key in deleted_later {
-        changes.rows.remove(&key);
+    gaps.sort_by_key(|gap| !gap.moves());
+    let bases: Vec<&[Value]> = gaps.iter().map(|gap| gap.base.as_slice()).collect();
+    let missing = bases::missing(script, table, &bases).await;
+    let missing = missing.map_err(Error::written)?;
+    if let (Some(&first), false) = (missing.first(), open) {
+        let key = write::describe_key(table, bases[first]);
+        return Err(Error::Contradiction {
+            table: table.source.clone(),
+            lsn,
+            reason: format!("it has no row {key} to complete an update from"),
+        });
+    }
+    for deleted_later in missing {
+        changes.rows.remove(&gaps[deleted_later].key);
+    }
+    let moving = gaps.iter().take_while(|gap| gap.moves()).count();
+    if table.quarantines() {
+        return fill(script, table, changes, &gaps).await;
+    }
+    if moving > 0 {
+        let put_aside = bases::put_aside(script, table, moving).await;
+        put_aside.map_err(Error::written)?;
     }
     Ok(())
 }
 
-async fn fetch(
-    conn: &mut Session,
+fn gaps(changes: &TableBatch) -> Vec<Gap> {
+    let gap = |(key, net): (&Key, &Net)| match net {
+        Net::Partial { base, .. } => Some(Gap {
+            key: key.clone(),
+            base: base.clone(),
+        }),
+        _ => None,
+    };
+    changes.rows.iter().filter_map(gap).collect()
+}
+
+/// Fills gaps with what the table holds at their bases.
+async fn fill(
+    script: &mut Script<'_>,
     table: &Table,
-    columns: &[usize],
-    key: &[Value],
-) -> Result<Result<Vec<Value>, NoBase>, Error> {
-    let columns: Vec<&Column> = columns.iter().map(|&i| &table.columns[i]).collect();
-    let expressions: Vec<String> = columns.iter().map(|c| c.select_expression()).collect();
-    let sql = format!(
-        "SELECT {} FROM {} WHERE {}",
-        expressions.join(", "),
-        quoted(&table.name),
-        write::key_condition(table, key).map_err(Error::written(&table.source))?,
-    );
-    let row = conn
-        .fetch_optional(sql.as_str())
-        .await
-        .map_err(|error| Error::written(&table.source)(error.into()))?;
-    let Some(row) = row else {
-        return Ok(Err(NoBase(write::describe_key(table, key))));
+    changes: &mut TableBatch,
+    gaps: &[Gap],
+) -> Result<(), Error> {
+    let lacks = |&i: &usize| {
+        let nets = gaps.iter().filter_map(|gap| changes.rows.get(&gap.key));
+        nets.into_iter()
+            .any(|net| matches!(net, Net::Partial { values, .. } if values[i].is_none()))
     };
-    let value = |(i, column): (usize, &&Column)| {
-        let text: Option<String> = row
-            .try_get_unchecked(i)
-            .map_err(Error::sql("a row that an update builds upon"))?;
-        Ok(source_value(text.as_deref(), column))
-    };
-    let values: Result<Vec<Value>, Error> = columns.iter().enumerate().map(value).collect();
-    values.map(Ok)
+    let columns: Vec<usize> = (0..table.columns.len()).filter(lacks).collect();
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let found = bases::values(script, table, &columns, gaps.len()).await;
+    for (number, row) in found.map_err(Error::written)? {
+        let net = gaps
+            .get(number)
+            .and_then(|gap| changes.rows.get_mut(&gap.key));
+        let Some(net) = net else { continue };
+        if let Net::Partial { values, .. } = net {
+            for (at, &i) in (1..).zip(&columns) {
+                if values[i].is_none() {
+                    values[i] = Some(value(&row, at, &table.columns[i])?);
+                }
+            }
+            *net = Net::Upsert(std::mem::take(values).into_iter().flatten().collect());
+        }
+    }
+    Ok(())
 }
 
 /// The source's value as `canonical` takes it, from what MySQL prints.
-fn source_value(text: Option<&str>, column: &Column) -> Value {
+fn value(row: &MySqlRow, at: usize, column: &Column) -> Result<Value, Error> {
+    let text: Option<String> = row
+        .try_get_unchecked(at)
+        .map_err(Error::sql("a row that an update builds upon"))?;
     let Some(text) = text else {
-        return Value::Null;
+        return Ok(Value::Null);
     };
-    let text = from_server(text, column);
-    match column.kind {
+    let text = from_server(&text, column);
+    Ok(match column.kind {
         Kind::SmallInt | Kind::Int | Kind::BigInt => text.parse().map_or(Value::Null, Value::Int),
         Kind::Bool => Value::Bool(text == "1"),
         Kind::LongBlob | Kind::VarBinary(_) => Value::Text(format!("\\x{text}")),
         _ => Value::Text(text.into_owned()),
-    }
+    })
 }

@@ -10,20 +10,20 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
 use super::catalog::{Catalog, Dirty};
-use super::contained::AgainKeys;
 use super::error::Error;
 use super::log::Offset;
+use super::quarantine::Quarantine;
 use super::rows::{CopyRow, CopyStep, MartRow, MartState, NextCopy, Place, TableRow, TableState};
 use crate::replica::{ddl, texts};
 
 /// Names of the bookkeeping tables, and their columns.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     (
         "millrace_position",
         "id TINYINT UNSIGNED NOT NULL PRIMARY KEY, owner VARCHAR(64) NOT NULL, \
          incarnation VARCHAR(190) NOT NULL, log_offset BIGINT UNSIGNED NOT NULL, \
          end_lsn BIGINT UNSIGNED NOT NULL, epoch BIGINT UNSIGNED NOT NULL, \
-         source_at DATETIME(6) NULL, smartmodule LONGTEXT NOT NULL",
+         source_at DATETIME(6) NULL, heard BIGINT UNSIGNED NOT NULL, smartmodule LONGTEXT NOT NULL",
     ),
     (
         "millrace_tables",
@@ -35,7 +35,7 @@ const TABLES: [(&str, &str); 8] = [
          next_rows_loaded BIGINT UNSIGNED NULL, next_chunks BIGINT UNSIGNED NULL, \
          next_rows BIGINT UNSIGNED NULL, next_complete_at BIGINT UNSIGNED NULL, \
          next_offset BIGINT UNSIGNED NULL, next_lsn BIGINT UNSIGNED NULL, \
-         next_epoch BIGINT UNSIGNED NULL",
+         next_epoch BIGINT UNSIGNED NULL, policies LONGTEXT NOT NULL, next_policies LONGTEXT NULL",
     ),
     (
         "millrace_copies",
@@ -53,6 +53,13 @@ const TABLES: [(&str, &str); 8] = [
          since DATETIME(6) NOT NULL, reason LONGTEXT NULL, version VARCHAR(64) NOT NULL, \
          joining TINYINT(1) NOT NULL",
     ),
+    (
+        "millrace_quarantine",
+        "name VARCHAR(64) NOT NULL, digest CHAR(64) NOT NULL, column_name VARCHAR(64) NOT NULL, \
+         source VARCHAR(300) NOT NULL, row_key LONGTEXT NOT NULL, lsn BIGINT UNSIGNED NOT NULL, \
+         value LONGTEXT NOT NULL, reason VARCHAR(255) NOT NULL, at DATETIME(6) NOT NULL, \
+         PRIMARY KEY (name, digest, column_name)",
+    ),
     ("millrace_names", "name VARCHAR(64) NOT NULL PRIMARY KEY"),
     (
         "millrace_paused",
@@ -68,7 +75,7 @@ const TABLES: [(&str, &str); 8] = [
 /// The start of their comment, by which we know them again.
 const OURS: &str = "millrace bookkeeping, format ";
 /// The rest of it.
-const FORMAT: &str = "4";
+const FORMAT: &str = "5";
 
 /// Creates the bookkeeping tables; refuses tables of those names that are not ours, or not of this version.
 pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
@@ -140,12 +147,19 @@ pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<Vec<St
     Ok(foreign)
 }
 
+/// Gives a name back.
+pub(crate) async fn unclaim(conn: &mut Session, name: &str) -> Result<(), Error> {
+    let query = sqlx::query("DELETE FROM millrace_names WHERE name = ?");
+    run(conn, query.bind(name)).await
+}
+
 impl Catalog {
     /// Reads all rows.
     pub(crate) async fn read(conn: &mut Session) -> Result<Catalog, Error> {
         let mut catalog = Catalog {
             tables: read_tables(conn).await?,
             marts: read_marts(conn).await?,
+            quarantine: Quarantine::read(conn).await?,
             ..Catalog::default()
         };
         for row in rows(conn, "SELECT * FROM millrace_copies").await? {
@@ -161,10 +175,12 @@ impl Catalog {
     }
 
     /// Writes the rows that have changed, in the open transaction. [`Catalog::saved`] follows its COMMIT.
-    pub(crate) async fn save(&self, conn: &mut Session) -> Result<(), Error> {
+    pub(crate) async fn save(&mut self, conn: &mut Session) -> Result<(), Error> {
+        self.quarantine.save(conn).await?;
         for table in &self.dirty.tables {
-            if let Some(row) = self.tables.get(table) {
-                write_table(conn, table, row).await?;
+            match self.tables.get(table) {
+                Some(row) => write_table(conn, table, row).await?,
+                None => forget_table(conn, table).await?,
             }
         }
         for copy in &self.dirty.copies {
@@ -191,6 +207,7 @@ impl Catalog {
     /// What was changed is in MySQL.
     pub(crate) fn saved(&mut self) {
         self.changed |= !self.dirty.is_empty();
+        self.changed |= self.quarantine.committed();
         self.dirty = Dirty::default();
     }
 }
@@ -235,6 +252,7 @@ fn table_row(row: &MySqlRow) -> Result<TableRow, Error> {
         since: at(row, "since")?,
         reason: optional_text(row, "reason")?,
         definition: definition.as_deref().map(parse_json).transpose()?,
+        policies: parse_json(&text(row, "policies")?)?,
         rows: number(row, "rows_copied")?,
         copy: CopyId(number(row, "copy")?),
         next,
@@ -258,6 +276,7 @@ fn next_copy(row: &MySqlRow, step: CopyStep) -> Result<NextCopy, Error> {
     let definition: TableSchema = parse_json(&text(row, "next_definition")?)?;
     Ok(NextCopy {
         definition,
+        policies: parse_json(&text(row, "next_policies")?)?,
         estimated_rows: number(row, "next_rows_estimated")?,
         step,
         chunks: small("next_chunks_loaded")?,
@@ -271,16 +290,23 @@ fn next_copy(row: &MySqlRow, step: CopyStep) -> Result<NextCopy, Error> {
     })
 }
 
+async fn forget_table(conn: &mut Session, source: &TableId) -> Result<(), Error> {
+    let query = sqlx::query("DELETE FROM millrace_tables WHERE source = ?");
+    run(conn, query.bind(source.to_string())).await
+}
+
 async fn write_table(conn: &mut Session, source: &TableId, row: &TableRow) -> Result<(), Error> {
     let definition = row.definition.as_ref().map(json).transpose()?;
     let next = row.next.as_ref();
     let next_definition = next.map(|next| json(&next.definition)).transpose()?;
+    let next_policies = next.map(|next| json(&next.policies)).transpose()?;
     let copied = next.and_then(|next| next.copied);
     let query = sqlx::query(
         "REPLACE INTO millrace_tables (source, name, state, since, reason, definition, rows_copied, copy, \
          next_step, next_definition, next_rows_estimated, next_chunks_loaded, next_rows_loaded, \
-         next_chunks, next_rows, next_complete_at, next_offset, next_lsn, next_epoch) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         next_chunks, next_rows, next_complete_at, next_offset, next_lsn, next_epoch, \
+         policies, next_policies) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(source.to_string())
     .bind(&row.name)
@@ -300,7 +326,9 @@ async fn write_table(conn: &mut Session, source: &TableId, row: &TableRow) -> Re
     .bind(copied.map(|copied| copied.lsn.0))
     .bind(next.map(|next| next.place.offset.0))
     .bind(next.map(|next| next.place.end_lsn.0))
-    .bind(next.map(|next| next.place.epoch.0));
+    .bind(next.map(|next| next.place.epoch.0))
+    .bind(json(&row.policies)?)
+    .bind(next_policies);
     run(conn, query).await
 }
 
@@ -339,50 +367,6 @@ async fn write_mart(conn: &mut Session, name: &str, row: &MartRow) -> Result<(),
     run(conn, query).await
 }
 
-/// Keeps keys that were read again, in the transaction that loads their rows.
-pub(crate) async fn save_again(
-    conn: &mut Session,
-    copy: CopyId,
-    source: &TableId,
-    keys: &AgainKeys,
-) -> Result<(), Error> {
-    for (key, chunk) in keys {
-        let key = json(key)?;
-        let query = sqlx::query(
-            "REPLACE INTO millrace_again (copy, source, digest, chunk, row_key) \
-             VALUES (?, ?, SHA2(?, 256), ?, ?)",
-        )
-        .bind(copy.0)
-        .bind(source.to_string())
-        .bind(key.clone())
-        .bind(u64::from(*chunk))
-        .bind(key);
-        run(conn, query).await?;
-    }
-    Ok(())
-}
-
-/// The keys of a table that were read again, and in which chunk.
-pub(crate) async fn read_again(
-    conn: &mut Session,
-    copy: CopyId,
-    source: &TableId,
-) -> Result<AgainKeys, Error> {
-    let found =
-        sqlx::query("SELECT chunk, row_key FROM millrace_again WHERE copy = ? AND source = ?")
-            .bind(copy.0)
-            .bind(source.to_string())
-            .fetch_all(conn)
-            .await
-            .map_err(Error::sql("its bookkeeping"))?;
-    let key = |row: &MySqlRow| {
-        let chunk = u32::try_from(number(row, "chunk")?);
-        let chunk = chunk.map_err(|error| Error::Bookkeeping(error.to_string()))?;
-        Ok((parse_json(&text(row, "row_key")?)?, chunk))
-    };
-    found.iter().map(key).collect()
-}
-
 const TABLE_STATES: [(TableState, &str); 5] = [
     (TableState::Loading, "loading"),
     (TableState::CatchingUp, "catching_up"),
@@ -415,7 +399,7 @@ fn text_of<T: PartialEq>(words: &[(T, &'static str)], value: T) -> &'static str 
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::MySql, sqlx::mysql::MySqlArguments>;
 
-async fn run(conn: &mut Session, query: Query<'_>) -> Result<(), Error> {
+pub(super) async fn run(conn: &mut Session, query: Query<'_>) -> Result<(), Error> {
     let done = query.execute(conn).await;
     done.map(|_| ()).map_err(Error::sql("its bookkeeping"))
 }
@@ -430,7 +414,10 @@ fn broken(error: sqlx::Error) -> Error {
 }
 
 /// Unchecked: sqlx takes text of a binary collation for bytes.
-fn text(row: &MySqlRow, column: impl sqlx::ColumnIndex<MySqlRow>) -> Result<String, Error> {
+pub(super) fn text(
+    row: &MySqlRow,
+    column: impl sqlx::ColumnIndex<MySqlRow>,
+) -> Result<String, Error> {
     row.try_get_unchecked(column).map_err(broken)
 }
 
@@ -438,7 +425,7 @@ fn optional_text(row: &MySqlRow, column: &str) -> Result<Option<String>, Error> 
     row.try_get_unchecked(column).map_err(broken)
 }
 
-fn number(row: &MySqlRow, column: &str) -> Result<u64, Error> {
+pub(super) fn number(row: &MySqlRow, column: &str) -> Result<u64, Error> {
     row.try_get(column).map_err(broken)
 }
 
@@ -447,10 +434,10 @@ fn at(row: &MySqlRow, column: &str) -> Result<DateTime<Utc>, Error> {
     Ok(at.and_utc())
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| Error::Bookkeeping(error.to_string()))
 }
 
-fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+pub(super) fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|error| Error::Bookkeeping(error.to_string()))
 }

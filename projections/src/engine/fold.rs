@@ -91,10 +91,35 @@ impl TableBatch {
             .map(|(key, _)| key.as_slice())
     }
 
-    /// Whole rows to write. Partial ones must have been completed.
+    /// Whole rows to write.
     pub fn upserts(&self) -> impl Iterator<Item = &[Value]> {
         self.rows.values().filter_map(|net| match net {
             Net::Upsert(values) => Some(values.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// Partial rows that stay at their keys, by the columns of which they have a value, with these values.
+    pub fn updates(&self) -> BTreeMap<Vec<usize>, Vec<Vec<Value>>> {
+        let mut updates: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, net) in &self.rows {
+            let Net::Partial { values, base } = net else {
+                continue;
+            };
+            if key != base {
+                continue;
+            }
+            let known = |(column, value): (usize, &Option<Value>)| Some((column, value.clone()?));
+            let (columns, values) = values.iter().enumerate().filter_map(known).unzip();
+            updates.entry(columns).or_default().push(values);
+        }
+        updates
+    }
+
+    /// Partial rows that come from other keys: a value per column, where it is known, and those keys.
+    pub fn moves(&self) -> impl Iterator<Item = (&[Option<Value>], &Key)> {
+        self.rows.iter().filter_map(|(key, net)| match net {
+            Net::Partial { values, base } if key != base => Some((values.as_slice(), base)),
             _ => None,
         })
     }

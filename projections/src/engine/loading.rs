@@ -10,7 +10,8 @@ use millrace_events::{Chunk, ChunkVerdict, CopyId, Record, TableId, Value};
 use sqlx::Executor;
 use tokio::time::Instant;
 
-use super::bookkeeping::{claim, save_again};
+use super::again::save_again;
+use super::bookkeeping::claim;
 use super::catalog::Catalog;
 use super::catch_up::Source;
 use super::contained::AgainKeys;
@@ -18,11 +19,13 @@ use super::error::Error;
 use super::fold::whole_row;
 use super::follower::Desk;
 use super::log::Offset;
+use super::quarantine::{of_last_rows, Written};
 use super::reader::{Item, Reader};
 use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
-use crate::replica::{ddl, write, Table};
+use crate::replica::{ddl, upsert, Table};
+use crate::script::Script;
 
 /// Chunks are committed together up to this many bytes of JSON; their rows and statements take many times that in memory.
 const COMMIT_BYTES: usize = 2 * 1024 * 1024;
@@ -120,7 +123,7 @@ impl Loading {
         };
         let at = match staged.tables.iter().position(|table| table.id == id) {
             Some(at) => at,
-            None => match Table::of(&next.definition, &suffixed(name, SHADOW)) {
+            None => match Table::of(&next.definition, &suffixed(name, SHADOW), &next.policies) {
                 Ok(table) => {
                     staged.tables.push(StagedTable {
                         id: id.clone(),
@@ -130,7 +133,9 @@ impl Loading {
                     });
                     staged.tables.len() - 1
                 }
-                Err(error) => return catalog.fail_copy(&id, error.to_string(), Utc::now()),
+                Err(error) => {
+                    return catalog.fail_copy(&id, millrace_control::in_words(&error), Utc::now())
+                }
             },
         };
         if let Err(reason) = staged.tables[at].add(chunk) {
@@ -140,7 +145,7 @@ impl Loading {
                 topic: topic.unwrap_or_default(),
                 reason: format!("table {id}: {reason}"),
             };
-            catalog.fail_copy(&id, error.to_string(), Utc::now());
+            catalog.fail_copy(&id, millrace_control::in_words(&error), Utc::now());
         }
     }
 
@@ -162,19 +167,11 @@ impl Loading {
     }
 
     async fn try_commit(&self, desk: &mut Desk, staged: &Staged) -> Result<(), Error> {
-        desk.execute("BEGIN", "a transaction").await?;
-        for StagedTable {
-            id,
-            table,
-            rows,
-            again,
-        } in &staged.tables
-        {
-            let rows = rows.iter().map(Vec::as_slice);
-            let written = write::upsert(&mut desk.conn, table, "", rows).await;
-            written.map_err(Error::written(id))?;
-            save_again(&mut desk.conn, self.copy, id, again).await?;
-            desk.catalog.count_loaded(id);
+        desk.begin().await?;
+        for staged in &staged.tables {
+            staged.write(desk).await?;
+            save_again(&mut desk.conn, self.copy, &staged.id, &staged.again).await?;
+            desk.catalog.count_loaded(&staged.id);
         }
         desk.catalog.save(&mut desk.conn).await?;
         desk.execute("COMMIT", "a commit").await
@@ -248,6 +245,31 @@ impl StagedTable {
         }
         Ok(())
     }
+
+    async fn write(&self, desk: &mut Desk) -> Result<(), Error> {
+        let Desk { conn, catalog } = desk;
+        let next = catalog
+            .tables
+            .get(&self.id)
+            .and_then(|row| row.next.as_ref());
+        let lsn = next.map(|next| next.place.end_lsn).unwrap_or_default();
+        let rows: Vec<&[Value]> = self.rows.iter().map(Vec::as_slice).collect();
+        let mut script = Script::on(conn).careful(true);
+        let unfit = upsert(&mut script, &self.table, &rows).await;
+        let unfit = unfit.map_err(Error::written)?;
+        let unfit = of_last_rows(&self.table, &rows, &unfit)?;
+        let keys: Vec<Vec<Value>> = match catalog.quarantine.concerns(&self.table, &unfit) {
+            true => rows.iter().map(|row| self.table.key_of(row)).collect(),
+            false => Vec::new(),
+        };
+        let written = Written { unfit: &unfit, lsn };
+        let keys = keys.iter().map(Vec::as_slice);
+        let quarantine = &mut catalog.quarantine;
+        let replaced = quarantine.replace(&mut script, &self.table, keys, written);
+        replaced.await?;
+        script.send().await?;
+        Ok(())
+    }
 }
 
 impl Catalog {
@@ -311,10 +333,12 @@ pub(crate) async fn make_shadows(desk: &mut Desk, marts: &Marts) -> Result<(), E
                 }
             }
             Err(error @ Error::ForeignTables(_)) => {
-                desk.catalog.fail_copy(&id, error.to_string(), Utc::now());
+                desk.catalog
+                    .fail_copy(&id, millrace_control::in_words(&error), Utc::now());
             }
             Err(error) if error.culprit().is_some() => {
-                desk.catalog.fail_copy(&id, error.to_string(), Utc::now());
+                desk.catalog
+                    .fail_copy(&id, millrace_control::in_words(&error), Utc::now());
             }
             Err(error) => return Err(error),
         }
@@ -367,7 +391,7 @@ async fn make_shadow(desk: &mut Desk, id: &TableId) -> Result<(), Error> {
     else {
         return Ok(());
     };
-    let table = Table::of(&next.definition, name)?;
+    let table = Table::of(&next.definition, name, &next.policies)?;
     let made = ddl::recreate(&mut desk.conn, &table, SHADOW).await;
     made.map_err(Error::of_table("the creation of", id))
 }
@@ -377,7 +401,7 @@ pub(crate) async fn save(desk: &mut Desk) -> Result<(), Error> {
     if desk.catalog.dirty.is_empty() {
         return Ok(());
     }
-    desk.execute("BEGIN", "a transaction").await?;
+    desk.begin().await?;
     desk.catalog.save(&mut desk.conn).await?;
     let committed = desk.conn.execute("COMMIT").await;
     committed.map_err(Error::sql("a commit"))?;

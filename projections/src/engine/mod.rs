@@ -13,6 +13,7 @@
 //! and goes on from there. So there is one way to recover, whatever happened, COMMIT included. A server that
 //! does not answer within a statement's time limit is such trouble; one that is away is waited for without end.
 
+mod again;
 mod apply;
 mod assemble;
 mod begin;
@@ -21,11 +22,13 @@ pub(crate) mod catalog;
 mod catch_up;
 mod contained;
 mod copier;
+mod dropping;
 mod error;
 mod findings;
 pub mod fold;
 mod follower;
 mod group;
+mod handle;
 mod hooks;
 mod join;
 mod live;
@@ -34,10 +37,14 @@ pub mod log;
 mod owner;
 mod pause;
 mod position;
+pub(crate) mod quarantine;
+mod quarantined;
 mod reader;
 mod rows;
 mod session;
+mod shared;
 mod status;
+mod stock;
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,17 +56,21 @@ use millrace_topic::{SmartModule, TopicError};
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
+use crate::replica::Policies;
 use log::{FluvioLog, Log};
-use status::Shared;
+use shared::Shared;
 
+pub use dropping::DropError;
 pub use error::{Culprit, Error};
 pub use findings::{Findings, Found, NotWritten, Past};
+pub use handle::{Handle, HoldError, HoldId, UnknownMart, WaitError};
 pub use hooks::{Asked, Hooks, Point};
 pub use pause::PauseError;
+pub use quarantined::{Page, QuarantinedError, QuarantinedValue, Wanted};
 pub use rows::{CopyStep, MartState, TableState};
 pub use status::{
-    Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Needed, Projection,
-    ProjectionKind, SnapshotProgress, State, Status, TableStatus, UnknownMart, WaitError,
+    Away, CopyStatus, HoldStatus, MartStatus, Needed, Projection, ProjectionKind, SnapshotProgress,
+    State, Status, TableStatus,
 };
 
 /// How often the end of the log is asked for.
@@ -78,6 +89,8 @@ pub struct Config {
     pub smartmodule: Option<SmartModule>,
     /// Tables of this Postgres schema keep their names in MySQL; those of others are called `schema__table`.
     pub main_schema: Option<String>,
+    /// What becomes of values that MySQL cannot hold, in tables whose copies are announced from now on.
+    pub values: Policies,
     /// Marts to keep.
     pub marts: Marts,
     /// Sizes and times.
@@ -94,6 +107,7 @@ impl fmt::Debug for Config {
             .field("changes_topic", &self.changes_topic)
             .field("smartmodule", &self.smartmodule)
             .field("main_schema", &self.main_schema)
+            .field("values", &self.values)
             .field("marts", &self.marts.names())
             .field("limits", &self.limits)
             .finish_non_exhaustive()

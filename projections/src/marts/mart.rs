@@ -132,6 +132,11 @@ impl Mart {
         self.description.summary.as_ref()
     }
 
+    /// The tables that it reads.
+    pub fn reads(&self) -> Vec<String> {
+        vec![self.fact().table.clone(), self.dimension().table.clone()]
+    }
+
     pub(crate) fn fact(&self) -> &Fact {
         &self.description.fact
     }
@@ -192,13 +197,21 @@ impl Mart {
 
     /// Name of the table of the inner level.
     pub(crate) fn subtotals(&self) -> String {
-        derived("millrace_", &self.name, "_subtotals")
+        subtotals(&self.name)
     }
 
     /// Name of the table of the outer level.
     pub(crate) fn groups(&self) -> String {
-        derived("millrace_", &self.name, "_groups")
+        groups(&self.name)
     }
+}
+
+pub(super) fn subtotals(mart: &str) -> String {
+    derived("millrace_", mart, "_subtotals")
+}
+
+pub(super) fn groups(mart: &str) -> String {
+    derived("millrace_", mart, "_groups")
 }
 
 fn names<'a>(columns: impl Iterator<Item = &'a str>) -> Vec<String> {

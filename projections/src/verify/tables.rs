@@ -10,6 +10,7 @@ use super::descent::{by_rows, by_sums, Both, Gone, Step};
 use super::order;
 use super::pair::Pair;
 use super::position::{LiveTable, Position};
+use super::quarantine;
 use super::ranges::Cut;
 use super::report::{Difference, DifferenceKind, Subject, Tally};
 use super::{mysql, postgres, Config, Error, Method};
@@ -41,9 +42,13 @@ pub(super) async fn compare(
     both: &mut Both<'_>,
     named: &LiveTable,
 ) -> Step<Subject> {
-    let LiveTable { name, definition } = named;
-    let table =
-        Table::of(definition, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
+    let LiveTable {
+        name,
+        definition,
+        policies,
+    } = named;
+    let table = Table::of(definition, name, policies)
+        .map_err(|error| Error::Bookkeeping(error.to_string()))?;
     let pair = Pair::new(&table, definition);
     let mut tally = Tally::new(&table.source.to_string(), config.differences_max);
     if let Err(Gone) = both.begin(&pair).await? {
@@ -52,6 +57,9 @@ pub(super) async fn compare(
     let defined = Definition::read(both.postgres, both.mysql, &table).await?;
     let indexes = order::indexes(both.postgres, &table.source).await?;
     both.end().await?;
+    if defined.replica.is_empty() && both.existing.contains(name) {
+        return Ok(Err(Gone));
+    }
     if let Some(difference) = defined.difference(config, &table) {
         tally.add(difference);
         return Ok(Ok(tally.finish(0)));
@@ -63,6 +71,9 @@ pub(super) async fn compare(
         }
         Method::Rows => by_rows(both, &pair, &mut tally).await?,
     };
+    if done.is_ok() && table.quarantines() {
+        quarantine::compare(both.mysql, &table, &mut tally).await?;
+    }
     Ok(done.map(|done| Subject {
         ranges: done.ranges,
         rows_read: done.read,
@@ -124,7 +135,8 @@ impl Definition {
             planned.is_none_or(|planned| planned.iter().any(|name| name == column.as_str()))
         };
         let source: Vec<&String> = self.source.iter().filter(is_planned).collect();
-        if source == kept && self.replica == kept {
+        let in_mysql: Vec<&str> = table.names().collect();
+        if source == kept && self.replica == in_mysql {
             return None;
         }
         Some(Difference {

@@ -2,15 +2,18 @@
 
 mod checkpoints;
 mod copies;
+mod hand;
 mod memory_log;
 mod outage;
 mod pause;
 mod periodic;
 mod pool;
+mod quarantine;
 mod settings;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;
+mod trips;
 mod wide;
 mod world;
 
@@ -33,7 +36,11 @@ pub(crate) async fn filled() -> World {
 }
 
 pub(crate) async fn filled_on(server: &support::Server) -> World {
-    let mut world = World::on(server).await;
+    fill(World::on(server).await)
+}
+
+/// Rows and a copy of them, and nothing else in the log.
+pub(crate) fn fill(mut world: World) -> World {
     for _ in 0..30 {
         world.source.random_transaction();
     }

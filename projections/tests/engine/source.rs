@@ -38,6 +38,8 @@ pub(crate) struct Source {
     pub(crate) copies: u64,
     /// Keys of updates that changed the key and did not send all, since the last copy began.
     rekeyed: BTreeSet<(TableId, Vec<Value>)>,
+    /// Some of the values that it makes up fit into no column of MySQL.
+    pub(crate) unfit: bool,
 }
 
 pub(crate) fn at() -> DateTime<Utc> {
@@ -125,6 +127,7 @@ impl Source {
             xid: Xid(100),
             copies: 0,
             rekeyed: BTreeSet::new(),
+            unfit: false,
         }
     }
 
@@ -142,6 +145,34 @@ impl Source {
     }
 
     fn random_row(&mut self, table: &str) -> Vec<Value> {
+        let mut row = self.random_fitting_row(table);
+        if self.unfit && self.rng.random_range(0..2) == 0 {
+            let unfit: &[(usize, &str)] = match table {
+                "things" => &[
+                    (2, "NaN"),
+                    (2, "99999999999.99"),
+                    (4, "infinity"),
+                    (4, "0044-03-15 12:00:00+00 BC"),
+                    (4, "20000-01-01 00:00:00+00"),
+                ],
+                _ => &[
+                    (3, "NaN"),
+                    (3, "-Infinity"),
+                    (4, "0.0000000000000000000000000000001"),
+                    (4, "123456789012345678901234567890123456"),
+                    (5, "0044-03-15 BC"),
+                    (5, "-infinity"),
+                ],
+            };
+            for _ in 0..self.rng.random_range(1..3) {
+                let (column, value) = *unfit.choose(&mut self.rng).expect("values");
+                row[column] = text(value);
+            }
+        }
+        row
+    }
+
+    fn random_fitting_row(&mut self, table: &str) -> Vec<Value> {
         let rng = &mut self.rng;
         let words = [
             "",
@@ -235,7 +266,7 @@ impl Source {
     }
 
     /// Moves a row to another key and sends neither of the columns that may be TOAST.
-    fn rekey(&mut self, table: &str, from: &[Value], to: &[Value]) -> Change {
+    pub(crate) fn rekey(&mut self, table: &str, from: &[Value], to: &[Value]) -> Change {
         let rows = self.state.get_mut(&id(table)).expect("a known table");
         let mut values = rows.remove(from).expect("the row exists");
         values[..to.len()].clone_from_slice(to);
@@ -247,6 +278,25 @@ impl Source {
             .retain(|(name, _)| !["notes", "data", "free"].contains(&name.as_str()));
         let before = self.key_row(table, from);
         self.change(table, Op::Update, Some(before), Some(after))
+    }
+
+    /// An update of the pair of that kind which leaves a column unsent, as its value is large and has not changed.
+    pub(crate) fn change_unsent(
+        &mut self,
+        table: &str,
+        from: &str,
+        values: Vec<Value>,
+        unsent: &str,
+    ) -> Change {
+        let from = vec![text(from), Value::Int(1)];
+        let to = self.key_of(table, &values);
+        let mut after = self.row(table, &values);
+        after.0.retain(|(name, _)| name != unsent);
+        let before = (from != to).then(|| self.key_row(table, &from));
+        let rows = self.state.get_mut(&id(table)).expect("a known table");
+        rows.remove(&from).expect("the row exists");
+        rows.insert(to, values);
+        self.change(table, Op::Update, before, Some(after))
     }
 
     fn random_change(&mut self) -> Vec<Change> {
@@ -285,7 +335,7 @@ impl Source {
     }
 
     /// An update that changes one column and leaves unchanged TOAST unsent.
-    fn touch(&mut self, table: &str, key: &[Value]) -> Change {
+    pub(crate) fn touch(&mut self, table: &str, key: &[Value]) -> Change {
         let fresh = self.random_row(table);
         let rows = self.state.get_mut(&id(table)).expect("a known table");
         let values = rows.get_mut(key).expect("the row exists");

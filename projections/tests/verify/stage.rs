@@ -11,7 +11,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use millrace_events::{Column as SourceColumn, SchemaId, TableId, TableSchema, Value};
 use millrace_projections::marts::Marts;
-use millrace_projections::replica::{canonical, ddl, Kind, Table};
+use millrace_projections::replica::{canonical, ddl, Kind, Table, TablePolicies};
 use millrace_projections::verify::{verify, By, Config, Error, Method, Pace, Report};
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use serde_json::json;
@@ -95,6 +95,8 @@ pub(crate) struct Projector {
     pub(crate) loses_holds: bool,
     /// What others commit while the projector is led to one consistent point after the other.
     pub(crate) meanwhile: VecDeque<Meanwhile>,
+    /// What others commit after a consistent point, before anything is compared.
+    pub(crate) afterwards: VecDeque<Meanwhile>,
 }
 
 /// A statement, with the URL of its database.
@@ -109,7 +111,8 @@ impl Meanwhile {
         match self {
             Meanwhile::Source(url, sql) => {
                 let mut conn = PgConnection::connect(&url).await.expect("Postgres");
-                conn.execute(sql.as_str()).await.expect("a change");
+                let done = conn.execute(sqlx::raw_sql(&sql)).await;
+                done.expect("a change");
             }
             Meanwhile::Replica(url, sql) => {
                 let mut conn = connect(&url, Purpose::Project).await.expect("MySQL");
@@ -198,6 +201,21 @@ impl Stage {
         projector.meanwhile.extend(steps.iter().cloned());
     }
 
+    pub(crate) fn afterwards(&self, step: Meanwhile) {
+        let mut projector = self.projector.lock().expect("a lock");
+        projector.afterwards.push_back(step);
+    }
+
+    /// Consistent points that were taken.
+    pub(crate) fn points(&self) -> usize {
+        let projector = self.projector.lock().expect("a lock");
+        projector
+            .calls
+            .iter()
+            .filter(|call| *call == "hold")
+            .count()
+    }
+
     pub(crate) fn in_source(&self, sql: &str) -> Meanwhile {
         Meanwhile::Source(self.config.postgres_url.clone(), sql.into())
     }
@@ -283,10 +301,16 @@ async fn release(
     State(projector): State<Shared>,
     Query(asked): Query<Asked>,
 ) -> (StatusCode, Json<serde_json::Value>) {
-    let mut projector = projector.lock().expect("a lock");
     assert_eq!(asked.id, 7);
-    projector.calls.push("release".into());
-    let held = std::mem::take(&mut projector.held) && !projector.loses_holds;
+    let (held, afterwards) = {
+        let mut projector = projector.lock().expect("a lock");
+        projector.calls.push("release".into());
+        let held = std::mem::take(&mut projector.held) && !projector.loses_holds;
+        (held, projector.afterwards.pop_front())
+    };
+    if let Some(afterwards) = afterwards {
+        afterwards.commit().await;
+    }
     let status = if held {
         StatusCode::OK
     } else {
@@ -304,7 +328,7 @@ const BOOKKEEPING: &str = "
     INSERT INTO millrace_position VALUES (1, 1);
     CREATE TABLE millrace_tables (source VARCHAR(300) NOT NULL PRIMARY KEY, name VARCHAR(64) NOT NULL,
         state VARCHAR(16) NOT NULL, since DATETIME(6) NOT NULL, reason LONGTEXT NULL, definition LONGTEXT NULL,
-        rows_copied BIGINT UNSIGNED NOT NULL, copy BIGINT UNSIGNED NOT NULL, next_step VARCHAR(16) NULL);
+        rows_copied BIGINT UNSIGNED NOT NULL, copy BIGINT UNSIGNED NOT NULL, next_step VARCHAR(16) NULL, policies LONGTEXT NOT NULL);
     CREATE TABLE millrace_marts (name VARCHAR(64) NOT NULL PRIMARY KEY, state VARCHAR(16) NOT NULL,
         since DATETIME(6) NOT NULL, reason LONGTEXT NULL, version VARCHAR(64) NOT NULL, joining TINYINT(1) NOT NULL)";
 
@@ -316,7 +340,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
         .expect("bookkeeping tables");
     for (name, number) in tables.iter().zip(0..) {
         let schema = schema_of(postgres, name, number).await;
-        let table = Table::of(&schema, name).expect("replicable");
+        let table = Table::of(&schema, name, &TablePolicies::default()).expect("replicable");
         ddl::recreate(mysql, &table, "")
             .await
             .expect("replica table");
@@ -331,7 +355,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
         }
         let definition = serde_json::to_string(&schema).expect("JSON");
         sqlx::query(
-            "INSERT INTO millrace_tables VALUES (?, ?, 'live', '2025-01-01', NULL, ?, 0, 1, NULL)",
+            "INSERT INTO millrace_tables VALUES (?, ?, 'live', '2025-01-01', NULL, ?, 0, 1, NULL, '{}')",
         )
         .bind(id(name).to_string())
         .bind(name)
