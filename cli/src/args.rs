@@ -12,10 +12,12 @@ use crate::spu;
 
 mod consumers;
 mod pipeline;
+mod quarantine;
 mod tables;
 
 pub use consumers::{Consumers, ConsumersAction, DeletedConsumer};
 pub use pipeline::{Pipeline, Source};
+pub use quarantine::{Quarantine, QuarantineAction, QuarantineList};
 pub use tables::{RemovedTables, Tables, TablesAction};
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
@@ -110,6 +112,8 @@ pub enum Command {
     Projection(Projection),
     /// List the captured tables, and change which they are, while everything else stays live
     Tables(Tables),
+    /// Look at values that MySQL cannot hold, such as NaN in a number
+    Quarantine(Quarantine),
     /// List the consumers of the topics, and delete one that never comes back, so that nothing is kept for it
     Consumers(Consumers),
     /// Look at rejected incoming users, send them again, or discard them

@@ -24,6 +24,8 @@ pub(crate) struct Outgoing {
     pub(crate) ends: Option<Lsn>,
     /// The record ends a transaction.
     pub(crate) transaction: bool,
+    /// A start may begin at it.
+    pub(crate) checkpoint: bool,
 }
 
 impl Outgoing {
@@ -33,6 +35,7 @@ impl Outgoing {
             value,
             ends: None,
             transaction: false,
+            checkpoint: false,
         }
     }
 }
@@ -218,6 +221,7 @@ impl Assembler {
             value: Record::Progress(progress).encode(),
             ends: Some(self.prev),
             transaction: false,
+            checkpoint: false,
         })
     }
 
@@ -268,6 +272,7 @@ impl Assembler {
                 value: open.writer.finish(commit.end_lsn),
                 ends: Some(commit.end_lsn),
                 transaction: true,
+                checkpoint: false,
             });
         }
         Ok(())
@@ -366,6 +371,7 @@ impl Assembler {
                 value: open.writer.cut(),
                 ends: None,
                 transaction: false,
+                checkpoint: false,
             });
         }
         Ok(())

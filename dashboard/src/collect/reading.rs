@@ -110,6 +110,9 @@ pub(crate) struct ProjectedReading {
     /// The newest copy of it that the log has announced to the projector.
     #[serde(default)]
     pub(crate) newest_copy: Option<u64>,
+    /// Values in quarantine.
+    #[serde(default)]
+    pub(crate) quarantined: Option<u64>,
     #[serde(default)]
     pub(crate) copy: Option<LoadedReading>,
 }
@@ -122,6 +125,9 @@ pub(crate) struct MartReading {
     pub(crate) state: String,
     #[serde(default)]
     pub(crate) reason: Option<String>,
+    /// Values in quarantine of the tables that it reads.
+    #[serde(default)]
+    pub(crate) quarantined: Option<u64>,
 }
 
 /// A copy as far as the projector has loaded it.
@@ -176,6 +182,8 @@ pub(crate) struct Compared {
     pub(crate) name: String,
     pub(crate) rows: u64,
     pub(crate) differences: u64,
+    #[serde(default)]
+    pub(crate) quarantined: u64,
 }
 
 /// The page's own button.

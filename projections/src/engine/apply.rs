@@ -20,8 +20,7 @@ pub(crate) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Pushes the statements that apply a batch of what was committed between `begin` and `lsn`. Partial rows that move to
-    /// another key are completed in place, so that a repetition finds them whole.
+    /// Pushes the statements that apply a batch of what was committed between `begin` and `lsn`.
     pub(crate) async fn apply(
         &mut self,
         script: &mut Script<'_>,
@@ -91,6 +90,9 @@ async fn write_rows(
     if !changes.truncate || !changes.spared.is_empty() {
         write::delete(script, table, changes.deletes()).await?;
     }
+    for (values, base) in changes.moves() {
+        write::move_to(script, table, values, base).await?;
+    }
     for (columns, rows) in changes.updates() {
         let rows = rows.iter().map(Vec::as_slice);
         write::update(script, table, &columns, rows).await?;
@@ -98,7 +100,7 @@ async fn write_rows(
     upsert(script, table, rows).await
 }
 
-/// A partial row that cannot stay as it is.
+/// A partial row.
 struct Gap {
     key: Key,
     /// Key of the row that it builds upon.
@@ -111,8 +113,8 @@ impl Gap {
     }
 }
 
-/// Makes sure that partial rows (unchanged TOAST values) have a row to build upon. One that stays at its key stays partial:
-/// what it lacks never leaves the server. One that moves, or whose table quarantines values, is filled from the table as it stands. A row that is not there is a
+/// Makes sure that partial rows (unchanged TOAST values) have a row to build upon. They stay partial, so that what they
+/// lack never leaves the server; but a table that quarantines values gets whole ones. A row that is not there is a
 /// contradiction; while the table may be ahead of the log (`open`), it was deleted later, and so is not written.
 async fn complete(
     script: &mut Script<'_>,
@@ -125,8 +127,7 @@ async fn complete(
     if gaps.is_empty() {
         return Ok(());
     }
-    let is_filled = |gap: &Gap| gap.moves() || table.quarantines();
-    gaps.sort_by_key(|gap| !is_filled(gap));
+    gaps.sort_by_key(|gap| !gap.moves());
     let bases: Vec<&[Value]> = gaps.iter().map(|gap| gap.base.as_slice()).collect();
     let missing = bases::missing(script, table, &bases).await;
     let missing = missing.map_err(Error::written)?;
@@ -141,8 +142,15 @@ async fn complete(
     for deleted_later in missing {
         changes.rows.remove(&gaps[deleted_later].key);
     }
-    let filled = gaps.iter().take_while(|gap| is_filled(gap)).count();
-    fill(script, table, changes, &gaps[..filled]).await
+    let moving = gaps.iter().take_while(|gap| gap.moves()).count();
+    if table.quarantines() {
+        return fill(script, table, changes, &gaps).await;
+    }
+    if moving > 0 {
+        let put_aside = bases::put_aside(script, table, moving).await;
+        put_aside.map_err(Error::written)?;
+    }
+    Ok(())
 }
 
 fn gaps(changes: &TableBatch) -> Vec<Gap> {
@@ -156,7 +164,7 @@ fn gaps(changes: &TableBatch) -> Vec<Gap> {
     changes.rows.iter().filter_map(gap).collect()
 }
 
-/// Fills the first gaps with what the table holds at their bases.
+/// Fills gaps with what the table holds at their bases.
 async fn fill(
     script: &mut Script<'_>,
     table: &Table,

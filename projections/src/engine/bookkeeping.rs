@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Copied, CopyId, Epoch, Lsn, TableId, TableSchema};
 use millrace_sessions::mysql::Session;
 use sqlx::mysql::MySqlRow;
-use sqlx::{Executor, Row};
+use sqlx::{Executor, MySql, QueryBuilder, Row};
 
 use super::catalog::{Catalog, Dirty};
 use super::contained::AgainKeys;
@@ -73,6 +73,8 @@ const TABLES: [(&str, &str); 9] = [
          detail LONGTEXT NOT NULL",
     ),
 ];
+/// Keys that were read again, in one statement.
+const KEYS_PER_STATEMENT: usize = 500;
 /// The start of their comment, by which we know them again.
 const OURS: &str = "millrace bookkeeping, format ";
 /// The rest of it.
@@ -375,18 +377,24 @@ pub(crate) async fn save_again(
     source: &TableId,
     keys: &AgainKeys,
 ) -> Result<(), Error> {
-    for (key, chunk) in keys {
-        let key = json(key)?;
-        let query = sqlx::query(
-            "REPLACE INTO millrace_again (copy, source, digest, chunk, row_key) \
-             VALUES (?, ?, SHA2(?, 256), ?, ?)",
-        )
-        .bind(copy.0)
-        .bind(source.to_string())
-        .bind(key.clone())
-        .bind(u64::from(*chunk))
-        .bind(key);
-        run(conn, query).await?;
+    let rows: Vec<(String, u32)> = (keys.iter())
+        .map(|(key, chunk)| Ok((json(key)?, *chunk)))
+        .collect::<Result<_, Error>>()?;
+    for rows in rows.chunks(KEYS_PER_STATEMENT) {
+        let mut query = QueryBuilder::<MySql>::new(
+            "REPLACE INTO millrace_again (copy, source, digest, chunk, row_key) ",
+        );
+        query.push_values(rows, |mut row, (key, chunk)| {
+            row.push_bind(copy.0)
+                .push_bind(source.to_string())
+                .push("SHA2(")
+                .push_bind_unseparated(key)
+                .push_unseparated(", 256)")
+                .push_bind(u64::from(*chunk))
+                .push_bind(key);
+        });
+        // Their number differs each time.
+        run(conn, query.build().persistent(false)).await?;
     }
     Ok(())
 }

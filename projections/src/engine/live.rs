@@ -57,6 +57,7 @@ impl<'a> Live<'a> {
         self.joiner().clear(&mut self.desk).await?;
         self.drop_former_marts().await?;
         self.follow_live()?;
+        self.take_stock().await?;
         self.show();
         loop {
             let Err(error) = self.turn().await else {

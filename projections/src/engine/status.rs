@@ -1,6 +1,6 @@
 //! What a projector says about itself, and how it is told to hold still.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -237,6 +237,32 @@ pub struct Status {
     pub away: Option<Away>,
     /// What is wrong with the log.
     pub log_error: Option<String>,
+    /// What copies still need of topics.
+    #[serde(skip)]
+    pub needed: Needed,
+}
+
+/// What copies that have not joined still need of topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// From where on they will follow the log, or do.
+    pub log: Option<Offset>,
+    /// For each topic that is loaded, the last record that was, or its first one.
+    pub copies: BTreeMap<String, Offset>,
+}
+
+impl Needed {
+    fn of(catalog: &Catalog) -> Needed {
+        let next = catalog.tables.values().filter_map(|row| row.next.as_ref());
+        let loaded = catalog.copies.iter();
+        let loaded = loaded.filter(|(copy, _)| catalog.loads(**copy));
+        Needed {
+            log: next.map(|next| next.place.offset).min(),
+            copies: loaded
+                .map(|(_, row)| (row.topic.clone(), Offset(row.next.0.saturating_sub(1))))
+                .collect(),
+        }
+    }
 }
 
 impl Status {
@@ -617,6 +643,7 @@ impl Shared {
         self.update(|status| {
             status.tables = table_statuses(catalog);
             status.marts = mart_statuses(catalog);
+            status.needed = Needed::of(catalog);
             status.snapshot = (state == State::Loading).then(|| progress(&status.tables));
             status.state = state;
         });

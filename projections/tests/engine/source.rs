@@ -266,7 +266,7 @@ impl Source {
     }
 
     /// Moves a row to another key and sends neither of the columns that may be TOAST.
-    fn rekey(&mut self, table: &str, from: &[Value], to: &[Value]) -> Change {
+    pub(crate) fn rekey(&mut self, table: &str, from: &[Value], to: &[Value]) -> Change {
         let rows = self.state.get_mut(&id(table)).expect("a known table");
         let mut values = rows.remove(from).expect("the row exists");
         values[..to.len()].clone_from_slice(to);
@@ -278,6 +278,25 @@ impl Source {
             .retain(|(name, _)| !["notes", "data", "free"].contains(&name.as_str()));
         let before = self.key_row(table, from);
         self.change(table, Op::Update, Some(before), Some(after))
+    }
+
+    /// An update of the pair of that kind which leaves a column unsent, as its value is large and has not changed.
+    pub(crate) fn change_unsent(
+        &mut self,
+        table: &str,
+        from: &str,
+        values: Vec<Value>,
+        unsent: &str,
+    ) -> Change {
+        let from = vec![text(from), Value::Int(1)];
+        let to = self.key_of(table, &values);
+        let mut after = self.row(table, &values);
+        after.0.retain(|(name, _)| name != unsent);
+        let before = (from != to).then(|| self.key_row(table, &from));
+        let rows = self.state.get_mut(&id(table)).expect("a known table");
+        rows.remove(&from).expect("the row exists");
+        rows.insert(to, values);
+        self.change(table, Op::Update, before, Some(after))
     }
 
     fn random_change(&mut self) -> Vec<Change> {
@@ -316,7 +335,7 @@ impl Source {
     }
 
     /// An update that changes one column and leaves unchanged TOAST unsent.
-    fn touch(&mut self, table: &str, key: &[Value]) -> Change {
+    pub(crate) fn touch(&mut self, table: &str, key: &[Value]) -> Change {
         let fresh = self.random_row(table);
         let rows = self.state.get_mut(&id(table)).expect("a known table");
         let values = rows.get_mut(key).expect("the row exists");
@@ -390,6 +409,7 @@ impl Source {
         self.epoch = self.epoch.next();
         let start = Record::Start(Start {
             epoch: self.epoch,
+            owner: None,
             at: at(),
         });
         self.log.append(CHANGES, start.encode());

@@ -2,6 +2,7 @@
 
 mod between;
 mod points;
+mod quarantine;
 mod stage;
 mod sums;
 #[path = "../support/mod.rs"]

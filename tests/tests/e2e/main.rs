@@ -19,4 +19,5 @@ mod stage;
 mod stalled;
 mod supervise;
 mod tables;
+mod values;
 mod verified;
