@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Copied, CopyId, Epoch, Lsn, TableId, TableSchema};
 use millrace_sessions::mysql::Session;
+use millrace_topic::Offset;
 use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
 use super::catalog::{Catalog, Dirty};
 use super::error::Error;
-use super::log::Offset;
 use super::quarantine::Quarantine;
 use super::rows::{CopyRow, CopyStep, MartRow, MartState, NextCopy, Place, TableRow, TableState};
 use crate::replica::{ddl, texts};
