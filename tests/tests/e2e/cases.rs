@@ -171,15 +171,21 @@ async fn a_child_of_a_captured_table() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_that_is_filtered_and_narrowed() -> anyhow::Result<()> {
     let mut loaded = Loaded::open("case-11", "", WRITERS).await?;
-    let filtered = "ALTER PUBLICATION millrace_loaded SET TABLE source.users WHERE (user_id > 100000000), source.productcategories,
-        source.products, source.orders, source.orderdetails, source.reviews, source.loyaltypoints;
-        UPDATE source.users SET loyalty_status = 'Gold' WHERE user_id < 1000";
-    loaded.in_source(filtered).await?;
+    let publication: String = sqlx::query_scalar("SELECT pubname::text FROM pg_publication")
+        .fetch_one(&mut loaded.source)
+        .await?;
+    let filtered = format!(
+        "ALTER PUBLICATION {publication} SET TABLE source.users WHERE (user_id > 100000000), source.productcategories,
+            source.products, source.orders, source.orderdetails, source.reviews, source.loyaltypoints;
+         UPDATE source.users SET loyalty_status = 'Gold' WHERE user_id < 1000"
+    );
+    loaded.in_source(&filtered).await?;
     noticed(&loaded, "source.users", "capture-table-filtered").await?;
     others_live(&loaded, &["source.users"]).await?;
-    let narrowed =
-        "ALTER PUBLICATION millrace_loaded SET (publish = 'insert'); DELETE FROM source.reviews";
-    loaded.in_source(narrowed).await?;
+    let narrowed = format!(
+        "ALTER PUBLICATION {publication} SET (publish = 'insert'); DELETE FROM source.reviews"
+    );
+    loaded.in_source(&narrowed).await?;
     let mut remedies = Vec::new();
     for table in loaded.tables().await? {
         let name = table["name"].as_str().unwrap_or_default();
