@@ -7,21 +7,21 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use millrace_sessions::mysql::Session;
+use millrace_sessions::mysql::{server_code, Session};
 use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 
 use super::checksum::{in_buckets, replica_sums, source_sums, Rows, Sides, Sums};
 use super::merge::merge;
 use super::pair::Pair;
-use super::position::exist;
 use super::ranges::{in_blocks, Cut, Key, Range};
 use super::report::Tally;
 use super::sides::{
     all_from_mysql, from_mysql, from_postgres, sums_from_mysql, sums_from_postgres,
 };
-use super::{mysql, postgres, Error, Pace};
+use super::{mysql, postgres, Error, Pace, DEFINITION_CHANGED, NO_SUCH_TABLE};
 use crate::replica::names::{suffixed, SHADOW};
+use crate::replica::quoted;
 
 /// Rows of a range. Both servers take some 50 ms for so many: short enough to rest behind it and to read it again,
 /// and long enough that the trips between do not count.
@@ -102,7 +102,20 @@ impl Both<'_> {
         if !self.existing.contains(&copy) {
             return Ok(false);
         }
-        exist(self.mysql, &[&copy]).await.map(|there| !there)
+        // Not information_schema: on MySQL that is read as the snapshot shows it.
+        let look = format!("SELECT 1 FROM {} LIMIT 1", quoted(&copy));
+        match self.mysql.execute(look.as_str()).await {
+            Ok(_) => Ok(false),
+            Err(error)
+                if matches!(
+                    server_code(&error),
+                    Some(NO_SUCH_TABLE | DEFINITION_CHANGED)
+                ) =>
+            {
+                Ok(true)
+            }
+            Err(error) => Err(mysql("looking for a copy that was being filled")(error)),
+        }
     }
 
     /// Ends the range.
