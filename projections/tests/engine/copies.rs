@@ -252,12 +252,7 @@ async fn a_mart_that_fails_is_set_aside_alone_and_built_again_on_request() {
     for _ in 0..10 {
         world.source.random_transaction();
     }
-    let lsn = world.source.lsn;
-    running
-        .handle
-        .wait_for(lsn, PATIENCE)
-        .await
-        .expect("the rest goes on");
+    let lsn = world.the_rest_goes_on(&running).await;
     world.compare(lsn).await;
     running.handle.rebuild(MART).expect("there is such a mart");
     let live = |status: &Status| status.marts[0].state == MartState::Live;
@@ -303,12 +298,7 @@ async fn a_value_without_a_form_in_mysql_takes_its_table_and_its_marts_out_and_n
     for _ in 0..10 {
         world.source.random_transaction();
     }
-    let lsn = world.source.lsn;
-    running
-        .handle
-        .wait_for(lsn, PATIENCE)
-        .await
-        .expect("the rest goes on");
+    let lsn = world.the_rest_goes_on(&running).await;
     world.compare_one("pairs", lsn).await;
     running.kill().await;
     // It stays aside over a restart, until a copy without the value takes its place.
@@ -373,12 +363,7 @@ async fn a_large_transaction_with_a_value_that_mysql_lacks_begins_again_without_
     ];
     changes.push(world.source.put("pairs", values));
     world.source.commit(&changes, 10);
-    let lsn = world.source.lsn;
-    running
-        .handle
-        .wait_for(lsn, PATIENCE)
-        .await
-        .expect("the rest goes on");
+    let lsn = world.the_rest_goes_on(&running).await;
     let status = running.handle.status();
     assert!(
         reason_of(&status, "things").contains("id=300"),
@@ -399,8 +384,7 @@ async fn a_table_that_is_captured_no_longer_is_left_and_comes_back_with_a_copy()
     let status = running.until(removed).await;
     assert_eq!(status.not_live().count(), 0, "{status:?}");
     // Changes of a table of which nothing is known any more would set it aside.
-    let applied = running.handle.wait_for(world.source.lsn, PATIENCE).await;
-    applied.expect("the rest goes on");
+    world.the_rest_goes_on(&running).await;
     let drop_table = |name| running.handle.drop_removed(source::id(name), PATIENCE);
     let captured = DropError::Captured(source::id("pairs"));
     assert_eq!(drop_table("pairs").await, Err(captured));
@@ -471,12 +455,7 @@ async fn what_does_not_fit_one_table_takes_that_table_out_and_nothing_else() {
         ];
         let change = world.source.put("pairs", pair);
         world.source.commit(&[change], 10);
-        let lsn = world.source.lsn;
-        running
-            .handle
-            .wait_for(lsn, PATIENCE)
-            .await
-            .expect("the rest goes on");
+        let lsn = world.the_rest_goes_on(&running).await;
         world.compare_one("pairs", lsn).await;
         running.stop().await;
     }
