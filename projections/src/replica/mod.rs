@@ -12,6 +12,7 @@
 
 pub(crate) mod bases;
 pub mod ddl;
+mod known;
 pub mod names;
 pub mod naming;
 mod policy;

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 
 use millrace_events::{TableId, TableSchema, Value};
 
+use super::known::{kind_of, KEY_BYTES_MAX, KEY_CHARS_MAX};
 use super::names::{beside, NAME_CHARS_MAX};
 use super::policy::{Policy, TablePolicies};
 use super::{quoted, row};
 
-/// InnoDB: no index entry is longer (3072 bytes of utf8mb4).
-const KEY_CHARS_MAX: u32 = 768;
-const KEY_BYTES_MAX: usize = 3072;
 /// InnoDB: columns of a table.
 const COLUMNS_MAX: usize = 1017;
 /// The last character that MySQL allows in a name.
@@ -34,7 +32,7 @@ pub enum Kind {
         /// Digits behind the point.
         scale: u32,
     },
-    /// `numeric` without modifier, or with one that MySQL lacks: `DECIMAL(65,30)`.
+    /// `numeric` without modifier, or with a scale that MySQL lacks: `DECIMAL(65,30)`.
     DecimalAny,
     /// `real` and `double precision`. Both as DOUBLE: MySQL prints a FLOAT with six digits only.
     Double,
@@ -281,78 +279,6 @@ fn check_columns(schema: &TableSchema) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn kind_of(type_name: &str, key: bool) -> Kind {
-    let (base, modifiers) = split_modifiers(type_name);
-    match base.as_str() {
-        "smallint" => Kind::SmallInt,
-        "integer" => Kind::Int,
-        "bigint" => Kind::BigInt,
-        "boolean" => Kind::Bool,
-        "numeric" => decimal(&modifiers),
-        "real" | "double precision" => Kind::Double,
-        "character varying" => match modifiers.first() {
-            Some(&n) if (1..=i64::from(u16::MAX)).contains(&n) => Kind::VarChar(n as u32),
-            _ => long_text(key),
-        },
-        "character" => match modifiers.first() {
-            Some(&n) if (1..=i64::from(u16::MAX)).contains(&n) => Kind::BlankPadded(n as u32),
-            _ => long_text(key),
-        },
-        "uuid" => Kind::Uuid,
-        "date" => Kind::Date,
-        "timestamp without time zone"
-        | "timestamp with time zone"
-        | "timestamp"
-        | "timestamptz" => Kind::DateTime,
-        "time without time zone" | "time" => Kind::Time,
-        "bytea" if key => Kind::VarBinary(KEY_BYTES_MAX as u32),
-        "bytea" => Kind::LongBlob,
-        _ => long_text(key),
-    }
-}
-
-fn long_text(key: bool) -> Kind {
-    if key {
-        Kind::VarChar(KEY_CHARS_MAX)
-    } else {
-        Kind::LongText
-    }
-}
-
-fn decimal(modifiers: &[i64]) -> Kind {
-    match *modifiers {
-        [precision] if (1..=65).contains(&precision) => Kind::Decimal {
-            precision: precision as u32,
-            scale: 0,
-        },
-        [precision, scale]
-            if (1..=65).contains(&precision) && (0..=30).contains(&scale) && scale <= precision =>
-        {
-            Kind::Decimal {
-                precision: precision as u32,
-                scale: scale as u32,
-            }
-        }
-        _ => Kind::DecimalAny,
-    }
-}
-
-/// `timestamp(3) without time zone` becomes (`timestamp without time zone`, [3]).
-fn split_modifiers(type_name: &str) -> (String, Vec<i64>) {
-    if type_name.ends_with("[]") {
-        return (type_name.to_owned(), Vec::new());
-    }
-    let Some((before, rest)) = type_name.split_once('(') else {
-        return (type_name.to_owned(), Vec::new());
-    };
-    let (inside, after) = rest.split_once(')').unwrap_or((rest, ""));
-    let modifiers = inside.split(',').map(|m| m.trim().parse()).collect();
-    match modifiers {
-        Ok(modifiers) => (format!("{before}{after}"), modifiers),
-        Err(_) => (type_name.to_owned(), Vec::new()),
-    }
 }
 
 /// Text and bytes of a composite key share what an index entry may hold.

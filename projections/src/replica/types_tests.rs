@@ -63,7 +63,7 @@ fn postgres_types_map_to_mysql_types() {
         ("numeric(12,2)", "DECIMAL(12,2)"),
         ("numeric(8,0)", "DECIMAL(8,0)"),
         ("numeric", "DECIMAL(65,30)"),
-        ("numeric(80,2)", "DECIMAL(65,30)"),
+        ("numeric(80,2)", "LONGTEXT"),
         ("numeric(3,-2)", "DECIMAL(65,30)"),
         ("real", "DOUBLE"),
         ("double precision", "DOUBLE"),
