@@ -3,7 +3,7 @@
 //! A copy begins with a record in the log. Everything that stands there before becomes visible before rows are read
 //! ([`fence`]); so whoever has the rows goes on from that record. Each chunk is a range of keys ([`keys`]), read in a short
 //! transaction of its own ([`read`]) by one of several sessions ([`sessions`], [`table`]), and carries the snapshot that it was read
-//! under. Chunks are planned in the snapshot topic before they are read, so that the next start of capture knows what is
+//! under. Values that are too large for a line are read by themselves ([`wide`]). Chunks are planned in the snapshot topic before they are read, so that the next start of capture knows what is
 //! left ([`resume`]). When all are acknowledged, the log says so.
 //!
 //! Who copies does not write to the log itself: it asks the session that follows the stream ([`desk`]).
@@ -15,6 +15,7 @@ mod fence;
 mod keys;
 mod moved;
 mod notes;
+mod output;
 mod pieces;
 mod publish;
 mod read;
@@ -22,6 +23,7 @@ mod requests;
 mod resume;
 mod sessions;
 mod table;
+mod wide;
 
 pub(crate) use copier::Copier;
 pub(crate) use desk::{Announced, Announcement, Asked, Desk};

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millrace_events::{
-    Chunk, ChunkPlanned, ChunkWriter, CopyId, Epoch, Lsn, Record, TableCopied, TableId,
-};
+use millrace_events::{Chunk, ChunkPlanned, CopyId, Epoch, Lsn, Record, TableCopied, TableId};
 use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 use tokio::sync::mpsc;
@@ -14,6 +12,7 @@ use tokio::task::JoinSet;
 use super::desk::{Announced, Announcement, Desk};
 use super::keys::{Key, Range};
 use super::moved::MovedKeys;
+use super::output::Output;
 use super::pieces::Pieces;
 use super::read::{Seal, TableSource};
 use super::resume::{Job, Left, Progress};
@@ -179,17 +178,13 @@ impl TableCopy {
         chunk: Chunk,
     ) -> Result<(), Error> {
         let lsn = chunk.lsn;
-        let mut writer = ChunkWriter::new(chunk);
+        let mut out = Output::new(chunk, &self.pieces, self.config.part_bytes);
         let mut rows = 0;
         for sql in statements {
-            let piece_bytes = self.config.part_bytes;
-            let read = self
-                .table
-                .rows(session, sql, &mut writer, &self.pieces, piece_bytes);
-            rows += read.await?;
+            rows += self.table.rows(session, sql, &mut out).await?;
         }
         session.execute("COMMIT").await?;
-        self.pieces.send(writer.finish()).await?;
+        out.finish().await?;
         self.count(rows, lsn);
         Ok(())
     }
@@ -250,6 +245,7 @@ impl TableCopy {
             visible: seal.visible.clone(),
             lsn: seal.lsn,
             schema: self.table.definition.id,
+            slices: Vec::new(),
             rows: Vec::new(),
         }
     }
