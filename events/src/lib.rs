@@ -13,7 +13,7 @@
 //! - [`CopyReader`]: the rules of a snapshot topic; [`Visibility`]: what its rows contain;
 //! - [`Checkpoint`], [`CheckpointSearch`]: where a reader may begin without reading what is before it;
 //! - [`InTransit`]: the transactions between two ends, for measuring lag;
-//! - [`TableId`]: the name of a table;
+//! - [`TableId`]: the name of a table; [`Glob`]: a pattern of names;
 //! - [`Lsn`], [`Epoch`], [`Xid`]: positions, as types of their own.
 
 mod chain;
@@ -21,6 +21,7 @@ mod checkpoint;
 mod copies;
 mod copy;
 mod copy_reader;
+mod glob;
 mod in_transit;
 mod position;
 mod record;
@@ -39,6 +40,7 @@ pub use copy::{
     Baseline, Chunk, ChunkPlanned, CopyBegun, CopyId, CopyTable, TableCopied, TableRemoved,
 };
 pub use copy_reader::{ChunkVerdict, CopyReader, TableChunks};
+pub use glob::{split_unquoted, Glob};
 pub use in_transit::InTransit;
 pub use position::{Epoch, Lsn, ParseLsnError, Xid};
 pub use record::{Change, DecodeError, Op, Progress, Record, Start, TransactionPart};

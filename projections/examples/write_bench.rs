@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use millrace_events::{Change, Column, Op, SchemaId, TableSchema, Value};
 use millrace_projections::engine::{Config, Hooks, Limits, Service};
 use millrace_projections::marts::Marts;
-use millrace_projections::replica::{ddl, write, Table};
+use millrace_projections::replica::{ddl, upsert, Policies, Table, TablePolicies};
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use rand::SeedableRng;
 use sqlx::Executor;
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure> {
-    let table = Table::of(&bills(), "bills")?;
+    let table = Table::of(&bills(), "bills", &TablePolicies::default())?;
     let rows: Vec<Vec<Value>> = (0..rows).map(bill).collect();
     for (name, shape) in [
         ("literals", 0),
@@ -73,8 +73,8 @@ async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure
                 conn.execute("BEGIN").await?;
                 match shape {
                     0 => {
-                        let rows = chunk.iter().map(Vec::as_slice);
-                        write::upsert(conn, &table, "", rows).await?;
+                        let rows: Vec<&[Value]> = chunk.iter().map(Vec::as_slice).collect();
+                        upsert(conn, &table, &rows).await?;
                     }
                     1 => placeholders(conn, chunk).await?,
                     _ => json_table(conn, chunk).await?,
@@ -88,7 +88,7 @@ async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure
     for (name, per_transaction) in [("1 row", 1), ("10 rows", 10), ("all rows", rows.len())] {
         conn.execute(
             "DROP TABLE IF EXISTS bills, millrace_position, millrace_tables, millrace_copies, \
-                      millrace_again, millrace_marts, millrace_names",
+                      millrace_again, millrace_marts, millrace_names, millrace_quarantine",
         )
         .await?;
         let start = Instant::now();
@@ -166,6 +166,7 @@ async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Resu
         changes_topic: source::CHANGES.into(),
         smartmodule: None,
         main_schema: Some(source::MAIN_SCHEMA.into()),
+        values: Policies::default(),
         marts: Marts::none(),
         limits: Limits::default(),
         hooks: Hooks::default(),

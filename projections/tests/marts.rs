@@ -7,7 +7,7 @@ use std::path::Path;
 
 use millrace_events::{TableId, Value};
 use millrace_projections::marts::{Mart, Marts};
-use millrace_projections::replica::{write, Column, Kind, Table};
+use millrace_projections::replica::{write, Column, Kind, Policy, Table};
 use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -95,12 +95,14 @@ impl Shop {
             name: key_of(table).into(),
             key: true,
             kind: Kind::BigInt,
+            policy: Policy::Stop,
         };
         let replica = Table {
             source: TableId::new("source", table),
             name: table.into(),
             columns: vec![key],
             key: vec![0],
+            beside: Vec::new(),
         };
         let keys: Vec<[Value; 1]> = keys.map(|key| [Value::Int(key)]).collect();
         let keys = keys.iter().map(<[Value; 1]>::as_slice);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use millrace_events::TableId;
+use millrace_events::{split_unquoted, Glob, TableId};
 
 /// What is captured, as a list of patterns: `public.*,sales.orders,!public.audit_*`.
 ///
@@ -70,7 +70,7 @@ impl FromStr for Selection {
         if text.trim().is_empty() {
             return Err(ParseSelectionError::Nothing);
         }
-        for one in split(text, ',').map(str::trim) {
+        for one in split_unquoted(text, ',').map(str::trim) {
             let (list, pattern) = match one.strip_prefix('!') {
                 Some(pattern) => (&mut selection.excluded, pattern),
                 None => (&mut selection.included, one),
@@ -85,15 +85,6 @@ impl FromStr for Selection {
     }
 }
 
-/// The pieces of `text` between those `separator`s that stand outside of quotes.
-fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    text.split(move |c: char| {
-        quoted ^= c == '"';
-        c == separator && !quoted
-    })
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern {
     schema: Glob,
@@ -102,7 +93,7 @@ struct Pattern {
 
 impl Pattern {
     fn parse(text: &str) -> Option<Pattern> {
-        let mut parts = split(text, '.').map(Glob::parse);
+        let mut parts = split_unquoted(text, '.').map(Glob::parse);
         let pattern = Pattern {
             schema: parts.next()??,
             name: parts.next()??,
@@ -123,80 +114,6 @@ impl Pattern {
 /// Schemas whose tables nobody means by `*.*`.
 fn is_reserved(schema: &str) -> bool {
     schema.starts_with("pg_") || matches!(schema, "information_schema" | "millrace")
-}
-
-/// The pieces between the `*`s, in order; a single one is the whole text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Glob(Vec<String>);
-
-impl Glob {
-    fn parse(text: &str) -> Option<Glob> {
-        let mut pieces = vec![String::new()];
-        let mut quoted = false;
-        let mut rest = text.chars().peekable();
-        while let Some(c) = rest.next() {
-            let piece = pieces.last_mut()?;
-            match c {
-                '"' if quoted && rest.next_if_eq(&'"').is_some() => piece.push('"'),
-                '"' => quoted = !quoted,
-                c if quoted || is_plain(c) => piece.push(c),
-                '*' => pieces.push(String::new()),
-                _ => return None,
-            }
-        }
-        let empty = pieces == [""];
-        (!quoted && !empty).then_some(Glob(pieces))
-    }
-
-    fn exact(&self) -> Option<&str> {
-        match &self.0[..] {
-            [whole] => Some(whole),
-            _ => None,
-        }
-    }
-
-    fn matches(&self, text: &str) -> bool {
-        let (first, rest) = match &self.0[..] {
-            [] => return false,
-            [whole] => return text == whole,
-            [first, rest @ ..] => (first, rest),
-        };
-        let (last, middle) = match rest {
-            [middle @ .., last] => (last, middle),
-            [] => return false,
-        };
-        let Some(mut text) = text.strip_prefix(first.as_str()) else {
-            return false;
-        };
-        for piece in middle {
-            match text.split_once(piece.as_str()) {
-                Some((_, behind)) => text = behind,
-                None => return false,
-            }
-        }
-        text.ends_with(last.as_str())
-    }
-}
-
-impl fmt::Display for Glob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, piece) in self.0.iter().enumerate() {
-            if number > 0 {
-                f.write_str("*")?;
-            }
-            if piece.chars().all(is_plain) {
-                f.write_str(piece)?;
-            } else {
-                write!(f, "\"{}\"", piece.replace('"', "\"\""))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What Postgres reads the same way with and without quotes.
-fn is_plain(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$'
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use sqlx::{Executor, Row};
 use super::assemble::{Followed, Tables};
 use super::error::Error;
 use super::fold::{Batch, Net, TableBatch};
+use super::follower::Desk;
+use super::quarantine::Written;
 use crate::marts::Marts;
 use crate::replica::write::WriteError;
-use crate::replica::{from_server, quoted, write, Column, Kind, Table};
+use crate::replica::{from_server, quoted, upsert, write, Column, Kind, Table, Unfit};
 
 /// What every step of applying needs to know.
 pub(crate) struct Applier<'a> {
@@ -25,7 +27,7 @@ impl Applier<'_> {
     /// repetition finds them whole.
     pub(crate) async fn apply(
         &self,
-        conn: &mut Session,
+        desk: &mut Desk,
         tables: &Tables,
         batch: &mut Batch,
         (begin, lsn): (Lsn, Lsn),
@@ -39,22 +41,27 @@ impl Applier<'_> {
                 continue;
             };
             let open = contained.as_ref().is_some_and(|it| it.is_open(begin));
-            complete(conn, table, changes, open, lsn).await?;
-            self.apply_table(conn, table, changes).await?;
+            let quarantine = &desk.catalog.quarantine;
+            quarantine.fill(&mut desk.conn, table, changes).await?;
+            complete(&mut desk.conn, table, changes, open, lsn).await?;
+            self.apply_table(desk, table, changes, lsn).await?;
         }
         Ok(())
     }
 
     async fn apply_table(
         &self,
-        conn: &mut Session,
+        Desk { conn, catalog }: &mut Desk,
         table: &Table,
         changes: &TableBatch,
+        lsn: Lsn,
     ) -> Result<(), Error> {
+        let quarantine = &mut catalog.quarantine;
         if changes.truncate {
             self.marts.truncate(conn, &table.name).await?;
             let emptied = write::empty(conn, table, &changes.spared).await;
             emptied.map_err(Error::written(&table.source))?;
+            quarantine.empty(conn, table, &changes.spared).await?;
         }
         if changes.rows.is_empty() {
             return Ok(());
@@ -65,10 +72,14 @@ impl Applier<'_> {
             filled.map_err(Error::written(&table.source))?;
         }
         self.marts.retract(conn, &table.name).await?;
-        let written = write_rows(conn, table, changes).await;
-        written.map_err(Error::written(&table.source))?;
+        let rows: Vec<&[Value]> = changes.upserts().collect();
+        let unfit = write_rows(conn, table, changes, &rows).await;
+        let unfit = unfit.map_err(Error::written(&table.source))?;
         self.marts.add(conn, &table.name).await?;
-        Ok(())
+        let unfit: Vec<_> = unfit.iter().map(|unfit| (unfit, rows[unfit.row])).collect();
+        let written = Written { unfit: &unfit, lsn };
+        let keys = changes.rows.keys().map(Vec::as_slice);
+        quarantine.replace(conn, table, keys, written).await
     }
 }
 
@@ -76,11 +87,12 @@ async fn write_rows(
     conn: &mut Session,
     table: &Table,
     changes: &TableBatch,
-) -> Result<(), WriteError> {
+    rows: &[&[Value]],
+) -> Result<Vec<Unfit>, WriteError> {
     if !changes.truncate || !changes.spared.is_empty() {
         write::delete(conn, table, changes.deletes()).await?;
     }
-    write::upsert(conn, table, "", changes.upserts()).await
+    upsert(conn, table, rows).await
 }
 
 /// Fills the gaps of partial rows (unchanged TOAST values) from the table as it stands. A row that is not there is a

@@ -13,11 +13,12 @@ use super::catalog::{Catalog, Dirty};
 use super::contained::AgainKeys;
 use super::error::Error;
 use super::log::Offset;
+use super::quarantine::Quarantine;
 use super::rows::{CopyRow, CopyStep, MartRow, MartState, NextCopy, Place, TableRow, TableState};
 use crate::replica::{ddl, texts};
 
 /// Names of the bookkeeping tables, and their columns.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     (
         "millrace_position",
         "id TINYINT UNSIGNED NOT NULL PRIMARY KEY, owner VARCHAR(64) NOT NULL, \
@@ -35,7 +36,7 @@ const TABLES: [(&str, &str); 8] = [
          next_rows_loaded BIGINT UNSIGNED NULL, next_chunks BIGINT UNSIGNED NULL, \
          next_rows BIGINT UNSIGNED NULL, next_complete_at BIGINT UNSIGNED NULL, \
          next_offset BIGINT UNSIGNED NULL, next_lsn BIGINT UNSIGNED NULL, \
-         next_epoch BIGINT UNSIGNED NULL",
+         next_epoch BIGINT UNSIGNED NULL, policies LONGTEXT NOT NULL, next_policies LONGTEXT NULL",
     ),
     (
         "millrace_copies",
@@ -53,6 +54,13 @@ const TABLES: [(&str, &str); 8] = [
          since DATETIME(6) NOT NULL, reason LONGTEXT NULL, version VARCHAR(64) NOT NULL, \
          joining TINYINT(1) NOT NULL",
     ),
+    (
+        "millrace_quarantine",
+        "name VARCHAR(64) NOT NULL, digest CHAR(64) NOT NULL, column_name VARCHAR(64) NOT NULL, \
+         source VARCHAR(300) NOT NULL, row_key LONGTEXT NOT NULL, lsn BIGINT UNSIGNED NOT NULL, \
+         value LONGTEXT NOT NULL, reason VARCHAR(255) NOT NULL, at DATETIME(6) NOT NULL, \
+         PRIMARY KEY (name, digest, column_name)",
+    ),
     ("millrace_names", "name VARCHAR(64) NOT NULL PRIMARY KEY"),
     (
         "millrace_paused",
@@ -68,7 +76,7 @@ const TABLES: [(&str, &str); 8] = [
 /// The start of their comment, by which we know them again.
 const OURS: &str = "millrace bookkeeping, format ";
 /// The rest of it.
-const FORMAT: &str = "4";
+const FORMAT: &str = "5";
 
 /// Creates the bookkeeping tables; refuses tables of those names that are not ours, or not of this version.
 pub(crate) async fn prepare(conn: &mut Session) -> Result<(), Error> {
@@ -146,6 +154,7 @@ impl Catalog {
         let mut catalog = Catalog {
             tables: read_tables(conn).await?,
             marts: read_marts(conn).await?,
+            quarantine: Quarantine::read(conn).await?,
             ..Catalog::default()
         };
         for row in rows(conn, "SELECT * FROM millrace_copies").await? {
@@ -161,7 +170,8 @@ impl Catalog {
     }
 
     /// Writes the rows that have changed, in the open transaction. [`Catalog::saved`] follows its COMMIT.
-    pub(crate) async fn save(&self, conn: &mut Session) -> Result<(), Error> {
+    pub(crate) async fn save(&mut self, conn: &mut Session) -> Result<(), Error> {
+        self.quarantine.save(conn).await?;
         for table in &self.dirty.tables {
             if let Some(row) = self.tables.get(table) {
                 write_table(conn, table, row).await?;
@@ -191,6 +201,7 @@ impl Catalog {
     /// What was changed is in MySQL.
     pub(crate) fn saved(&mut self) {
         self.changed |= !self.dirty.is_empty();
+        self.changed |= self.quarantine.committed();
         self.dirty = Dirty::default();
     }
 }
@@ -235,6 +246,7 @@ fn table_row(row: &MySqlRow) -> Result<TableRow, Error> {
         since: at(row, "since")?,
         reason: optional_text(row, "reason")?,
         definition: definition.as_deref().map(parse_json).transpose()?,
+        policies: parse_json(&text(row, "policies")?)?,
         rows: number(row, "rows_copied")?,
         copy: CopyId(number(row, "copy")?),
         next,
@@ -258,6 +270,7 @@ fn next_copy(row: &MySqlRow, step: CopyStep) -> Result<NextCopy, Error> {
     let definition: TableSchema = parse_json(&text(row, "next_definition")?)?;
     Ok(NextCopy {
         definition,
+        policies: parse_json(&text(row, "next_policies")?)?,
         estimated_rows: number(row, "next_rows_estimated")?,
         step,
         chunks: small("next_chunks_loaded")?,
@@ -275,12 +288,14 @@ async fn write_table(conn: &mut Session, source: &TableId, row: &TableRow) -> Re
     let definition = row.definition.as_ref().map(json).transpose()?;
     let next = row.next.as_ref();
     let next_definition = next.map(|next| json(&next.definition)).transpose()?;
+    let next_policies = next.map(|next| json(&next.policies)).transpose()?;
     let copied = next.and_then(|next| next.copied);
     let query = sqlx::query(
         "REPLACE INTO millrace_tables (source, name, state, since, reason, definition, rows_copied, copy, \
          next_step, next_definition, next_rows_estimated, next_chunks_loaded, next_rows_loaded, \
-         next_chunks, next_rows, next_complete_at, next_offset, next_lsn, next_epoch) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         next_chunks, next_rows, next_complete_at, next_offset, next_lsn, next_epoch, \
+         policies, next_policies) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(source.to_string())
     .bind(&row.name)
@@ -300,7 +315,9 @@ async fn write_table(conn: &mut Session, source: &TableId, row: &TableRow) -> Re
     .bind(copied.map(|copied| copied.lsn.0))
     .bind(next.map(|next| next.place.offset.0))
     .bind(next.map(|next| next.place.end_lsn.0))
-    .bind(next.map(|next| next.place.epoch.0));
+    .bind(next.map(|next| next.place.epoch.0))
+    .bind(json(&row.policies)?)
+    .bind(next_policies);
     run(conn, query).await
 }
 

@@ -13,9 +13,12 @@ use millrace_events::{Copied, CopyBegun, CopyId, CopyReader, CopyTable, TableCop
 
 use super::error::Error;
 use super::log::Offset;
+use super::quarantine::Quarantine;
 use super::rows::{CopyRow, CopyStep, MartRow, MartState, NextCopy, Place, TableRow, TableState};
 use crate::marts::Marts;
+use crate::replica::names::{suffixed, SHADOW};
 use crate::replica::naming::Naming;
+use crate::replica::Policies;
 
 /// All of them, and which of them MySQL has not been told of.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,10 @@ pub(crate) struct Catalog {
     pub(crate) marts: BTreeMap<String, MartRow>,
     /// The MySQL tables that each mart reads.
     pub(crate) inputs: BTreeMap<String, Vec<String>>,
+    /// What becomes of values that MySQL cannot hold, in copies that are announced from now on.
+    pub(crate) policies: Policies,
+    /// Where those are that it could not.
+    pub(crate) quarantine: Quarantine,
     pub(crate) dirty: Dirty,
     /// It differs from what is shown.
     pub(crate) changed: bool,
@@ -100,9 +107,11 @@ impl Catalog {
         }
         self.name(&new, main_schema, now);
         for table in new {
+            let next = NextCopy::new(table, &self.policies, place);
+            self.forget_shadow(&table.definition.table);
             if let Some(row) = self.table(&table.definition.table) {
                 row.copy = begun.copy;
-                row.next = Some(NextCopy::new(table, place));
+                row.next = Some(next);
                 if row.state != TableState::Live {
                     row.enter(TableState::Loading, None, now);
                 }
@@ -185,6 +194,10 @@ impl Catalog {
         if known.is_none_or(|row| row.state == TableState::Removed) {
             return;
         }
+        self.forget_shadow(table);
+        if let Some(name) = self.tables.get(table).map(|row| row.name.clone()) {
+            self.quarantine.forget(&name);
+        }
         if let Some(row) = self.table(table) {
             row.enter(TableState::Removed, None, now);
             row.next = None;
@@ -203,6 +216,7 @@ impl Catalog {
 
     /// A copy comes to nothing. A table that is live stays so with its old rows.
     pub(crate) fn fail_copy(&mut self, table: &TableId, reason: String, now: DateTime<Utc>) {
+        self.forget_shadow(table);
         if let Some(row) = self.table(table) {
             row.next = None;
             let state = match row.state {
@@ -212,6 +226,13 @@ impl Catalog {
             row.enter(state, Some(reason), now);
         }
         self.forget_copies();
+    }
+
+    /// What its last copy had in quarantine is void.
+    fn forget_shadow(&mut self, table: &TableId) {
+        if let Some(row) = self.tables.get(table) {
+            self.quarantine.forget(&suffixed(&row.name, SHADOW));
+        }
     }
 
     fn set_readers_aside(&mut self, table: &TableId, what: &str, now: DateTime<Utc>) {
@@ -314,10 +335,13 @@ impl Catalog {
             let Some(next) = row.next.take() else {
                 continue;
             };
+            let (shadow, name) = (suffixed(&row.name, SHADOW), row.name.clone());
             row.definition = Some(next.definition);
+            row.policies = next.policies;
             row.rows = next.rows;
             row.since = now;
             row.enter(TableState::Live, None, now);
+            self.quarantine.rename(&shadow, &name);
         }
         for mart in marts {
             self.enter_mart(mart, MartState::Live, None, now);

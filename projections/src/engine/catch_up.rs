@@ -201,7 +201,11 @@ async fn shadow_of(desk: &mut Desk, id: &TableId) -> Result<Option<(Followed, Pl
     else {
         return Ok(None);
     };
-    let table = Table::of(&next.definition, &suffixed(&row.name, SHADOW))?;
+    let table = Table::of(
+        &next.definition,
+        &suffixed(&row.name, SHADOW),
+        &next.policies,
+    )?;
     let (definition, place, copy) = (next.definition.clone(), next.place, row.copy);
     let contained = Contained {
         applied: place.end_lsn,

@@ -9,11 +9,9 @@ use millrace_sessions::mysql::{self, ConnectError};
 use super::fold::FoldError;
 use super::log::Offset;
 use crate::marts;
+use crate::replica::refusal::is_of_one_table;
 use crate::replica::write::WriteError;
 use crate::replica::TableError;
-
-/// The server's errors for a table that is gone or damaged, or has other columns than we made.
-const OF_A_TABLE: [u16; 6] = [1034, 1054, 1146, 1194, 1712, 1932];
 
 /// What alone cannot be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +36,7 @@ pub enum Error {
     #[error("[MR-P004] {0}")]
     Table(#[from] TableError),
     /// A value has no form in MySQL.
-    #[error("[MR-P005] {0}")]
+    #[error("[MR-P005] {0}; mend it in the source, or choose with MILLRACE_VALUES what becomes of such values, and copy the table again with `millrace tables resnapshot`")]
     Value(#[source] WriteError),
     /// The log was replaced by another one.
     #[error("[MR-P006] the replica was built from log {stored}, but topic {topic} is log {found}")]
@@ -207,7 +205,7 @@ impl Error {
                 table: Some(id),
                 source,
                 ..
-            } => is_of_the_table(source).then(|| table(id)).flatten(),
+            } => is_of_one_table(source).then(|| table(id)).flatten(),
             Error::Mart(marts::Error::Mart { mart, source }) if !mysql::may_pass(source) => {
                 Some(Culprit::Mart(mart.clone()))
             }
@@ -305,8 +303,4 @@ impl From<marts::Error> for Error {
     fn from(error: marts::Error) -> Self {
         Error::Mart(error)
     }
-}
-
-fn is_of_the_table(error: &sqlx::Error) -> bool {
-    mysql::server_code(error).is_some_and(|code| OF_A_TABLE.contains(&code))
 }

@@ -24,7 +24,7 @@ fn table() -> Table {
             column("b", "text", false),
         ],
     };
-    Table::of(&schema, "t").expect("replicable")
+    Table::of(&schema, "t", &crate::replica::TablePolicies::default()).expect("replicable")
 }
 
 fn row(columns: &[(&str, Value)]) -> Row {

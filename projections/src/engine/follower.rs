@@ -32,6 +32,12 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Begins a transaction in which rows or bookkeeping are written.
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
+        self.catalog.quarantine.begin();
+        self.execute("BEGIN", "a transaction").await
+    }
+
     pub(crate) async fn execute(&mut self, sql: &str, what: &'static str) -> Result<(), Error> {
         let done = self.conn.execute(sql).await;
         done.map(|_| ()).map_err(Error::sql(what))
@@ -125,7 +131,7 @@ impl<S: Stands> Follower<S> {
 
     /// Opens the MySQL transaction of a source transaction that is too large for memory.
     async fn begin_in_parts(&mut self, desk: &mut Desk) -> Result<u64, Error> {
-        desk.execute("BEGIN", "a transaction").await?;
+        desk.begin().await?;
         self.stands.advance(desk, None).await?;
         self.assembler.go_in_parts();
         self.apply_part(desk).await
@@ -228,7 +234,7 @@ impl<S: Stands> Follower<S> {
         advance: Option<&Advance>,
     ) -> Result<(), Error> {
         if !self.assembler.in_parts() {
-            desk.execute("BEGIN", "a transaction").await?;
+            desk.begin().await?;
         }
         self.stands.advance(desk, advance).await?;
         self.apply(desk, batch, self.assembler.lsn()).await?;
@@ -247,9 +253,7 @@ impl<S: Stands> Follower<S> {
         };
         let begin = self.stands.place().end_lsn;
         let tables = self.assembler.tables();
-        applier
-            .apply(&mut desk.conn, tables, batch, (begin, lsn))
-            .await
+        applier.apply(desk, tables, batch, (begin, lsn)).await
     }
 }
 

@@ -43,7 +43,7 @@ impl Joiner<'_> {
         let marts = self.build(desk, tables).await?;
         self.hooks.at(Point::Built).await;
         desk.catalog.stamp(tables, &marts);
-        desk.execute("BEGIN", "a transaction").await?;
+        desk.begin().await?;
         position.lock(&mut desk.conn).await?;
         desk.catalog.save(&mut desk.conn).await?;
         desk.execute("COMMIT", "a commit").await?;
@@ -96,7 +96,7 @@ impl Joiner<'_> {
         else {
             return Ok(());
         };
-        let table = Table::of(&next.definition, name)?;
+        let table = Table::of(&next.definition, name, &next.policies)?;
         let columns = self.marts.indexes_for(&table.name);
         let made = ddl::add_indexes(&mut desk.conn, &table, SHADOW, &columns).await;
         made.map_err(Error::of_table("an index of", id))
@@ -157,15 +157,13 @@ impl Joiner<'_> {
             .collect();
         for (id, name) in live {
             let columns = mart.indexes_for(&name);
-            let definition = desk
-                .catalog
-                .tables
-                .get(&id)
-                .and_then(|row| row.definition.clone());
-            let Some(definition) = definition.filter(|_| !columns.is_empty()) else {
+            let row = desk.catalog.tables.get(&id).filter(|_| !columns.is_empty());
+            let Some((definition, policies)) =
+                row.and_then(|row| Some((row.definition.as_ref()?, &row.policies)))
+            else {
                 continue;
             };
-            let table = Table::of(&definition, &name)?;
+            let table = Table::of(definition, &name, policies)?;
             let made = ddl::add_indexes(&mut desk.conn, &table, "", &columns).await;
             made.map_err(Error::of_table("an index of", &id))?;
         }

@@ -137,7 +137,7 @@ impl<'a> Live<'a> {
                 continue;
             };
             let followed = Followed {
-                table: Table::of(definition, &row.name)?,
+                table: Table::of(definition, &row.name, &row.policies)?,
                 definition: definition.clone(),
                 contained: None,
             };

@@ -18,11 +18,12 @@ use super::error::Error;
 use super::fold::whole_row;
 use super::follower::Desk;
 use super::log::Offset;
+use super::quarantine::{of_last_rows, Written};
 use super::reader::{Item, Reader};
 use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
-use crate::replica::{ddl, write, Table};
+use crate::replica::{ddl, upsert, Table};
 
 /// Chunks are committed together up to this many bytes of JSON.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -120,7 +121,7 @@ impl Loading {
         };
         let at = match staged.tables.iter().position(|table| table.id == id) {
             Some(at) => at,
-            None => match Table::of(&next.definition, &suffixed(name, SHADOW)) {
+            None => match Table::of(&next.definition, &suffixed(name, SHADOW), &next.policies) {
                 Ok(table) => {
                     staged.tables.push(StagedTable {
                         id: id.clone(),
@@ -162,19 +163,11 @@ impl Loading {
     }
 
     async fn try_commit(&self, desk: &mut Desk, staged: &Staged) -> Result<(), Error> {
-        desk.execute("BEGIN", "a transaction").await?;
-        for StagedTable {
-            id,
-            table,
-            rows,
-            again,
-        } in &staged.tables
-        {
-            let rows = rows.iter().map(Vec::as_slice);
-            let written = write::upsert(&mut desk.conn, table, "", rows).await;
-            written.map_err(Error::written(id))?;
-            save_again(&mut desk.conn, self.copy, id, again).await?;
-            desk.catalog.count_loaded(id);
+        desk.begin().await?;
+        for staged in &staged.tables {
+            staged.write(desk).await?;
+            save_again(&mut desk.conn, self.copy, &staged.id, &staged.again).await?;
+            desk.catalog.count_loaded(&staged.id);
         }
         desk.catalog.save(&mut desk.conn).await?;
         desk.execute("COMMIT", "a commit").await
@@ -247,6 +240,29 @@ impl StagedTable {
             self.rows.push(values);
         }
         Ok(())
+    }
+
+    async fn write(&self, desk: &mut Desk) -> Result<(), Error> {
+        let Desk { conn, catalog } = desk;
+        let next = catalog
+            .tables
+            .get(&self.id)
+            .and_then(|row| row.next.as_ref());
+        let lsn = next.map(|next| next.place.end_lsn).unwrap_or_default();
+        let rows: Vec<&[Value]> = self.rows.iter().map(Vec::as_slice).collect();
+        let unfit = upsert(conn, &self.table, &rows).await;
+        let unfit = unfit.map_err(Error::written(&self.id))?;
+        let unfit = of_last_rows(&self.table, &rows, &unfit)?;
+        let keys: Vec<Vec<Value>> = match catalog.quarantine.concerns(&self.table, &unfit) {
+            true => rows.iter().map(|row| self.table.key_of(row)).collect(),
+            false => Vec::new(),
+        };
+        let written = Written { unfit: &unfit, lsn };
+        let keys = keys.iter().map(Vec::as_slice);
+        catalog
+            .quarantine
+            .replace(conn, &self.table, keys, written)
+            .await
     }
 }
 
@@ -367,7 +383,7 @@ async fn make_shadow(desk: &mut Desk, id: &TableId) -> Result<(), Error> {
     else {
         return Ok(());
     };
-    let table = Table::of(&next.definition, name)?;
+    let table = Table::of(&next.definition, name, &next.policies)?;
     let made = ddl::recreate(&mut desk.conn, &table, SHADOW).await;
     made.map_err(Error::of_table("the creation of", id))
 }
@@ -377,7 +393,7 @@ pub(crate) async fn save(desk: &mut Desk) -> Result<(), Error> {
     if desk.catalog.dirty.is_empty() {
         return Ok(());
     }
-    desk.execute("BEGIN", "a transaction").await?;
+    desk.begin().await?;
     desk.catalog.save(&mut desk.conn).await?;
     let committed = desk.conn.execute("COMMIT").await;
     committed.map_err(Error::sql("a commit"))?;

@@ -34,6 +34,7 @@ pub mod log;
 mod owner;
 mod pause;
 mod position;
+pub(crate) mod quarantine;
 mod reader;
 mod rows;
 mod session;
@@ -49,6 +50,7 @@ use millrace_topic::{SmartModule, TopicError};
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
+use crate::replica::Policies;
 use log::{FluvioLog, Log};
 use status::Shared;
 
@@ -78,6 +80,8 @@ pub struct Config {
     pub smartmodule: Option<SmartModule>,
     /// Tables of this Postgres schema keep their names in MySQL; those of others are called `schema__table`.
     pub main_schema: Option<String>,
+    /// What becomes of values that MySQL cannot hold, in tables whose copies are announced from now on.
+    pub values: Policies,
     /// Marts to keep.
     pub marts: Marts,
     /// Sizes and times.
@@ -94,6 +98,7 @@ impl fmt::Debug for Config {
             .field("changes_topic", &self.changes_topic)
             .field("smartmodule", &self.smartmodule)
             .field("main_schema", &self.main_schema)
+            .field("values", &self.values)
             .field("marts", &self.marts.names())
             .field("limits", &self.limits)
             .finish_non_exhaustive()

@@ -5,6 +5,7 @@ use millrace_events::{Copied, CopyId, CopyReader, CopyTable, Epoch, Lsn, TableSc
 use serde::Serialize;
 
 use super::log::Offset;
+use crate::replica::{Policies, TablePolicies};
 
 /// Where a table stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,6 +77,8 @@ pub(crate) struct TableRow {
     pub(crate) reason: Option<String>,
     /// What its rows are made from; `None` while it has none.
     pub(crate) definition: Option<TableSchema>,
+    /// What becomes of values that they cannot hold.
+    pub(crate) policies: TablePolicies,
     /// Rows of the copy that they began with.
     pub(crate) rows: u64,
     /// The newest copy that was announced.
@@ -88,6 +91,7 @@ pub(crate) struct TableRow {
 #[derive(Clone, Debug)]
 pub(crate) struct NextCopy {
     pub(crate) definition: TableSchema,
+    pub(crate) policies: TablePolicies,
     pub(crate) estimated_rows: u64,
     pub(crate) step: CopyStep,
     /// Loaded so far.
@@ -129,6 +133,7 @@ impl TableRow {
             since: now,
             reason: None,
             definition: None,
+            policies: TablePolicies::default(),
             rows: 0,
             copy: CopyId::default(),
             next: None,
@@ -150,9 +155,10 @@ impl TableRow {
 }
 
 impl NextCopy {
-    pub(super) fn new(table: &CopyTable, place: Place) -> NextCopy {
+    pub(super) fn new(table: &CopyTable, policies: &Policies, place: Place) -> NextCopy {
         NextCopy {
             definition: table.definition.clone(),
+            policies: policies.of(&table.definition),
             estimated_rows: table.estimated_rows,
             step: CopyStep::Announced,
             chunks: 0,

@@ -170,6 +170,7 @@ impl Service {
         self.shared.enter(State::WaitingForSnapshot);
         let beginning = looked_after(conn, self.find_beginning()).await?;
         let mut catalog = Catalog::read(conn).await?;
+        catalog.policies.clone_from(&self.config.values);
         let (place, baseline) = match beginning {
             Beginning::Baseline(place, baseline) => (place, baseline),
             Beginning::Checkpoint(begin) => {
@@ -239,6 +240,7 @@ impl Service {
         looked_after(&mut conn, self.compare_record(&mut reader, &position)).await?;
         run.compared = true;
         let mut catalog = Catalog::read(&mut conn).await?;
+        catalog.policies.clone_from(&self.config.values);
         catalog.configure(&self.config.marts, Utc::now());
         self.show(&position);
         let mut live = self.live_at(Desk { conn, catalog }, position, reader);

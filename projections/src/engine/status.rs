@@ -74,6 +74,8 @@ pub struct TableStatus {
     pub reason: Option<String>,
     /// Rows of the copy that it began with.
     pub rows: u64,
+    /// Values that MySQL cannot hold: they stand in quarantine, and their columns are NULL.
+    pub quarantined: u64,
     /// The newest copy of it that the log has announced.
     pub newest_copy: CopyId,
     /// A copy of it that is under way, also while it is live.
@@ -111,6 +113,8 @@ pub struct MartStatus {
     pub since: DateTime<Utc>,
     /// Why it is not live.
     pub reason: Option<String>,
+    /// Values in quarantine of the tables that it reads: it takes them for NULL.
+    pub quarantined: u64,
 }
 
 /// MySQL is away.
@@ -598,7 +602,7 @@ impl Shared {
         };
         let before = self.status.borrow().state;
         self.update(|status| {
-            status.tables = catalog.tables.iter().map(table_status).collect();
+            status.tables = table_statuses(catalog);
             status.marts = mart_statuses(catalog);
             status.snapshot = (state == State::Loading).then(|| progress(&status.tables));
             status.state = state;
@@ -656,7 +660,15 @@ impl Shared {
     }
 }
 
-fn table_status((table, row): (&TableId, &TableRow)) -> TableStatus {
+fn table_statuses(catalog: &Catalog) -> Vec<TableStatus> {
+    let status = |(table, row): (&TableId, &TableRow)| TableStatus {
+        quarantined: catalog.quarantine.values(&row.name),
+        ..table_status(table, row)
+    };
+    catalog.tables.iter().map(status).collect()
+}
+
+fn table_status(table: &TableId, row: &TableRow) -> TableStatus {
     let copy = row.next.as_ref().map(|next| CopyStatus {
         copy: row.copy,
         step: next.step,
@@ -673,6 +685,7 @@ fn table_status((table, row): (&TableId, &TableRow)) -> TableStatus {
         since: row.since,
         reason: row.reason.clone(),
         rows: row.rows,
+        quarantined: 0,
         newest_copy: row.copy,
         copy,
     }
@@ -684,8 +697,16 @@ fn mart_statuses(catalog: &Catalog) -> Vec<MartStatus> {
         state: row.state,
         since: row.since,
         reason: row.reason.clone(),
+        quarantined: read_by(name, catalog),
     };
     catalog.marts.iter().map(status).collect()
+}
+
+/// Values in quarantine of the tables that a mart reads.
+fn read_by(mart: &str, catalog: &Catalog) -> u64 {
+    let inputs = catalog.inputs.get(mart).map(Vec::as_slice);
+    let values = |name: &String| catalog.quarantine.values(name);
+    inputs.unwrap_or_default().iter().map(values).sum()
 }
 
 /// Tables that are live already count with the rows of their copies.

@@ -89,6 +89,8 @@ async fn has_index(conn: &mut Session, table: &str, index: &str) -> sqlx::Result
 }
 
 fn create_statement(server: &Server, table: &Table, name: &str) -> String {
+    let beside = table.beside.iter();
+    let beside = beside.map(|beside| format!("{} LONGTEXT NULL", quoted(&beside.name)));
     let columns: Vec<String> = table
         .columns
         .iter()
@@ -96,6 +98,7 @@ fn create_statement(server: &Server, table: &Table, name: &str) -> String {
             true => key_definition(column),
             false => format!("{} {} NULL", quoted(&column.name), column.sql_type()),
         })
+        .chain(beside)
         .collect();
     format!(
         "CREATE TABLE {} ({}, PRIMARY KEY ({})) ENGINE=InnoDB ROW_FORMAT=DYNAMIC {} \

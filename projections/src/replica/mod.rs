@@ -2,22 +2,29 @@
 //!
 //! - [`Table`], [`Column`]: a replica table as derived from its source definition;
 //! - [`canonical`]: the one text form of a value, used for writing and for comparing;
+//! - [`Policies`]: what becomes of values that MySQL cannot hold;
 //! - [`mod@naming`]: what a source table is called in MySQL;
 //! - [`mod@names`]: what the tables beside it are called;
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
+//! - [`upsert()`]: writing rows, and finding what does not fit;
 //! - [`mod@write`]: multi-row statements.
 
 pub mod ddl;
 pub mod names;
 pub mod naming;
+mod policy;
+pub(crate) mod refusal;
 mod row;
 pub(crate) mod temporary;
 mod text;
 mod types;
+mod upsert;
 pub mod write;
 
-pub use text::{canonical, from_server, Unrepresentable};
-pub use types::{Column, Kind, Table, TableError};
+pub use policy::{ParsePoliciesError, Policies, Policy, TablePolicies};
+pub use text::{canonical, exact, from_server, Unrepresentable};
+pub use types::{Beside, Column, Kind, Table, TableError};
+pub use upsert::{upsert, Unfit};
 
 /// The texts of a result's first column. Unchecked: sqlx takes text of a binary collation for bytes.
 pub(crate) fn texts(rows: &[sqlx::mysql::MySqlRow]) -> sqlx::Result<Vec<String>> {

@@ -1,5 +1,7 @@
 //! Names of what we make beside a table, all of them no longer than a server allows.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 
 /// MySQL: no name is longer.
@@ -11,6 +13,9 @@ const HASH_CHARS: usize = 16;
 pub const SHADOW: &str = "__shadow";
 /// Appended to a table's name between the swap and its removal.
 pub const RETIRED: &str = "__retired";
+
+/// Appended to a column's name for the one that holds the texts of its values.
+const BESIDE: &str = "__text";
 
 /// `prefix`, `name` and `suffix` in one. Where that is too long, the end of `name` becomes a hash of all of it, so that
 /// names which begin alike stay apart.
@@ -28,6 +33,20 @@ pub fn derived(prefix: &str, name: &str, suffix: &str) -> String {
 /// The table of that name and suffix, such as [`SHADOW`].
 pub fn suffixed(name: &str, suffix: &str) -> String {
     derived("", name, suffix)
+}
+
+/// Name of the column beside another one. `taken` are the names of the table's columns in lower case.
+pub(super) fn beside(column: &str, taken: &BTreeSet<String>) -> String {
+    let plain = derived("", column, BESIDE);
+    let hashed = |attempt: u32| {
+        let hash = hash(&format!("{column} {attempt}"));
+        derived("", &format!("{column}_{hash}"), BESIDE)
+    };
+    let candidates = std::iter::once(plain.clone()).chain((0..).map(hashed));
+    let free = candidates
+        .into_iter()
+        .find(|name| !taken.contains(&name.to_lowercase()));
+    free.unwrap_or(plain)
 }
 
 /// Name of the temporary table with the keys that a batch touches in `table`.

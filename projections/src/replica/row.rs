@@ -152,6 +152,7 @@ mod tests {
             name: "c".into(),
             key,
             kind,
+            policy: crate::replica::Policy::Stop,
         };
         let others = others
             .iter()

@@ -42,6 +42,16 @@ pub fn from_server<'a>(text: &'a str, column: &Column) -> Cow<'a, str> {
     }
 }
 
+/// The text by which Postgres prints a value; `None` is NULL.
+pub fn exact(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::Null => None,
+        Value::Bool(value) => Some(Cow::Borrowed(if *value { "t" } else { "f" })),
+        Value::Int(value) => Some(Cow::Owned(value.to_string())),
+        Value::Text(text) => Some(Cow::Borrowed(text)),
+    }
+}
+
 fn of_bool(value: bool, kind: Kind) -> Result<Cow<'static, str>, Unrepresentable> {
     match kind {
         Kind::Bool => Ok(Cow::Borrowed(if value { "1" } else { "0" })),
@@ -204,6 +214,7 @@ mod tests {
             name: "c".into(),
             key: false,
             kind,
+            policy: crate::replica::Policy::Stop,
         }
     }
 

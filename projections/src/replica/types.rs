@@ -1,8 +1,11 @@
 //! Replica tables: which MySQL type holds which Postgres type.
 
-use millrace_events::{TableId, TableSchema};
+use std::collections::BTreeSet;
 
-use super::names::NAME_CHARS_MAX;
+use millrace_events::{TableId, TableSchema, Value};
+
+use super::names::{beside, NAME_CHARS_MAX};
+use super::policy::{Policy, TablePolicies};
 use super::{quoted, row};
 
 /// InnoDB: no index entry is longer (3072 bytes of utf8mb4).
@@ -66,6 +69,8 @@ pub struct Column {
     pub key: bool,
     /// How it is stored.
     pub kind: Kind,
+    /// What becomes of a value that it cannot hold.
+    pub policy: Policy,
 }
 
 /// A replica table.
@@ -79,6 +84,17 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// Positions of the key columns in `columns`; never empty.
     pub key: Vec<usize>,
+    /// Behind `columns`: those that hold the texts of values that do not fit.
+    pub beside: Vec<Beside>,
+}
+
+/// A column of our own, which may be NULL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// Position of the column that it stands beside.
+    pub of: usize,
+    /// Its name.
+    pub name: String,
 }
 
 /// This table cannot be replicated.
@@ -93,7 +109,11 @@ pub struct TableError {
 
 impl Table {
     /// Derives the replica of a source table, which is called `name`.
-    pub fn of(schema: &TableSchema, name: &str) -> Result<Table, TableError> {
+    pub fn of(
+        schema: &TableSchema,
+        name: &str,
+        policies: &TablePolicies,
+    ) -> Result<Table, TableError> {
         let fail = |reason: String| TableError {
             table: schema.table.clone(),
             reason,
@@ -106,6 +126,7 @@ impl Table {
                 name: column.name.clone(),
                 key: column.key,
                 kind: kind_of(&column.type_name, column.key),
+                policy: policies.of(&column.name),
             })
             .collect();
         let key: Vec<usize> = (0..columns.len()).filter(|&i| columns[i].key).collect();
@@ -113,18 +134,36 @@ impl Table {
             return Err(fail("it has no primary key".into()));
         }
         narrow_key(&mut columns, &key);
-        row::fit(&mut columns).map_err(fail)?;
+        let beside = beside_columns(&columns);
+        fit(&mut columns, &beside).map_err(fail)?;
         Ok(Table {
             source: schema.table.clone(),
             name: name.to_owned(),
             columns,
             key,
+            beside,
         })
+    }
+
+    /// The names of all columns that it has in MySQL, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let columns = self.columns.iter().map(|column| column.name.as_str());
+        columns.chain(self.beside.iter().map(|beside| beside.name.as_str()))
+    }
+
+    /// True if a value of it may stand in quarantine.
+    pub fn quarantines(&self) -> bool {
+        self.columns.iter().any(|c| c.policy.quarantines())
     }
 
     /// The key columns, in order.
     pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
         self.key.iter().map(|&i| &self.columns[i])
+    }
+
+    /// The key of a row, which has a value per column.
+    pub fn key_of(&self, row: &[Value]) -> Vec<Value> {
+        self.key.iter().map(|&i| row[i].clone()).collect()
     }
 
     /// Position of a column.
@@ -177,6 +216,40 @@ impl Column {
             Kind::LongText | Kind::VarChar(_) | Kind::BlankPadded(_)
         )
     }
+}
+
+/// The columns beside those with the policy `text`, in the order of these.
+fn beside_columns(columns: &[Column]) -> Vec<Beside> {
+    let names = columns.iter().map(|column| column.name.to_lowercase());
+    let mut taken: BTreeSet<String> = names.collect();
+    let texts = columns.iter().enumerate();
+    texts
+        .filter(|(_, column)| column.policy == Policy::Text && !column.key)
+        .map(|(of, column)| {
+            let name = beside(&column.name, &taken);
+            taken.insert(name.to_lowercase());
+            Beside { of, name }
+        })
+        .collect()
+}
+
+/// Makes the columns fit into a row together with those beside them.
+fn fit(columns: &mut Vec<Column>, beside: &[Beside]) -> Result<(), String> {
+    let own = columns.len();
+    if own + beside.len() > COLUMNS_MAX {
+        return Err(format!(
+            "it has more than {COLUMNS_MAX} columns, with those beside columns of the policy text"
+        ));
+    }
+    columns.extend(beside.iter().map(|beside| Column {
+        name: beside.name.clone(),
+        key: false,
+        kind: Kind::LongText,
+        policy: Policy::Stop,
+    }));
+    let fits = row::fit(columns);
+    columns.truncate(own);
+    fits
 }
 
 fn check_columns(schema: &TableSchema) -> Result<(), String> {
@@ -337,7 +410,38 @@ mod tests {
     }
 
     fn table(columns: &[(&str, &str, bool)]) -> Result<Table, TableError> {
-        Table::of(&schema(columns), "t")
+        Table::of(&schema(columns), "t", &TablePolicies::default())
+    }
+
+    #[test]
+    fn texts_beside_have_names_of_their_own_and_take_their_share_of_the_row() {
+        let long = "n".repeat(NAME_CHARS_MAX);
+        let schema = schema(&[
+            ("id", "integer", true),
+            ("total", "numeric(12,2)", false),
+            ("TOTAL__text", "text", false),
+            (long.as_str(), "date", false),
+        ]);
+        let policies: crate::replica::Policies = "text,s.t.id=text".parse().expect("policies");
+        let table = Table::of(&schema, "t", &policies.of(&schema)).expect("replicable");
+        let names: Vec<&str> = table.names().collect();
+        assert_eq!(names.len(), 4 + 3, "{names:?}");
+        let distinct: BTreeSet<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert!(names
+            .iter()
+            .all(|name| name.chars().count() <= NAME_CHARS_MAX));
+        assert!(
+            names[4].starts_with("total_") && names[4].ends_with("__text"),
+            "{names:?}"
+        );
+        let wide: Vec<String> = (0..120).map(|n| format!("c{n}")).collect();
+        let mut columns = vec![("id", "bigint", true)];
+        columns.extend(wide.iter().map(|name| (name.as_str(), "text", false)));
+        let wide = self::schema(&columns);
+        assert!(Table::of(&wide, "t", &TablePolicies::default()).is_ok());
+        let error = Table::of(&wide, "t", &policies.of(&wide)).expect_err("twice as wide");
+        assert!(error.to_string().contains("of a page"), "{error}");
     }
 
     #[test]

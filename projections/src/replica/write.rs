@@ -1,9 +1,10 @@
-//! Multi-row statements: upserts, deletes, keys.
+//! Multi-row statements: upserts, deletes, keys. Which values fit is up to [`upsert`](super::upsert()).
 //!
 //! Values stand in the statement's text as escaped literals; `examples/write_bench.rs` measures that
 //! against placeholders and JSON_TABLE. It knows no limit
 //! of 65,535 placeholders. The session's `sql_mode` is pinned, so that the escapes mean what they say.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -11,7 +12,7 @@ use millrace_events::{TableId, Value};
 use millrace_sessions::mysql::Session;
 use sqlx::Executor;
 
-use super::names::{key_table, suffixed};
+use super::names::key_table;
 use super::{canonical, ddl, quoted, Column, Kind, Table};
 
 /// A statement is sent when its text grows beyond this.
@@ -32,7 +33,7 @@ pub enum WriteError {
         /// The column.
         column: String,
         /// Why, without the value.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// The row does not fit into a packet.
     #[error("table {table}, row {key}: a statement of {bytes} bytes is beyond the server's max_allowed_packet of {bytes_max}")]
@@ -51,17 +52,23 @@ pub enum WriteError {
     Sql(#[from] sqlx::Error),
 }
 
-/// Inserts rows, replacing those with the same key. `rows` hold a value per column of `table`.
-pub async fn upsert<'a>(
+/// Inserts rows, replacing those with the same key. `tuple` writes all values of a row, in parentheses.
+pub(super) async fn insert_all<'a>(
     conn: &mut Session,
     table: &Table,
-    suffix: &str,
     rows: impl Iterator<Item = &'a [Value]>,
+    tuple: impl FnMut(&mut String, &[Value]) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
-    let all: Vec<usize> = (0..table.columns.len()).collect();
-    let head = insert_head(table, &suffixed(&table.name, suffix), &all);
+    let head = insert_head(&table.name, table.names());
     let tail = update_tail(table);
-    insert(conn, table, (&head, &tail), &all, rows).await
+    let key = |row: &[Value]| {
+        table
+            .key
+            .iter()
+            .filter_map(|&i| row.get(i).cloned())
+            .collect()
+    };
+    insert(conn, table, (&head, &tail), rows, key, tuple).await
 }
 
 /// Deletes the rows of these keys, whether they exist or not.
@@ -119,8 +126,10 @@ pub async fn fill_keys<'a>(
     keys: impl Iterator<Item = &'a [Value]>,
 ) -> Result<(), WriteError> {
     ddl::new_key_table(conn, table).await?;
-    let head = insert_head(table, &key_table(&table.name), &table.key);
-    insert(conn, table, (&head, ""), &table.key, keys).await
+    let names = table.key_columns().map(|column| column.name.as_str());
+    let head = insert_head(&key_table(&table.name), names);
+    let tuple = |sql: &mut String, key: &[Value]| key_tuple(sql, table, key);
+    insert(conn, table, (&head, ""), keys, <[Value]>::to_vec, tuple).await
 }
 
 /// A comparison of the key columns with `key`, for a WHERE clause.
@@ -155,16 +164,17 @@ async fn insert<'a>(
     conn: &mut Session,
     table: &Table,
     (head, tail): (&str, &str),
-    columns: &[usize],
     rows: impl Iterator<Item = &'a [Value]>,
+    key_of: impl Fn(&[Value]) -> Vec<Value>,
+    mut tuple: impl FnMut(&mut String, &[Value]) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
     let packet_bytes_max = conn.server().packet_bytes_max;
     let mut sql = String::with_capacity(STATEMENT_BYTES + STATEMENT_BYTES / 8);
     for row in rows {
         let start = sql.len();
         sql.push_str(if start == 0 { head } else { "," });
-        let key = || key_within(table, columns, row);
-        tuple(&mut sql, table, columns, row, &key)?;
+        let key = || key_of(row);
+        tuple(&mut sql, row)?;
         if sql.len() + tail.len() > packet_bytes_max.min(STATEMENT_BYTES) {
             if start > 0 && sql.len() + tail.len() > packet_bytes_max {
                 let last = sql.split_off(start);
@@ -205,55 +215,38 @@ async fn send(
     Ok(())
 }
 
-fn key_within(table: &Table, columns: &[usize], row: &[Value]) -> Vec<Value> {
-    if columns.len() == row.len() && columns == table.key {
-        return row.to_vec();
-    }
-    table
-        .key
-        .iter()
-        .filter_map(|&i| row.get(i).cloned())
-        .collect()
-}
-
-fn insert_head(table: &Table, name: &str, columns: &[usize]) -> String {
-    let names: Vec<String> = columns
-        .iter()
-        .map(|&i| quoted(&table.columns[i].name))
-        .collect();
-    format!("INSERT INTO {} ({}) VALUES ", quoted(name), names.join(","))
+fn insert_head<'n>(table: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<String> = names.map(quoted).collect();
+    format!(
+        "INSERT INTO {} ({}) VALUES ",
+        quoted(table),
+        names.join(",")
+    )
 }
 
 fn update_tail(table: &Table) -> String {
-    let mut written: Vec<&Column> = table.columns.iter().filter(|c| !c.key).collect();
+    let is_key = |name: &str| table.key_columns().any(|column| column.name == name);
+    let mut written: Vec<&str> = table.names().filter(|name| !is_key(name)).collect();
     if written.is_empty() {
-        written = table.key_columns().take(1).collect();
+        written = table.names().take(1).collect();
     }
     // VALUES(c) is deprecated in MySQL 8.0.20, but its successor is unknown to MariaDB.
     let assignments: Vec<String> = written
         .iter()
-        .map(|column| {
-            let name = quoted(&column.name);
+        .map(|name| {
+            let name = quoted(name);
             format!("{name}=VALUES({name})")
         })
         .collect();
     format!(" ON DUPLICATE KEY UPDATE {}", assignments.join(","))
 }
 
-fn tuple(
-    sql: &mut String,
-    table: &Table,
-    columns: &[usize],
-    row: &[Value],
-    key: &impl Fn() -> Vec<Value>,
-) -> Result<(), WriteError> {
+fn key_tuple(sql: &mut String, table: &Table, key: &[Value]) -> Result<(), WriteError> {
     let mut separator = '(';
-    for (&position, value) in columns.iter().zip(row) {
+    for (column, value) in table.key_columns().zip(key) {
         sql.push(separator);
         separator = ',';
-        let column = &table.columns[position];
-        push_literal(sql, column, value)
-            .map_err(|reason| refused(table, column, &key(), reason))?;
+        literal(sql, table, column, value, key)?;
     }
     sql.push(')');
     Ok(())
@@ -266,10 +259,16 @@ fn literal(
     value: &Value,
     key: &[Value],
 ) -> Result<(), WriteError> {
-    push_literal(sql, column, value).map_err(|reason| refused(table, column, key, reason))
+    push_literal(sql, column, value).map_err(|reason| refused(table, column, key, reason.into()))
 }
 
-fn refused(table: &Table, column: &Column, key: &[Value], reason: &'static str) -> WriteError {
+/// The value cannot be written, and its row not without it.
+pub(super) fn refused(
+    table: &Table,
+    column: &Column,
+    key: &[Value],
+    reason: Cow<'static, str>,
+) -> WriteError {
     WriteError::Value {
         table: table.source.clone(),
         key: describe_key(table, key),
@@ -278,7 +277,12 @@ fn refused(table: &Table, column: &Column, key: &[Value], reason: &'static str) 
     }
 }
 
-fn push_literal(sql: &mut String, column: &Column, value: &Value) -> Result<(), &'static str> {
+/// Writes a value as SQL has it; nothing if the column cannot hold it, and why.
+pub(super) fn push_literal(
+    sql: &mut String,
+    column: &Column,
+    value: &Value,
+) -> Result<(), &'static str> {
     let Some(text) = canonical(value, column).map_err(|error| error.0)? else {
         sql.push_str("NULL");
         return Ok(());
@@ -297,7 +301,8 @@ fn push_literal(sql: &mut String, column: &Column, value: &Value) -> Result<(), 
     Ok(())
 }
 
-fn push_string(sql: &mut String, text: &str) {
+/// Writes a text as SQL has it.
+pub(crate) fn push_string(sql: &mut String, text: &str) {
     sql.push('\'');
     let mut plain = 0;
     for (i, byte) in text.bytes().enumerate() {

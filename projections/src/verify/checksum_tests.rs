@@ -5,6 +5,7 @@ fn column(name: &str, kind: Kind) -> Column {
         name: name.into(),
         key: false,
         kind,
+        policy: crate::replica::Policy::Stop,
     }
 }
 

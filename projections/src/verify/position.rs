@@ -8,6 +8,7 @@ use millrace_sessions::mysql::Session;
 use super::{mysql, Error};
 use crate::engine::bookkeeping::{read_marts, read_tables};
 use crate::engine::{MartState, TableState};
+use crate::replica::TablePolicies;
 
 const TABLES: [&str; 3] = ["millrace_position", "millrace_tables", "millrace_marts"];
 
@@ -30,6 +31,8 @@ pub(super) struct LiveTable {
     pub(super) name: String,
     /// In the source.
     pub(super) definition: TableSchema,
+    /// What becomes of values that MySQL cannot hold.
+    pub(super) policies: TablePolicies,
 }
 
 impl Position {
@@ -63,6 +66,7 @@ impl Position {
                 (TableState::Live, Some(definition)) => position.live.push(LiveTable {
                     name: row.name,
                     definition,
+                    policies: row.policies,
                 }),
                 _ => position.not_live.push(id),
             }

@@ -211,6 +211,7 @@ mod tests {
             name: name.into(),
             key: true,
             kind,
+            policy: crate::replica::Policy::Stop,
         }
     }
 

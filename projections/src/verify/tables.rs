@@ -41,9 +41,13 @@ pub(super) async fn compare(
     both: &mut Both<'_>,
     named: &LiveTable,
 ) -> Step<Subject> {
-    let LiveTable { name, definition } = named;
-    let table =
-        Table::of(definition, name).map_err(|error| Error::Bookkeeping(error.to_string()))?;
+    let LiveTable {
+        name,
+        definition,
+        policies,
+    } = named;
+    let table = Table::of(definition, name, policies)
+        .map_err(|error| Error::Bookkeeping(error.to_string()))?;
     let pair = Pair::new(&table, definition);
     let mut tally = Tally::new(&table.source.to_string(), config.differences_max);
     if let Err(Gone) = both.begin(&pair).await? {
@@ -124,7 +128,8 @@ impl Definition {
             planned.is_none_or(|planned| planned.iter().any(|name| name == column.as_str()))
         };
         let source: Vec<&String> = self.source.iter().filter(is_planned).collect();
-        if source == kept && self.replica == kept {
+        let in_mysql: Vec<&str> = table.names().collect();
+        if source == kept && self.replica == in_mysql {
             return None;
         }
         Some(Difference {

@@ -7,6 +7,7 @@ mod outage;
 mod pause;
 mod periodic;
 mod pool;
+mod quarantine;
 mod settings;
 mod source;
 #[path = "../support/mod.rs"]
@@ -33,7 +34,11 @@ pub(crate) async fn filled() -> World {
 }
 
 pub(crate) async fn filled_on(server: &support::Server) -> World {
-    let mut world = World::on(server).await;
+    fill(World::on(server).await)
+}
+
+/// Rows and a copy of them, and nothing else in the log.
+pub(crate) fn fill(mut world: World) -> World {
     for _ in 0..30 {
         world.source.random_transaction();
     }

@@ -38,6 +38,8 @@ pub(crate) struct Source {
     pub(crate) copies: u64,
     /// Keys of updates that changed the key and did not send all, since the last copy began.
     rekeyed: BTreeSet<(TableId, Vec<Value>)>,
+    /// Some of the values that it makes up fit into no column of MySQL.
+    pub(crate) unfit: bool,
 }
 
 pub(crate) fn at() -> DateTime<Utc> {
@@ -125,6 +127,7 @@ impl Source {
             xid: Xid(100),
             copies: 0,
             rekeyed: BTreeSet::new(),
+            unfit: false,
         }
     }
 
@@ -142,6 +145,34 @@ impl Source {
     }
 
     fn random_row(&mut self, table: &str) -> Vec<Value> {
+        let mut row = self.random_fitting_row(table);
+        if self.unfit && self.rng.random_range(0..2) == 0 {
+            let unfit: &[(usize, &str)] = match table {
+                "things" => &[
+                    (2, "NaN"),
+                    (2, "99999999999.99"),
+                    (4, "infinity"),
+                    (4, "0044-03-15 12:00:00+00 BC"),
+                    (4, "20000-01-01 00:00:00+00"),
+                ],
+                _ => &[
+                    (3, "NaN"),
+                    (3, "-Infinity"),
+                    (4, "0.0000000000000000000000000000001"),
+                    (4, "123456789012345678901234567890123456"),
+                    (5, "0044-03-15 BC"),
+                    (5, "-infinity"),
+                ],
+            };
+            for _ in 0..self.rng.random_range(1..3) {
+                let (column, value) = *unfit.choose(&mut self.rng).expect("values");
+                row[column] = text(value);
+            }
+        }
+        row
+    }
+
+    fn random_fitting_row(&mut self, table: &str) -> Vec<Value> {
         let rng = &mut self.rng;
         let words = [
             "",

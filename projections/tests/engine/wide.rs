@@ -3,7 +3,7 @@
 use millrace_events::{Column as SourceColumn, SchemaId, TableId, TableSchema, Value};
 use millrace_projections::replica::names::{RETIRED, SHADOW};
 use millrace_projections::replica::naming::Naming;
-use millrace_projections::replica::{ddl, write, Kind, Table};
+use millrace_projections::replica::{ddl, upsert, Kind, Table, TablePolicies};
 use millrace_sessions::mysql::{server_code, Flavour, Session};
 use sqlx::Executor;
 
@@ -44,7 +44,7 @@ async fn fill(conn: &mut Session, table: &Table, otherwise: usize) {
     let row: Vec<Value> = columns
         .map(|column| longest(column.kind, otherwise))
         .collect();
-    write::upsert(conn, table, "", [row.as_slice()].into_iter())
+    upsert(conn, table, &[row.as_slice()])
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", table.name));
 }
@@ -66,7 +66,12 @@ async fn tables_at_the_limits_of_a_row_are_created_and_take_their_longest_rows()
         (1, "character varying(16381)", "bigint", 16_381),
         (2, "character varying(16000)", "bigint", 16_000),
     ] {
-        let table = Table::of(&wide(count, type_name, key), "wide").expect("replicable");
+        let table = Table::of(
+            &wide(count, type_name, key),
+            "wide",
+            &TablePolicies::default(),
+        )
+        .expect("replicable");
         ddl::recreate(&mut conn, &table, "")
             .await
             .unwrap_or_else(|error| panic!("{count} x {type_name}: {error}"));
@@ -99,7 +104,12 @@ async fn one_short_text_more_on_the_page_is_refused_by_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_fits_nowhere_is_named_with_what_to_do() {
-    let error = Table::of(&wide(198, "text", "bigint"), "wide").expect_err("too many columns");
+    let error = Table::of(
+        &wide(198, "text", "bigint"),
+        "wide",
+        &TablePolicies::default(),
+    )
+    .expect_err("too many columns");
     let text = error.to_string();
     assert!(
         text.contains("wide_198") && text.contains("MILLRACE_COLUMNS"),
@@ -130,7 +140,7 @@ async fn tables_of_any_name_are_created_under_the_names_that_they_get() {
     for (id, name) in ids.iter().zip(Naming::new(Some("source"), []).names(&ids)) {
         let mut schema = wide(1, "text", "bigint");
         schema.table = id.clone();
-        let table = Table::of(&schema, &name).expect("replicable");
+        let table = Table::of(&schema, &name, &TablePolicies::default()).expect("replicable");
         for suffix in ["", SHADOW, RETIRED] {
             let made = ddl::recreate(&mut conn, &table, suffix).await;
             made.unwrap_or_else(|error| panic!("{id} as {name}{suffix}: {error}"));

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_events::{Lsn, TableSchema};
+use millrace_events::{Lsn, TableSchema, Value};
 use millrace_projections::engine::{
     Config, Error, Handle, Hooks, Limits, Point, Service, State, Status,
 };
 use millrace_projections::marts::Marts;
-use millrace_projections::replica::{canonical, from_server, quoted, Column, Table};
+use millrace_projections::replica::{
+    canonical, exact, from_server, quoted, Column, Policies, Table,
+};
 use millrace_sessions::mysql::Session;
 use millrace_topic::SmartModule;
 use rand::rngs::StdRng;
@@ -35,6 +37,7 @@ pub(crate) struct World {
     pub(crate) smartmodule: Option<SmartModule>,
     pub(crate) main_schema: Option<String>,
     pub(crate) marts: Marts,
+    pub(crate) values: Policies,
 }
 
 pub(crate) struct Running {
@@ -73,6 +76,7 @@ impl World {
             smartmodule: None,
             main_schema: Some(source::MAIN_SCHEMA.into()),
             marts: Marts::none(),
+            values: Policies::default(),
         }
     }
 
@@ -119,6 +123,7 @@ impl World {
             changes_topic: source::CHANGES.into(),
             smartmodule: self.smartmodule.clone(),
             main_schema: self.main_schema.clone(),
+            values: self.values.clone(),
             marts: self.marts.clone(),
             limits: self.limits,
             hooks: self.hooks.clone(),
@@ -166,18 +171,27 @@ impl World {
         let expected = expected.unwrap_or_else(|| panic!("{lsn} is no commit of the source"));
         let named = |schema: &&TableSchema| schema.table.name == name;
         for schema in self.source.schemas.iter().filter(named) {
-            let table = replica(schema);
-            let rows = expected[&schema.table].values();
-            let wanted: BTreeMap<_, _> = rows
-                .map(|values| {
-                    let pairs = table.columns.iter().zip(values);
-                    let row: Vec<Option<String>> = pairs.map(|(c, v)| plain(v, c)).collect();
-                    (key(&table, &row), row)
-                })
-                .collect();
-            let found = read(&mut self.conn, schema, "").await;
+            let table = self.replica(schema);
+            let (mut wanted, mut unfit) = (BTreeMap::new(), BTreeMap::new());
+            for values in expected[&schema.table].values() {
+                let row = fitting(&table, values, &mut unfit);
+                wanted.insert(key(&table, &row), row);
+            }
+            let found = read(&mut self.conn, &table, "").await;
             assert_eq!(found, wanted, "table {} at {lsn}", schema.table);
+            let quarantined = quarantined(&mut self.conn, &table.name).await;
+            assert_eq!(
+                quarantined, unfit,
+                "quarantine of {} at {lsn}",
+                schema.table
+            );
         }
+    }
+
+    /// How a table looks in MySQL.
+    pub(crate) fn replica(&self, schema: &TableSchema) -> Table {
+        let name = source::mysql_name(&schema.table);
+        Table::of(schema, &name, &self.values.of(schema)).expect("replicable")
     }
 
     pub(crate) async fn caught_up(&mut self, running: &Running) {
@@ -241,31 +255,69 @@ impl Running {
     }
 }
 
-fn plain(value: &millrace_events::Value, column: &Column) -> Option<String> {
-    let text = canonical(value, column).expect("representable");
-    text.map(|text| text.into_owned())
+/// By key of the row, as JSON, and column.
+pub(crate) type Quarantined = BTreeMap<(String, String), String>;
+
+/// The row as it should stand in MySQL, with the texts beside. What does not fit goes into `unfit`.
+fn fitting(table: &Table, values: &[Value], unfit: &mut Quarantined) -> Texts {
+    let mut texts = Texts::new();
+    let mut beside = vec![None; table.beside.len()];
+    let key_columns = table.key_columns().zip(table.key_of(values));
+    let key: serde_json::Map<String, serde_json::Value> = key_columns
+        .map(|(column, value)| {
+            (
+                column.name.clone(),
+                exact(&value).map(|text| text.into_owned()).into(),
+            )
+        })
+        .collect();
+    let key = serde_json::Value::Object(key).to_string();
+    for (i, (column, value)) in table.columns.iter().zip(values).enumerate() {
+        let Ok(text) = canonical(value, column) else {
+            let text = exact(value).expect("a value").into_owned();
+            if let Some(at) = table.beside.iter().position(|beside| beside.of == i) {
+                beside[at] = Some(text.clone());
+            }
+            unfit.insert((key.clone(), column.name.clone()), text);
+            texts.push(None);
+            continue;
+        };
+        texts.push(text.map(|text| text.into_owned()));
+    }
+    texts.extend(beside);
+    texts
+}
+
+/// What stands in quarantine of a MySQL table.
+pub(crate) async fn quarantined(conn: &mut Session, name: &str) -> Quarantined {
+    let sql = format!(
+        "SELECT row_key, column_name, value FROM millrace_quarantine WHERE name = '{name}'"
+    );
+    let rows = conn.fetch_all(sql.as_str()).await.expect("the quarantine");
+    let entry = |row: &sqlx::mysql::MySqlRow| {
+        let key = (row.get_unchecked(0), row.get_unchecked(1));
+        (key, row.get_unchecked(2))
+    };
+    rows.iter().map(entry).collect()
 }
 
 fn key(table: &Table, row: &[Option<String>]) -> Vec<Option<String>> {
     table.key.iter().map(|&i| row[i].clone()).collect()
 }
 
-fn replica(schema: &TableSchema) -> Table {
-    Table::of(schema, &source::mysql_name(&schema.table)).expect("replicable")
-}
-
 type Texts = Vec<Option<String>>;
 
 pub(crate) async fn read(
     conn: &mut Session,
-    schema: &TableSchema,
+    table: &Table,
     suffix: &str,
 ) -> BTreeMap<Texts, Texts> {
-    let table = replica(schema);
+    let beside = table.beside.iter().map(|beside| quoted(&beside.name));
     let columns: Vec<String> = table
         .columns
         .iter()
         .map(Column::select_expression)
+        .chain(beside)
         .collect();
     let name = quoted(&format!("{}{suffix}", table.name));
     let sql = format!("SELECT {} FROM {name}", columns.join(", "));
@@ -274,14 +326,16 @@ pub(crate) async fn read(
         .await
         .expect("the replica's rows");
     let texts = |row: &sqlx::mysql::MySqlRow| -> Texts {
-        let columns = table.columns.iter().enumerate();
-        let text = |(i, column): (usize, &Column)| {
+        let text = |i: usize| {
             let text: Option<String> = row.get_unchecked(i);
-            text.map(|text| from_server(&text, column).into_owned())
+            match table.columns.get(i) {
+                Some(column) => text.map(|text| from_server(&text, column).into_owned()),
+                None => text,
+            }
         };
-        columns.map(text).collect()
+        (0..row.len()).map(text).collect()
     };
     rows.iter()
-        .map(|row| (key(&table, &texts(row)), texts(row)))
+        .map(|row| (key(table, &texts(row)), texts(row)))
         .collect()
 }

@@ -11,7 +11,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use millrace_events::{Column as SourceColumn, SchemaId, TableId, TableSchema, Value};
 use millrace_projections::marts::Marts;
-use millrace_projections::replica::{canonical, ddl, Kind, Table};
+use millrace_projections::replica::{canonical, ddl, Kind, Table, TablePolicies};
 use millrace_projections::verify::{verify, By, Config, Error, Method, Pace, Report};
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use serde_json::json;
@@ -304,7 +304,7 @@ const BOOKKEEPING: &str = "
     INSERT INTO millrace_position VALUES (1, 1);
     CREATE TABLE millrace_tables (source VARCHAR(300) NOT NULL PRIMARY KEY, name VARCHAR(64) NOT NULL,
         state VARCHAR(16) NOT NULL, since DATETIME(6) NOT NULL, reason LONGTEXT NULL, definition LONGTEXT NULL,
-        rows_copied BIGINT UNSIGNED NOT NULL, copy BIGINT UNSIGNED NOT NULL, next_step VARCHAR(16) NULL);
+        rows_copied BIGINT UNSIGNED NOT NULL, copy BIGINT UNSIGNED NOT NULL, next_step VARCHAR(16) NULL, policies LONGTEXT NOT NULL);
     CREATE TABLE millrace_marts (name VARCHAR(64) NOT NULL PRIMARY KEY, state VARCHAR(16) NOT NULL,
         since DATETIME(6) NOT NULL, reason LONGTEXT NULL, version VARCHAR(64) NOT NULL, joining TINYINT(1) NOT NULL)";
 
@@ -316,7 +316,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
         .expect("bookkeeping tables");
     for (name, number) in tables.iter().zip(0..) {
         let schema = schema_of(postgres, name, number).await;
-        let table = Table::of(&schema, name).expect("replicable");
+        let table = Table::of(&schema, name, &TablePolicies::default()).expect("replicable");
         ddl::recreate(mysql, &table, "")
             .await
             .expect("replica table");
@@ -331,7 +331,7 @@ async fn replicate(postgres: &mut PgConnection, mysql: &mut Session, tables: &[&
         }
         let definition = serde_json::to_string(&schema).expect("JSON");
         sqlx::query(
-            "INSERT INTO millrace_tables VALUES (?, ?, 'live', '2025-01-01', NULL, ?, 0, 1, NULL)",
+            "INSERT INTO millrace_tables VALUES (?, ?, 'live', '2025-01-01', NULL, ?, 0, 1, NULL, '{}')",
         )
         .bind(id(name).to_string())
         .bind(name)
