@@ -13,7 +13,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := target/release/millrace
 DATA_DIR ?= .millrace
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot fuzz check deny fmt lint doc bench
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-large fuzz check deny fmt lint doc bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -81,6 +81,9 @@ ROUNDS ?= 40
 test-snapshot: setup ## copies of tables under load, for long, across the end of the transaction numbers (ROUNDS=40)
 	@MILLRACE_TEST_ROUNDS=$(ROUNDS) cargo test --release -p millrace-postgres-cdc --test e2e $(CARGO_FLAGS) -- \
 	    --include-ignored --nocapture --test-threads 1 copies::
+
+test-large: setup ## values of 200 MB through everything, with the memory that it took
+	@cargo test --release -p millrace-tests --test e2e $(CARGO_FLAGS) -- --include-ignored --nocapture --test-threads 1 large::
 
 # One at a time: a real controller answers the requests of a connection, and of many at once, slowly.
 test-fluvio: smartmodules ## the conformance suite against a real cluster: make test-fluvio FLUVIO=host:port

@@ -11,7 +11,7 @@ use super::follower::Desk;
 use super::quarantine::Written;
 use crate::marts::Marts;
 use crate::replica::write::WriteError;
-use crate::replica::{from_server, quoted, upsert, write, Column, Kind, Table, Unfit};
+use crate::replica::{from_server, quoted, slices, upsert, write, Column, Kind, Table, Unfit};
 
 /// What every step of applying needs to know.
 pub(crate) struct Applier<'a> {
@@ -32,6 +32,13 @@ impl Applier<'_> {
         batch: &mut Batch,
         (begin, lsn): (Lsn, Lsn),
     ) -> Result<(), Error> {
+        for slice in &batch.slices {
+            let Some(followed) = tables.get(&slice.table) else {
+                continue;
+            };
+            let staged = slices::stage(&mut desk.conn, &followed.table, slice).await;
+            staged.map_err(Error::written(&slice.table))?;
+        }
         for (id, changes) in &mut batch.tables {
             // `fold` has looked the table up before.
             let Some(Followed {
@@ -46,7 +53,9 @@ impl Applier<'_> {
             complete(&mut desk.conn, table, changes, open, lsn).await?;
             self.apply_table(desk, table, changes, lsn).await?;
         }
-        Ok(())
+        let filled = batch.sliced.iter().map(String::as_str);
+        let cleared = slices::clear(&mut desk.conn, filled).await;
+        cleared.map_err(Error::sql("what is left of large values"))
     }
 
     async fn apply_table(
@@ -92,7 +101,9 @@ async fn write_rows(
     if !changes.truncate || !changes.spared.is_empty() {
         write::delete(conn, table, changes.deletes()).await?;
     }
-    upsert(conn, table, rows).await
+    let mut unfit = upsert(conn, table, rows).await?;
+    unfit.extend(slices::fill(conn, table, rows).await?);
+    Ok(unfit)
 }
 
 /// Fills the gaps of partial rows (unchanged TOAST values) from the table as it stands. A row that is not there is a

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Chunk, ChunkVerdict, CopyId, Record, TableId, Value};
+use millrace_events::{Chunk, ChunkVerdict, CopyId, Record, Slice, TableId, Value};
+use millrace_sessions::mysql::Session;
 use sqlx::Executor;
 use tokio::time::Instant;
 
@@ -23,7 +24,8 @@ use super::reader::{Item, Reader};
 use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
-use crate::replica::{ddl, upsert, Table};
+use crate::replica::write::WriteError;
+use crate::replica::{ddl, slices, upsert, Table, Unfit};
 
 /// Chunks are committed together up to this many bytes of JSON.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -49,6 +51,7 @@ struct Staged {
 struct StagedTable {
     id: TableId,
     table: Table,
+    slices: Vec<Slice>,
     rows: Vec<Vec<Value>>,
     again: AgainKeys,
 }
@@ -126,6 +129,7 @@ impl Loading {
                     staged.tables.push(StagedTable {
                         id: id.clone(),
                         table,
+                        slices: Vec::new(),
                         rows: Vec::new(),
                         again: AgainKeys::new(),
                     });
@@ -231,6 +235,7 @@ impl Loading {
 
 impl StagedTable {
     fn add(&mut self, chunk: Chunk) -> Result<(), String> {
+        self.slices.extend(chunk.slices);
         for row in chunk.rows {
             let values = whole_row(row, &self.table)?;
             if chunk.again {
@@ -242,6 +247,20 @@ impl StagedTable {
         Ok(())
     }
 
+    async fn write_rows(
+        &self,
+        conn: &mut Session,
+        rows: &[&[Value]],
+    ) -> Result<Vec<Unfit>, WriteError> {
+        for slice in &self.slices {
+            slices::stage(conn, &self.table, slice).await?;
+        }
+        let mut unfit = upsert(conn, &self.table, rows).await?;
+        unfit.extend(slices::fill(conn, &self.table, rows).await?);
+        slices::clear(conn, rows.iter().copied().flat_map(slices::names)).await?;
+        Ok(unfit)
+    }
+
     async fn write(&self, desk: &mut Desk) -> Result<(), Error> {
         let Desk { conn, catalog } = desk;
         let next = catalog
@@ -250,7 +269,7 @@ impl StagedTable {
             .and_then(|row| row.next.as_ref());
         let lsn = next.map(|next| next.place.end_lsn).unwrap_or_default();
         let rows: Vec<&[Value]> = self.rows.iter().map(Vec::as_slice).collect();
-        let unfit = upsert(conn, &self.table, &rows).await;
+        let unfit = self.write_rows(conn, &rows).await;
         let unfit = unfit.map_err(Error::written(&self.id))?;
         let unfit = of_last_rows(&self.table, &rows, &unfit)?;
         let keys: Vec<Vec<Value>> = match catalog.quarantine.concerns(&self.table, &unfit) {

@@ -7,6 +7,7 @@
 //! - [`mod@names`]: what the tables beside it are called;
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
 //! - [`upsert()`]: writing rows, and finding what does not fit;
+//! - [`slices`]: values that came in slices;
 //! - [`mod@write`]: multi-row statements.
 
 pub mod ddl;
@@ -15,6 +16,7 @@ pub mod naming;
 mod policy;
 pub(crate) mod refusal;
 mod row;
+pub(crate) mod slices;
 pub(crate) mod temporary;
 mod text;
 mod types;

@@ -155,6 +155,7 @@ pub fn describe_key(table: &Table, key: &[Value]) -> String {
             Value::Bool(value) => format!("{}={value}", column.name),
             Value::Int(value) => format!("{}={value}", column.name),
             Value::Text(value) => format!("{}={value:?}", column.name),
+            Value::Sliced(value) => format!("{}=({} bytes)", column.name, value.bytes),
         })
         .collect();
     parts.join(", ")
@@ -283,6 +284,9 @@ pub(super) fn push_literal(
     column: &Column,
     value: &Value,
 ) -> Result<(), &'static str> {
+    if let Value::Sliced(_) = value {
+        return push_absent(sql, column);
+    }
     let Some(text) = canonical(value, column).map_err(|error| error.0)? else {
         sql.push_str("NULL");
         return Ok(());
@@ -298,6 +302,19 @@ pub(super) fn push_literal(
         }
         _ => push_string(sql, &text),
     }
+    Ok(())
+}
+
+/// In place of a value that came in slices: [`slices`](super::slices) puts it there once the row is written.
+fn push_absent(sql: &mut String, column: &Column) -> Result<(), &'static str> {
+    let is_long = matches!(
+        column.kind,
+        Kind::LongText | Kind::LongBlankPadded | Kind::LongBlob
+    );
+    if !is_long || column.key {
+        return Err("a text of more than 65,536 bytes in a column of this type");
+    }
+    sql.push_str("NULL");
     Ok(())
 }
 

@@ -12,9 +12,12 @@ use rand::seq::IndexedRandom;
 use rand::RngExt;
 
 use crate::memory_log::MemoryLog;
+use slicing::sliced;
 
 #[path = "copying.rs"]
 mod copying;
+#[path = "slicing.rs"]
+mod slicing;
 
 pub(crate) const CHANGES: &str = "world-changes";
 /// Topic of the first copy.
@@ -411,7 +414,19 @@ impl Source {
             if n > 0 && n % per_part == 0 {
                 values.push(writer.cut());
             }
-            writer.push(change);
+            let mut change = change.clone();
+            let prefix = format!("{}-{}-", self.epoch, self.lsn.0);
+            let slices = match &mut change.after {
+                Some(row) => sliced(&change.table, &prefix, row),
+                None => Vec::new(),
+            };
+            for slice in slices {
+                if writer.has_changes() || slice.slice % 4 == 3 {
+                    values.push(writer.cut());
+                }
+                writer.push_slice(&slice);
+            }
+            writer.push(&change);
         }
         values.push(writer.finish(Lsn(self.lsn.0 + 50)));
         values

@@ -6,6 +6,7 @@ mod broker;
 mod interrupt;
 mod kill;
 mod lag;
+mod large;
 mod mirror;
 mod oracle;
 mod own_servers;
