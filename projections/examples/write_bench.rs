@@ -20,6 +20,7 @@ use millrace_events::{Change, Column, Op, SchemaId, TableSchema, Value};
 use millrace_projections::engine::{Config, Hooks, Limits, Service};
 use millrace_projections::marts::Marts;
 use millrace_projections::replica::{ddl, upsert, Policies, Table, TablePolicies};
+use millrace_projections::script::Script;
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use rand::SeedableRng;
 use sqlx::Executor;
@@ -74,7 +75,9 @@ async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure
                 match shape {
                     0 => {
                         let rows: Vec<&[Value]> = chunk.iter().map(Vec::as_slice).collect();
-                        upsert(conn, &table, &rows).await?;
+                        let mut script = Script::on(conn);
+                        upsert(&mut script, &table, &rows).await?;
+                        script.send().await?;
                     }
                     1 => placeholders(conn, chunk).await?,
                     _ => json_table(conn, chunk).await?,

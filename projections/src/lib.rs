@@ -4,6 +4,7 @@
 //!   the position they bring;
 //! - [`replica`]: how Postgres tables, types and values look on the MySQL side;
 //! - [`marts`]: the tables that are kept equal to a `SELECT` over the replica;
+//! - [`script`]: statements that travel together;
 //! - [`verify`]: the proof that replica and marts are what they should be;
 //! - [`control`]: the HTTP interface of a running projector.
 
@@ -12,4 +13,5 @@ pub mod engine;
 pub mod marts;
 mod readiness;
 pub mod replica;
+pub mod script;
 pub mod verify;

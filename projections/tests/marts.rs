@@ -8,6 +8,7 @@ use std::path::Path;
 use millrace_events::{TableId, Value};
 use millrace_projections::marts::{Mart, Marts};
 use millrace_projections::replica::{write, Column, Kind, Policy, Table};
+use millrace_projections::script::Script;
 use millrace_sessions::mysql::Session;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -106,19 +107,37 @@ impl Shop {
         };
         let keys: Vec<[Value; 1]> = keys.map(|key| [Value::Int(key)]).collect();
         let keys = keys.iter().map(<[Value; 1]>::as_slice);
-        write::fill_keys(&mut self.conn, &replica, keys)
-            .await
-            .expect("keys");
+        let mut script = Script::on(&mut self.conn);
+        let filled = write::fill_keys(&mut script, &replica, keys).await;
+        filled.expect("keys");
+        script.send().await.expect("keys");
+    }
+
+    async fn truncate(&mut self, table: &str) {
+        let mut script = Script::on(&mut self.conn);
+        let emptied = self.marts.truncate(&mut script, table).await;
+        emptied.expect("truncate");
+        script.send().await.expect("truncate");
+    }
+
+    async fn retract(&mut self, table: &str) {
+        let mut script = Script::on(&mut self.conn);
+        let taken = self.marts.retract(&mut script, table).await;
+        taken.expect("retract");
+        script.send().await.expect("retract");
+    }
+
+    async fn add(&mut self, table: &str) {
+        let mut script = Script::on(&mut self.conn);
+        self.marts.add(&mut script, table).await.expect("add");
+        script.send().await.expect("add");
     }
 
     /// One table's turn in a transaction.
     async fn turn(&mut self, turn: &Turn) {
         let (table, key) = (turn.table, key_of(turn.table));
         if turn.truncate {
-            self.marts
-                .truncate(&mut self.conn, table)
-                .await
-                .expect("truncate");
+            self.truncate(table).await;
             self.run(&format!("DELETE FROM `{table}`")).await;
         }
         if turn.rows.is_empty() {
@@ -126,10 +145,7 @@ impl Shop {
         }
         self.touch(table, turn.rows.keys().copied()).await;
         let keys: Vec<String> = turn.rows.keys().map(|key| format!("({key})")).collect();
-        self.marts
-            .retract(&mut self.conn, table)
-            .await
-            .expect("retract");
+        self.retract(table).await;
         self.run(&format!(
             "DELETE FROM `{table}` WHERE `{key}` IN ({})",
             keys.join(",")
@@ -144,7 +160,7 @@ impl Shop {
                 .await;
             }
         }
-        self.marts.add(&mut self.conn, table).await.expect("add");
+        self.add(table).await;
     }
 
     async fn transaction(&mut self, turns: &[Turn]) {
@@ -697,13 +713,10 @@ async fn the_cost_of_a_large_batch_depends_on_the_batch_only() {
         shop.touch("orders", 1..=1_000).await;
         let before = shop.rows_read().await;
         let started = std::time::Instant::now();
-        shop.marts
-            .retract(&mut shop.conn, "orders")
-            .await
-            .expect("retract");
+        shop.retract("orders").await;
         shop.run("UPDATE orders JOIN millrace_keys_orders USING (order_id) SET total_amount = total_amount + 1, status = 'Moved'")
             .await;
-        shop.marts.add(&mut shop.conn, "orders").await.expect("add");
+        shop.add("orders").await;
         println!("1000 of {orders} orders moved in {:?}", started.elapsed());
         reads.push(shop.rows_read().await - before);
         shop.run("COMMIT").await;
@@ -742,15 +755,12 @@ impl Shop {
     async fn raise(&mut self, orders: i64) {
         self.run("START TRANSACTION").await;
         self.touch("orders", 1..=orders).await;
-        self.marts
-            .retract(&mut self.conn, "orders")
-            .await
-            .expect("retract");
+        self.retract("orders").await;
         self.run(&format!(
             "UPDATE orders SET total_amount = total_amount + 1 WHERE order_id <= {orders}"
         ))
         .await;
-        self.marts.add(&mut self.conn, "orders").await.expect("add");
+        self.add("orders").await;
         self.run("COMMIT").await;
     }
 

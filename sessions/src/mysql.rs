@@ -17,7 +17,6 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, MySqlConnection};
 
 pub use passing::{is_lock_conflict, is_silence, may_pass, server_code, server_refused};
-pub use pins::GROUP_CONCAT_BYTES_MAX;
 pub use pool::{pool, Pool, Pooled};
 pub use server::{Flavour, Server, OLDEST};
 pub use session::{Answers, Session, Within, PING_EVERY, STATEMENT};

@@ -1,44 +1,36 @@
 //! Writing a batch into the open MySQL transaction: marts −, replica, marts +, table by table.
 
-use millrace_events::{Lsn, Value};
-use millrace_sessions::mysql::Session;
-use sqlx::{Executor, Row};
+use millrace_events::{Lsn, Sliced, Value};
+use sqlx::mysql::MySqlRow;
+use sqlx::Row;
 
 use super::assemble::{Followed, Tables};
 use super::error::Error;
-use super::fold::{Batch, Net, TableBatch};
-use super::follower::Desk;
-use super::quarantine::Written;
+use super::fold::{Batch, Key, Net, TableBatch};
+use super::quarantine::{Quarantine, Written};
 use crate::marts::Marts;
-use crate::replica::write::WriteError;
-use crate::replica::{from_server, quoted, slices, upsert, write, Column, Kind, Table, Unfit};
+use crate::replica::write::{self, WriteError};
+use crate::replica::{bases, from_server, slices, upsert, Column, Kept, Kind, Table, Unfit};
+use crate::script::Script;
 
 /// What every step of applying needs to know.
 pub(crate) struct Applier<'a> {
     pub(crate) marts: &'a Marts,
+    pub(crate) quarantine: &'a mut Quarantine,
 }
 
-/// A partial row has nothing in the replica that it could be completed from.
-#[derive(Debug)]
-struct NoBase(String);
-
 impl Applier<'_> {
-    /// Applies a batch of what was committed between `begin` and `lsn`. Completes its partial rows in place, so that a
-    /// repetition finds them whole.
+    /// Pushes the statements that apply a batch of what was committed between `begin` and `lsn`. Partial rows that move to
+    /// another key are completed in place, so that a repetition finds them whole.
     pub(crate) async fn apply(
-        &self,
-        desk: &mut Desk,
+        &mut self,
+        script: &mut Script<'_>,
         tables: &Tables,
         batch: &mut Batch,
         (begin, lsn): (Lsn, Lsn),
     ) -> Result<(), Error> {
-        for slice in &batch.slices {
-            let Some(followed) = tables.get(&slice.table) else {
-                continue;
-            };
-            let staged = slices::stage(&mut desk.conn, &followed.table, slice).await;
-            staged.map_err(Error::written(&slice.table))?;
-        }
+        let staged = stage(script, tables, batch).await;
+        staged.map_err(Error::written)?;
         for (id, changes) in &mut batch.tables {
             // `fold` has looked the table up before.
             let Some(Followed {
@@ -48,145 +40,233 @@ impl Applier<'_> {
                 continue;
             };
             let open = contained.as_ref().is_some_and(|it| it.is_open(begin));
-            let quarantine = &desk.catalog.quarantine;
-            quarantine.fill(&mut desk.conn, table, changes).await?;
-            complete(&mut desk.conn, table, changes, open, lsn).await?;
-            self.apply_table(desk, table, changes, lsn).await?;
+            self.quarantine.fill(script, table, changes).await?;
+            complete(script, table, changes, &mut batch.kept, (open, lsn)).await?;
+            self.apply_table(script, table, changes, lsn).await?;
         }
-        let filled = batch.sliced.iter().map(String::as_str);
-        let cleared = slices::clear(&mut desk.conn, filled).await;
-        cleared.map_err(Error::sql("what is left of large values"))
+        let kept = batch.kept.iter().map(|kept| &kept.name);
+        let filled = batch.sliced.iter().chain(kept).map(String::as_str);
+        Ok(slices::clear(script, filled).await?)
     }
 
     async fn apply_table(
-        &self,
-        Desk { conn, catalog }: &mut Desk,
+        &mut self,
+        script: &mut Script<'_>,
         table: &Table,
         changes: &TableBatch,
         lsn: Lsn,
     ) -> Result<(), Error> {
-        let quarantine = &mut catalog.quarantine;
         if changes.truncate {
-            self.marts.truncate(conn, &table.name).await?;
-            let emptied = write::empty(conn, table, &changes.spared).await;
-            emptied.map_err(Error::written(&table.source))?;
-            quarantine.empty(conn, table, &changes.spared).await?;
+            self.marts.truncate(script, &table.name).await?;
+            let emptied = write::empty(script, table, &changes.spared).await;
+            emptied.map_err(Error::written)?;
+            let emptied = self.quarantine.empty(script, table, &changes.spared);
+            emptied.await?;
         }
         if changes.rows.is_empty() {
             return Ok(());
         }
-        if !self.marts.tables().is_empty() {
+        let is_read = self.marts.reads(&table.name);
+        if is_read {
             let keys = changes.rows.keys().map(Vec::as_slice);
-            let filled = write::fill_keys(conn, table, keys).await;
-            filled.map_err(Error::written(&table.source))?;
+            let filled = write::fill_keys(script, table, keys).await;
+            filled.map_err(Error::written)?;
+            self.marts.retract(script, &table.name).await?;
         }
-        self.marts.retract(conn, &table.name).await?;
         let rows: Vec<&[Value]> = changes.upserts().collect();
-        let unfit = write_rows(conn, table, changes, &rows).await;
-        let unfit = unfit.map_err(Error::written(&table.source))?;
-        self.marts.add(conn, &table.name).await?;
+        let unfit = write_rows(script, table, changes, &rows).await;
+        let unfit = unfit.map_err(Error::written)?;
+        if is_read {
+            self.marts.add(script, &table.name).await?;
+        }
         let unfit: Vec<_> = unfit.iter().map(|unfit| (unfit, rows[unfit.row])).collect();
         let written = Written { unfit: &unfit, lsn };
         let keys = changes.rows.keys().map(Vec::as_slice);
-        quarantine.replace(conn, table, keys, written).await
+        self.quarantine.replace(script, table, keys, written).await
     }
 }
 
+/// Puts the slices that came with a batch where its rows will look for them, and those of an attempt that failed again.
+async fn stage(script: &mut Script<'_>, tables: &Tables, batch: &Batch) -> Result<(), WriteError> {
+    for slice in &batch.slices {
+        if let Some(followed) = tables.get(&slice.table) {
+            slices::stage(script, &followed.table, slice).await?;
+        }
+    }
+    for kept in &batch.kept {
+        if let Some(followed) = tables.get(&kept.table) {
+            slices::keep(script, &followed.table, kept).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn write_rows(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     changes: &TableBatch,
     rows: &[&[Value]],
 ) -> Result<Vec<Unfit>, WriteError> {
     if !changes.truncate || !changes.spared.is_empty() {
-        write::delete(conn, table, changes.deletes()).await?;
+        write::delete(script, table, changes.deletes()).await?;
     }
-    let mut unfit = upsert(conn, table, rows).await?;
-    unfit.extend(slices::fill(conn, table, rows).await?);
+    for (columns, rows) in changes.updates() {
+        let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+        write::update(script, table, &columns, rows.iter().copied()).await?;
+        slices::fill(script, table, &columns, &rows).await?;
+    }
+    let mut unfit = upsert(script, table, rows).await?;
+    let columns: Vec<usize> = (0..table.columns.len()).collect();
+    unfit.extend(slices::fill(script, table, &columns, rows).await?);
     Ok(unfit)
 }
 
-/// Fills the gaps of partial rows (unchanged TOAST values) from the table as it stands. A row that is not there is a
+/// A partial row that cannot stay as it is.
+struct Gap {
+    key: Key,
+    /// Key of the row that it builds upon.
+    base: Key,
+}
+
+impl Gap {
+    fn moves(&self) -> bool {
+        self.key != self.base
+    }
+}
+
+/// Makes sure that partial rows (unchanged TOAST values) have a row to build upon. One that stays at its key stays partial:
+/// what it lacks never leaves the server. One that moves, or whose table quarantines values, is filled from the table as it stands. A row that is not there is a
 /// contradiction; while the table may be ahead of the log (`open`), it was deleted later, and so is not written.
 async fn complete(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     changes: &mut TableBatch,
-    open: bool,
-    lsn: Lsn,
+    kept: &mut Vec<Kept>,
+    (open, lsn): (bool, Lsn),
 ) -> Result<(), Error> {
-    let mut deleted_later = Vec::new();
-    for (key, net) in &mut changes.rows {
-        let Net::Partial { values, base } = net else {
-            continue;
-        };
-        let missing: Vec<usize> = (0..values.len()).filter(|&i| values[i].is_none()).collect();
-        let found = match fetch(conn, table, &missing, base).await? {
-            Ok(found) => found,
-            Err(NoBase(_)) if open => {
-                deleted_later.push(key.clone());
-                continue;
-            }
-            Err(NoBase(key)) => {
-                return Err(Error::Contradiction {
-                    table: table.source.clone(),
-                    lsn,
-                    reason: format!("it has no row {key} to complete an update from"),
-                })
-            }
-        };
-        for (position, value) in missing.into_iter().zip(found) {
-            values[position] = Some(value);
-        }
-        *net = Net::Upsert(std::mem::take(values).into_iter().flatten().collect());
+    let mut gaps = gaps(changes);
+    if gaps.is_empty() {
+        return Ok(());
     }
-    for key in deleted_later {
-        changes.rows.remove(&key);
+    let is_filled = |gap: &Gap| gap.moves() || table.quarantines();
+    gaps.sort_by_key(|gap| !is_filled(gap));
+    let bases: Vec<&[Value]> = gaps.iter().map(|gap| gap.base.as_slice()).collect();
+    let missing = bases::missing(script, table, &bases).await;
+    let missing = missing.map_err(Error::written)?;
+    if let (Some(&first), false) = (missing.first(), open) {
+        let key = write::describe_key(table, bases[first]);
+        return Err(Error::Contradiction {
+            table: table.source.clone(),
+            lsn,
+            reason: format!("it has no row {key} to complete an update from"),
+        });
+    }
+    for deleted_later in missing {
+        changes.rows.remove(&gaps[deleted_later].key);
+    }
+    let filled = gaps.iter().take_while(|gap| is_filled(gap)).count();
+    fill(script, table, changes, kept, &gaps[..filled]).await
+}
+
+fn gaps(changes: &TableBatch) -> Vec<Gap> {
+    let gap = |(key, net): (&Key, &Net)| match net {
+        Net::Partial { base, .. } => Some(Gap {
+            key: key.clone(),
+            base: base.clone(),
+        }),
+        _ => None,
+    };
+    changes.rows.iter().filter_map(gap).collect()
+}
+
+/// Fills the first gaps with what the table holds at their bases. Large values stay there, on the stage.
+async fn fill(
+    script: &mut Script<'_>,
+    table: &Table,
+    changes: &mut TableBatch,
+    kept: &mut Vec<Kept>,
+    gaps: &[Gap],
+) -> Result<(), Error> {
+    let lacks = |&i: &usize| {
+        let nets = gaps.iter().filter_map(|gap| changes.rows.get(&gap.key));
+        nets.into_iter()
+            .any(|net| matches!(net, Net::Partial { values, .. } if values[i].is_none()))
+    };
+    let columns: Vec<usize> = (0..table.columns.len()).filter(lacks).collect();
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let found = bases::values(script, table, &columns, gaps.len()).await;
+    for (number, row) in found.map_err(Error::written)? {
+        let net = gaps
+            .get(number)
+            .and_then(|gap| changes.rows.get_mut(&gap.key));
+        let Some(net) = net else { continue };
+        if let Net::Partial { values, .. } = net {
+            for (at, &i) in (1..).zip(&columns) {
+                if values[i].is_some() {
+                    continue;
+                }
+                values[i] = Some(match large(&row, at + columns.len())? {
+                    None => value(&row, at, &table.columns[i])?,
+                    Some(bytes) => {
+                        let place = (i, gaps[number].base.clone());
+                        let value = keep(script, table, place, bytes, kept).await;
+                        Value::Sliced(value.map_err(Error::written)?)
+                    }
+                });
+            }
+            *net = Net::Upsert(std::mem::take(values).into_iter().flatten().collect());
+        }
     }
     Ok(())
 }
 
-async fn fetch(
-    conn: &mut Session,
+/// Bytes of a value that is too large to be brought here.
+fn large(row: &MySqlRow, at: usize) -> Result<Option<u64>, Error> {
+    let bytes: Option<u64> = row
+        .try_get_unchecked(at)
+        .map_err(Error::sql("a row that an update builds upon"))?;
+    Ok(bytes.filter(|bytes| *bytes > bases::VALUE_BYTES_MAX))
+}
+
+/// Puts a value of the row of a key on the stage.
+async fn keep(
+    script: &mut Script<'_>,
     table: &Table,
-    columns: &[usize],
-    key: &[Value],
-) -> Result<Result<Vec<Value>, NoBase>, Error> {
-    let columns: Vec<&Column> = columns.iter().map(|&i| &table.columns[i]).collect();
-    let expressions: Vec<String> = columns.iter().map(|c| c.select_expression()).collect();
-    let sql = format!(
-        "SELECT {} FROM {} WHERE {}",
-        expressions.join(", "),
-        quoted(&table.name),
-        write::key_condition(table, key).map_err(Error::written(&table.source))?,
-    );
-    let row = conn
-        .fetch_optional(sql.as_str())
-        .await
-        .map_err(|error| Error::written(&table.source)(error.into()))?;
-    let Some(row) = row else {
-        return Ok(Err(NoBase(write::describe_key(table, key))));
+    (column, key): (usize, Key),
+    bytes: u64,
+    kept: &mut Vec<Kept>,
+) -> Result<Sliced, WriteError> {
+    let value = Kept {
+        name: format!("kept-{}", kept.len()),
+        table: table.source.clone(),
+        column,
+        key,
     };
-    let value = |(i, column): (usize, &&Column)| {
-        let text: Option<String> = row
-            .try_get_unchecked(i)
-            .map_err(Error::sql("a row that an update builds upon"))?;
-        Ok(source_value(text.as_deref(), column))
+    slices::keep(script, table, &value).await?;
+    let sliced = Sliced {
+        sliced: value.name.clone(),
+        slices: 1,
+        bytes: slices::text_bytes(&table.columns[column], bytes),
     };
-    let values: Result<Vec<Value>, Error> = columns.iter().enumerate().map(value).collect();
-    values.map(Ok)
+    kept.push(value);
+    Ok(sliced)
 }
 
 /// The source's value as `canonical` takes it, from what MySQL prints.
-fn source_value(text: Option<&str>, column: &Column) -> Value {
+fn value(row: &MySqlRow, at: usize, column: &Column) -> Result<Value, Error> {
+    let text: Option<String> = row
+        .try_get_unchecked(at)
+        .map_err(Error::sql("a row that an update builds upon"))?;
     let Some(text) = text else {
-        return Value::Null;
+        return Ok(Value::Null);
     };
-    let text = from_server(text, column);
-    match column.kind {
+    let text = from_server(&text, column);
+    Ok(match column.kind {
         Kind::SmallInt | Kind::Int | Kind::BigInt => text.parse().map_or(Value::Null, Value::Int),
         Kind::Bool => Value::Bool(text == "1"),
         Kind::LongBlob | Kind::VarBinary(_) => Value::Text(format!("\\x{text}")),
         _ => Value::Text(text.into_owned()),
-    }
+    })
 }

@@ -193,6 +193,7 @@ impl Assembler {
     pub(crate) fn committed(&mut self) {
         self.clear();
         self.advance = None;
+        self.others.clear();
         self.transactions = 0;
         self.in_parts = false;
     }

@@ -25,7 +25,7 @@ const TABLES: [(&str, &str); 10] = [
         "id TINYINT UNSIGNED NOT NULL PRIMARY KEY, owner VARCHAR(64) NOT NULL, \
          incarnation VARCHAR(190) NOT NULL, log_offset BIGINT UNSIGNED NOT NULL, \
          end_lsn BIGINT UNSIGNED NOT NULL, epoch BIGINT UNSIGNED NOT NULL, \
-         source_at DATETIME(6) NULL, smartmodule LONGTEXT NOT NULL",
+         source_at DATETIME(6) NULL, heard BIGINT UNSIGNED NOT NULL, smartmodule LONGTEXT NOT NULL",
     ),
     (
         "millrace_tables",
@@ -147,6 +147,12 @@ pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<Vec<St
             .map_err(Error::sql("a claim on a table"))?;
     }
     Ok(foreign)
+}
+
+/// Gives a name back.
+pub(crate) async fn unclaim(conn: &mut Session, name: &str) -> Result<(), Error> {
+    let query = sqlx::query("DELETE FROM millrace_names WHERE name = ?");
+    run(conn, query.bind(name)).await
 }
 
 impl Catalog {

@@ -33,6 +33,8 @@ pub(crate) struct Catalog {
     /// Where those are that it could not.
     pub(crate) quarantine: Quarantine,
     pub(crate) dirty: Dirty,
+    /// Marts that were live until a statement of theirs failed: a table of theirs may be gone.
+    pub(crate) suspects: BTreeSet<String>,
     /// It differs from what is shown.
     pub(crate) changed: bool,
 }

@@ -1,5 +1,6 @@
 //! Tables that are loaded follow the log on their own, into their shadow tables, until they stand where the live ones do.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -20,6 +21,7 @@ use super::Limits;
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, SHADOW};
 use crate::replica::Table;
+use crate::script::Script;
 
 /// Tables that catch up together.
 pub(crate) struct Cohort {
@@ -38,15 +40,23 @@ impl Stands for Cohort {
         &self.none
     }
 
-    async fn advance(&self, desk: &mut Desk, to: Option<&Advance>) -> Result<(), Error> {
-        let Some(to) = to else { return Ok(()) };
+    /// Nobody else writes the tables' rows, as long as the session holds its lock.
+    async fn advance(&self, _: &mut Script<'_>, _: Option<&Advance>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn record(&self, catalog: &mut Catalog, to: Option<&Advance>, _: &BTreeSet<TableId>) {
+        let Some(to) = to else { return };
         for table in &self.tables {
-            let next = desk.catalog.table(table).and_then(|row| row.next.as_mut());
-            if let Some(next) = next.filter(|next| next.place.end_lsn < to.place.end_lsn) {
+            let row = catalog.tables.get(table);
+            let place = row.and_then(|row| Some(row.next.as_ref()?.place));
+            if place.is_none_or(|place| place.end_lsn >= to.place.end_lsn) {
+                continue;
+            }
+            if let Some(next) = catalog.table(table).and_then(|row| row.next.as_mut()) {
                 next.place = to.place;
             }
         }
-        Ok(())
     }
 
     fn advanced(&mut self, to: &Advance) {

@@ -57,18 +57,23 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Does the next piece of work. The tables that stand where the live ones do, at `until`, and may join them.
+    /// Does the next piece of work. The tables that stand where the live ones do, at `until`, and may join them; none, and
+    /// no catching up, while none `may_join`.
     pub(crate) async fn turn(
         &mut self,
         desk: &mut Desk,
         until: Lsn,
+        may_join: bool,
     ) -> Result<Vec<TableId>, Error> {
         make_shadows(desk, self.marts).await?;
         self.load(desk).await?;
         if desk.catalog.end_loading() {
             save(desk).await?;
         }
-        self.catch_up(desk, until).await
+        match may_join {
+            true => self.catch_up(desk, until).await,
+            false => Ok(Vec::new()),
+        }
     }
 
     /// True while tables follow the log on their own.

@@ -12,6 +12,7 @@ use crate::marts;
 use crate::replica::refusal::is_of_one_table;
 use crate::replica::write::WriteError;
 use crate::replica::TableError;
+use crate::script::{About, ScriptError};
 
 /// What alone cannot be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,17 +27,17 @@ pub enum Culprit {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server is no supported MySQL or MariaDB, or the URL is none.
-    #[error("[MR-P001] {0}")]
+    #[error("[MR-P001] the projector cannot work on this MySQL server")]
     Server(#[source] ConnectError),
     /// Tables of our names exist that we did not create. Nothing was touched.
     #[error("[MR-P003] the MySQL database has tables that millrace did not create: {}; \
              drop or rename them, or give millrace a database of its own", .0.join(", "))]
     ForeignTables(Vec<String>),
     /// A source table has no form in MySQL.
-    #[error("[MR-P004] {0}")]
+    #[error("[MR-P004] a table has no form in MySQL")]
     Table(#[from] TableError),
     /// A value has no form in MySQL.
-    #[error("[MR-P005] {0}; mend it in the source, or choose with MILLRACE_VALUES what becomes of such values, and copy the table again with `millrace tables resnapshot`")]
+    #[error("[MR-P005] a value has no form in MySQL; mend it in the source, or choose with MILLRACE_VALUES what becomes of such values, and copy the table again with `millrace tables resnapshot`")]
     Value(#[source] WriteError),
     /// The log was replaced by another one.
     #[error("[MR-P006] the replica was built from log {stored}, but topic {topic} is log {found}")]
@@ -61,7 +62,7 @@ pub enum Error {
         found: String,
     },
     /// Bytes in a topic are no record.
-    #[error("[MR-P008] topic {topic}, offset {offset}: {source}")]
+    #[error("[MR-P008] topic {topic}: the record at offset {offset} cannot be read")]
     Decode {
         /// The topic.
         topic: String,
@@ -118,10 +119,10 @@ pub enum Error {
         reason: String,
     },
     /// A row is longer than a packet.
-    #[error("[MR-P015] {0}; raise it on the server")]
+    #[error("[MR-P015] a row is too long for a statement; raise max_allowed_packet on the server")]
     Packet(#[source] WriteError),
     /// The server refuses a statement, and would again.
-    #[error("[MR-P016] MySQL refused {what}: {source}")]
+    #[error("[MR-P016] MySQL refused {what}")]
     Sql {
         /// What was being done, the table included.
         what: Cow<'static, str>,
@@ -131,7 +132,7 @@ pub enum Error {
         source: sqlx::Error,
     },
     /// A mart cannot be kept.
-    #[error("[MR-P017] {0}")]
+    #[error("[MR-P017] a mart cannot be kept")]
     Mart(#[source] marts::Error),
     /// The topic of the log does not exist although a replica of it does.
     #[error("[MR-P018] topic {topic} does not exist, but the replica was built from it")]
@@ -143,7 +144,7 @@ pub enum Error {
     #[error("[MR-P019] the bookkeeping tables of millrace cannot be read: {0}")]
     Bookkeeping(String),
     /// The server's binary log takes no row changes.
-    #[error("[MR-P023] {0}")]
+    #[error("[MR-P023] the binary log of this MySQL server takes no row changes")]
     StatementBinlog(#[source] ConnectError),
     /// The server has not ended our last session yet.
     #[error("MySQL is still ending the last session of this projector (connection {0})")]
@@ -231,9 +232,9 @@ impl Error {
     pub(crate) fn reason(&self) -> String {
         match self {
             Error::Server(error) => in_words(error),
-            Error::Sql { what, source, .. } => format!("{what}: {source}"),
-            Error::Mart(error) => error.to_string(),
-            error => error.to_string(),
+            Error::Sql { what, source, .. } => format!("{what}: {}", in_words(source)),
+            Error::Mart(error) => in_words(error),
+            error => in_words(error),
         }
     }
 
@@ -271,11 +272,10 @@ impl Error {
         }
     }
 
-    /// Rows of a table could not be written.
-    pub(crate) fn written(table: &TableId) -> impl FnOnce(WriteError) -> Error {
-        let table = table.clone();
-        move |error| match error {
-            WriteError::Sql(source) => Error::of_table("rows of", &table)(source),
+    /// Rows could not be written. Statements before theirs may be at fault.
+    pub(crate) fn written(error: WriteError) -> Error {
+        match error {
+            WriteError::Script(error) => error.into(),
             WriteError::Value { .. } => Error::Value(error),
             WriteError::Packet { .. } => Error::Packet(error),
         }
@@ -295,6 +295,19 @@ impl From<ConnectError> for Error {
         match error {
             ConnectError::StatementBinlog => Error::StatementBinlog(error),
             error => Error::Server(error),
+        }
+    }
+}
+
+impl From<ScriptError> for Error {
+    fn from(error: ScriptError) -> Self {
+        match error {
+            ScriptError::NoRow => Error::Superseded,
+            ScriptError::Refused { about, source } => match about {
+                About::Table(table) => Error::of_table("rows of", &table)(source),
+                About::Mart(mart) => Error::Mart(marts::Error::Mart { mart, source }),
+                About::Work(what) => Error::sql(what)(source),
+            },
         }
     }
 }

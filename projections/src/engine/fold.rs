@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_events::{Change, Op, Row, Slice, TableId, Value};
 
-use crate::replica::Table;
+use crate::replica::{Kept, Table};
 
 /// The values of the key columns, in their order.
 pub type Key = Vec<Value>;
@@ -46,6 +46,8 @@ pub struct Batch {
     pub slices: Vec<Slice>,
     /// Names of the sliced values of the rows that were folded in.
     pub sliced: Vec<String>,
+    /// Values of rows that move to another key, and that stay in the server.
+    pub kept: Vec<Kept>,
     /// Changes folded in.
     pub changes: u64,
 }
@@ -101,12 +103,26 @@ impl TableBatch {
             .map(|(key, _)| key.as_slice())
     }
 
-    /// Whole rows to write. Partial ones must have been completed.
+    /// Whole rows to write.
     pub fn upserts(&self) -> impl Iterator<Item = &[Value]> {
         self.rows.values().filter_map(|net| match net {
             Net::Upsert(values) => Some(values.as_slice()),
             _ => None,
         })
+    }
+
+    /// Partial rows, by the columns of which they have a value, with these values. They must be there.
+    pub fn updates(&self) -> BTreeMap<Vec<usize>, Vec<Vec<Value>>> {
+        let mut updates: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for net in self.rows.values() {
+            let Net::Partial { values, .. } = net else {
+                continue;
+            };
+            let known = |(column, value): (usize, &Option<Value>)| Some((column, value.clone()?));
+            let (columns, values) = values.iter().enumerate().filter_map(known).unzip();
+            updates.entry(columns).or_default().push(values);
+        }
+        updates
     }
 
     fn fold(

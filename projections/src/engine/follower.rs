@@ -1,10 +1,11 @@
 //! Applying the log to tables: collect, fold, and commit together with a position. The live tables do so as one group,
 //! tables that catch up do so beside it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Lsn, Record};
+use millrace_events::{Lsn, Record, TableId};
 use millrace_sessions::mysql::Session;
 use sqlx::Executor;
 
@@ -14,16 +15,21 @@ use super::catalog::Catalog;
 use super::error::{Culprit, Error};
 use super::fold::Batch;
 use super::position::Advance;
+use super::quarantine::Quarantine;
 use super::reader::{backoff, Item};
 use super::rows::Place;
 use super::status::PROJECTIONS;
 use super::Limits;
 use crate::marts::Marts;
+use crate::replica::refusal::is_of_a_value;
+use crate::script::{About, Script};
 
 /// A transaction that meets locks is repeated so many times before the connection is made anew.
 const CONFLICT_ATTEMPTS: u32 = 5;
 /// Pauses between them grow up to this.
 const CONFLICT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// What opening a transaction is about.
+pub(crate) const TRANSACTION: About = About::Work("a transaction");
 
 /// The connection, and what is known of tables and marts.
 pub(crate) struct Desk {
@@ -53,7 +59,11 @@ pub(crate) trait Stands {
     fn marts(&self) -> &Marts;
 
     /// First step of a transaction: takes the position, and moves it if it is to be moved.
-    async fn advance(&self, desk: &mut Desk, to: Option<&Advance>) -> Result<(), Error>;
+    async fn advance(&self, script: &mut Script<'_>, to: Option<&Advance>) -> Result<(), Error>;
+
+    /// Last step before the rows of tables are written down: what has become of them, and of `others`, which have changes
+    /// that were not applied.
+    fn record(&self, catalog: &mut Catalog, to: Option<&Advance>, others: &BTreeSet<TableId>);
 
     /// The transaction was committed.
     fn advanced(&mut self, to: &Advance);
@@ -131,8 +141,11 @@ impl<S: Stands> Follower<S> {
 
     /// Opens the MySQL transaction of a source transaction that is too large for memory.
     async fn begin_in_parts(&mut self, desk: &mut Desk) -> Result<u64, Error> {
-        desk.begin().await?;
-        self.stands.advance(desk, None).await?;
+        desk.catalog.quarantine.begin();
+        let mut script = Script::on(&mut desk.conn);
+        script.push("BEGIN", &TRANSACTION).await?;
+        self.stands.advance(&mut script, None).await?;
+        script.send().await?;
         self.assembler.go_in_parts();
         self.apply_part(desk).await
     }
@@ -142,7 +155,10 @@ impl<S: Stands> Follower<S> {
             return Err(error);
         }
         let mut batch = std::mem::take(&mut self.assembler.batch);
-        self.apply(desk, &mut batch, self.assembler.lsn()).await?;
+        let mut script = Script::on(&mut desk.conn).careful(true);
+        self.apply(&mut script, &mut desk.catalog.quarantine, &mut batch)
+            .await?;
+        script.send().await?;
         self.assembler.clear();
         Ok(batch.changes)
     }
@@ -160,14 +176,27 @@ impl<S: Stands> Follower<S> {
             transactions: self.assembler.transactions,
             retries: 0,
         };
+        // What went before in this MySQL transaction must not stay in a table that is lost now.
+        if self.assembler.in_parts() {
+            if let Some((_, error)) = self.assembler.lost.pop() {
+                return Err(error);
+            }
+        }
+        let mut careful = false;
         loop {
             self.give_up_lost(desk, &mut batch);
-            let Err(error) = self.try_commit(desk, &mut batch, advance.as_ref()).await else {
+            let tried = self.try_commit(desk, &mut batch, advance.as_ref(), careful);
+            let Err(error) = tried.await else {
                 break;
             };
             // What went before in this MySQL transaction is only in the log.
             if self.assembler.in_parts() {
                 return Err(error);
+            }
+            if !careful && self.may_be_searched(&error) {
+                desk.execute("ROLLBACK", "a rollback").await?;
+                careful = true;
+                continue;
             }
             self.repeat_without(desk, error, &mut committed.retries)
                 .await?;
@@ -179,6 +208,20 @@ impl<S: Stands> Follower<S> {
         }
         self.assembler.committed();
         Ok(Some(committed))
+    }
+
+    /// True if the rows of a table can be searched for a value that the server has refused.
+    fn may_be_searched(&self, error: &Error) -> bool {
+        let Error::Sql {
+            table: Some(id),
+            source,
+            ..
+        } = error
+        else {
+            return false;
+        };
+        let followed = self.assembler.tables().get(id);
+        is_of_a_value(source) && followed.is_some_and(|it| it.table.quarantines())
     }
 
     /// Whatever the log brought that does not fit a table takes the table out.
@@ -232,28 +275,42 @@ impl<S: Stands> Follower<S> {
         desk: &mut Desk,
         batch: &mut Batch,
         advance: Option<&Advance>,
+        careful: bool,
     ) -> Result<(), Error> {
-        if !self.assembler.in_parts() {
-            desk.begin().await?;
+        let in_parts = self.assembler.in_parts();
+        let mut script = Script::on(&mut desk.conn).careful(in_parts || careful);
+        if !in_parts {
+            desk.catalog.quarantine.begin();
+            script.push("BEGIN", &TRANSACTION).await?;
         }
-        self.stands.advance(desk, advance).await?;
-        self.apply(desk, batch, self.assembler.lsn()).await?;
+        self.stands.advance(&mut script, advance).await?;
+        self.apply(&mut script, &mut desk.catalog.quarantine, batch)
+            .await?;
+        script.send().await?;
+        let others = &self.assembler.others;
+        self.stands.record(&mut desk.catalog, advance, others);
         desk.catalog.save(&mut desk.conn).await?;
         // What was applied in parts may be any size, and so may be what the server still has to do for it.
-        let committed = match self.assembler.in_parts() {
+        let committed = match in_parts {
             true => desk.conn.on_a_table().execute("COMMIT").await,
             false => desk.conn.execute("COMMIT").await,
         };
         committed.map(|_| ()).map_err(Error::sql("a commit"))
     }
 
-    async fn apply(&self, desk: &mut Desk, batch: &mut Batch, lsn: Lsn) -> Result<(), Error> {
-        let applier = Applier {
+    async fn apply(
+        &self,
+        script: &mut Script<'_>,
+        quarantine: &mut Quarantine,
+        batch: &mut Batch,
+    ) -> Result<(), Error> {
+        let mut applier = Applier {
             marts: self.stands.marts(),
+            quarantine,
         };
-        let begin = self.stands.place().end_lsn;
+        let range: (Lsn, Lsn) = (self.stands.place().end_lsn, self.assembler.lsn());
         let tables = self.assembler.tables();
-        applier.apply(desk, tables, batch, (begin, lsn)).await
+        applier.apply(script, tables, batch, range).await
     }
 }
 

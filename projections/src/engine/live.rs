@@ -26,6 +26,9 @@ use crate::replica::Table;
 /// When nothing but the source's LSN moves, the position follows after this time.
 const PROGRESS_DELAY: Duration = Duration::from_millis(250);
 
+/// Where somebody's open transaction keeps tables from taking their names, it is tried again after this time.
+const JOIN_PAUSE: Duration = Duration::from_secs(20);
+
 /// A projector at work, on one connection.
 pub(crate) struct Live<'a> {
     pub(crate) desk: Desk,
@@ -41,6 +44,10 @@ pub(crate) struct Live<'a> {
     pub(crate) next: Offset,
     /// Since when only the source's LSN has moved.
     pub(crate) idle_since: Option<Instant>,
+    /// When it was last seen which tables there are.
+    pub(crate) stock_at: Option<Instant>,
+    /// No table joins before.
+    pub(crate) joins_at: Instant,
 }
 
 impl<'a> Live<'a> {
@@ -48,6 +55,7 @@ impl<'a> Live<'a> {
     pub(crate) async fn run(&mut self) -> Result<(), Error> {
         self.joiner().finish(&mut self.desk).await?;
         self.joiner().clear(&mut self.desk).await?;
+        self.drop_former_marts().await?;
         self.follow_live()?;
         self.show();
         loop {
@@ -95,6 +103,7 @@ impl<'a> Live<'a> {
 
     /// Loads and catches up; lets tables join that are there, and builds marts that wait for nothing.
     async fn copy(&mut self) -> Result<(), Error> {
+        self.take_stock().await?;
         for mart in std::mem::take(&mut *self.shared.rebuilds()) {
             self.desk.catalog.rebuild(&mart, Utc::now());
             self.group.stands.marts = self.config.marts.only(&self.desk.catalog.live_marts());
@@ -105,8 +114,10 @@ impl<'a> Live<'a> {
             self.commit().await?;
         }
         let until = self.group.stands.position.place.end_lsn;
-        let tables = self.copier.turn(&mut self.desk, until).await?;
-        if !tables.is_empty() || !self.desk.catalog.marts_to_build(&[]).is_empty() {
+        let may_join = Instant::now() >= self.joins_at;
+        let tables = self.copier.turn(&mut self.desk, until, may_join).await?;
+        let due = may_join && !self.desk.catalog.marts_to_build(&[]).is_empty();
+        if !tables.is_empty() || due {
             self.join(&tables).await?;
         }
         self.show_changes();
@@ -122,9 +133,10 @@ impl<'a> Live<'a> {
         if self.desk.catalog.is_loading() {
             self.shared.enter(State::Building);
         }
-        joiner
-            .join(&mut self.desk, &self.group.stands.position, tables)
-            .await?;
+        let position = &self.group.stands.position;
+        if !joiner.join(&mut self.desk, position, tables).await? {
+            self.joins_at = Instant::now() + JOIN_PAUSE;
+        }
         self.follow_live()?;
         self.show_changes();
         joiner.clear(&mut self.desk).await
@@ -220,20 +232,30 @@ impl<'a> Live<'a> {
 
     async fn step(&mut self, item: Item) -> Result<(), Error> {
         self.next = item.offset.next();
-        let place = self.group.place();
+        let (offset, place) = (item.offset, self.group.place());
         let outcome = self.group.step(&mut self.desk, item).await?;
         self.note(&outcome);
         if let Some(committed) = outcome.committed {
             self.committed(committed).await;
         }
         if let Some(record) = outcome.announced {
-            self.announced(&record, place).await?;
+            self.announced(&record, offset, place).await?;
         }
         Ok(())
     }
 
     /// What the log says of tables. It is written down before the position passes it.
-    async fn announced(&mut self, record: &Record, place: Place) -> Result<(), Error> {
+    async fn announced(
+        &mut self,
+        record: &Record,
+        offset: Offset,
+        place: Place,
+    ) -> Result<(), Error> {
+        let position = &mut self.group.stands.position;
+        if offset <= position.heard {
+            return Ok(());
+        }
+        position.heard = offset;
         let (catalog, now) = (&mut self.desk.catalog, Utc::now());
         match record {
             Record::Copy(begun) => {
@@ -282,11 +304,6 @@ impl<'a> Live<'a> {
         let lsn = self.group.stands.position.place.end_lsn;
         self.shared.pending().arrived(lsn);
         self.publish(committed);
-        for table in std::mem::take(&mut self.group.assembler.others) {
-            self.desk
-                .catalog
-                .unheard_of(&table, self.config.main_schema.as_deref(), Utc::now());
-        }
         self.show_changes();
         self.config.hooks.committed(lsn).await;
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use chrono::Utc;
 use millrace_events::{Chunk, ChunkVerdict, CopyId, Record, Slice, TableId, Value};
-use millrace_sessions::mysql::Session;
 use sqlx::Executor;
 use tokio::time::Instant;
 
@@ -26,6 +25,7 @@ use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::write::WriteError;
 use crate::replica::{ddl, slices, upsert, Table, Unfit};
+use crate::script::Script;
 
 /// Chunks are committed together up to this many bytes of JSON.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -135,7 +135,9 @@ impl Loading {
                     });
                     staged.tables.len() - 1
                 }
-                Err(error) => return catalog.fail_copy(&id, error.to_string(), Utc::now()),
+                Err(error) => {
+                    return catalog.fail_copy(&id, millrace_control::in_words(&error), Utc::now())
+                }
             },
         };
         if let Err(reason) = staged.tables[at].add(chunk) {
@@ -145,7 +147,7 @@ impl Loading {
                 topic: topic.unwrap_or_default(),
                 reason: format!("table {id}: {reason}"),
             };
-            catalog.fail_copy(&id, error.to_string(), Utc::now());
+            catalog.fail_copy(&id, millrace_control::in_words(&error), Utc::now());
         }
     }
 
@@ -249,15 +251,16 @@ impl StagedTable {
 
     async fn write_rows(
         &self,
-        conn: &mut Session,
+        script: &mut Script<'_>,
         rows: &[&[Value]],
     ) -> Result<Vec<Unfit>, WriteError> {
         for slice in &self.slices {
-            slices::stage(conn, &self.table, slice).await?;
+            slices::stage(script, &self.table, slice).await?;
         }
-        let mut unfit = upsert(conn, &self.table, rows).await?;
-        unfit.extend(slices::fill(conn, &self.table, rows).await?);
-        slices::clear(conn, rows.iter().copied().flat_map(slices::names)).await?;
+        let mut unfit = upsert(script, &self.table, rows).await?;
+        let columns: Vec<usize> = (0..self.table.columns.len()).collect();
+        unfit.extend(slices::fill(script, &self.table, &columns, rows).await?);
+        slices::clear(script, rows.iter().copied().flat_map(slices::names)).await?;
         Ok(unfit)
     }
 
@@ -269,8 +272,9 @@ impl StagedTable {
             .and_then(|row| row.next.as_ref());
         let lsn = next.map(|next| next.place.end_lsn).unwrap_or_default();
         let rows: Vec<&[Value]> = self.rows.iter().map(Vec::as_slice).collect();
-        let unfit = self.write_rows(conn, &rows).await;
-        let unfit = unfit.map_err(Error::written(&self.id))?;
+        let mut script = Script::on(conn).careful(true);
+        let unfit = self.write_rows(&mut script, &rows).await;
+        let unfit = unfit.map_err(Error::written)?;
         let unfit = of_last_rows(&self.table, &rows, &unfit)?;
         let keys: Vec<Vec<Value>> = match catalog.quarantine.concerns(&self.table, &unfit) {
             true => rows.iter().map(|row| self.table.key_of(row)).collect(),
@@ -278,10 +282,11 @@ impl StagedTable {
         };
         let written = Written { unfit: &unfit, lsn };
         let keys = keys.iter().map(Vec::as_slice);
-        catalog
-            .quarantine
-            .replace(conn, &self.table, keys, written)
-            .await
+        let quarantine = &mut catalog.quarantine;
+        let replaced = quarantine.replace(&mut script, &self.table, keys, written);
+        replaced.await?;
+        script.send().await?;
+        Ok(())
     }
 }
 
@@ -346,10 +351,12 @@ pub(crate) async fn make_shadows(desk: &mut Desk, marts: &Marts) -> Result<(), E
                 }
             }
             Err(error @ Error::ForeignTables(_)) => {
-                desk.catalog.fail_copy(&id, error.to_string(), Utc::now());
+                desk.catalog
+                    .fail_copy(&id, millrace_control::in_words(&error), Utc::now());
             }
             Err(error) if error.culprit().is_some() => {
-                desk.catalog.fail_copy(&id, error.to_string(), Utc::now());
+                desk.catalog
+                    .fail_copy(&id, millrace_control::in_words(&error), Utc::now());
             }
             Err(error) => return Err(error),
         }

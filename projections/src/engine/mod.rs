@@ -39,6 +39,7 @@ mod reader;
 mod rows;
 mod session;
 mod status;
+mod stock;
 
 use std::fmt;
 use std::sync::Arc;

@@ -8,6 +8,8 @@ use millrace_sessions::mysql::Session;
 use sqlx::mysql::MySqlRow;
 use sqlx::Row;
 
+use crate::script::{About, Script, ScriptError};
+
 use super::error::Error;
 use super::log::Offset;
 use super::rows::Place;
@@ -20,6 +22,9 @@ pub(crate) struct Position {
     pub(crate) place: Place,
     /// Commit time of the last transaction, as the source's clock had it.
     pub(crate) source_at: Option<DateTime<Utc>>,
+    /// The last record that said something of tables, and that is written down with them: a reader that comes by it again,
+    /// because the position has not moved meanwhile, passes it over.
+    pub(crate) heard: Offset,
     /// The SmartModule that the records came through, with its parameters: what it leaves out is
     /// missing from the tables for good.
     pub(crate) smartmodule: String,
@@ -45,6 +50,7 @@ impl Position {
             incarnation,
             place,
             source_at: None,
+            heard: place.offset,
             smartmodule: smartmodule.to_owned(),
         }
     }
@@ -53,7 +59,7 @@ impl Position {
     pub(crate) async fn read(conn: &mut Session, lock: bool) -> Result<Option<Position>, Error> {
         let lock = if lock { "FOR UPDATE" } else { "" };
         let sql = format!(
-            "SELECT owner, incarnation, log_offset, end_lsn, epoch, source_at, smartmodule \
+            "SELECT owner, incarnation, log_offset, end_lsn, epoch, source_at, heard, smartmodule \
              FROM millrace_position WHERE id = 1 {lock}"
         );
         let row = sqlx::query(&sql)
@@ -77,6 +83,7 @@ impl Position {
                 epoch: Epoch(number("epoch")?),
             },
             source_at: source_at.map(|at| at.and_utc()),
+            heard: Offset(number("heard")?),
             smartmodule: text("smartmodule")?,
         })
     }
@@ -85,13 +92,14 @@ impl Position {
     pub(crate) async fn insert(&self, conn: &mut Session) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO millrace_position (id, owner, incarnation, log_offset, end_lsn, epoch, \
-             source_at, smartmodule) VALUES (1, ?, ?, ?, ?, ?, NULL, ?)",
+             source_at, heard, smartmodule) VALUES (1, ?, ?, ?, ?, ?, NULL, ?, ?)",
         )
         .bind(&self.owner)
         .bind(&self.incarnation)
         .bind(self.place.offset.0)
         .bind(self.place.end_lsn.0)
         .bind(self.place.epoch.0)
+        .bind(self.heard.0)
         .bind(&self.smartmodule)
         .execute(conn)
         .await
@@ -112,41 +120,35 @@ impl Position {
 
     /// Moves the row, in the open transaction, if it still is where we left it. The caller updates
     /// its own copy after COMMIT.
-    pub(crate) async fn advance(&self, conn: &mut Session, to: &Advance) -> Result<(), Error> {
-        let done = sqlx::query(
-            "UPDATE millrace_position SET log_offset = ?, end_lsn = ?, epoch = ?, source_at = ? \
-             WHERE id = 1 AND owner = ? AND end_lsn = ?",
-        )
-        .bind(to.place.offset.0)
-        .bind(to.place.end_lsn.0)
-        .bind(to.place.epoch.0)
-        .bind(to.source_at.map(|at| at.naive_utc()))
-        .bind(&self.owner)
-        .bind(self.place.end_lsn.0)
-        .execute(conn)
-        .await
-        .map_err(Error::sql("the position"))?;
-        matched(done.rows_affected())
+    pub(crate) async fn advance(
+        &self,
+        script: &mut Script<'_>,
+        to: &Advance,
+    ) -> Result<(), ScriptError> {
+        let source_at = to.source_at.map_or("NULL".to_owned(), |at| {
+            format!("'{}'", at.format("%Y-%m-%d %H:%M:%S%.6f"))
+        });
+        let place = to.place;
+        let moved = format!(
+            "log_offset = {}, end_lsn = {}, epoch = {}, source_at = {source_at}",
+            place.offset.0, place.end_lsn.0, place.epoch.0
+        );
+        self.update(script, &moved).await
     }
 
     /// Locks the row for a transaction that does not move it, or only later.
-    pub(crate) async fn lock(&self, conn: &mut Session) -> Result<(), Error> {
-        let found: Option<i32> = sqlx::query_scalar(
-            "SELECT 1 FROM millrace_position WHERE id = 1 AND owner = ? AND end_lsn = ? FOR UPDATE",
-        )
-        .bind(&self.owner)
-        .bind(self.place.end_lsn.0)
-        .fetch_optional(conn)
-        .await
-        .map_err(Error::sql("the position"))?;
-        found.map(|_| ()).ok_or(Error::Superseded)
+    pub(crate) async fn lock(&self, script: &mut Script<'_>) -> Result<(), ScriptError> {
+        self.update(script, "end_lsn = end_lsn").await
     }
-}
 
-/// The session counts rows that match, not rows that change (CLIENT_FOUND_ROWS).
-fn matched(rows: u64) -> Result<(), Error> {
-    match rows {
-        1 => Ok(()),
-        _ => Err(Error::Superseded),
+    /// The session counts rows that match, not rows that change (CLIENT_FOUND_ROWS).
+    async fn update(&self, script: &mut Script<'_>, what: &str) -> Result<(), ScriptError> {
+        let sql = format!(
+            "UPDATE millrace_position SET {what}, heard = {} \
+             WHERE id = 1 AND owner = '{}' AND end_lsn = {}",
+            self.heard.0, self.owner, self.place.end_lsn.0
+        );
+        let about = About::Work("the position");
+        script.push_that_finds(&sql, &about).await
     }
 }

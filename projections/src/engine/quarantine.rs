@@ -16,6 +16,7 @@ use super::error::Error;
 use super::fold::{Net, TableBatch};
 use crate::replica::write::{push_string, WriteError};
 use crate::replica::{canonical, Table, Unfit};
+use crate::script::Script;
 
 /// Rows with values in quarantine of which the digests are known here; of a table with more, MySQL is asked.
 const KNOWN_MAX: usize = 100_000;
@@ -146,13 +147,14 @@ impl Quarantine {
     /// Puts values that stand in quarantine into the gaps of partial rows: the replica does not have them.
     pub(crate) async fn fill(
         &self,
-        conn: &mut Session,
+        script: &mut Script<'_>,
         table: &Table,
         changes: &mut TableBatch,
     ) -> Result<(), Error> {
         let Some(known) = self.tables.get(&table.name) else {
             return Ok(());
         };
+        let conn = script.session().await?;
         for net in changes.rows.values_mut() {
             let Net::Partial { values, base } = net else {
                 continue;
@@ -179,7 +181,7 @@ impl Quarantine {
     /// What is now in quarantine of these rows, which were written or deleted. `keys` are those of the rows, in order.
     pub(crate) async fn replace<'k>(
         &mut self,
-        conn: &mut Session,
+        script: &mut Script<'_>,
         table: &Table,
         keys: impl Iterator<Item = &'k [Value]>,
         written: Written<'_>,
@@ -187,6 +189,7 @@ impl Quarantine {
         if !self.concerns(table, written.unfit) {
             return Ok(());
         }
+        let conn = script.session().await?;
         let known = self.tables.get(&table.name);
         let mut gone = Vec::new();
         for key in keys {
@@ -202,13 +205,14 @@ impl Quarantine {
     /// All rows were deleted but those of these keys.
     pub(crate) async fn empty(
         &mut self,
-        conn: &mut Session,
+        script: &mut Script<'_>,
         table: &Table,
         spared: &BTreeSet<Vec<Value>>,
     ) -> Result<(), Error> {
         if !self.tables.contains_key(&table.name) {
             return Ok(());
         }
+        let conn = script.session().await?;
         let mut sql = format!(
             "DELETE FROM millrace_quarantine WHERE name = {}",
             literal(&table.name)

@@ -267,6 +267,7 @@ impl Service {
                 stands: Group {
                     position,
                     marts: Marts::none(),
+                    main_schema: self.config.main_schema.clone(),
                 },
                 limits: *limits,
             },
@@ -277,6 +278,8 @@ impl Service {
             orders: self.shared.orders(),
             stash: None,
             idle_since: None,
+            stock_at: None,
+            joins_at: Instant::now(),
         }
     }
 

@@ -192,13 +192,21 @@ impl Mart {
 
     /// Name of the table of the inner level.
     pub(crate) fn subtotals(&self) -> String {
-        derived("millrace_", &self.name, "_subtotals")
+        subtotals(&self.name)
     }
 
     /// Name of the table of the outer level.
     pub(crate) fn groups(&self) -> String {
-        derived("millrace_", &self.name, "_groups")
+        groups(&self.name)
     }
+}
+
+pub(super) fn subtotals(mart: &str) -> String {
+    derived("millrace_", mart, "_subtotals")
+}
+
+pub(super) fn groups(mart: &str) -> String {
+    derived("millrace_", mart, "_groups")
 }
 
 fn names<'a>(columns: impl Iterator<Item = &'a str>) -> Vec<String> {

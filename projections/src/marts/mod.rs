@@ -18,10 +18,11 @@ use std::path::Path;
 
 use millrace_sessions::mysql::Session;
 use sha2::{Digest, Sha256};
-use sqlx::{Executor, Row};
+use sqlx::Executor;
 
 use crate::replica::names::{suffixed, SHADOW};
 use crate::replica::temporary;
+use crate::script::{About, Script, ScriptError};
 use columns::ReplicaTable;
 pub use folder::ReadError;
 pub use mart::{Chart, Mart, Summary};
@@ -33,7 +34,7 @@ use statements::{layout, Level, Statements};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server refused a statement of a mart.
-    #[error("mart {mart}: {source}")]
+    #[error("MySQL refused a statement of mart {mart}")]
     Mart {
         /// Name of the mart.
         mart: String,
@@ -41,7 +42,7 @@ pub enum Error {
         source: sqlx::Error,
     },
     /// The server refused a question about its tables.
-    #[error("reading the definition of a replica table: {0}")]
+    #[error("the definition of a replica table cannot be read")]
     Sql(#[from] sqlx::Error),
     /// The replica lacks what a mart is made of.
     #[error("marts need column {column} of table {table}, which the replica does not have")]
@@ -50,6 +51,14 @@ pub enum Error {
         table: String,
         /// Missing column.
         column: String,
+    },
+    /// A table of the source has the name already.
+    #[error("mart {mart} needs the name {table}, which a table of the replica has; rename the mart's files")]
+    Taken {
+        /// The mart.
+        mart: String,
+        /// The replica table.
+        table: String,
     },
     /// Sums of floating-point numbers depend on the order of addition and cannot be kept exactly.
     #[error("marts sum column {column} of table {table}, which is not an exact number")]
@@ -64,7 +73,8 @@ pub enum Error {
 /// The marts that a projector keeps.
 ///
 /// Every method works on the connection's current database and joins its open transaction, if there
-/// is one. The caller holds the position lock: nobody else writes replica or marts meanwhile.
+/// is one. The caller holds the position lock: nobody else writes replica or marts meanwhile. Those that take a
+/// [`Script`] push their statements, which the caller sends.
 #[derive(Clone, Debug, Default)]
 pub struct Marts {
     kept: Vec<(Mart, Statements)>,
@@ -111,10 +121,15 @@ impl Marts {
         columns
     }
 
+    /// True if one of them reads this replica table.
+    pub(crate) fn reads(&self, table: &str) -> bool {
+        let inputs = |mart: &Mart| mart.fact().table == table || mart.dimension().table == table;
+        self.iter().any(inputs)
+    }
+
     /// All physical tables, without suffix: marts and their state.
     pub fn tables(&self) -> Vec<String> {
-        let of = |mart: &Mart| [mart.name.clone(), mart.groups(), mart.subtotals()];
-        self.iter().flat_map(of).collect()
+        self.iter().flat_map(|mart| tables_of(&mart.name)).collect()
     }
 
     /// Those of these names.
@@ -160,7 +175,7 @@ impl Marts {
         shadows: &[String],
     ) -> Result<(), Error> {
         for (mart, _) in &self.kept {
-            for (table, body) in tables_of(conn, mart, suffix, shadows).await? {
+            for (table, body) in bodies_of(conn, mart, suffix, shadows).await? {
                 if !suffix.is_empty() {
                     let drop = format!("DROP TABLE IF EXISTS `{table}`");
                     run_on_a_table(conn, mart, &drop).await?;
@@ -189,11 +204,12 @@ impl Marts {
 
     /// Takes the rows whose keys stand in `millrace_keys_<table>` out, as they are before `table` is
     /// written. [`Marts::add`] must follow in the same transaction before any other table's turn.
-    pub async fn retract(&self, conn: &mut Session, table: &str) -> Result<(), Error> {
+    pub async fn retract(&self, script: &mut Script<'_>, table: &str) -> Result<(), ScriptError> {
         for (mart, statements) in &self.kept {
             if let Some(level) = level_of(mart, statements, table) {
-                anew(conn, mart, level).await?;
-                run(conn, mart, &level.retract).await?;
+                let about = about(mart);
+                anew(script, level, &about).await?;
+                script.push(&level.retract, &about).await?;
             }
         }
         Ok(())
@@ -201,26 +217,28 @@ impl Marts {
 
     /// Puts the rows whose keys stand in `millrace_keys_<table>` in, as they are after `table` was
     /// written, and brings the visible tables up to date.
-    pub async fn add(&self, conn: &mut Session, table: &str) -> Result<(), Error> {
+    pub async fn add(&self, script: &mut Script<'_>, table: &str) -> Result<(), ScriptError> {
         for (mart, statements) in &self.kept {
             let Some(level) = level_of(mart, statements, table) else {
                 continue;
             };
-            if !collect(conn, mart, level).await? {
-                continue;
-            }
+            let about = about(mart);
+            script.push(&level.add, &about).await?;
+            script.push(&level.cancel, &about).await?;
             if mart.fact().table == table {
-                merge(conn, mart, level).await?;
-                anew(conn, mart, &statements.groups).await?;
-                run(conn, mart, &statements.carry).await?;
+                merge(script, level, &about).await?;
+                anew(script, &statements.groups, &about).await?;
+                script.push(&statements.carry, &about).await?;
             }
-            show(conn, mart, statements).await?;
+            merge(script, &statements.groups, &about).await?;
+            script.push(&statements.hide, &about).await?;
+            script.push(&statements.show, &about).await?;
         }
         Ok(())
     }
 
     /// Empties what all rows of `table` stand behind, before they are deleted.
-    pub async fn truncate(&self, conn: &mut Session, table: &str) -> Result<(), Error> {
+    pub async fn truncate(&self, script: &mut Script<'_>, table: &str) -> Result<(), ScriptError> {
         for (mart, _) in &self.kept {
             let mut empty = Vec::new();
             if mart.fact().table == table {
@@ -230,7 +248,8 @@ impl Marts {
                 empty.extend([mart.groups(), mart.name.clone()]);
             }
             for state in empty {
-                run_on_a_table(conn, mart, &format!("DELETE FROM `{state}`")).await?;
+                let delete = format!("DELETE FROM `{state}`");
+                script.push_on_a_table(&delete, &about(mart)).await?;
             }
         }
         Ok(())
@@ -248,43 +267,28 @@ fn level_of<'a>(mart: &Mart, statements: &'a Statements, table: &str) -> Option<
     }
 }
 
-/// Makes the delta of a level anew, empty.
-async fn anew(conn: &mut Session, mart: &Mart, level: &Level) -> Result<(), Error> {
-    let (name, definition) = &level.delta;
-    temporary::anew(conn, name, definition)
-        .await
-        .map_err(of(mart))
+/// The physical tables of a mart of that name, without suffix.
+pub(crate) fn tables_of(name: &str) -> [String; 3] {
+    [name.to_owned(), mart::groups(name), mart::subtotals(name)]
 }
 
-/// Completes a delta; false if the batch changes nothing that the mart shows.
-async fn collect(conn: &mut Session, mart: &Mart, level: &Level) -> Result<bool, Error> {
-    run(conn, mart, &level.add).await?;
-    run(conn, mart, &level.cancel).await?;
-    let row = conn.fetch_one(level.any.as_str()).await.map_err(of(mart))?;
-    let any: i64 = row.try_get(0).map_err(of(mart))?;
-    Ok(any != 0)
+fn about(mart: &Mart) -> About {
+    About::Mart(mart.name.clone())
+}
+
+/// Makes the delta of a level anew, empty.
+async fn anew(script: &mut Script<'_>, level: &Level, about: &About) -> Result<(), ScriptError> {
+    let (name, definition) = &level.delta;
+    temporary::anew(script, name, definition, about).await
 }
 
 /// Applies a complete delta to its level.
-async fn merge(conn: &mut Session, mart: &Mart, level: &Level) -> Result<(), Error> {
-    run(conn, mart, &level.merge).await?;
-    run(conn, mart, &level.vanish).await
+async fn merge(script: &mut Script<'_>, level: &Level, about: &About) -> Result<(), ScriptError> {
+    script.push(&level.merge, about).await?;
+    script.push(&level.vanish, about).await
 }
 
-/// Applies the outer delta and rewrites the visible rows of its groups.
-async fn show(conn: &mut Session, mart: &Mart, statements: &Statements) -> Result<(), Error> {
-    merge(conn, mart, &statements.groups).await?;
-    run(conn, mart, &statements.hide).await?;
-    run(conn, mart, &statements.show).await
-}
-
-/// As text: the server would have to prepare a statement again whenever a temporary table was made anew.
-async fn run(conn: &mut Session, mart: &Mart, statement: &str) -> Result<(), Error> {
-    let done = conn.execute(statement).await;
-    done.map(|_| ()).map_err(of(mart))
-}
-
-/// The same for a statement that works on a whole table.
+/// Runs a statement that works on a whole table.
 async fn run_on_a_table(conn: &mut Session, mart: &Mart, statement: &str) -> Result<(), Error> {
     let done = conn.on_a_table().execute(statement).await;
     done.map(|_| ()).map_err(of(mart))
@@ -304,7 +308,7 @@ fn input(table: &str, shadows: &[String]) -> String {
 }
 
 /// Names and bodies of a mart's three tables.
-async fn tables_of(
+async fn bodies_of(
     conn: &mut Session,
     mart: &Mart,
     suffix: &str,

@@ -40,8 +40,6 @@ pub(super) struct Level {
     pub(super) add: String,
     /// Drops from the delta what cancelled out.
     pub(super) cancel: String,
-    /// Answers 1 while anything is left in the delta.
-    pub(super) any: String,
     /// Applies the delta.
     pub(super) merge: String,
     /// Removes groups that no row is left in.
@@ -180,7 +178,6 @@ fn level(table: &str, key: &[&str], select: impl Fn(Sign) -> String) -> Level {
             accumulate(&delta)
         ),
         cancel: format!("DELETE FROM `{delta}` WHERE `{n}` = 0 AND `{nn}` = 0 AND `{sum}` = 0"),
-        any: format!("SELECT EXISTS (SELECT 1 FROM `{delta}`)"),
         merge: format!(
             "INSERT INTO `{table}` SELECT * FROM `{delta}` d{}",
             accumulate(table)

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use millrace_sessions::mysql::{Server, Session};
 use sqlx::Executor;
 
-use super::names::{derived, key_table, suffixed};
+use super::names::{derived, suffixed};
 use super::{quoted, temporary, texts, Column, Kind, Table};
+use crate::script::{About, Script, ScriptError};
 
 /// Characters of a long text that an index covers.
 const INDEX_PREFIX_CHARS: u32 = 191;
@@ -29,16 +30,25 @@ pub async fn drop_table(conn: &mut Session, name: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Makes the temporary table for the keys of the rows that a batch touches in `table`, empty.
-pub async fn new_key_table(conn: &mut Session, table: &Table) -> sqlx::Result<()> {
-    let columns: Vec<String> = table.key_columns().map(key_definition).collect();
+/// Makes an empty temporary table `name` for keys of `table`: by those keys, or by a number in a column of that name.
+pub(super) async fn new_key_table(
+    script: &mut Script<'_>,
+    table: &Table,
+    name: &str,
+    number: Option<&str>,
+) -> Result<(), ScriptError> {
+    let numbers = number.map(|name| format!("{} INT UNSIGNED NOT NULL", quoted(name)));
+    let columns: Vec<String> = (numbers.into_iter())
+        .chain(table.key_columns().map(key_definition))
+        .collect();
     let definition = format!(
         "({}, PRIMARY KEY ({})) ENGINE=InnoDB {}",
         columns.join(", "),
-        key_list(table),
-        charset(conn.server()),
+        number.map_or_else(|| key_list(table), quoted),
+        charset(script.server()),
     );
-    temporary::anew(conn, &key_table(&table.name), &definition).await
+    let about = About::Table(table.source.clone());
+    temporary::anew(script, name, &definition, &about).await
 }
 
 /// Adds plain indexes on `columns`, skipping those that a killed attempt left behind.

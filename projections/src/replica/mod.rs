@@ -5,11 +5,13 @@
 //! - [`Policies`]: what becomes of values that MySQL cannot hold;
 //! - [`mod@naming`]: what a source table is called in MySQL;
 //! - [`mod@names`]: what the tables beside it are called;
+//! - `bases`: rows that updates build upon;
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
 //! - [`upsert()`]: writing rows, and finding what does not fit;
 //! - [`slices`]: values that came in slices;
 //! - [`mod@write`]: multi-row statements.
 
+pub(crate) mod bases;
 pub mod ddl;
 pub mod names;
 pub mod naming;
@@ -24,6 +26,7 @@ mod upsert;
 pub mod write;
 
 pub use policy::{ParsePoliciesError, Policies, Policy, TablePolicies};
+pub use slices::Kept;
 pub use text::{canonical, exact, from_server, Unrepresentable};
 pub use types::{Beside, Column, Kind, Table, TableError};
 pub use upsert::{upsert, Unfit};

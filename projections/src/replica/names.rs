@@ -54,6 +54,11 @@ pub fn key_table(table: &str) -> String {
     derived("millrace_keys_", table, "")
 }
 
+/// Name of the temporary table with the keys of the rows in `table` that updates build upon.
+pub(super) fn base_table(table: &str) -> String {
+    derived("millrace_bases_", table, "")
+}
+
 pub(super) fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use millrace_events::{Slice, Sliced, Value};
-use millrace_sessions::mysql::{Session, GROUP_CONCAT_BYTES_MAX};
-use sqlx::{Executor, Row};
+use millrace_events::{Slice, Sliced, TableId, Value};
+use sqlx::Row;
 
 use super::write::{self, WriteError};
 use super::{quoted, Column, Kind, Table, Unfit};
+use crate::script::{About, Script, ScriptError};
 
 /// Where slices stand until their row comes, and the definition of its columns.
 pub(crate) const STAGE: (&str, &str) = (
@@ -20,9 +20,22 @@ pub(crate) const STAGE: (&str, &str) = (
      data LONGBLOB NOT NULL, PRIMARY KEY (value, slice)",
 );
 
+/// A value that stays in the server while its row moves to another key: it is one slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its name on the stage.
+    pub name: String,
+    /// Its table in the source.
+    pub table: TableId,
+    /// Position of its column.
+    pub column: usize,
+    /// Key of the row that has it.
+    pub key: Vec<Value>,
+}
+
 /// Puts a slice of a value of `table` on the stage.
 pub(crate) async fn stage(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     slice: &Slice,
 ) -> Result<(), WriteError> {
@@ -36,15 +49,42 @@ pub(crate) async fn stage(
     sql.push_str(&format!(",{},", slice.slice));
     match column.kind {
         Kind::LongBlob => {
-            let digits =
-                digits(slice).map_err(|it| write::refused(table, column, &[], it.into()))?;
-            sql.push_str(&format!("x'{digits}'"));
+            let digits = digits(slice);
+            let digits = digits.map_err(|reason| write::refused(table, column, &[], reason.into()));
+            sql.push_str(&format!("x'{}'", digits?));
         }
         _ => write::push_string(&mut sql, &slice.text),
     }
     sql.push(')');
-    conn.execute(sql.as_str()).await?;
-    Ok(())
+    Ok(script.push(&sql, &about(table)).await?)
+}
+
+/// Puts a value that is in `table` on the stage.
+pub(crate) async fn keep(
+    script: &mut Script<'_>,
+    table: &Table,
+    kept: &Kept,
+) -> Result<(), WriteError> {
+    let mut name = String::new();
+    write::push_string(&mut name, &kept.name);
+    let sql = format!(
+        "INSERT INTO {} (value, slice, data) SELECT {name}, 0, {} FROM {} WHERE {}",
+        STAGE.0,
+        quoted(&table.columns[kept.column].name),
+        quoted(&table.name),
+        key_condition(table, &kept.key)?,
+    );
+    Ok(script.push_on_a_table(&sql, &about(table)).await?)
+}
+
+fn key_condition(table: &Table, key: &[Value]) -> Result<String, WriteError> {
+    let mut sql = String::new();
+    write::key_condition(&mut sql, table, key)?;
+    Ok(sql)
+}
+
+fn about(table: &Table) -> About {
+    About::Table(table.source.clone())
 }
 
 /// The hexadecimal digits of a slice of bytes.
@@ -58,36 +98,39 @@ fn digits(slice: &Slice) -> Result<&str, &'static str> {
         .ok_or("bytes that are not in hexadecimal form")
 }
 
-/// Puts the sliced values of rows that were just written where they belong. Of rows with one key the last one counts. Returns what is
-/// too large for the server, where the columns' policies let the rows go on without it.
+/// Puts the sliced values of rows that were just written, with values for these columns, where they belong. Of rows with
+/// one key the last one counts. Returns what is too large for the server, where the columns' policies let the rows go on
+/// without it.
 pub(crate) async fn fill(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
+    columns: &[usize],
     rows: &[&[Value]],
 ) -> Result<Vec<Unfit>, WriteError> {
     let mut unfit = Vec::new();
-    if !rows.iter().any(|row| row.iter().any(is_sliced)) {
+    if !rows.iter().any(|row| names(row).next().is_some()) {
         return Ok(unfit);
     }
     let mut seen = BTreeSet::new();
     for (number, row) in rows.iter().enumerate().rev() {
-        if !seen.insert(table.key_of(row)) {
+        let key = key_of(table, columns, row);
+        if !seen.insert(key.clone()) {
             continue;
         }
-        for (position, value) in row.iter().enumerate() {
+        for (&column, value) in columns.iter().zip(*row) {
             let Value::Sliced(value) = value else {
                 continue;
             };
             let cell = Cell {
                 table,
-                column: &table.columns[position],
-                row,
+                column: &table.columns[column],
+                key: &key,
                 value,
             };
-            if let Some(reason) = cell.fill(conn).await? {
+            if let Some(reason) = cell.fill(script).await? {
                 unfit.push(Unfit {
                     row: number,
-                    column: position,
+                    column,
                     text: String::new(),
                     reason: reason.into(),
                 });
@@ -97,18 +140,34 @@ pub(crate) async fn fill(
     Ok(unfit)
 }
 
+fn key_of(table: &Table, columns: &[usize], row: &[Value]) -> Vec<Value> {
+    let value = |key: &usize| {
+        let at = columns.iter().position(|column| column == key)?;
+        row.get(at).cloned()
+    };
+    table.key.iter().filter_map(value).collect()
+}
+
 /// Takes slices from the stage.
 pub(crate) async fn clear<'a>(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     values: impl Iterator<Item = &'a str>,
-) -> sqlx::Result<()> {
+) -> Result<(), ScriptError> {
     for value in values {
-        let sql = format!("DELETE FROM {} WHERE value = ?", STAGE.0);
-        conn.on_a_table()
-            .execute(sqlx::query(&sql).bind(value))
-            .await?;
+        let mut sql = format!("DELETE FROM {} WHERE value = ", STAGE.0);
+        write::push_string(&mut sql, value);
+        let about = About::Work("what is left of large values");
+        script.push_on_a_table(&sql, &about).await?;
     }
     Ok(())
+}
+
+/// Bytes of the text of a value that takes so many in its column: of bytes, two digits each behind `\x`.
+pub(crate) fn text_bytes(column: &Column, bytes: u64) -> u64 {
+    match column.kind {
+        Kind::LongBlob => 2 + 2 * bytes,
+        _ => bytes,
+    }
 }
 
 /// The names of the sliced values of a row.
@@ -119,37 +178,37 @@ pub(crate) fn names(row: &[Value]) -> impl Iterator<Item = &str> {
     })
 }
 
-fn is_sliced(value: &Value) -> bool {
-    matches!(value, Value::Sliced(_))
-}
-
 /// A sliced value and its place.
 struct Cell<'a> {
     table: &'a Table,
     column: &'a Column,
-    row: &'a [Value],
+    key: &'a [Value],
     value: &'a Sliced,
 }
 
 impl Cell<'_> {
     /// Returns why not, if the row goes on without the value.
-    async fn fill(&self, conn: &mut Session) -> Result<Option<String>, WriteError> {
-        let bytes_max = conn.server().packet_bytes_max as u64;
+    async fn fill(&self, script: &mut Script<'_>) -> Result<Option<String>, WriteError> {
+        let bytes_max = script.statement_bytes_max() as u64;
         if self.bytes() > bytes_max {
             return self.too_large(bytes_max);
         }
-        let column = quoted(&self.column.name);
-        let (table, key) = (quoted(&self.table.name), self.key()?);
-        let sql = format!(
-            "UPDATE {table} SET {column} = ({}) WHERE {key}",
-            self.joined()
-        );
-        self.with_room(conn, &sql).await?;
-        let sql =
+        let (table, column) = (quoted(&self.table.name), quoted(&self.column.name));
+        let key = key_condition(self.table, self.key)?;
+        let joined = self.joined();
+        let update = format!("UPDATE {table} SET {column} = ({joined}) WHERE {key}");
+        script.push_on_a_table(&update, &about(self.table)).await?;
+        let size =
             format!("SELECT CAST(OCTET_LENGTH({column}) AS UNSIGNED) FROM {table} WHERE {key}");
-        let found = conn.on_a_table().fetch_optional(sql.as_str()).await?;
-        let found: Option<u64> = match found {
-            Some(row) => row.try_get(0)?,
+        script.push_on_a_table(&size, &about(self.table)).await?;
+        let found = script.send().await?;
+        let found: Option<u64> = match found.last() {
+            Some(row) => row
+                .try_get_unchecked(0)
+                .map_err(|source| ScriptError::Refused {
+                    about: about(self.table),
+                    source,
+                })?,
             None => None,
         };
         match found {
@@ -160,19 +219,6 @@ impl Cell<'_> {
                 self.bytes()
             ))),
         }
-    }
-
-    /// The session's limit on joined texts is raised for one statement.
-    async fn with_room(&self, conn: &mut Session, sql: &str) -> Result<(), WriteError> {
-        let room = self.bytes().max(4);
-        let raised = format!("SET SESSION group_concat_max_len = {room}");
-        let pinned = format!("SET SESSION group_concat_max_len = {GROUP_CONCAT_BYTES_MAX}");
-        conn.execute(raised.as_str()).await?;
-        let written = conn.on_a_table().execute(sql).await;
-        let restored = conn.execute(pinned.as_str()).await;
-        written?;
-        restored?;
-        Ok(())
     }
 
     fn joined(&self) -> String {
@@ -186,10 +232,9 @@ impl Cell<'_> {
         format!("SELECT {joined} FROM {} WHERE value = {name}", STAGE.0)
     }
 
-    /// Bytes of the value in its column.
+    /// Bytes of the value in its column: see [`text_bytes`].
     fn bytes(&self) -> u64 {
         match self.column.kind {
-            // Behind `\x` two digits a byte.
             Kind::LongBlob => self.value.bytes.saturating_sub(2) / 2,
             _ => self.value.bytes,
         }
@@ -200,10 +245,6 @@ impl Cell<'_> {
             Kind::LongBlankPadded => bytes <= self.bytes(),
             _ => bytes == self.bytes(),
         }
-    }
-
-    fn key(&self) -> Result<String, WriteError> {
-        write::key_condition(self.table, &self.table.key_of(self.row))
     }
 
     fn too_large(&self, bytes_max: u64) -> Result<Option<String>, WriteError> {
@@ -218,15 +259,12 @@ impl Cell<'_> {
     }
 
     fn refused(&self, reason: String) -> WriteError {
-        let key = self.table.key_of(self.row);
-        write::refused(self.table, self.column, &key, reason.into())
+        write::refused(self.table, self.column, self.key, reason.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use millrace_events::TableId;
-
     use super::*;
 
     fn slice(slice: u32, text: &str) -> Slice {

@@ -4,17 +4,19 @@
 //! over them: after one large batch, each small one would pay for it until the session ends. TRUNCATE would end the open
 //! transaction; making the table anew does not, on both servers.
 
-use millrace_sessions::mysql::Session;
-use sqlx::Executor;
-
 use super::quoted;
+use crate::script::{About, Script, ScriptError};
 
 /// Makes an empty temporary table, in place of one of that name. Does not commit.
-pub(crate) async fn anew(conn: &mut Session, name: &str, definition: &str) -> sqlx::Result<()> {
+pub(crate) async fn anew(
+    script: &mut Script<'_>,
+    name: &str,
+    definition: &str,
+    about: &About,
+) -> Result<(), ScriptError> {
     let name = quoted(name);
-    let sql = format!(
-        "DROP TEMPORARY TABLE IF EXISTS {name}; CREATE TEMPORARY TABLE {name} {definition}"
-    );
-    conn.execute(sql.as_str()).await?;
-    Ok(())
+    let drop = format!("DROP TEMPORARY TABLE IF EXISTS {name}");
+    script.push(&drop, about).await?;
+    let create = format!("CREATE TEMPORARY TABLE {name} {definition}");
+    script.push(&create, about).await
 }

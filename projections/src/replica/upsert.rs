@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use millrace_events::Value;
-use millrace_sessions::mysql::{server_code, Session};
+use millrace_sessions::mysql::server_code;
 
 use super::policy::Policy;
 use super::refusal::is_of_a_value;
 use super::write::{self, WriteError};
 use super::{exact, Column, Table};
+use crate::script::{Script, ScriptError};
 
 /// A value that does not stand in its column, which is NULL instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,50 +30,73 @@ type Without = (usize, Cow<'static, str>);
 /// Inserts rows, replacing those with the same key; of those with one key the last one counts. `rows` hold a value per
 /// column of `table`. Returns what does not fit, where the columns' policies let the rows go on without it.
 ///
-/// Nearly all of that is known from the types beforehand. Where the server refuses a value all the same, the rows are
-/// written by halves until it is found.
+/// Nearly all of that is known from the types beforehand. Where the server refuses a value all the same, a careful
+/// script sends the rows by halves until it is found; another one is to be repeated carefully.
 pub async fn upsert(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     rows: &[&[Value]],
 ) -> Result<Vec<Unfit>, WriteError> {
-    match attempt(conn, Tuples::new(table, 0, &[]), rows).await {
-        Err(WriteError::Sql(error)) if table.quarantines() && is_of_a_value(&error) => {
-            by_halves(conn, table, rows).await
-        }
+    let tuples = Tuples::new(table, 0, &[]);
+    if !script.is_careful() || !table.quarantines() {
+        return push(script, tuples, rows).await;
+    }
+    script.send().await?;
+    match attempt(script, tuples, rows).await {
+        Err(error) if value_refused(&error).is_some() => by_halves(script, table, rows).await,
         written => written,
     }
 }
 
+/// The server's refusal of a value.
+fn value_refused(error: &WriteError) -> Option<&sqlx::Error> {
+    match error {
+        WriteError::Script(ScriptError::Refused { source, .. }) => {
+            Some(source).filter(|source| is_of_a_value(source))
+        }
+        _ => None,
+    }
+}
+
 async fn attempt(
-    conn: &mut Session,
+    script: &mut Script<'_>,
+    tuples: Tuples<'_>,
+    rows: &[&[Value]],
+) -> Result<Vec<Unfit>, WriteError> {
+    let unfit = push(script, tuples, rows).await?;
+    script.send().await?;
+    Ok(unfit)
+}
+
+async fn push(
+    script: &mut Script<'_>,
     mut tuples: Tuples<'_>,
     rows: &[&[Value]],
 ) -> Result<Vec<Unfit>, WriteError> {
     let rows = rows.iter().copied();
-    write::insert_all(conn, tuples.table, rows, |sql, row| tuples.push(sql, row)).await?;
+    write::insert_all(script, tuples.table, rows, |sql, row| tuples.push(sql, row)).await?;
     Ok(tuples.unfit)
 }
 
 /// What an attempt that failed had written is written again, which changes nothing.
 async fn by_halves(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     rows: &[&[Value]],
 ) -> Result<Vec<Unfit>, WriteError> {
     let mut unfit = Vec::new();
     let mut left = vec![(0, rows)];
     while let Some((first, rows)) = left.pop() {
-        let error = match attempt(conn, Tuples::new(table, first, &[]), rows).await {
+        let error = match attempt(script, Tuples::new(table, first, &[]), rows).await {
             Ok(found) => {
                 unfit.extend(found);
                 continue;
             }
-            Err(WriteError::Sql(error)) if is_of_a_value(&error) => error,
+            Err(error) if value_refused(&error).is_some() => error,
             Err(error) => return Err(error),
         };
         match rows {
-            [row] => unfit.extend(one_without(conn, table, (first, row), error).await?),
+            [row] => unfit.extend(one_without(script, table, (first, row), error).await?),
             rows => {
                 let (start, end) = rows.split_at(rows.len() / 2);
                 left.push((first + start.len(), end));
@@ -86,18 +110,18 @@ async fn by_halves(
 /// Writes a row without the values that the server refuses. One column after the other becomes NULL until it takes the
 /// row; then those get their values back without which it does, too.
 async fn one_without(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     (number, row): (usize, &[Value]),
-    refusal: sqlx::Error,
+    refusal: WriteError,
 ) -> Result<Vec<Unfit>, WriteError> {
     let reason = reason(&refusal);
     let may_go = |&i: &usize| table.columns[i].policy.quarantines() && row[i] != Value::Null;
     let mut without: Vec<Without> = Vec::new();
-    let mut written = Err(WriteError::Sql(refusal));
+    let mut written = Err(refusal);
     for column in (0..row.len()).filter(may_go) {
         without.push((column, reason.clone()));
-        written = attempt(conn, Tuples::new(table, number, &without), &[row]).await;
+        written = attempt(script, Tuples::new(table, number, &without), &[row]).await;
         if written.is_ok() {
             break;
         }
@@ -107,15 +131,15 @@ async fn one_without(
     for at in (0..without.len().saturating_sub(1)).rev() {
         let mut fewer = without.clone();
         fewer.remove(at);
-        if let Ok(found) = attempt(conn, Tuples::new(table, number, &fewer), &[row]).await {
+        if let Ok(found) = attempt(script, Tuples::new(table, number, &fewer), &[row]).await {
             (unfit, without) = (found, fewer);
         }
     }
     Ok(unfit)
 }
 
-fn reason(refusal: &sqlx::Error) -> Cow<'static, str> {
-    match server_code(refusal) {
+fn reason(refusal: &WriteError) -> Cow<'static, str> {
+    match value_refused(refusal).and_then(server_code) {
         Some(code) => format!("a value that the server refuses with error {code}").into(),
         None => "a value that the server refuses".into(),
     }

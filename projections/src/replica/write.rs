@@ -1,4 +1,5 @@
-//! Multi-row statements: upserts, deletes, keys. Which values fit is up to [`upsert`](super::upsert()).
+//! Multi-row statements: upserts, updates, deletes, keys. They are pushed onto a [`Script`]. Which values fit is up to
+//! [`upsert`](super::upsert()).
 //!
 //! Values stand in the statement's text as escaped literals; `examples/write_bench.rs` measures that
 //! against placeholders and JSON_TABLE. It knows no limit
@@ -9,14 +10,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use millrace_events::{TableId, Value};
-use millrace_sessions::mysql::Session;
-use sqlx::Executor;
 
 use super::names::key_table;
 use super::{canonical, ddl, quoted, Column, Kind, Table};
+use crate::script::{About, Script, ScriptError};
 
-/// A statement is sent when its text grows beyond this.
-const STATEMENT_BYTES: usize = 512 * 1024;
+/// A statement ends when its text grows beyond this.
+pub(super) const STATEMENT_BYTES: usize = 512 * 1024;
 /// Keys per DELETE: a range for each is planned, and MySQL limits the memory of that.
 const KEYS_PER_DELETE: usize = 500;
 
@@ -47,102 +47,137 @@ pub enum WriteError {
         /// The server's limit.
         bytes_max: usize,
     },
-    /// The server refused the statement.
+    /// The server refused a statement, of these rows or of those before them.
     #[error(transparent)]
-    Sql(#[from] sqlx::Error),
+    Script(#[from] ScriptError),
 }
 
 /// Inserts rows, replacing those with the same key. `tuple` writes all values of a row, in parentheses.
 pub(super) async fn insert_all<'a>(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     rows: impl Iterator<Item = &'a [Value]>,
     tuple: impl FnMut(&mut String, &[Value]) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
-    let head = insert_head(&table.name, table.names());
-    let tail = update_tail(table);
-    let key = |row: &[Value]| {
-        table
-            .key
-            .iter()
-            .filter_map(|&i| row.get(i).cloned())
-            .collect()
+    let names: Vec<&str> = table.names().collect();
+    let head = insert_head(&table.name, &names);
+    let tail = update_tail(table, &names);
+    let key = |row: &[Value]| table.key_of(row);
+    insert(script, table, (&head, &tail), rows, key, tuple).await
+}
+
+/// Changes rows that are there in some of their columns, the key included. `rows` hold a value per column of `columns`. No
+/// value of theirs may go into quarantine.
+pub(crate) async fn update<'a>(
+    script: &mut Script<'_>,
+    table: &Table,
+    columns: &[usize],
+    rows: impl Iterator<Item = &'a [Value]>,
+) -> Result<(), WriteError> {
+    let of = columns.iter().map(|&i| &table.columns[i]);
+    let names: Vec<&str> = of.clone().map(|column| column.name.as_str()).collect();
+    let head = insert_head(&table.name, &names);
+    let tail = update_tail(table, &names);
+    let key = |row: &[Value]| key_within(table, columns, row);
+    let tuple = |sql: &mut String, row: &[Value]| {
+        let mut separator = '(';
+        for (column, value) in of.clone().zip(row) {
+            sql.push(separator);
+            separator = ',';
+            push_literal(sql, column, value)
+                .map_err(|reason| refused(table, column, &key(row), reason.into()))?;
+        }
+        sql.push(')');
+        Ok(())
     };
-    insert(conn, table, (&head, &tail), rows, key, tuple).await
+    insert(script, table, (&head, &tail), rows, key, tuple).await
 }
 
 /// Deletes the rows of these keys, whether they exist or not.
 pub async fn delete<'a>(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     keys: impl Iterator<Item = &'a [Value]>,
 ) -> Result<(), WriteError> {
+    let about = About::Table(table.source.clone());
     let head = format!("DELETE FROM {} WHERE ", quoted(&table.name));
-    let mut sql = head.clone();
-    let mut count = 0;
+    // A key is shorter than 4 KiB, so that the last one is within what is left.
+    let bytes_max = STATEMENT_BYTES.min(script.statement_bytes_max() / 2);
+    let (mut sql, mut count) = (head.clone(), 0);
     for key in keys {
         sql.push_str(if count > 0 { " OR (" } else { "(" });
-        for (position, (column, value)) in table.key_columns().zip(key).enumerate() {
-            if position > 0 {
-                sql.push_str(" AND ");
-            }
-            let _ = write!(sql, "{} = ", quoted(&column.name));
-            literal(&mut sql, table, column, value, key)?;
-        }
+        key_condition(&mut sql, table, key)?;
         sql.push(')');
         count += 1;
-        if count == KEYS_PER_DELETE {
-            conn.execute(sql.as_str()).await?;
+        if count == KEYS_PER_DELETE || sql.len() > bytes_max {
+            script.push(&sql, &about).await?;
             sql.clone_from(&head);
             count = 0;
         }
     }
     if count > 0 {
-        conn.execute(sql.as_str()).await?;
+        script.push(&sql, &about).await?;
     }
     Ok(())
 }
 
 /// Deletes all rows but those of these keys.
 pub async fn empty(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     spared: &BTreeSet<Vec<Value>>,
 ) -> Result<(), WriteError> {
-    let mut sql = format!("DELETE FROM {}", quoted(&table.name));
-    for (n, key) in spared.iter().enumerate() {
-        sql.push_str(if n == 0 { " WHERE NOT (" } else { " AND NOT (" });
-        sql.push_str(&key_condition(table, key)?);
-        sql.push(')');
-    }
-    conn.on_a_table().execute(sql.as_str()).await?;
-    Ok(())
+    let (about, name) = (About::Table(table.source.clone()), quoted(&table.name));
+    let Some(first) = table.key_columns().next().filter(|_| !spared.is_empty()) else {
+        let all = format!("DELETE FROM {name}");
+        return Ok(script.push_on_a_table(&all, &about).await?);
+    };
+    fill_keys(script, table, spared.iter().map(Vec::as_slice)).await?;
+    let others = format!(
+        "DELETE t FROM {name} t LEFT JOIN {} k ON {} WHERE k.{} IS NULL",
+        quoted(&key_table(&table.name)),
+        same_key(table),
+        quoted(&first.name),
+    );
+    Ok(script.push_on_a_table(&others, &about).await?)
 }
 
 /// Puts keys into the temporary key table of `table`, and nothing else.
 pub async fn fill_keys<'a>(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     keys: impl Iterator<Item = &'a [Value]>,
 ) -> Result<(), WriteError> {
-    ddl::new_key_table(conn, table).await?;
-    let names = table.key_columns().map(|column| column.name.as_str());
-    let head = insert_head(&key_table(&table.name), names);
+    let name = key_table(&table.name);
+    ddl::new_key_table(script, table, &name, None).await?;
+    let names: Vec<&str> = (table.key_columns())
+        .map(|column| column.name.as_str())
+        .collect();
+    let head = insert_head(&name, &names);
     let tuple = |sql: &mut String, key: &[Value]| key_tuple(sql, table, key);
-    insert(conn, table, (&head, ""), keys, <[Value]>::to_vec, tuple).await
+    insert(script, table, (&head, ""), keys, <[Value]>::to_vec, tuple).await
 }
 
-/// A comparison of the key columns with `key`, for a WHERE clause.
-pub fn key_condition(table: &Table, key: &[Value]) -> Result<String, WriteError> {
-    let mut sql = String::new();
+/// The condition under which a row `t` of a table has the key in `k`.
+pub(super) fn same_key(table: &Table) -> String {
+    let names = table.key_columns().map(|column| quoted(&column.name));
+    let equal: Vec<String> = names.map(|name| format!("t.{name} = k.{name}")).collect();
+    equal.join(" AND ")
+}
+
+pub(super) fn key_condition(
+    sql: &mut String,
+    table: &Table,
+    key: &[Value],
+) -> Result<(), WriteError> {
     for (position, (column, value)) in table.key_columns().zip(key).enumerate() {
         if position > 0 {
             sql.push_str(" AND ");
         }
         let _ = write!(sql, "{} = ", quoted(&column.name));
-        literal(&mut sql, table, column, value, key)?;
+        literal(sql, table, column, value, key)?;
     }
-    Ok(sql)
+    Ok(())
 }
 
 /// `column=value, …` of a primary key, for messages.
@@ -162,62 +197,71 @@ pub fn describe_key(table: &Table, key: &[Value]) -> String {
 }
 
 async fn insert<'a>(
-    conn: &mut Session,
+    script: &mut Script<'_>,
     table: &Table,
     (head, tail): (&str, &str),
     rows: impl Iterator<Item = &'a [Value]>,
     key_of: impl Fn(&[Value]) -> Vec<Value>,
     mut tuple: impl FnMut(&mut String, &[Value]) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
-    let packet_bytes_max = conn.server().packet_bytes_max;
-    let mut sql = String::with_capacity(STATEMENT_BYTES + STATEMENT_BYTES / 8);
+    let about = About::Table(table.source.clone());
+    let bytes_max = script.statement_bytes_max();
+    let mut sql = String::new();
     for row in rows {
         let start = sql.len();
         sql.push_str(if start == 0 { head } else { "," });
         let key = || key_of(row);
         tuple(&mut sql, row)?;
-        if sql.len() + tail.len() > packet_bytes_max.min(STATEMENT_BYTES) {
-            if start > 0 && sql.len() + tail.len() > packet_bytes_max {
+        if sql.len() + tail.len() > bytes_max.min(STATEMENT_BYTES) {
+            if start > 0 && sql.len() + tail.len() > bytes_max {
                 let last = sql.split_off(start);
-                send(conn, table, &mut sql, tail, &key).await?;
+                sql.push_str(tail);
+                script.push(&sql, &about).await?;
+                sql.clear();
                 sql.push_str(head);
                 sql.push_str(&last[1..]);
             }
-            send(conn, table, &mut sql, tail, &key).await?;
+            sql.push_str(tail);
+            fits(table, sql.len(), bytes_max, &key)?;
+            script.push(&sql, &about).await?;
+            sql.clear();
         }
     }
     if !sql.is_empty() {
         sql.push_str(tail);
-        conn.execute(sql.as_str()).await?;
+        script.push(&sql, &about).await?;
     }
     Ok(())
 }
 
-async fn send(
-    conn: &mut Session,
+/// A statement of one row that is longer than a packet cannot be sent.
+fn fits(
     table: &Table,
-    sql: &mut String,
-    tail: &str,
+    bytes: usize,
+    bytes_max: usize,
     key: &impl Fn() -> Vec<Value>,
 ) -> Result<(), WriteError> {
-    sql.push_str(tail);
-    let bytes_max = conn.server().packet_bytes_max;
-    // One byte of the packet is the command.
-    if sql.len() + 1 > bytes_max {
-        return Err(WriteError::Packet {
+    match bytes > bytes_max {
+        true => Err(WriteError::Packet {
             table: table.source.clone(),
             key: describe_key(table, &key()),
-            bytes: sql.len() + 1,
-            bytes_max,
-        });
+            bytes: bytes + 1,
+            bytes_max: bytes_max + 1,
+        }),
+        false => Ok(()),
     }
-    conn.execute(sql.as_str()).await?;
-    sql.clear();
-    Ok(())
 }
 
-fn insert_head<'n>(table: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let names: Vec<String> = names.map(quoted).collect();
+fn key_within(table: &Table, columns: &[usize], row: &[Value]) -> Vec<Value> {
+    let value = |key: &usize| {
+        let at = columns.iter().position(|column| column == key)?;
+        row.get(at).cloned()
+    };
+    table.key.iter().filter_map(value).collect()
+}
+
+fn insert_head(table: &str, names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
     format!(
         "INSERT INTO {} ({}) VALUES ",
         quoted(table),
@@ -225,11 +269,13 @@ fn insert_head<'n>(table: &str, names: impl Iterator<Item = &'n str>) -> String 
     )
 }
 
-fn update_tail(table: &Table) -> String {
-    let is_key = |name: &str| table.key_columns().any(|column| column.name == name);
-    let mut written: Vec<&str> = table.names().filter(|name| !is_key(name)).collect();
+fn update_tail(table: &Table, names: &[&str]) -> String {
+    let is_key = |name: &&str| table.key_columns().any(|column| column.name == *name);
+    let mut written: Vec<&str> = (names.iter().copied())
+        .filter(|name| !is_key(name))
+        .collect();
     if written.is_empty() {
-        written = table.names().take(1).collect();
+        written = names.iter().copied().take(1).collect();
     }
     // VALUES(c) is deprecated in MySQL 8.0.20, but its successor is unknown to MariaDB.
     let assignments: Vec<String> = written
@@ -253,7 +299,7 @@ fn key_tuple(sql: &mut String, table: &Table, key: &[Value]) -> Result<(), Write
     Ok(())
 }
 
-fn literal(
+pub(super) fn literal(
     sql: &mut String,
     table: &Table,
     column: &Column,

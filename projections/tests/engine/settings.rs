@@ -116,10 +116,8 @@ async fn a_binary_log_of_statements_is_refused_with_the_remedy_and_a_read_only_s
     world.end_connections().await;
     let error = running.error().await;
     assert_eq!(error.code(), "MR-P023");
-    assert!(
-        error.to_string().contains("SET GLOBAL binlog_format"),
-        "{error}"
-    );
+    let said = millrace_control::in_words(&error);
+    assert!(said.contains("SET GLOBAL binlog_format"), "{said}");
     world
         .conn
         .execute("SET GLOBAL binlog_format = 'MIXED'")

@@ -4,6 +4,7 @@ use millrace_events::{Column as SourceColumn, SchemaId, TableId, TableSchema, Va
 use millrace_projections::replica::names::{RETIRED, SHADOW};
 use millrace_projections::replica::naming::Naming;
 use millrace_projections::replica::{ddl, upsert, Kind, Table, TablePolicies};
+use millrace_projections::script::Script;
 use millrace_sessions::mysql::{server_code, Flavour, Session};
 use sqlx::Executor;
 
@@ -44,9 +45,12 @@ async fn fill(conn: &mut Session, table: &Table, otherwise: usize) {
     let row: Vec<Value> = columns
         .map(|column| longest(column.kind, otherwise))
         .collect();
-    upsert(conn, table, &[row.as_slice()])
+    let mut script = Script::on(conn);
+    upsert(&mut script, table, &[row.as_slice()])
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", table.name));
+    let sent = script.send().await;
+    sent.unwrap_or_else(|error| panic!("{}: {error:?}", table.name));
 }
 
 #[tokio::test(flavor = "multi_thread")]
