@@ -11,9 +11,11 @@ use crate::address::{Host, HostPort};
 use crate::spu;
 
 mod pipeline;
+mod quarantine;
 mod tables;
 
 pub use pipeline::{Pipeline, Source};
+pub use quarantine::{Quarantine, QuarantineAction, QuarantineList};
 pub use tables::{Tables, TablesAction};
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
@@ -108,6 +110,8 @@ pub enum Command {
     Projection(Projection),
     /// List the captured tables, and change which they are, while everything else stays live
     Tables(Tables),
+    /// Look at values that MySQL cannot hold, such as NaN in a number
+    Quarantine(Quarantine),
     /// Look at rejected incoming users, send them again, or discard them
     Rejected(Rejected),
     /// Remove the data directory of an `up` that is not running

@@ -22,6 +22,7 @@ mod log;
 pub mod mirror;
 pub mod output;
 mod projection;
+mod quarantine;
 mod rejected;
 pub mod servers;
 pub mod services;

@@ -30,7 +30,7 @@ use crate::settings::table::{
     MILLRACE_PRODUCTS, MILLRACE_RETENTION_DAYS, MILLRACE_RETENTION_HARD_SIZE,
     MILLRACE_RETENTION_SIZE, MILLRACE_REVIEWS, MILLRACE_SEED, MILLRACE_SNAPSHOT_READERS,
     MILLRACE_TABLES, MILLRACE_TOPIC_REJECTED, MILLRACE_TOPIC_USERS, MILLRACE_TRADES_PER_SECOND,
-    MILLRACE_USERS, MILLRACE_USER_EVENT_BYTES_MAX, MILLRACE_USER_EVENT_PERIOD_MS,
+    MILLRACE_USERS, MILLRACE_USER_EVENT_BYTES_MAX, MILLRACE_USER_EVENT_PERIOD_MS, MILLRACE_VALUES,
     MILLRACE_VERIFY_PERIOD, POSTGRES_SCHEMA,
 };
 use crate::settings::{Names, Settings};
@@ -87,6 +87,7 @@ pub fn projector(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<e
             .get(MILLRACE_TABLES)
             .main_schema()
             .map(str::to_owned),
+        values: settings.get(MILLRACE_VALUES),
         marts: marts(settings)?,
         limits: engine::Limits::default(),
         hooks: engine::Hooks::default(),

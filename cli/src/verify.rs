@@ -81,17 +81,29 @@ pub(crate) fn text(report: &Report) -> String {
 }
 
 fn line(subject: &Subject) -> String {
-    if subject.equal {
-        return format!("  {:<28} {:>9} rows, equal\n", subject.name, subject.rows);
-    }
+    let outcome = match subject.equal {
+        true => "equal".to_owned(),
+        false => format!("{} DIFFERENCES", subject.differences_total),
+    };
     let mut text = format!(
-        "  {:<28} {:>9} rows, {} DIFFERENCES\n",
-        subject.name, subject.rows, subject.differences_total
+        "  {:<28} {:>9} rows, {outcome}{}\n",
+        subject.name,
+        subject.rows,
+        quarantined(subject.quarantined)
     );
     for difference in &subject.differences {
         text += &format!("      {}\n", describe(difference));
     }
     text
+}
+
+/// What MySQL cannot hold is no difference, and never passed over.
+fn quarantined(values: u64) -> String {
+    match values {
+        0 => String::new(),
+        1 => ", 1 value in quarantine".to_owned(),
+        values => format!(", {values} values in quarantine"),
+    }
 }
 
 fn describe(difference: &Difference) -> String {
@@ -105,6 +117,10 @@ fn describe(difference: &Difference) -> String {
     match difference.kind {
         DifferenceKind::Missing => format!("{place}: row is missing: {expected}"),
         DifferenceKind::Unexpected => format!("{place}: row should not be there: {found}"),
+        DifferenceKind::Quarantine => format!(
+            "{place}.{}: expected {expected} in quarantine, found {found}",
+            difference.column
+        ),
         DifferenceKind::Value | DifferenceKind::Definition => {
             format!(
                 "{place}.{}: expected {expected}, found {found}",

@@ -1,7 +1,7 @@
 // The tables that are selected: where each stands, how large it is, how far its copy is, and why it is not live.
 
 import { attr, byId, el, keep, say, show } from "./dom.js";
-import { ago, bytes, count, duration, isKnown, number } from "./format.js";
+import { ago, bytes, count, counted, duration, isKnown, number } from "./format.js";
 import { put, visible } from "./text.js";
 import { badge } from "./verdict.js";
 
@@ -45,6 +45,7 @@ function make({ name }) {
     since: el("time", { class: "lesser" }),
     rows: el("span"),
     size: lesser(),
+    quarantined: lesser(),
     bar: el("progress", { "data-load": name }),
     copied: lesser(),
     eta: lesser(),
@@ -55,7 +56,7 @@ function make({ name }) {
     { role: "row", "data-table": name },
     el("th", { role: "rowheader", scope: "row" }, f.name, f.target),
     cell("State", f.state, el("div", {}, f.since)),
-    cell("Rows", f.rows, f.size),
+    cell("Rows", f.rows, f.size, f.quarantined),
     cell("Copy", f.bar, f.copied, f.eta),
     cell("Why not live", f.reason),
   );
@@ -71,6 +72,8 @@ function fill({ node, f }, table, now) {
   ago(f.since, table.since, now);
   number(f.rows, about(count(table.rows)));
   say(f.size, about(bytes(table.bytes)));
+  show(f.quarantined, table.quarantined > 0);
+  say(f.quarantined, `${counted(table.quarantined ?? 0, "value")} in quarantine`);
   put(f.reason, table.reason ?? "", { max: 300, title: "Why it is not live" });
   fillCopy(f, table);
 }

@@ -81,7 +81,8 @@ function makeTable() {
 function fillTable({ name, rows, verdict }, table) {
   put(name, table.name, { max: 60 });
   number(rows, counted(table.rows, "row"));
-  badge(verdict, table.equal ? "ok" : "different", table.equal ? "equal" : counted(table.differences, "difference"));
+  const kept = table.quarantined > 0 ? `, ${counted(table.quarantined, "value")} in quarantine` : "";
+  badge(verdict, table.equal ? "ok" : "different", (table.equal ? "equal" : counted(table.differences, "difference")) + kept);
 }
 
 function lines(id, texts) {

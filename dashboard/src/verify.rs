@@ -55,6 +55,8 @@ struct Subject {
     differences: Vec<Difference>,
     #[serde(default)]
     differences_total: u64,
+    #[serde(default)]
+    quarantined: u64,
 }
 
 #[derive(Default, Deserialize)]
@@ -138,6 +140,7 @@ fn found(report: Value) -> Result<(FoundReading, Vec<String>), String> {
         name: subject.name.clone(),
         rows: subject.rows,
         differences: subject.differences_total,
+        quarantined: subject.quarantined,
     });
     let tables: Vec<Compared> = tables.collect();
     let answer = match tables.iter().any(|table| table.differences > 0) {

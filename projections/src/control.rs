@@ -12,6 +12,7 @@
 //! | `POST /release?id=` | goes on; 409 if that hold was over. Without `id`, ends any |
 //! | `POST /rebuild?mart=` | lets a mart be built again beside the old one; answers at once, the status says when it is live; 404 if there is none of that name |
 //! | `POST /verified` | keeps a [`Finding`] of `verify` (JSON) in status and MySQL; 503 if MySQL did not take it yet |
+//! | `GET /quarantine?table=&limit=&after=` | a [`Page`](crate::engine::Page) of the values that MySQL cannot hold; 503 if MySQL does not answer |
 //! | `GET /wait?lsn=&timeout_s=` | answers when everything up to `lsn` is applied; 504 if not in time |
 //!
 //! A hold ends by itself after the projector's limit, so that a caller that died does not stop the
@@ -29,7 +30,7 @@ use millrace_events::Lsn;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::engine::{self, Handle, HoldError, HoldId, PauseError};
+use crate::engine::{self, Handle, HoldError, HoldId, PauseError, Wanted};
 use crate::readiness;
 use crate::verify::{By, Finding};
 
@@ -37,6 +38,8 @@ use crate::verify::{By, Finding};
 const WAIT_SECONDS_MAX: u64 = 3_600;
 /// And so long if it does not say.
 const WAIT_SECONDS: u64 = 30;
+/// Values in quarantine on a page, if the caller does not say.
+const VALUES: u32 = 50;
 
 /// The API, to be served by [`millrace_control::Server`].
 pub fn api(handle: Handle, token: &str) -> Router {
@@ -49,6 +52,7 @@ pub fn api(handle: Handle, token: &str) -> Router {
         .route("/release", post(release))
         .route("/rebuild", post(rebuild))
         .route("/verified", post(verified))
+        .route("/quarantine", get(quarantine))
         .route("/wait", get(wait))
         .with_state(handle.clone());
     let watched = handle.clone();
@@ -82,6 +86,13 @@ struct Release {
 #[derive(Debug, Deserialize)]
 struct Rebuild {
     mart: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Quarantined {
+    table: Option<String>,
+    limit: Option<u32>,
+    after: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,6 +163,22 @@ async fn rebuild(State(handle): State<Handle>, Params(query): Params<Rebuild>) -
 async fn verified(State(handle): State<Handle>, Json(finding): Json<Finding>) -> Response {
     match handle.found(finding).await {
         Ok(()) => Json(handle.status()).into_response(),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &in_words(&error)),
+    }
+}
+
+async fn quarantine(State(handle): State<Handle>, Params(query): Params<Quarantined>) -> Response {
+    let table = query.table.map(|table| table.parse()).transpose();
+    let wanted = match table {
+        Ok(table) => Wanted {
+            table,
+            limit: query.limit.unwrap_or(VALUES),
+            after: query.after,
+        },
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &in_words(&error)),
+    };
+    match handle.quarantined(&wanted).await {
+        Ok(page) => Json(page).into_response(),
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &in_words(&error)),
     }
 }

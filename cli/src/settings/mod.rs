@@ -213,7 +213,7 @@ impl Settings {
                     name: setting.name,
                     value: setting.shown(text).to_owned(),
                     origin: self.origin(setting),
-                    expected: (setting.expected)(),
+                    expected: (setting.expected_instead_of)(text),
                     help: setting.help,
                 });
             }

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use millrace_postgres_cdc::Selection;
+use millrace_projections::replica::Policies;
 use millrace_shop_generator::SchemaName;
 use millrace_topic::SpuAddress;
 
@@ -62,7 +63,7 @@ impl<T: Value> Setting<T> {
             default: self.default,
             help: self.help,
             secret: T::SECRET,
-            expected: T::expected,
+            expected_instead_of: T::expected_instead_of,
             accepts: accepts::<T>,
         }
     }
@@ -83,8 +84,8 @@ pub struct Described {
     pub help: &'static str,
     /// Never printed.
     pub secret: bool,
-    /// What a value should be.
-    pub expected: fn() -> String,
+    /// What a value should be instead of this text.
+    pub expected_instead_of: fn(&str) -> String,
     /// True for the text of a value.
     pub accepts: fn(&str) -> bool,
 }
@@ -106,6 +107,7 @@ settings! {
     MILLRACE_TABLES: Selection = "public.*", "tables to capture: patterns such as public.*,sales.invoices,!public.audit_*, where * stands for any characters and ! leaves tables out";
     MILLRACE_MARTS: Option<PathBuf> = "", "folder of the marts, NAME.sql and NAME.json each, relative to the working directory; if empty, there are no marts";
     MILLRACE_COLUMNS: Option<Columns> = "", "tables and columns that reach MySQL, as JSON: {\"public.accounts\":[\"id\",…],\"sales.invoices\":\"*\"}; if empty, all columns of all captured tables";
+    MILLRACE_VALUES: Policies = "stop", "what becomes of a value that MySQL cannot hold, such as NaN: stop takes its table out, null makes the column NULL and keeps the value in quarantine, text does the same and puts its text into a column beside; one for all, or a list such as *=null,public.orders.total=text; counts for a table from its next copy on";
     POSTGRES_HOST: Host = "127.0.0.1", "host of the source database";
     POSTGRES_PORT: u16 = "5432", "port of the source database";
     POSTGRES_DB: Name = "postgres_db", "name of the source database";

@@ -121,6 +121,8 @@ fn numbers_out_of_their_range_are_refused() {
         ("MILLRACE_TABLES", ""),
         ("MILLRACE_TABLES", "!a.b"),
         ("MILLRACE_TABLES", "b"),
+        ("MILLRACE_VALUES", ""),
+        ("MILLRACE_VALUES", "nul"),
         ("MILLRACE_LOG_FORMAT", "xml"),
         ("POSTGRES_HOST", ""),
         ("POSTGRES_SCHEMA", "pg_catalog"),
@@ -132,6 +134,26 @@ fn numbers_out_of_their_range_are_refused() {
     let settings = Settings::resolve(None, pair("MYSQL_PORT", " 1 ")).unwrap();
     assert_eq!(settings.get(MYSQL_PORT), 1);
     assert_eq!(settings.get(MILLRACE_TRADES_PER_SECOND).0, 5.0);
+}
+
+#[test]
+fn the_part_of_a_list_that_is_wrong_is_named() {
+    for (name, value, part) in [
+        (
+            "MILLRACE_TABLES",
+            "public.*,sales",
+            "\"sales\" is no pattern",
+        ),
+        (
+            "MILLRACE_VALUES",
+            "null,public.t.c=txt",
+            "did you mean text?",
+        ),
+        ("MILLRACE_VALUES", "public.t=null", "write public.t.*"),
+    ] {
+        let error = Settings::resolve(None, pair(name, value)).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millrace_events::TableId;
 use millrace_postgres_cdc::Selection;
+use millrace_projections::replica::Policies;
 use millrace_shop_generator::SchemaName;
 use millrace_topic::SpuAddress;
 
@@ -21,6 +22,10 @@ pub trait Value: Sized {
     fn expected() -> String;
     /// Nothing if the text is something else.
     fn parse(text: &str) -> Option<Self>;
+    /// The same as [`expected`](Value::expected) for a text that is something else, with what is wrong with it.
+    fn expected_instead_of(_text: &str) -> String {
+        Self::expected()
+    }
 }
 
 /// Nothing where the text is empty.
@@ -29,6 +34,10 @@ impl<T: Value> Value for Option<T> {
 
     fn expected() -> String {
         format!("{}, or empty", T::expected())
+    }
+
+    fn expected_instead_of(text: &str) -> String {
+        format!("{}, or empty", T::expected_instead_of(text))
     }
 
     fn parse(text: &str) -> Option<Option<T>> {
@@ -136,6 +145,33 @@ impl Value for Selection {
 
     fn parse(text: &str) -> Option<Selection> {
         text.parse().ok()
+    }
+
+    fn expected_instead_of(text: &str) -> String {
+        with_mistake::<Selection>(text.parse::<Selection>().err())
+    }
+}
+
+impl Value for Policies {
+    fn expected() -> String {
+        "a policy for values that MySQL cannot hold (stop, null or text), or a list of policies for columns, such as \
+         *=null,public.orders.total=text"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Policies> {
+        text.parse().ok()
+    }
+
+    fn expected_instead_of(text: &str) -> String {
+        with_mistake::<Policies>(text.parse::<Policies>().err())
+    }
+}
+
+fn with_mistake<T: Value>(mistake: Option<impl fmt::Display>) -> String {
+    match mistake {
+        Some(mistake) => format!("{}: {mistake}", T::expected()),
+        None => T::expected(),
     }
 }
 

@@ -9,7 +9,15 @@ use crate::terminal::{printable, table};
 pub(crate) fn render(tables: &[Table]) -> String {
     let rows: Vec<Vec<String>> = tables.iter().map(row).collect();
     let header = [
-        "table", "in MySQL", "state", "since", "rows", "size", "copy", "there in",
+        "table",
+        "in MySQL",
+        "state",
+        "since",
+        "rows",
+        "size",
+        "quarantine",
+        "copy",
+        "there in",
     ];
     let mut text = table(&header, &rows);
     for one in tables {
@@ -37,6 +45,7 @@ fn row(table: &Table) -> Vec<String> {
         known(table.since),
         about(count(table.rows)),
         about(bytes(table.bytes)),
+        count(table.quarantined),
         copy.map_or("-".to_owned(), progress),
         copy.map_or("-".to_owned(), |copy| {
             duration(copy.eta_s.map(|seconds| seconds * 1_000))
@@ -72,6 +81,7 @@ mod tests {
             rows: Some(12),
             bytes: Some(2_048),
             reason: None,
+            quarantined: Some(31),
             copy: None,
         };
         let copying = Table {
@@ -95,6 +105,7 @@ mod tests {
         let text = render(&[live, copying, aside]);
         for said in [
             "~12",
+            " 31 ",
             "~2.0 KiB",
             "25 % (50 read, 0 loaded of ~100)",
             "90.0 s",

@@ -93,6 +93,9 @@ fn notes(projection: &Projection) -> Vec<String> {
             loading.rows, loading.rows_estimated
         )
     });
+    let quarantined = projection.quarantined.filter(|values| *values > 0);
+    let quarantined = quarantined
+        .map(|values| format!("{values} in quarantine, NULL here: `millrace quarantine list`"));
     // Said once: a reason often is the last error, or contains it.
     let error = error.filter(|error| {
         !projection
@@ -101,7 +104,7 @@ fn notes(projection: &Projection) -> Vec<String> {
             .is_some_and(|r| r.contains(error))
     });
     let reason = projection.reason.clone();
-    [reason, paused, eta, loading, error]
+    [reason, paused, eta, loading, quarantined, error]
         .into_iter()
         .flatten()
         .collect()

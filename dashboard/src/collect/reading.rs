@@ -107,6 +107,9 @@ pub(crate) struct ProjectedReading {
     pub(crate) since: Option<Time>,
     #[serde(default)]
     pub(crate) reason: Option<String>,
+    /// Values in quarantine.
+    #[serde(default)]
+    pub(crate) quarantined: Option<u64>,
     #[serde(default)]
     pub(crate) copy: Option<LoadedReading>,
 }
@@ -119,6 +122,9 @@ pub(crate) struct MartReading {
     pub(crate) state: String,
     #[serde(default)]
     pub(crate) reason: Option<String>,
+    /// Values in quarantine of the tables that it reads.
+    #[serde(default)]
+    pub(crate) quarantined: Option<u64>,
 }
 
 /// A copy as far as the projector has loaded it.
@@ -173,6 +179,8 @@ pub(crate) struct Compared {
     pub(crate) name: String,
     pub(crate) rows: u64,
     pub(crate) differences: u64,
+    #[serde(default)]
+    pub(crate) quarantined: u64,
 }
 
 /// The page's own button.

@@ -291,11 +291,23 @@ fn projections(
         version: version(constants, &named),
         snapshot: projector.snapshot,
         last_error: projector.error.clone().or(projector.log_error.clone()),
+        quarantined: quarantined(projector, &named),
         differences: None,
         name: named.name,
         kind: named.kind,
     };
     named(constants, projector).into_iter().map(one).collect()
+}
+
+/// Values in quarantine that are NULL in a projection.
+fn quarantined(projector: &ProjectorReading, named: &Named) -> Option<u64> {
+    match named.kind {
+        Kind::Replica => projector.tables.iter().map(|table| table.quarantined).sum(),
+        Kind::Mart => {
+            let mart = projector.marts.iter().find(|mart| mart.name == named.name);
+            mart.and_then(|mart| mart.quarantined)
+        }
+    }
 }
 
 /// A mart that does not move with the others says so itself.

@@ -73,6 +73,7 @@ fn named(name: &str) -> Table {
         rows: None,
         bytes: None,
         reason: None,
+        quarantined: None,
         copy: None,
     }
 }
@@ -102,6 +103,7 @@ fn of_captured(captured: &CapturedReading, now: Time) -> Table {
 
 fn add_projected(table: &mut Table, projected: &ProjectedReading, rows_read: Option<u64>) {
     table.target = Some(projected.name.clone());
+    table.quarantined = projected.quarantined;
     let left_out = matches!(table.state, TableState::NotCaptured | TableState::SetAside);
     if !left_out {
         table.state = projected.state;

@@ -48,6 +48,7 @@ fn answered(found: &FoundReading) -> Verify {
         rows: table.rows,
         equal: table.differences == 0,
         differences: table.differences,
+        quarantined: table.quarantined,
     };
     Verify {
         at: Some(found.at),
@@ -86,6 +87,7 @@ mod tests {
                 name: "orders".into(),
                 rows: 3,
                 differences: u64::from(answer == Answered::Different),
+                quarantined: 0,
             }],
             not_live: Vec::new(),
             error: None,

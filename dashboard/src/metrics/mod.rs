@@ -30,6 +30,7 @@ pub(crate) fn render(status: &Status) -> String {
         reach::reach(&mut text, topics);
     }
     tables(&mut text, status);
+    quarantine(&mut text, status);
     ingest(&mut text, status);
     latency(&mut text, status);
     hops(&mut text, status);
@@ -331,6 +332,17 @@ fn tables(text: &mut Text, status: &Status) {
     for table in &status.tables {
         let share = table.copy.as_ref().and_then(|copy| copy.share());
         text.sample(&[("table", &table.name)], share);
+    }
+}
+
+fn quarantine(text: &mut Text, status: &Status) {
+    text.family(
+        "millrace_quarantined_values",
+        "gauge",
+        "Values of the table that MySQL cannot hold: NULL there, and kept in quarantine.",
+    );
+    for table in &status.tables {
+        text.sample(&[("table", &table.name)], table.quarantined);
     }
 }
 

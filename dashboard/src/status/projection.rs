@@ -48,6 +48,9 @@ pub struct Projection {
     pub snapshot: Option<Loading>,
     /// What is wrong.
     pub last_error: Option<Fault>,
+    /// Values in quarantine of its tables, or of those that it reads: they are NULL here. Not known without the projector.
+    #[serde(default)]
+    pub quarantined: Option<u64>,
     /// Differences that the last verification found in its tables; not known before the first one.
     pub differences: Option<u64>,
 }

@@ -21,6 +21,9 @@ pub struct Table {
     pub bytes: Option<u64>,
     /// Why it is not live, and what to do.
     pub reason: Option<String>,
+    /// Values that MySQL cannot hold: their columns are NULL there, and they stand in quarantine.
+    #[serde(default)]
+    pub quarantined: Option<u64>,
     /// A copy of it that is under way; a live table that is copied again has one too.
     pub copy: Option<TableCopy>,
 }

@@ -73,6 +73,9 @@ pub struct Verified {
     pub equal: bool,
     /// How many were found.
     pub differences: u64,
+    /// Values that MySQL cannot hold, and that stand in quarantine as they are in Postgres.
+    #[serde(default)]
+    pub quarantined: u64,
 }
 
 /// A verification that gave no answer.

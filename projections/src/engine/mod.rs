@@ -35,6 +35,7 @@ mod owner;
 mod pause;
 mod position;
 pub(crate) mod quarantine;
+mod quarantined;
 mod reader;
 mod rows;
 mod session;
@@ -59,6 +60,7 @@ pub use error::{Culprit, Error};
 pub use findings::{Findings, Found, NotWritten, Past};
 pub use hooks::{Asked, Hooks, Point};
 pub use pause::PauseError;
+pub use quarantined::{Page, QuarantinedError, QuarantinedValue, Wanted};
 pub use rows::{CopyStep, MartState, TableState};
 pub use status::{
     Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Projection,

@@ -35,10 +35,19 @@ impl Sides {
     }
 }
 
-/// The digest of a row: 64 hexadecimal digits. Each column comes with its type in Postgres.
-pub(super) fn digest<'a>(columns: impl Iterator<Item = (&'a Column, &'a str)>) -> Sides {
+/// The digest of a row: 64 hexadecimal digits. Each column comes with its type in Postgres; those `beside`, which only
+/// the replica has, are NULL but for rows whose digests differ anyway.
+pub(super) fn digest<'a>(
+    columns: impl Iterator<Item = (&'a Column, &'a str)>,
+    beside: impl Iterator<Item = &'a str>,
+) -> Sides {
+    let beside = beside.map(|name| {
+        let replica = format!("SHA2(t.{}, 256)", quoted(name));
+        plain("NULL".to_owned(), replica)
+    });
     let fields: Vec<Sides> = columns
         .map(|(column, type_name)| field(column, type_name))
+        .chain(beside)
         .collect();
     let (source, replica): (Vec<String>, Vec<String>) = fields
         .into_iter()

@@ -25,7 +25,7 @@ fn sums(answers: &[[Option<String>; 4]]) -> Sums {
 fn a_row_is_the_digest_of_its_columns_texts() {
     let columns = [column("id", Kind::Int), column("a`\"b", Kind::VarChar(9))];
     let types = ["integer", "character varying(9)"];
-    let sides = digest(columns.iter().zip(types));
+    let sides = digest(columns.iter().zip(types), std::iter::empty());
     assert!(
         sides
             .source

@@ -61,6 +61,9 @@ pub struct Compared {
     pub rows: u64,
     /// How many differences were found.
     pub differences: u64,
+    /// Values that MySQL cannot hold and that stand in quarantine.
+    #[serde(default)]
+    pub quarantined: u64,
 }
 
 impl Finding {
@@ -123,6 +126,7 @@ impl Compared {
             name: subject.name.clone(),
             rows: subject.rows,
             differences: subject.differences_total,
+            quarantined: subject.quarantined,
         }
     }
 }
@@ -141,6 +145,7 @@ mod tests {
             rows: 3,
             ranges: 1,
             rows_read: 3,
+            quarantined: 0,
             equal: differences.is_empty(),
             differences_total: differences.len() as u64,
             differences,

@@ -14,6 +14,19 @@ use super::Error;
 pub(super) struct Row {
     pub(super) order: Vec<Key>,
     pub(super) cells: Vec<Option<String>>,
+    /// Values that MySQL cannot hold: their cells are NULL.
+    pub(super) unfit: Vec<Unfit>,
+}
+
+/// A value that has to stand in quarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unfit {
+    /// By which its row is found there.
+    pub(super) digest: String,
+    /// The column.
+    pub(super) column: String,
+    /// What Postgres prints.
+    pub(super) text: String,
 }
 
 /// What is compared.
@@ -76,6 +89,9 @@ impl Shape {
                 expected: json(expected),
                 found: json(found),
             });
+        }
+        for unfit in &left.unfit {
+            tally.expect(&self.key_of(left), unfit);
         }
     }
 
@@ -146,6 +162,7 @@ mod tests {
                         Some(id.to_string()),
                         (!value.is_empty()).then(|| value.to_string()),
                     ],
+                    unfit: Vec::new(),
                 })
             })
             .collect();

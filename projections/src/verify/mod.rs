@@ -30,6 +30,7 @@ mod pair;
 pub mod period;
 mod position;
 mod projector;
+mod quarantine;
 mod ranges;
 mod report;
 mod sides;

@@ -5,10 +5,11 @@ use millrace_sessions::postgres::{point, qualified, quoted as name, PgSession};
 
 use super::checksum::{self, Sides};
 use super::key::Key;
-use super::merge::{Row, Shape};
+use super::merge::{Row, Shape, Unfit};
 use super::sides::Texts;
 use super::{postgres, Error};
-use crate::replica::{canonical, from_server, quoted, Column, Kind, Table};
+use crate::engine::quarantine::{digest, hex};
+use crate::replica::{canonical, exact, from_server, quoted, Column, Kind, Table};
 
 /// OIDs of built-in types, which are the same in every Postgres.
 const BOOL: u32 = 16;
@@ -26,7 +27,7 @@ pub(super) struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     pub(super) fn new(table: &'a Table, schema: &'a TableSchema) -> Pair<'a> {
-        let columns = table.columns.iter().map(|column| column.name.clone());
+        let columns = table.names().map(str::to_owned);
         Pair {
             table,
             schema,
@@ -72,7 +73,11 @@ impl<'a> Pair<'a> {
 
     /// Digest of a row.
     pub(super) fn digest(&self) -> Sides {
-        checksum::digest(self.typed(0..self.table.columns.len()))
+        let beside = self.table.beside.iter();
+        checksum::digest(
+            self.typed(0..self.table.columns.len()),
+            beside.map(|beside| beside.name.as_str()),
+        )
     }
 
     /// The columns of the key with their types in Postgres.
@@ -114,12 +119,9 @@ impl<'a> Pair<'a> {
 
     /// The same of the replica.
     pub(super) fn replica_query(&self, condition: &str) -> String {
-        let columns: Vec<String> = self
-            .table
-            .columns
-            .iter()
-            .map(Column::select_expression)
-            .collect();
+        let beside = self.table.beside.iter().map(|beside| quoted(&beside.name));
+        let columns = self.table.columns.iter().map(Column::select_expression);
+        let columns: Vec<String> = columns.chain(beside).collect();
         let order: Vec<String> = self
             .table
             .key_columns()
@@ -135,23 +137,56 @@ impl<'a> Pair<'a> {
 
     /// A row that Postgres gave.
     pub(super) fn source_row(&self, texts: Texts) -> Row {
-        let columns = self.table.columns.iter().zip(&self.schema.columns);
-        let cells = columns
-            .zip(texts)
-            .map(|((column, source), text)| source_cell(column, source, text))
-            .collect();
-        self.row(cells)
+        let columns = self.schema.columns.iter().zip(texts);
+        let values: Vec<SourceValue> = columns.map(|(c, text)| value_of(c, text)).collect();
+        let mut beside: Texts = vec![None; self.table.beside.len()];
+        let (mut cells, mut unfit) = (Texts::new(), Vec::new());
+        for (position, (column, value)) in self.table.columns.iter().zip(&values).enumerate() {
+            match canonical(value, column) {
+                Ok(text) => cells.push(text.map(|text| text.into_owned())),
+                Err(_) if column.policy.quarantines() => {
+                    let text = exact(value).unwrap_or_default().into_owned();
+                    self.note_beside(&mut beside, position, &text);
+                    unfit.push(self.unfit(&values, column, text));
+                    cells.push(None);
+                }
+                // It has none, and is equal to nothing.
+                Err(reason) => cells.push(Some(format!("(no value in MySQL: {reason})"))),
+            }
+        }
+        cells.extend(beside);
+        self.row(cells, unfit)
+    }
+
+    fn note_beside(&self, beside: &mut Texts, position: usize, text: &str) {
+        let columns = self.table.beside.iter().zip(beside);
+        for (_, cell) in columns.filter(|(column, _)| column.of == position) {
+            *cell = Some(text.to_owned());
+        }
+    }
+
+    fn unfit(&self, values: &[SourceValue], column: &Column, text: String) -> Unfit {
+        // Without a digest its key is none that MySQL can hold, and no row of the replica is like it.
+        let digest = digest(self.table, &self.table.key_of(values));
+        Unfit {
+            digest: digest.map(|digest| hex(&digest)).unwrap_or_default(),
+            column: column.name.clone(),
+            text,
+        }
     }
 
     /// A row that MySQL gave.
     pub(super) fn replica_row(&self, texts: Texts) -> Row {
-        let cell = |(column, text): (&Column, Option<String>)| {
-            text.map(|text| from_server(&text, column).into_owned())
-        };
-        self.row(self.table.columns.iter().zip(texts).map(cell).collect())
+        let cell =
+            |(position, text): (usize, Option<String>)| match self.table.columns.get(position) {
+                Some(column) => text.map(|text| from_server(&text, column).into_owned()),
+                None => text,
+            };
+        let cells = texts.into_iter().enumerate().map(cell).collect();
+        self.row(cells, Vec::new())
     }
 
-    fn row(&self, cells: Texts) -> Row {
+    fn row(&self, cells: Texts, unfit: Vec<Unfit>) -> Row {
         let key = |&position: &usize| {
             let text = cells
                 .get(position)
@@ -163,16 +198,8 @@ impl<'a> Pair<'a> {
         Row {
             order: self.table.key.iter().map(key).collect(),
             cells,
+            unfit,
         }
-    }
-}
-
-/// The canonical text. A value that MySQL cannot hold has none, and is equal to nothing.
-fn source_cell(column: &Column, source: &SourceColumn, text: Option<String>) -> Option<String> {
-    let value = value_of(source, text);
-    match canonical(&value, column) {
-        Ok(text) => text.map(|text| text.into_owned()),
-        Err(reason) => Some(format!("(no value in MySQL: {reason})")),
     }
 }
 

@@ -4,6 +4,7 @@ use millrace_events::{Lsn, TableId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::merge::Unfit;
 use super::position::Position;
 use super::Config;
 
@@ -33,6 +34,8 @@ pub struct Subject {
     pub ranges: u64,
     /// Rows that were read from both databases, because the sums of their range differ.
     pub rows_read: u64,
+    /// Values that MySQL cannot hold: their columns are NULL there, and they stand in quarantine as they are in Postgres.
+    pub quarantined: u64,
     /// No difference was found.
     pub equal: bool,
     /// The first differences.
@@ -70,6 +73,8 @@ pub enum DifferenceKind {
     Unexpected,
     /// The tables have other columns, or are not both there.
     Definition,
+    /// A value that MySQL cannot hold does not stand in quarantine, or another one does.
+    Quarantine,
 }
 
 /// The exit code of the command line.
@@ -155,7 +160,14 @@ pub(super) struct Tally {
     kept_max: usize,
     kept: Vec<Difference>,
     total: u64,
+    /// The first values that have to stand in quarantine, with the keys of their rows.
+    pub(super) unfit: Vec<(Map<String, Value>, Unfit)>,
+    /// How many there are.
+    pub(super) unfit_total: u64,
 }
+
+/// So many values in quarantine are compared one by one; beyond, their number is.
+const UNFIT_MAX: usize = 20_000;
 
 impl Tally {
     pub(super) fn new(name: &str, kept_max: usize) -> Tally {
@@ -164,6 +176,16 @@ impl Tally {
             kept_max,
             kept: Vec::new(),
             total: 0,
+            unfit: Vec::new(),
+            unfit_total: 0,
+        }
+    }
+
+    /// Notes a value that has to stand in quarantine.
+    pub(super) fn expect(&mut self, key: &Map<String, Value>, unfit: &Unfit) {
+        self.unfit_total += 1;
+        if self.unfit.len() < UNFIT_MAX {
+            self.unfit.push((key.clone(), unfit.clone()));
         }
     }
 
@@ -180,6 +202,7 @@ impl Tally {
             rows,
             ranges: 0,
             rows_read: 0,
+            quarantined: self.unfit_total,
             equal: self.total == 0,
             differences: self.kept,
             differences_total: self.total,

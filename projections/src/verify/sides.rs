@@ -102,6 +102,7 @@ pub(super) fn from_mysql_by_digest<'c>(
         Ok(Row {
             order: vec![Key::Bytes(digest.unwrap_or_default())],
             cells,
+            unfit: Vec::new(),
         })
     })
 }

@@ -10,6 +10,7 @@ use super::descent::{by_rows, by_sums, Both, Gone, Step};
 use super::order;
 use super::pair::Pair;
 use super::position::{LiveTable, Position};
+use super::quarantine;
 use super::ranges::Cut;
 use super::report::{Difference, DifferenceKind, Subject, Tally};
 use super::{mysql, postgres, Config, Error, Method};
@@ -67,6 +68,9 @@ pub(super) async fn compare(
         }
         Method::Rows => by_rows(both, &pair, &mut tally).await?,
     };
+    if done.is_ok() && table.quarantines() {
+        quarantine::compare(both.mysql, &table, &mut tally).await?;
+    }
     Ok(done.map(|done| Subject {
         ranges: done.ranges,
         rows_read: done.read,

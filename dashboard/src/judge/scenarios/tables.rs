@@ -31,6 +31,7 @@ fn projected(state: TableState, loaded: Option<u64>) -> ProjectedReading {
         state,
         since: Some(start()),
         reason: None,
+        quarantined: None,
         copy: loaded.map(|rows| LoadedReading {
             rows: Some(rows),
             rows_estimated: Some(1_000),
@@ -157,6 +158,7 @@ fn a_mart_that_is_set_aside_is_stopped_for_its_own_reason_and_the_others_are_fre
             name: "mart_x".into(),
             state: "set_aside".into(),
             reason: Some("[MR-P017] a statement was refused".into()),
+            quarantined: None,
         }];
     });
     let [replica, mart] = &status.projections[..] else {
@@ -169,6 +171,26 @@ fn a_mart_that_is_set_aside_is_stopped_for_its_own_reason_and_the_others_are_fre
     let reason = "[MR-P017] a statement was refused";
     assert_eq!(mart.reason.as_deref(), Some(reason));
     assert_eq!(status.verdict, Verdict::Stopped);
+}
+
+#[test]
+fn values_in_quarantine_are_told_of_the_table_the_replica_and_the_marts_that_read_them() {
+    let status = World::at_rest().tick(|readings| {
+        projector(readings).tables = vec![ProjectedReading {
+            quarantined: Some(3),
+            ..projected(TableState::Live, None)
+        }];
+        projector(readings).marts = vec![MartReading {
+            name: "mart_x".into(),
+            state: "live".into(),
+            reason: None,
+            quarantined: Some(3),
+        }];
+    });
+    assert_eq!(only(&status).quarantined, Some(3));
+    let of_projections: Vec<_> = status.projections.iter().map(|it| it.quarantined).collect();
+    assert_eq!(of_projections, [Some(3), Some(3)]);
+    assert_eq!(status.verdict, Verdict::Ok);
 }
 
 #[test]

@@ -13,6 +13,7 @@ fn found(answer: Answered, differences: u64) -> FoundReading {
                 name: name.into(),
                 rows: 10,
                 differences,
+                quarantined: 0,
             })
             .into(),
         not_live: Vec::new(),
