@@ -13,7 +13,14 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := target/release/millrace
 DATA_DIR ?= .millrace
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-large fuzz check deny fmt lint doc bench
+# Tools that setup.sh builds for `make check`.
+export PATH := $(abspath target/tools/bin):$(PATH)
+
+# $(call skip,TEXT) says that a step was left out. `make check` counts these lines.
+SKIPPED := target/skipped
+skip = mkdir -p target && echo "$(1)" | tee -a $(SKIPPED)
+
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-kills test-large fuzz check deny fmt lint doc bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -67,14 +74,14 @@ test: setup-tools ## every test, end-to-end ones on real servers included
 	elif [ $$result != 3 ]; then \
 	    exit $$result; \
 	else \
-	    echo "make test: the test of Fluvio's Python client was SKIPPED, see above"; \
+	    $(call skip,make test: the test of Fluvio's Python client was SKIPPED; scripts/python.sh says why); \
 	fi
 
 test-mysql: setup smartmodules ## the tests that need MySQL, against a real MySQL instead of MariaDB
 	@if mysqld=$$(scripts/real-mysql.sh); then \
 	    MILLRACE_MYSQL_BIN="$$mysqld" cargo test --release --workspace --no-fail-fast $(CARGO_FLAGS); \
 	else \
-	    echo "make test-mysql: SKIPPED, see above"; \
+	    $(call skip,make test-mysql: SKIPPED; scripts/real-mysql.sh says why); \
 	fi
 
 ROUNDS ?= 40
@@ -82,8 +89,12 @@ test-snapshot: setup ## copies of tables under load, for long, across the end of
 	@MILLRACE_TEST_ROUNDS=$(ROUNDS) cargo test --release -p millrace-postgres-cdc --test e2e $(CARGO_FLAGS) -- \
 	    --include-ignored --nocapture --test-threads 1 copies::
 
-test-large: setup ## values of 200 MB through everything, with the memory that it took
-	@cargo test --release -p millrace-tests --test e2e $(CARGO_FLAGS) -- --include-ignored --nocapture --test-threads 1 large::
+ROWS ?= 5000000
+test-kills: test-build ## broker, capture and projector killed one by one during a copy of ROWS=5000000 rows under load
+	@MILLRACE_TEST_ROWS=$(ROWS) cargo test --release --workspace --test e2e $(CARGO_FLAGS) -- --nocapture services::
+
+test-large: test-build ## values of 200 MB through everything, with the memory that it took
+	@cargo test --release --workspace --test e2e $(CARGO_FLAGS) -- --include-ignored --nocapture --test-threads 1 large::
 
 # One at a time: a real controller answers the requests of a connection, and of many at once, slowly.
 test-fluvio: smartmodules ## the conformance suite against a real cluster: make test-fluvio FLUVIO=host:port
@@ -99,20 +110,31 @@ test-alerts: ## the rules in docs/monitoring, with promtool (Debian's package pr
 	@if command -v promtool >/dev/null; then \
 	    promtool check rules docs/monitoring/alerts.yml && promtool test rules docs/monitoring/alerts_test.yml; \
 	else \
-	    echo "make test-alerts: SKIPPED, there is no promtool on this machine"; \
+	    $(call skip,make test-alerts: SKIPPED; there is no promtool on this machine (Debian: package prometheus)); \
 	fi
 
-# Advisories need RustSec's database from github.com; where that cannot be had they are skipped, and said so.
-deny: ## licences, bans, sources and known vulnerabilities of the dependencies: needs cargo-deny
-	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 2; }
-	@cargo deny --locked check --hide-inclusion-graph licenses bans sources
-	@if cargo deny --locked fetch db >/dev/null 2>&1; then \
+# Advisories need RustSec's database, which lies on github.com and in no package registry.
+deny: ## licences, bans, sources and known vulnerabilities of the dependencies, with cargo-deny
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+	    $(call skip,make deny: SKIPPED; there is no cargo-deny (scripts/setup.sh checks builds it)); \
+	    exit 0; \
+	fi; \
+	cargo deny --locked check --hide-inclusion-graph licenses bans sources; \
+	if cargo deny --locked fetch db >/dev/null 2>&1; then \
 	    cargo deny --locked check --hide-inclusion-graph --disable-fetch advisories; \
 	else \
-	    echo "make deny: advisories SKIPPED, RustSec's database cannot be fetched"; \
+	    $(call skip,make deny: advisories SKIPPED; RustSec's database on github.com cannot be fetched); \
 	fi
 
-check: fmt-check lint deny doc test test-alerts ## format, lints, dependencies, documentation, tests
+CHECKS := fmt-check lint deny doc test-alerts test
+
+check: ## format, lints, dependencies, documentation, alerts, tests; ends with what was skipped
+	@scripts/setup.sh checks
+	@rm -f $(SKIPPED)
+	@for step in $(CHECKS); do echo "== make $$step"; $(MAKE) --no-print-directory TOOLS_READY=1 $$step; done
+	@skipped=$$(cat $(SKIPPED) 2>/dev/null | wc -l); \
+	echo "make check: everything else is green; $$skipped skipped"; \
+	[ "$$skipped" = 0 ] || sed 's/^/  /' $(SKIPPED)
 
 .PHONY: fmt-check
 fmt-check:

@@ -13,15 +13,19 @@
 #   Chromium, chromedriver   for the tests of the page
 #   clients:
 #   Fluvio's Python client   in target/python, for one test, which is skipped without it; see python.sh
+#   checks, for `make check` only; what cannot be had is skipped there, and counted:
+#   cargo-deny               built from crates.io into target/tools, which takes minutes once
+#   promtool                 of Debian's package prometheus
 #
 # `setup.sh tools` and `setup.sh servers` bring one of them, so that servers are installed while cargo compiles;
-# `setup.sh tests` brings servers and clients.
+# `setup.sh tests` brings servers and clients; `setup.sh checks` brings what only `make check` needs.
 #
 # Installs with apt-get, as root or through sudo. Elsewhere one line says what is missing, why, and what to run.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 rust_minimum=1.89
+cargo_deny=0.20.2
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -32,7 +36,8 @@ main() {
         tools) tools && ask_ahead ;;
         servers) servers ;;
         tests) servers && browser && clients ;;
-        *) fail "setup.sh [tools|servers|tests], not $1" ;;
+        checks) tools && checks ;;
+        *) fail "setup.sh [tools|servers|tests|checks], not $1" ;;
     esac
 }
 
@@ -67,6 +72,18 @@ clients() {
         install python3-venv || true
     fi
     "$root/scripts/python.sh" >/dev/null || true
+}
+
+# Nothing fails without them: the Makefile says what is skipped.
+checks() {
+    have_cargo_deny || {
+        say "building cargo-deny $cargo_deny in target/tools"
+        cargo install --quiet cargo-deny --locked --version "$cargo_deny" --root "$root/target/tools" ||
+            say "cargo-deny could not be built: make deny will be skipped"
+    }
+    if ! have_promtool && command -v apt-get >/dev/null && admin >/dev/null; then
+        install prometheus || say "promtool could not be installed: make test-alerts will be skipped"
+    fi
 }
 
 # In the background nobody can answer when sudo asks for a password.
@@ -110,6 +127,8 @@ have_postgres() {
     return 1
 }
 
+have_cargo_deny() { PATH="$root/target/tools/bin:$PATH" cargo deny --version >/dev/null 2>&1; }
+have_promtool() { command -v promtool >/dev/null; }
 have_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 # MariaDB's data are made by mariadb-install-db, which needs my_print_defaults from the client's package.

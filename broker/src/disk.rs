@@ -116,22 +116,28 @@ fn check_format(path: &Path, sync: Sync) -> Result<(), DataDirError> {
 /// Replaces a file as a whole: after a crash it holds the old bytes or the new ones. After an error nothing is left
 /// beside it that would take room on a full disk.
 pub(crate) fn replace(path: &Path, content: &[u8], sync: Sync) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let replaced = write(&temporary, content, sync).and_then(|()| fs::rename(&temporary, path));
-    if replaced.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    replaced?;
+    put(path, content, sync)?;
     sync_parent(path, sync)
 }
 
-fn write(path: &Path, content: &[u8], sync: Sync) -> io::Result<()> {
+/// As [`replace`], but for [`sync_parent`]; the new file, which has its name from here on.
+pub(crate) fn put(path: &Path, content: &[u8], sync: Sync) -> io::Result<File> {
+    let temporary = path.with_extension("tmp");
+    let written = write(&temporary, content, sync);
+    let put = written.and_then(|file| fs::rename(&temporary, path).map(|()| file));
+    if put.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    put
+}
+
+fn write(path: &Path, content: &[u8], sync: Sync) -> io::Result<File> {
     let mut file = File::create(path)?;
     file.write_all(content)?;
-    match sync {
-        Sync::Always => file.sync_all(),
-        Sync::Never => Ok(()),
+    if sync == Sync::Always {
+        file.sync_all()?;
     }
+    Ok(file)
 }
 
 /// Makes the creation, renaming or removal of `path` durable.

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,7 +26,7 @@ use crate::request;
 const CODE: &str = "broker-offsets-damaged";
 const FILE: &str = "consumer-offsets";
 const VERSION: i16 = 1;
-/// The journal is rewritten when it is larger than this and mostly outdated.
+/// A journal of fewer bytes is not worth rewriting.
 const REWRITE_BYTES: u64 = 1024 * 1024;
 /// Named consumers in total: each takes memory for good.
 const CONSUMERS_MAX: usize = 1_000_000;
@@ -91,6 +90,8 @@ struct Tail {
     file: File,
     /// Durable bytes; whatever follows them is overwritten.
     bytes: u64,
+    /// The journal is rewritten when it is larger than this and mostly outdated.
+    rewrite_bytes: u64,
 }
 
 impl Positions {
@@ -120,7 +121,11 @@ impl Positions {
         disk::sync_parent(&path, data.sync)?;
         let journal = Journal {
             data,
-            file: Mutex::new(Tail { file, bytes }),
+            file: Mutex::new(Tail {
+                file,
+                bytes,
+                rewrite_bytes: REWRITE_BYTES,
+            }),
             offsets: RwLock::new(offsets),
         };
         Ok(Self {
@@ -275,23 +280,28 @@ impl Journal {
             remember(&mut offsets, entry);
         }
         drop(offsets);
-        self.rewrite_if_outdated(&mut tail)
+        if let Err(error) = self.rewrite_if_outdated(&mut tail) {
+            // What was to be stored is durable. Another attempt is made when the journal is twice as large.
+            tail.rewrite_bytes = tail.bytes.saturating_mul(2);
+            tracing::warn!(%error, "the journal of consumer offsets could not be rewritten; it goes on as it is");
+        }
+        Ok(())
     }
 
     fn rewrite_if_outdated(&self, tail: &mut Tail) -> io::Result<()> {
         const ENTRY_BYTES_ESTIMATE: u64 = 64;
         let offsets = self.read();
-        if tail.bytes < REWRITE_BYTES
-            || tail.bytes < 4 * ENTRY_BYTES_ESTIMATE * offsets.len() as u64
-        {
+        let outdated = 4 * ENTRY_BYTES_ESTIMATE * offsets.len() as u64;
+        if tail.bytes < tail.rewrite_bytes.max(outdated) {
             return Ok(());
         }
         let encoded = encode(&live(&offsets))?;
-        let path: PathBuf = self.data.path.join(FILE);
-        disk::replace(&path, &encoded, self.data.sync)?;
-        tail.file = OpenOptions::new().write(true).open(&path)?;
+        let path = self.data.path.join(FILE);
+        // From here on the old file has no name: what is written must go to the new one, whatever fails next.
+        tail.file = disk::put(&path, &encoded, self.data.sync)?;
         tail.bytes = encoded.len() as u64;
-        Ok(())
+        tail.rewrite_bytes = REWRITE_BYTES;
+        disk::sync_parent(&path, self.data.sync)
     }
 }
 
@@ -392,6 +402,39 @@ mod tests {
             .write(&[entry("six", 6)])
             .expect("written");
         assert_eq!(open().list(None, None).len(), 2);
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_rewritten_takes_offsets_all_the_same() {
+        let dir = tempfile::tempdir().expect("directory");
+        let data = DataDir::open(dir.path(), disk::Sync::Never).map(Arc::new);
+        let data = data.expect("data directory");
+        // Nothing can be written beside it.
+        let beside = dir.path().join(FILE).with_extension("tmp");
+        std::fs::create_dir(&beside).expect("directory");
+        let open = || Positions::open(data.clone(), TaskTracker::new()).expect("opened");
+        let positions = open();
+        let many = vec![entry("one", 1); REWRITE_BYTES as usize / 40];
+        positions.journal().write(&many).expect("written");
+        let bytes = || {
+            std::fs::metadata(dir.path().join(FILE))
+                .expect("journal")
+                .len()
+        };
+        assert!(bytes() > REWRITE_BYTES);
+        std::fs::remove_dir(&beside).expect("removed");
+        positions
+            .journal()
+            .write(&[entry("two", 2)])
+            .expect("written");
+        assert!(bytes() > REWRITE_BYTES, "not again at once");
+        positions.journal().write(&many).expect("written");
+        assert!(bytes() < REWRITE_BYTES, "rewritten");
+        positions
+            .journal()
+            .write(&[entry("six", 6)])
+            .expect("written");
+        assert_eq!(open().list(None, None).len(), 3);
     }
 
     #[test]

@@ -10,13 +10,15 @@ use millrace_topic::StreamingUnit;
 use crate::address::{Host, HostPort};
 use crate::spu;
 
+mod consumers;
 mod pipeline;
 mod quarantine;
 mod tables;
 
+pub use consumers::{Consumers, ConsumersAction, DeletedConsumer};
 pub use pipeline::{Pipeline, Source};
 pub use quarantine::{Quarantine, QuarantineAction, QuarantineList};
-pub use tables::{Tables, TablesAction};
+pub use tables::{RemovedTables, Tables, TablesAction};
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
 pub const DATA_DIR: &str = ".millrace";
@@ -112,6 +114,8 @@ pub enum Command {
     Tables(Tables),
     /// Look at values that MySQL cannot hold, such as NaN in a number
     Quarantine(Quarantine),
+    /// List the consumers of the topics, and delete one that never comes back, so that nothing is kept for it
+    Consumers(Consumers),
     /// Look at rejected incoming users, send them again, or discard them
     Rejected(Rejected),
     /// Remove the data directory of an `up` that is not running

@@ -28,6 +28,12 @@ pub(crate) const NO_INGEST: &str =
 #[error("{0}")]
 pub(crate) struct Refused(String);
 
+impl Refused {
+    pub(crate) fn new(reason: impl Into<String>) -> Refused {
+        Refused(reason.into())
+    }
+}
+
 /// What came of a command. A refusal is an answer: it is told, and the exit code says no.
 pub(crate) async fn told(
     command: impl Future<Output = anyhow::Result<ExitCode>>,

@@ -54,11 +54,14 @@ const CHILDREN: [Child; 13] = [
     Child::file("endpoints.json.partial"),
     Child::file("ports.json"),
     Child::file("ports.json.new"),
-    Child::file(".millrace-data.partial"),
+    PARTIAL,
     Child::file(MARKER),
     // Last: whoever removes the directory holds it.
     Child::file(LOCK),
 ];
+
+/// The marker before it is whole.
+const PARTIAL: Child = Child::file(".millrace-data.partial");
 
 /// What every private server keeps beside its own files.
 const HOME: [&str; 7] = [
@@ -203,7 +206,9 @@ fn is_marked(path: &Path) -> anyhow::Result<bool> {
 /// Entries of a folder without a marker that an earlier millrace did not make. Names alone prove nothing: one of
 /// the locks that it always left must be there too.
 fn strangers(path: &Path) -> anyhow::Result<Vec<String>> {
-    let names = entries(path)?;
+    let mut names = entries(path)?;
+    // Left by a claim that a full disk or a kill cut off.
+    names.retain(|name| *name != PARTIAL.name || !PARTIAL.is_plain(path));
     let is_empty_file = |name: &str| {
         fs::symlink_metadata(path.join(name)).is_ok_and(|found| found.is_file() && found.len() == 0)
     };

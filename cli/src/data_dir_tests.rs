@@ -41,6 +41,16 @@ fn a_new_and_an_empty_folder_get_the_marker_once() {
 }
 
 #[test]
+fn a_folder_whose_claim_was_cut_off_is_claimed_again() {
+    let scratch = ScratchDir::new("data-dir").unwrap();
+    // As a kill or a full disk leaves it.
+    fs::write(scratch.path().join(PARTIAL.name), "").unwrap();
+    drop(DataDir::claim(scratch.path()).unwrap());
+    assert!(is_marked(scratch.path()).unwrap());
+    assert!(!scratch.path().join(PARTIAL.name).exists());
+}
+
+#[test]
 fn a_folder_of_somebody_else_is_refused_and_stays_as_it_is() {
     for name in [
         "thesis.tex",

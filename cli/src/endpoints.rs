@@ -298,8 +298,13 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
             .create_new(true)
             .mode(0o600)
             .open(&partial)?;
-        file.write_all(bytes)?;
-        std::fs::rename(&partial, path)
+        let written = file.write_all(bytes);
+        let put = written.and_then(|()| std::fs::rename(&partial, path));
+        if put.is_err() {
+            // A full disk needs the room, and nobody needs half a file.
+            let _ = std::fs::remove_file(&partial);
+        }
+        put
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -13,6 +13,7 @@ pub mod cluster;
 mod codes;
 mod commands;
 mod config;
+mod consumers;
 mod control;
 pub mod data_dir;
 pub mod endpoints;

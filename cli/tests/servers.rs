@@ -91,6 +91,32 @@ fn runs(pid: u32) -> bool {
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
+/// Processes that work below a folder, as the kernel sees it.
+fn working_in(dir: &Path) -> Vec<PathBuf> {
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
+    let works = processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok());
+    works.filter(|cwd| cwd.starts_with(dir)).collect()
+}
+
+#[tokio::test]
+async fn a_server_whose_start_cannot_be_written_down_is_not_left_running() {
+    let scratch = ScratchDir::new("test").expect("scratch");
+    let options = postgres(scratch.path());
+    let first = PrivatePostgres::start(options.clone()).await;
+    first.expect("first start").stop().await.expect("stop");
+    // Nothing can be written there, as on a full disk.
+    let note = options.data_dir.join("server.pid.new");
+    fs::create_dir(&note).expect("folder");
+    let failed = PrivatePostgres::start(options.clone()).await;
+    assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
+    let left = working_in(scratch.path());
+    assert!(left.is_empty(), "{left:?}");
+    fs::remove_dir(&note).expect("removed");
+    let again = PrivatePostgres::start(options).await.expect("again");
+    assert!(!again.was_adopted());
+    again.stop().await.expect("stop");
+}
+
 #[tokio::test]
 async fn postgres_is_ready_for_replication_and_keeps_its_data_over_a_restart() {
     let scratch = ScratchDir::new("test").expect("scratch");

@@ -18,6 +18,14 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
+/// A cell of a table; where there is no room for columns, its label stands before it.
+export function cell(label, ...nodes) {
+  return el("td", { role: "cell", "data-label": label }, ...nodes);
+}
+
+/// A line that says more, below what counts.
+export const lesser = (...nodes) => el("div", { class: "lesser" }, ...nodes);
+
 /// A drawing of the sprite in index.html, for the eye only: words beside it say the same.
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");

@@ -1,7 +1,7 @@
 // A row per projection: verdict, lag (its own and what it inherits), what it still has to do, its recent past, where it stands.
 
 import { confirmed, run } from "./actions.js";
-import { attr, byId, el, keep, say, show } from "./dom.js";
+import { attr, byId, cell, el, keep, lesser, say, show } from "./dom.js";
 import { bytes, count, counted, duration, isKnown, moment, number, rate, since } from "./format.js";
 import { put } from "./text.js";
 import { Trend } from "./trend.js";
@@ -85,8 +85,8 @@ function fillNote({ node, who, reason, error }, { about, of }) {
 const field = (name, tag = "span") => el(tag, { "data-field": name });
 
 /// A cell with its main value above and lesser ones below; `label` names it where the table becomes cards.
-function cell(label, main, ...lesser) {
-  return el("td", { role: "cell", "data-label": label }, main, ...lesser.map((node) => el("div", { class: "lesser" }, node)));
+function stacked(label, main, ...others) {
+  return cell(label, main, ...others.map((node) => lesser(node)));
 }
 
 function makeRow({ name }) {
@@ -101,14 +101,14 @@ function makeRow({ name }) {
   const node = el(
     "tr",
     { role: "row", "data-projection": name },
-    el("th", { role: "rowheader", scope: "row" }, f.name, el("div", { class: "lesser" }, f.kind)),
-    cell("Verdict", f.verdict, f.different, f.state),
-    cell("Lag", f.lag, f.own),
-    cell("To do", f.records, f.bytes),
-    cell("Rate", f.rate, f.changes),
-    cell("Lag over time", lag.node),
-    cell("Rate over time", speed.node),
-    cell("Position", f.position, f.applied),
+    el("th", { role: "rowheader", scope: "row" }, f.name, lesser(f.kind)),
+    stacked("Verdict", f.verdict, f.different, f.state),
+    stacked("Lag", f.lag, f.own),
+    stacked("To do", f.records, f.bytes),
+    stacked("Rate", f.rate, f.changes),
+    stacked("Lag over time", lag.node),
+    stacked("Rate over time", speed.node),
+    stacked("Position", f.position, f.applied),
   );
   return {
     node,

@@ -3,7 +3,7 @@
 // The counts and the list are read again from the server after every action.
 
 import { confirmed, run } from "./actions.js";
-import { attr, byId, el, enable, keep, say, show } from "./dom.js";
+import { attr, byId, cell, el, enable, keep, lesser, say, show } from "./dom.js";
 import { answered } from "./facts.js";
 import { ago, count, isKnown, moment } from "./format.js";
 import { inView } from "./inview.js";
@@ -90,15 +90,13 @@ function draw({ records, next_before: next }) {
   show(byId("rejected-more"), next !== null);
 }
 
-const cell = (label, ...nodes) => el("td", { role: "cell", "data-label": label }, ...nodes);
-
 function make({ offset }) {
-  const f = { from: el("div", { class: "lesser" }), at: el("time"), reason: el("strong"), where: el("div", { class: "lesser" }) };
+  const f = { from: lesser(), at: el("time"), reason: el("strong"), where: lesser() };
   Object.assign(f, {
     original: el("pre"),
     transformed: el("pre"),
     state: el("span", { "data-field": "state" }),
-    why: el("div", { class: "lesser" }),
+    why: lesser(),
   });
   const retry = el("button", { type: "button", "data-action": "retry", onclick: () => act(offset, "retry", retry) }, "Retry");
   const discard = el(

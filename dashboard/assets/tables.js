@@ -1,6 +1,6 @@
 // The tables that are selected: where each stands, how large it is, how far its copy is, and why it is not live.
 
-import { attr, byId, el, keep, say, show } from "./dom.js";
+import { attr, byId, cell, el, keep, lesser, say, show } from "./dom.js";
 import { ago, bytes, count, counted, duration, isKnown, number } from "./format.js";
 import { put, visible } from "./text.js";
 import { badge } from "./verdict.js";
@@ -30,12 +30,6 @@ export function render({ status, now }) {
     (row, table) => fill(row, table, now),
   );
 }
-
-function cell(label, ...nodes) {
-  return el("td", { role: "cell", "data-label": label }, ...nodes);
-}
-
-const lesser = () => el("div", { class: "lesser" });
 
 function make({ name }) {
   const f = {

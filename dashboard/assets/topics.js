@@ -1,6 +1,6 @@
 // The topics: how much they hold, how fast they grow, and who reads them how far.
 
-import { byId, el, keep, say, show } from "./dom.js";
+import { byId, cell, el, keep, lesser, say, show } from "./dom.js";
 import { answered } from "./facts.js";
 import { ago, bytes, count, counted, duration, isKnown, number, rate } from "./format.js";
 import * as peek from "./peek.js";
@@ -18,12 +18,6 @@ export function render({ status, now }) {
       (row, topic) => fill(row, topic, now),
     );
 }
-
-function cell(label, ...nodes) {
-  return el("td", { role: "cell", "data-label": label }, ...nodes);
-}
-
-const lesser = () => el("div", { class: "lesser" });
 
 function make({ name }) {
   const f = {

@@ -18,7 +18,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Baseline, CapturedTable, Copies, Epoch, Lsn, Record, Source, Witness, Xid};
+use crate::{Baseline, CapturedTable, Copies, Epoch, Lsn, Record, Source, TableId, Witness, Xid};
 
 /// What a reader needs to begin here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Checkpoint {
     pub baseline: Baseline,
     /// The captured tables and their copies.
     pub tables: Vec<CapturedTable>,
+    /// Tables that were captured once and are no longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<TableId>,
     /// The newest record of its kind that counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
@@ -47,7 +50,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The captured tables as of here.
     pub fn copies(&self) -> Copies {
-        self.tables.iter().cloned().collect()
+        Copies::of(&self.tables, &self.removed)
     }
 }
 

@@ -40,6 +40,7 @@ fn checkpoint(epoch: Epoch, lsn: Lsn) -> Record {
         tables: Vec::new(),
         source: None,
         last: None,
+        removed: Vec::new(),
         unseen: Vec::new(),
     })
 }

@@ -13,6 +13,9 @@ pub struct CapturedTable {
     pub definition: TableSchema,
     /// For a progress bar.
     pub estimated_rows: u64,
+    /// See [`crate::CopyTable::published_lately`].
+    #[serde(default = "crate::copy::yes")]
+    pub published_lately: bool,
     /// The copy that counts.
     pub copy: CopyId,
     /// Topic with its rows.
@@ -50,6 +53,15 @@ impl Copies {
         Copies::default()
     }
 
+    /// What a checkpoint says.
+    pub(crate) fn of(tables: &[CapturedTable], removed: &[TableId]) -> Copies {
+        let named = |table: &CapturedTable| (table.definition.table.clone(), table.clone());
+        Copies {
+            tables: tables.iter().map(named).collect(),
+            removed: removed.iter().cloned().collect(),
+        }
+    }
+
     /// Takes a record that stands at `offset`, if `verdict` lets it count. True if it changed anything.
     pub fn offer(&mut self, offset: i64, record: &Record, verdict: Verdict) -> bool {
         if verdict != Verdict::Announced {
@@ -73,6 +85,11 @@ impl Copies {
         self.removed.contains(table)
     }
 
+    /// All tables that were captured once, and are no longer.
+    pub fn removed(&self) -> impl Iterator<Item = &TableId> {
+        self.removed.iter()
+    }
+
     /// All captured tables by name.
     pub fn iter(&self) -> impl Iterator<Item = (&TableId, &CapturedTable)> {
         self.tables.iter()
@@ -83,6 +100,7 @@ impl Copies {
             let captured = CapturedTable {
                 definition: table.definition.clone(),
                 estimated_rows: table.estimated_rows,
+                published_lately: table.published_lately,
                 copy: begun.copy,
                 topic: begun.topic.clone(),
                 copy_offset: offset,
@@ -118,16 +136,6 @@ impl Copies {
             lsn: copied.lsn,
         });
         true
-    }
-}
-
-impl FromIterator<CapturedTable> for Copies {
-    fn from_iter<T: IntoIterator<Item = CapturedTable>>(tables: T) -> Copies {
-        let named = |table: CapturedTable| (table.definition.table.clone(), table);
-        Copies {
-            tables: tables.into_iter().map(named).collect(),
-            removed: BTreeSet::new(),
-        }
     }
 }
 

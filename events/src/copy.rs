@@ -62,6 +62,14 @@ pub struct CopyTable {
     pub definition: TableSchema,
     /// For a progress bar: `pg_class.reltuples`, a count, or a guess by the size.
     pub estimated_rows: u64,
+    /// It may have come to the publication while transactions were open that had written to it: what they wrote before
+    /// is not in the log, so its rows are read when they have ended. Only capture asks; who did not say meant yes.
+    #[serde(default = "yes")]
+    pub published_lately: bool,
+}
+
+pub(crate) fn yes() -> bool {
+    true
 }
 
 /// All chunks of a table are acknowledged.

@@ -162,6 +162,13 @@ impl TableChunks {
             .map_or_else(|| self.contains(xid), sees)
     }
 
+    /// Chunks with [`Chunk::again`] of which pieces are missing, and what their rows contain. Such a reading was given up,
+    /// but its rows are loaded: it must be ended as it is, and its number not be used for another.
+    pub fn unfinished_again(&self) -> impl Iterator<Item = (u32, &Visibility)> {
+        let again = self.again.iter().map(|(chunk, visible)| (*chunk, visible));
+        again.filter(|(chunk, _)| !self.has(*chunk))
+    }
+
     fn offer(&mut self, chunk: &Chunk) -> ChunkVerdict {
         if self.has(chunk.chunk) {
             return ChunkVerdict::Duplicate;

@@ -149,6 +149,35 @@ fn keys_that_were_read_again_contain_more() {
     assert!(contained(1, 9) && !contained(1, 10));
 }
 
+/// A row that was loaded from it and is not in a later reading was deleted in between. Were the reading's number used again,
+/// with the later snapshot, that deletion would pass for contained, and the row stay for ever.
+#[test]
+fn a_reading_again_that_was_given_up_keeps_its_own_snapshot() {
+    let again = |epoch, chunk, pieces, xmax| Chunk {
+        again: true,
+        ..piece(epoch, chunk, pieces, xmax)
+    };
+    let mut reader = CopyReader::new(CopyId(1));
+    offer(&mut reader, &piece(1, 1, (0, 1), 10));
+    assert_eq!(offer(&mut reader, &again(1, 2, (0, 9), 20)), ACCEPTED);
+    let unfinished: Vec<_> = chunks(&reader).unfinished_again().collect();
+    let [(2, visible)] = unfinished[..] else {
+        panic!("{unfinished:?}");
+    };
+    let end = Chunk {
+        visible: visible.clone(),
+        rows: Vec::new(),
+        ..again(2, 2, (0, 1), 20)
+    };
+    assert_eq!(offer(&mut reader, &end), COMPLETE);
+    assert_eq!(offer(&mut reader, &again(2, 3, (0, 1), 30)), COMPLETE);
+    assert_eq!(chunks(&reader).unfinished_again().count(), 0);
+    let deleted_in_between = Xid(25);
+    assert!(!chunks(&reader).again_contains(2, deleted_in_between));
+    assert!(chunks(&reader).again_contains(3, deleted_in_between));
+    assert!(reader.is_complete(&copied(3)));
+}
+
 #[test]
 fn what_belongs_elsewhere_is_foreign() {
     let mut reader = CopyReader::new(CopyId(2));

@@ -181,10 +181,11 @@ fn the_records_of_a_copy_look_like_this() {
                 tables: vec![CopyTable {
                     definition,
                     estimated_rows: 9,
+                    published_lately: false,
                 }],
                 at: at(),
             }),
-            r#"{"kind":"copy","epoch":2,"copy":3,"lsn":"0/16B3700","topic":"shop-snapshot-3","tables":[{"definition":{"id":1,"table":"source.users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true}]},"estimated_rows":9}],"at":"2025-06-15T15:06:40.123456Z"}"#,
+            r#"{"kind":"copy","epoch":2,"copy":3,"lsn":"0/16B3700","topic":"shop-snapshot-3","tables":[{"definition":{"id":1,"table":"source.users","columns":[{"name":"user_id","type":"integer","oid":23,"key":true}]},"estimated_rows":9,"published_lately":false}],"at":"2025-06-15T15:06:40.123456Z"}"#,
         ),
         (
             Record::Plan(ChunkPlanned {

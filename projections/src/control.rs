@@ -11,6 +11,7 @@
 //! | `POST /stop-before?id=&lsn=&timeout_s=` | applies exactly the commits before `lsn`, then stands still |
 //! | `POST /release?id=` | goes on; 409 if that hold was over. Without `id`, ends any |
 //! | `POST /rebuild?mart=` | lets a mart be built again beside the old one; answers at once, the status says when it is live; 404 if there is none of that name |
+//! | `POST /drop?table=` | removes a table from MySQL that is captured no longer; answers when it is gone. 404 if MySQL has nothing of it, 409 while it is captured, 504 if the projector does not get to it |
 //! | `POST /verified` | keeps a [`Finding`] of `verify` (JSON) in status and MySQL; 503 if MySQL did not take it yet |
 //! | `GET /quarantine?table=&limit=&after=` | a [`Page`](crate::engine::Page) of the values that MySQL cannot hold; 503 if MySQL does not answer |
 //! | `GET /wait?lsn=&timeout_s=` | answers when everything up to `lsn` is applied; 504 if not in time |
@@ -26,11 +27,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use millrace_control::{in_words, problem, Params};
-use millrace_events::Lsn;
+use millrace_events::{Lsn, TableId};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::engine::{self, Handle, HoldError, HoldId, PauseError, Wanted};
+use crate::engine::{self, DropError, Handle, HoldError, HoldId, PauseError, Wanted};
 use crate::readiness;
 use crate::verify::{By, Finding};
 
@@ -51,6 +52,7 @@ pub fn api(handle: Handle, token: &str) -> Router {
         .route("/stop-before", post(stop_before))
         .route("/release", post(release))
         .route("/rebuild", post(rebuild))
+        .route("/drop", post(drop_removed))
         .route("/verified", post(verified))
         .route("/quarantine", get(quarantine))
         .route("/wait", get(wait))
@@ -93,6 +95,11 @@ struct Quarantined {
     table: Option<String>,
     limit: Option<u32>,
     after: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Dropped {
+    table: TableId,
 }
 
 #[derive(Debug, Deserialize)]
@@ -157,6 +164,20 @@ async fn rebuild(State(handle): State<Handle>, Params(query): Params<Rebuild>) -
     match handle.rebuild(&query.mart) {
         Ok(()) => Json(handle.status()).into_response(),
         Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+    }
+}
+
+async fn drop_removed(State(handle): State<Handle>, Params(query): Params<Dropped>) -> Response {
+    match handle.drop_removed(query.table, seconds(None)).await {
+        Ok(()) => Json(handle.status()).into_response(),
+        Err(error) => {
+            let status = match error {
+                DropError::Unknown(_) => StatusCode::NOT_FOUND,
+                DropError::Captured(_) => StatusCode::CONFLICT,
+                DropError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            };
+            problem(status, &error.to_string())
+        }
     }
 }
 

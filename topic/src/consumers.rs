@@ -84,13 +84,18 @@ impl Cluster {
         self.apart().ask_of(&doing, topic, publish).await
     }
 
-    /// Takes a consumer off the list.
+    /// Takes a consumer off the list of a partition.
     ///
     /// # Errors
     /// If the cluster does not answer as it should.
-    pub async fn delete_consumer(&self, consumer: &str, topic: &str) -> Result<(), TopicError> {
+    pub async fn delete_consumer(
+        &self,
+        consumer: &str,
+        topic: &str,
+        partition: u32,
+    ) -> Result<(), TopicError> {
         let doing = format!("deleting consumer {consumer} of topic {topic}");
-        let (consumer, replica) = (consumer.to_owned(), (topic.to_owned(), 0));
+        let (consumer, replica) = (consumer.to_owned(), (topic.to_owned(), partition));
         let delete = |connection: Connection| async move {
             connection
                 .data

@@ -239,7 +239,7 @@ async fn a_consumer_is_listed_where_it_said_it_is_until_it_is_deleted() {
     }
     let gone = patient(world.cluster.publish_consumer("us", TOPIC, Offset(9))).await;
     gone.expect_err("there is no such record");
-    let deleted = world.cluster.delete_consumer("us", TOPIC);
+    let deleted = world.cluster.delete_consumer("us", TOPIC, 0);
     patient(deleted).await.expect("it is deleted");
     assert_eq!(consumers().await, []);
 }

@@ -65,7 +65,7 @@ impl Connection {
             return Ok((name, Err(refusal)));
         }
         let change = self
-            .blocking(move |c| c.catalog.create_topic(&common.name, spec, common.dry_run))
+            .blocking(move |c| c.create_topic(&common.name, spec, common.dry_run))
             .await?;
         Ok((name, change))
     }
@@ -294,7 +294,16 @@ impl Connection {
 }
 
 impl Controller {
-    fn delete_topic(&self, name: &str, force: bool) -> Change {
+    /// A new topic has no consumers: an offset that was stored while an earlier one of that name was being deleted, or
+    /// that a crash left behind, says nothing about it, and would hold its records for nobody.
+    pub(crate) fn create_topic(&self, name: &str, spec: TopicSpec, dry_run: bool) -> Change {
+        if !dry_run && self.catalog.partition(name, 0).is_none() {
+            self.positions.forget_topic(name)?;
+        }
+        self.catalog.create_topic(name, spec, dry_run)
+    }
+
+    pub(crate) fn delete_topic(&self, name: &str, force: bool) -> Change {
         let epoch = self.catalog.delete_topic(name, force)?;
         match name {
             CONSUMER_STORAGE_TOPIC => self.positions.forget_all()?,

@@ -1,6 +1,7 @@
 //! Removing closed segments that are too old or too many, and keeping those that a consumer still needs.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -74,14 +75,26 @@ impl Log {
             .unwrap_or_else(PoisonError::into_inner)
             .drain(..expired.len());
         self.bounds.send_modify(|bounds| bounds.start = start);
-        // Oldest first: a crash in between leaves a log that only starts earlier.
-        for segment in expired {
-            std::fs::remove_file(segment.path())?;
-            let _ = std::fs::remove_file(index::path(segment.path()));
+        for path in doomed(expired) {
+            match std::fs::remove_file(path) {
+                // Somebody was faster, or it never had an index.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
         }
         tracing::info!(dir = %self.dir.display(), segments = expired.len(), start, "removed segments beyond retention");
         disk::sync_dir(&self.dir, self.options.sync)
     }
+}
+
+/// The files of segments in the order in which they go. Oldest first: a crash in between leaves a log that only
+/// starts earlier. The index first: it can be made anew, and without its log nobody would ever remove it.
+pub(super) fn doomed(expired: &[Arc<Segment>]) -> impl Iterator<Item = PathBuf> + '_ {
+    let files = |segment: &Arc<Segment>| {
+        let log = segment.path().to_owned();
+        [index::path(&log), log]
+    };
+    expired.iter().flat_map(files)
 }
 
 /// How many of the closed segments go, the oldest first, of a partition of `bytes`.

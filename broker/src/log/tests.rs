@@ -186,6 +186,34 @@ async fn a_flipped_bit_anywhere_is_found_after_a_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_crash_anywhere_while_segments_are_removed_leaves_a_log_that_only_starts_later() {
+    let dir = tempfile::tempdir().expect("directory");
+    let whole = filled(dir.path(), true).await;
+    let log = open(dir.path());
+    let segments = log.log().segments();
+    let doomed: Vec<PathBuf> = retention::doomed(&segments[..2]).collect();
+    log.close().expect("closed");
+    assert_eq!(doomed.len(), 4);
+    for removed in 0..=doomed.len() {
+        restore(dir.path(), &whole);
+        for path in &doomed[..removed] {
+            fs::remove_file(path).expect("removed");
+        }
+        let log = open(dir.path());
+        let gone = removed / 2 * BATCHES_PER_SEGMENT;
+        assert_eq!(log.bounds().start, gone as i64 * OFFSETS, "{removed}");
+        let (numbers, error) = read(&log);
+        assert_eq!(numbers, (gone..BATCHES).collect::<Vec<_>>(), "{removed}");
+        assert!(error.is_none(), "{removed}: {error:?}");
+        let logs = contents(dir.path()).into_keys();
+        let left: Vec<String> = logs.filter(|name| name.ends_with(".index")).collect();
+        let log_of = |index: &String| dir.path().join(index).with_extension("log");
+        assert!(left.iter().all(|index| log_of(index).exists()), "{left:?}");
+        log.close().expect("closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_torn_anywhere_is_cut_off_and_written_over() {
     let dir = tempfile::tempdir().expect("directory");
     let mut whole = filled(dir.path(), false).await;

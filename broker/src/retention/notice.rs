@@ -83,7 +83,8 @@ impl fmt::Display for Notice {
             Self::Still(_, since) => write!(
                 f,
                 "consumer {consumer} has been at offset {offset} of topic {topic} for {} days while the topic grew, \
-                 and what it has not read is kept; start it, or delete the consumer if it is gone for good",
+                 and what it has not read is kept; start it, or, if it is gone for good: millrace consumers delete \
+                 {consumer} {topic}",
                 since.as_secs() / 86_400
             ),
             Self::DiskShort(_, free, may_grow) => write!(

@@ -286,3 +286,28 @@ async fn a_disk_with_less_room_than_a_held_topic_may_take_is_said_before_it_is_f
     let said = vec!["broker-records-held", "broker-disk-short"];
     assert_eq!(rig.look(), (0, said));
 }
+
+#[tokio::test]
+async fn a_topic_deleted_while_it_is_held_is_forgotten_and_a_new_one_of_its_name_holds_nothing() {
+    let mut rig = Rig::new().await;
+    rig.append(8).await;
+    rig.publish(PROJECTOR, 2).await;
+    rig.age();
+    assert_eq!(rig.look(), (2, vec!["broker-records-held"]));
+    let spec = rig.parts.catalog.topic_spec(TOPIC).expect("topic");
+    let tasks = TaskTracker::new();
+    let (controller, _) = rig
+        .parts
+        .services(&Config::on_loopback(Storage::Temporary).limits, &tasks);
+    controller.delete_topic(TOPIC, false).expect("deleted");
+    // A client that was connected before stores where it was.
+    rig.publish(PROJECTOR, 1).await;
+    assert_eq!(rig.sweep.once(), [], "nothing to look after");
+    controller
+        .create_topic(TOPIC, spec, false)
+        .expect("created");
+    assert_eq!(rig.parts.positions.list(None, None).len(), 0);
+    rig.append(8).await;
+    rig.age();
+    assert_eq!(rig.look_later(), (6, vec![]), "nobody needs these");
+}

@@ -20,8 +20,8 @@ pub enum TablesAction {
     List(SomeTables),
     /// Capture tables that MILLRACE_TABLES selects and that are not captured yet
     Add(NamedTables),
-    /// Capture tables no longer; MySQL keeps what it has of them
-    Remove(NamedTables),
+    /// Capture tables no longer. MySQL keeps them as they are then, unless --drop is given
+    Remove(RemovedTables),
     /// Copy tables again beside their old rows, which stay until the copy takes their place: repairs whatever differs
     Resnapshot(NamedTables),
 }
@@ -36,7 +36,7 @@ pub struct SomeTables {
     pub asked: Asked,
 }
 
-/// `millrace tables add|remove|resnapshot`
+/// `millrace tables add|resnapshot`
 #[derive(Debug, Args)]
 pub struct NamedTables {
     /// Tables, as schema.table
@@ -45,4 +45,18 @@ pub struct NamedTables {
     /// Which deployment, and how to answer
     #[command(flatten)]
     pub asked: Asked,
+}
+
+/// `millrace tables remove`
+#[derive(Debug, Args)]
+pub struct RemovedTables {
+    /// Which tables
+    #[command(flatten)]
+    pub named: NamedTables,
+    /// Also delete the tables from MySQL, with all their rows; asks first. Works on tables that were removed before, too
+    #[arg(long)]
+    pub drop: bool,
+    /// With --drop: do not ask
+    #[arg(long, requires = "drop")]
+    pub yes: bool,
 }

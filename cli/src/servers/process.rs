@@ -58,6 +58,9 @@ impl Signal {
     }
 }
 
+/// For a process whose start could not be written down.
+const STOP_UNNOTED: StopPlan = &[(Signal::Kill, Duration::from_secs(2))];
+
 /// Signals in order, each with the time it is given to work.
 pub(super) type StopPlan = &'static [(Signal, Duration)];
 
@@ -94,13 +97,17 @@ impl ServerProcess {
             started,
             arguments: command_line(launch),
         };
-        let process = Self {
+        let mut process = Self {
             server: launch.server,
             identity,
             child: Some(child),
             home: home.dir.clone(),
         };
-        write_identity(&home.dir, &process.identity)?;
+        if let Err(error) = write_identity(&home.dir, &process.identity) {
+            // It has done nothing yet, and nobody would know that it is ours.
+            process.stop_hard(STOP_UNNOTED);
+            return Err(error);
+        }
         Ok(process)
     }
 

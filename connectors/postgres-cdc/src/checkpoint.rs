@@ -119,6 +119,7 @@ impl Checkpoints {
             at,
             baseline: self.baseline.clone(),
             tables: self.copies.iter().map(|(_, table)| table.clone()).collect(),
+            removed: self.copies.removed().cloned().collect(),
             source: None,
             last: None,
             unseen: assembler.notes.unseen.xids().to_vec(),

@@ -135,6 +135,8 @@ struct TableShown {
     chunks: u32,
     rows: u64,
     rows_estimated: u64,
+    /// What its copy waits for, or what was wrong with it.
+    notice: Option<String>,
     #[serde(serialize_with = "time::serialize_option")]
     expected_at: Option<DateTime<Utc>>,
 }
@@ -149,6 +151,7 @@ impl TableShown {
             chunks: table.chunks,
             rows: table.rows,
             rows_estimated: table.rows_estimated,
+            notice: table.notice.clone(),
             expected_at: table.expected_at(Utc::now()),
         }
     }
@@ -209,6 +212,7 @@ mod tests {
                 columns: Vec::new(),
             },
             estimated_rows: 10,
+            published_lately: false,
             copy: CopyId(3),
             topic: "shop-snapshot-3".to_owned(),
             copy_offset: 2,
@@ -243,7 +247,7 @@ mod tests {
             shown["tables"][0],
             serde_json::json!({
                 "table": "shop.items", "state": "captured", "since": "1970-01-01T00:00:00.000000Z", "copy": 3,
-                "chunks": 1, "rows": 7, "rows_estimated": 10, "expected_at": null,
+                "chunks": 1, "rows": 7, "rows_estimated": 10, "notice": null, "expected_at": null,
             })
         );
         assert_eq!(

@@ -1,7 +1,8 @@
 //! Copies of tables, in chunks, while the stream goes on (ADR 21).
 //!
 //! A copy begins with a record in the log. Everything that stands there before becomes visible before rows are read
-//! ([`fence`]); so whoever has the rows goes on from that record. Each chunk is a range of keys ([`keys`]), read in a short
+//! ([`fence`]), and what never comes there has ended ([`writers`]); so whoever has the rows goes on from that record.
+//! A table that has to wait keeps no other one waiting ([`work`]). Each chunk is a range of keys ([`keys`]), read in a short
 //! transaction of its own ([`read`]) by one of several sessions ([`sessions`], [`table`]), and carries the snapshot that it was read
 //! under. Values that are too large for a line are read by themselves ([`wide`]). Chunks are planned in the snapshot topic before they are read, so that the next start of capture knows what is
 //! left ([`resume`]). When all are acknowledged, the log says so.
@@ -24,6 +25,8 @@ mod resume;
 mod sessions;
 mod table;
 mod wide;
+mod work;
+mod writers;
 
 pub(crate) use copier::Copier;
 pub(crate) use desk::{Announced, Announcement, Asked, Desk};

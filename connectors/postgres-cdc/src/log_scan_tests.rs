@@ -124,6 +124,7 @@ fn checkpoint(epoch: u64, lsn: u64, tables: Vec<CapturedTable>) -> Record {
         tables,
         source: None,
         last: None,
+        removed: Vec::new(),
         unseen: Vec::new(),
     })
 }
@@ -143,6 +144,7 @@ fn being_copied(offset: Offset) -> CapturedTable {
             }],
         },
         estimated_rows: 1,
+        published_lately: false,
         copy: CopyId(1),
         topic: "t".into(),
         copy_offset: offset.to_i64(),

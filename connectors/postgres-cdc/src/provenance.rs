@@ -49,6 +49,18 @@ impl Provenance {
             .sort_by(|one, other| one.table.cmp(&other.table));
     }
 
+    /// Whether the publication has the table as it had it when its rows were copied.
+    pub(crate) fn is_published_as_before(&self, table: &TableId, seen: &Observed) -> bool {
+        let mut tables = self.source.tables.iter();
+        let known = tables.find(|known| known.table == *table);
+        let same = |known: &SourceTable, now: &SourceTable| {
+            (known.oid, known.publication, known.entry) == (now.oid, now.publication, now.entry)
+        };
+        known
+            .zip(begun(table, seen))
+            .is_some_and(|(known, now)| same(known, &now))
+    }
+
     /// The table is captured no longer.
     pub(crate) fn remove(&mut self, table: &TableId) {
         let before = self.source.tables.len();

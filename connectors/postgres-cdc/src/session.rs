@@ -11,7 +11,7 @@ use millrace_events::{Baseline, Epoch, Lsn, Record, Start, TableId};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Wanted};
 use millrace_sessions::postgres::PgSession;
 use millrace_topic::{Cluster, Offset, RECORD_BYTES_MAX};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch, Mutex};
 
 use crate::append::{self, Appender};
 use crate::assemble::{Assembler, Limits};
@@ -77,6 +77,7 @@ impl Session<'_> {
 
         let epoch = scan.state.chain.epoch().next();
         self.fence(epoch, &cluster, scan, &mut log).await?;
+        let log_is_new = scan.state.baseline.is_none();
         let tables = match &scan.state.baseline {
             Some(_) => found.published(self.config)?,
             None => {
@@ -108,7 +109,7 @@ impl Session<'_> {
         let confirmed = slot.and_then(|slot| slot.confirmed).unwrap_or(position);
         let overlap = Overlap::new(position, confirmed, scan.state.last);
         let (desk, asked) = Desk::new();
-        let copier = self.copier(epoch, cluster, desk, scan);
+        let copier = self.copier(epoch, cluster, desk, scan, log_is_new);
         let stream = self.start(overlap.start()).await?;
         self.reporter.streaming(position);
         let streaming = Stream {
@@ -132,7 +133,14 @@ impl Session<'_> {
         }
     }
 
-    fn copier(&self, epoch: Epoch, cluster: Cluster, desk: Desk, scan: &LogScan) -> Copier {
+    fn copier(
+        &self,
+        epoch: Epoch,
+        cluster: Cluster,
+        desk: Desk,
+        scan: &LogScan,
+        log_is_new: bool,
+    ) -> Copier {
         Copier {
             config: Arc::new(self.config.clone()),
             source: self.source.clone(),
@@ -141,6 +149,8 @@ impl Session<'_> {
             desk,
             epoch,
             copies: watch::Sender::new(scan.state.copies.clone()),
+            log_is_new,
+            turn: Mutex::default(),
         }
     }
 

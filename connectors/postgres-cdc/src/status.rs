@@ -184,6 +184,21 @@ impl Reporter {
         });
     }
 
+    /// What the copy of a table waits for, or what is wrong with it. The log has a line of it once.
+    pub(crate) fn copy_notice(&self, table: &TableId, notice: String) {
+        let mut is_news = false;
+        self.update(|status| {
+            let known = status.tables.iter_mut().find(|known| known.table == *table);
+            if let Some(known) = known {
+                is_news = known.notice.as_ref() != Some(&notice);
+                known.notice = Some(notice.clone());
+            }
+        });
+        if is_news {
+            tracing::warn!(%table, notice, "the copy of a table does not go on; all others do");
+        }
+    }
+
     pub(crate) fn state(&self, state: State) {
         self.update(|status| status.state = state);
     }

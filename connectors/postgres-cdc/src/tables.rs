@@ -22,6 +22,8 @@ pub struct TableStatus {
     pub rows: u64,
     /// Rows of the table, about.
     pub rows_estimated: u64,
+    /// What its copy waits for, or what was wrong with it when it was tried last.
+    pub notice: Option<String>,
     /// What an earlier start had read when this one went on.
     rows_found: u64,
 }
@@ -86,6 +88,7 @@ impl TableStatus {
             chunks: 0,
             rows: 0,
             rows_estimated: captured.estimated_rows,
+            notice: None,
             rows_found: 0,
         });
         if let Some(copied) = captured.copied {
@@ -102,6 +105,7 @@ impl TableStatus {
             self.rows_found = done.rows;
         }
         self.enter(TableState::Copying, now);
+        self.notice = None;
         self.chunks = done.chunks;
         self.rows = done.rows;
     }
@@ -110,6 +114,7 @@ impl TableStatus {
         if self.state != state {
             self.state = state;
             self.since = now;
+            self.notice = None;
         }
     }
 
@@ -141,6 +146,7 @@ mod tests {
                 columns: Vec::new(),
             },
             estimated_rows: 1_000,
+            published_lately: false,
             copy: CopyId(copy),
             topic: format!("shop-snapshot-{copy}"),
             copy_offset: 2,

@@ -1,6 +1,6 @@
 //! Asks everybody once a tick.
 
-mod fluvio;
+mod cluster;
 mod limit;
 mod mysql;
 mod oldest;
@@ -20,7 +20,7 @@ use crate::judge::{Constants, Memory};
 use crate::status::{Answer, Rejected, Status, Time};
 use crate::verify::Verifier;
 
-use self::fluvio::{Cluster, ClusterReading};
+use self::cluster::{Cluster, ClusterReading};
 use limit::answer;
 use postgres::Postgres;
 

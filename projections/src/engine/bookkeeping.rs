@@ -127,6 +127,12 @@ pub(crate) async fn claimed(conn: &mut Session) -> Result<Vec<String>, Error> {
     names.map_err(Error::sql("a look at its tables"))
 }
 
+/// Gives a name back, when its table is gone.
+pub(crate) async fn unclaim(conn: &mut Session, name: &str) -> Result<(), Error> {
+    let query = sqlx::query("DELETE FROM millrace_names WHERE name = ?");
+    run(conn, query.bind(name)).await
+}
+
 /// Claims table names; returns those that exist without a claim of ours, and claims nothing then.
 pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<Vec<String>, Error> {
     let owned = claimed(conn).await?;
@@ -147,12 +153,6 @@ pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<Vec<St
             .map_err(Error::sql("a claim on a table"))?;
     }
     Ok(foreign)
-}
-
-/// Gives a name back.
-pub(crate) async fn unclaim(conn: &mut Session, name: &str) -> Result<(), Error> {
-    let query = sqlx::query("DELETE FROM millrace_names WHERE name = ?");
-    run(conn, query.bind(name)).await
 }
 
 impl Catalog {
@@ -180,8 +180,9 @@ impl Catalog {
     pub(crate) async fn save(&mut self, conn: &mut Session) -> Result<(), Error> {
         self.quarantine.save(conn).await?;
         for table in &self.dirty.tables {
-            if let Some(row) = self.tables.get(table) {
-                write_table(conn, table, row).await?;
+            match self.tables.get(table) {
+                Some(row) => write_table(conn, table, row).await?,
+                None => forget_table(conn, table).await?,
             }
         }
         for copy in &self.dirty.copies {
@@ -289,6 +290,11 @@ fn next_copy(row: &MySqlRow, step: CopyStep) -> Result<NextCopy, Error> {
             epoch: Epoch(number(row, "next_epoch")?),
         },
     })
+}
+
+async fn forget_table(conn: &mut Session, source: &TableId) -> Result<(), Error> {
+    let query = sqlx::query("DELETE FROM millrace_tables WHERE source = ?");
+    run(conn, query.bind(source.to_string())).await
 }
 
 async fn write_table(conn: &mut Session, source: &TableId, row: &TableRow) -> Result<(), Error> {

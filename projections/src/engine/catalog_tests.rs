@@ -32,6 +32,7 @@ fn begun(copy: u64, names: &[&str]) -> CopyBegun {
     let table = |name: &&str| CopyTable {
         definition: definition(name),
         estimated_rows: 3,
+        published_lately: false,
     };
     CopyBegun {
         epoch: Epoch(1),

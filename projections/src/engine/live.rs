@@ -108,6 +108,8 @@ impl<'a> Live<'a> {
             self.desk.catalog.rebuild(&mart, Utc::now());
             self.group.stands.marts = self.config.marts.only(&self.desk.catalog.live_marts());
         }
+        let drops = std::mem::take(&mut *self.shared.drops());
+        self.desk.drop_removed(drops).await?;
         // What has become known of tables is written down first; and tables join at a position that MySQL has.
         let moving = self.copier.is_catching_up() && self.group.assembler.advance.is_some();
         if moving || !self.desk.catalog.dirty.is_empty() {

@@ -27,8 +27,8 @@ use crate::replica::write::WriteError;
 use crate::replica::{ddl, slices, upsert, Table, Unfit};
 use crate::script::Script;
 
-/// Chunks are committed together up to this many bytes of JSON.
-const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Chunks are committed together up to this many bytes of JSON; their rows and statements take many times that in memory.
+const COMMIT_BYTES: usize = 2 * 1024 * 1024;
 /// After so much silence of a topic that should have everything it is asked whether it does.
 const SILENCE: Duration = Duration::from_secs(30);
 

@@ -21,6 +21,7 @@ pub(crate) mod catalog;
 mod catch_up;
 mod contained;
 mod copier;
+mod dropping;
 mod error;
 mod findings;
 pub mod fold;
@@ -56,6 +57,7 @@ use crate::replica::Policies;
 use log::{FluvioLog, Log};
 use status::Shared;
 
+pub use dropping::DropError;
 pub use error::{Culprit, Error};
 pub use findings::{Findings, Found, NotWritten, Past};
 pub use hooks::{Asked, Hooks, Point};

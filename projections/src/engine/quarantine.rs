@@ -154,7 +154,6 @@ impl Quarantine {
         let Some(known) = self.tables.get(&table.name) else {
             return Ok(());
         };
-        let conn = script.session().await?;
         for net in changes.rows.values_mut() {
             let Net::Partial { values, base } = net else {
                 continue;
@@ -163,11 +162,15 @@ impl Quarantine {
             if !known.may_have(&digest) {
                 continue;
             }
+            let conn = script.session().await?;
             for (column, text) in texts_of(conn, table, &digest).await? {
                 let value = table.position(&column).and_then(|i| values.get_mut(i));
                 if let Some(value) = value.filter(|value| value.is_none()) {
                     *value = Some(Value::Text(text));
                 }
+            }
+            if values.iter().all(Option::is_some) {
+                *net = Net::Upsert(std::mem::take(values).into_iter().flatten().collect());
             }
         }
         Ok(())
@@ -189,7 +192,6 @@ impl Quarantine {
         if !self.concerns(table, written.unfit) {
             return Ok(());
         }
-        let conn = script.session().await?;
         let known = self.tables.get(&table.name);
         let mut gone = Vec::new();
         for key in keys {
@@ -198,6 +200,10 @@ impl Quarantine {
                 gone.push(digest);
             }
         }
+        if gone.is_empty() && written.unfit.is_empty() {
+            return Ok(());
+        }
+        let conn = script.session().await?;
         self.remove(conn, &table.name, &gone).await?;
         self.add(conn, table, written).await
     }

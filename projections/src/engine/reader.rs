@@ -17,8 +17,9 @@ use super::error::Error;
 use super::log::{Log, Offset};
 use super::status::Shared;
 
-/// Decoded records wait for their consumer up to this many bytes of JSON.
-const AHEAD_KIB: u32 = 16 * 1024;
+/// Decoded records wait for their consumer up to this many bytes of JSON. Rows of small values take five times as much
+/// memory once they are decoded, and a log and a copy may be read at once.
+const AHEAD_KIB: u32 = 4 * 1024;
 /// And up to this many of them.
 pub(crate) const AHEAD_RECORDS: usize = 16_384;
 /// Pauses between attempts grow up to this.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::catalog::Catalog;
+use super::dropping::Wanted;
 use super::findings::{Findings, Keeper};
 use super::log::Offset;
 use super::pause::Pause;
@@ -356,6 +357,8 @@ pub(crate) struct Shared {
     hold_max: Duration,
     /// Marts that somebody wants to be built again.
     rebuilds: Mutex<BTreeSet<String>>,
+    /// Tables that somebody wants to be removed from MySQL.
+    drops: Mutex<Vec<Wanted>>,
     /// Transactions read from the log and not committed in MySQL.
     pending: Mutex<InTransit>,
     pub(super) pause: Pause,
@@ -473,7 +476,7 @@ impl Handle {
             return Err(UnknownMart(mart.to_owned()));
         }
         self.0.rebuilds().insert(mart.to_owned());
-        self.0.orders.send_modify(|_| {});
+        self.0.wake();
         Ok(())
     }
 
@@ -528,6 +531,7 @@ impl Shared {
             orders: watch::Sender::new(Orders::default()),
             hold_max: config.limits.hold,
             rebuilds: Mutex::default(),
+            drops: Mutex::default(),
             pending: Mutex::new(InTransit::new(pending_max)),
             pause: Pause::new(config.mysql_url.clone(), &config.limits),
             answers: Answers::default(),
@@ -552,6 +556,15 @@ impl Shared {
 
     pub(super) fn rebuilds(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn drops(&self) -> MutexGuard<'_, Vec<Wanted>> {
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is something to be done between two commits.
+    pub(super) fn wake(&self) {
+        self.orders.send_modify(|_| {});
     }
 
     /// Lets the projector stand still between two commits, or go on.

@@ -47,6 +47,7 @@ impl Source {
         let table = |table: &&str| CopyTable {
             definition: self.schema(table).clone(),
             estimated_rows: 1,
+            published_lately: false,
         };
         let begun = Record::Copy(CopyBegun {
             epoch: self.epoch,

@@ -253,6 +253,29 @@ async fn every_value_follows_its_policy_in_the_stream_and_in_a_copy_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_leaves_such_a_value_unsent_keeps_it_also_at_another_key() {
+    for policies in ["null", "text"] {
+        let mut world = unfit(policies).await;
+        let running = world.start();
+        world.caught_up(&running).await;
+        let long = format!("1{}", "0".repeat(20_000));
+        commit(&mut world, "pairs", pair_with("one", 4, &long)).await;
+        world.caught_up(&running).await;
+        // In the column alone that is not sent, and in one of those that are.
+        for (from, to, column) in [("one", "one", 3), ("one", "two", 3), ("two", "two", 5)] {
+            let value = ["NaN", "0.5"][usize::from(from == to && column == 3)];
+            let mut row = pair_with(to, column, if column == 5 { "infinity" } else { value });
+            row[4] = text(&long);
+            let change = world.source.change_unsent("pairs", from, row, "free");
+            world.source.commit(&[change], 10);
+            world.caught_up(&running).await;
+        }
+        counts_are_right(&mut world, &running).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_mysql_cannot_hold_stops_its_table_under_every_policy() {
     for policies in ["stop", "null", "text"] {
         let mut world = World::new().await;

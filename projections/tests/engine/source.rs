@@ -286,6 +286,25 @@ impl Source {
         self.change(table, Op::Update, Some(before), Some(after))
     }
 
+    /// An update of the pair of that kind which leaves a column unsent, as its value is large and has not changed.
+    pub(crate) fn change_unsent(
+        &mut self,
+        table: &str,
+        from: &str,
+        values: Vec<Value>,
+        unsent: &str,
+    ) -> Change {
+        let from = vec![text(from), Value::Int(1)];
+        let to = self.key_of(table, &values);
+        let mut after = self.row(table, &values);
+        after.0.retain(|(name, _)| name != unsent);
+        let before = (from != to).then(|| self.key_row(table, &from));
+        let rows = self.state.get_mut(&id(table)).expect("a known table");
+        rows.remove(&from).expect("the row exists");
+        rows.insert(to, values);
+        self.change(table, Op::Update, before, Some(after))
+    }
+
     fn random_change(&mut self) -> Vec<Change> {
         let table = if self.rng.random() { "things" } else { "pairs" };
         let keys: Vec<Vec<Value>> = self.state[&id(table)].keys().cloned().collect();
@@ -385,6 +404,7 @@ impl Source {
             tables: copies.iter().map(|(_, table)| table.clone()).collect(),
             source: None,
             last: None,
+            removed: Vec::new(),
             unseen: Vec::new(),
         });
         self.log.append(CHANGES, checkpoint.encode());

@@ -150,8 +150,9 @@ pub async fn older(look: &mut PgSession, age: Duration) -> Result<Option<String>
     row.as_ref().map(described).transpose()
 }
 
-/// Process, user, application, state, and since when, of a transaction.
-fn described(row: &PgRow) -> Result<String, sqlx::Error> {
+/// A transaction in words. The row begins with its process (NULL if it is prepared), user, application (or the name it
+/// was prepared under), state, and since when it is open.
+pub fn described(row: &PgRow) -> Result<String, sqlx::Error> {
     let (pid, user, application): (Option<i32>, String, String) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let (state, since): (String, Option<DateTime<Utc>>) = (row.try_get(3)?, row.try_get(4)?);

@@ -45,6 +45,12 @@ impl Demo {
         })
     }
 
+    /// From its next start on, a setting has this value.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.retain(|(known, _)| *known != name);
+        self.settings.push((name, value.to_owned()));
+    }
+
     /// The data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")

@@ -1,5 +1,7 @@
 //! What copies ask of the session that follows the stream: it alone appends to the log, and knows what stands there.
 
+use std::collections::BTreeSet;
+
 use millrace_events::{CopyId, CopyTable, Lsn, Record, TableCopied, TableId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,8 +22,9 @@ pub(crate) enum Asked {
     Announce(Announcement, oneshot::Sender<Announced>),
     /// Which keys has a table to be read again for, of all that committed before this?
     Moved(TableId, Lsn, oneshot::Sender<MovedKeys>),
-    /// Rows of these tables will come.
-    Expect(Vec<TableId>, oneshot::Sender<()>),
+    /// Rows of these tables will come. Answered with those that came to the publication since their last complete copy,
+    /// as far as anybody knows: transactions that are open may have written to them before.
+    Expect(Vec<TableId>, oneshot::Sender<BTreeSet<TableId>>),
     /// Which transactions of the log may not be visible yet?
     Unseen(oneshot::Sender<Unseen>),
 }
@@ -63,7 +66,7 @@ impl Desk {
             .await
     }
 
-    pub(crate) async fn expect(&self, tables: &[TableId]) -> Result<(), Error> {
+    pub(crate) async fn expect(&self, tables: &[TableId]) -> Result<BTreeSet<TableId>, Error> {
         self.ask(|answer| Asked::Expect(tables.to_vec(), answer))
             .await
     }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use millrace_events::{Visibility, Xid};
-use millrace_sessions::postgres::point::ConsistentPoint;
+use millrace_sessions::postgres::point::{described, ConsistentPoint};
 use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 use tokio::time::{sleep, Instant};
@@ -79,11 +79,12 @@ pub(crate) fn parsed(text: &str) -> Result<Visibility, Error> {
         .map_err(|error| Error::Protocol(format!("{error}")))
 }
 
-/// Waits until all of them are visible, however long that takes: what captures goes on meanwhile. `waits` is told of how many.
-pub(crate) async fn until_seen(
+/// Waits until all of them are visible, however long that takes: what captures goes on meanwhile. `waits` is told for
+/// whom, if it takes longer than a moment.
+pub(super) async fn until_seen(
     session: &mut PgSession,
     mut unseen: Unseen,
-    waits: impl Fn(usize),
+    waits: impl Fn(&str),
 ) -> Result<(), Error> {
     let mut pause = POLL_MIN;
     loop {
@@ -91,9 +92,31 @@ pub(crate) async fn until_seen(
         if unseen.is_empty() {
             return Ok(());
         }
-        waits(unseen.len());
+        if pause == POLL_MAX {
+            waits(&first_of(session, &unseen).await?);
+        }
         sleep(pause).await;
         pause = (pause * 2).min(POLL_MAX);
+    }
+}
+
+// `SyncRep` is the wait for a synchronous standby.
+const FIRST: &str = "
+    SELECT pid, coalesce(usename::text, '?'), coalesce(application_name, ''),
+           CASE wait_event WHEN 'SyncRep' THEN 'waits for a synchronous standby' ELSE coalesce(state, 'state unknown') END,
+           xact_start
+      FROM pg_stat_activity WHERE backend_xid::text::int8 = ANY ($1) ORDER BY xact_start LIMIT 1";
+
+/// The oldest of them, in words.
+async fn first_of(session: &mut PgSession, unseen: &Unseen) -> Result<String, Error> {
+    let xids: Vec<i64> = unseen.xids.iter().map(|xid| xid.0.into()).collect();
+    let row = sqlx::query(FIRST)
+        .bind(xids)
+        .fetch_optional(session)
+        .await?;
+    match row {
+        Some(row) => Ok(described(&row)?),
+        None => Ok(format!("{} transactions that end just now", unseen.len())),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use millrace_events::{ChunkPlanned, ChunkVerdict, CopyId, CopyReader, Record, TableId};
+use millrace_events::{
+    ChunkPlanned, ChunkVerdict, CopyId, CopyReader, Record, TableChunks, TableId, Visibility,
+};
 use millrace_topic::{Cluster, Fence, Read};
 
 use super::keys::{Key, Range};
@@ -87,9 +89,9 @@ impl Progress {
         &self.chunks
     }
 
-    /// Whether anything was planned: then everything that a copy waits for was waited for.
-    pub(crate) fn has_begun(&self) -> bool {
-        !self.plans.is_empty()
+    /// Whether anything of a table was planned: then everything that its copy waits for was waited for.
+    pub(crate) fn has_begun(&self, table: &TableId) -> bool {
+        self.plans.contains_key(table)
     }
 
     /// What is left of a table.
@@ -120,15 +122,26 @@ impl Progress {
         }
     }
 
-    /// A number for a chunk of keys that are read again: above all planned ones, and of none that is complete.
+    /// Readings of keys again that were given up, and what their rows contain. They are ended as they are: a row that one of
+    /// them has and a later reading has not was deleted in between, which only its own snapshot says.
+    pub(crate) fn unfinished_again(&self, table: &TableId) -> Vec<(u32, Visibility)> {
+        let chunks = self.chunks.table(table);
+        let unfinished = chunks.into_iter().flat_map(TableChunks::unfinished_again);
+        unfinished
+            .map(|(chunk, visible)| (chunk, visible.clone()))
+            .collect()
+    }
+
+    /// A number for a chunk of keys that are read again: above all planned ones, and of none of which there is a piece.
     pub(crate) fn number_again(&self, table: &TableId, planned: u32) -> u32 {
-        let complete = |chunk: &u32| {
-            self.chunks
-                .table(table)
-                .is_some_and(|found| found.has(*chunk))
+        let unfinished = self.unfinished_again(table);
+        let chunks = self.chunks.table(table);
+        let taken = |chunk: u32| {
+            chunks.is_some_and(|found| found.has(chunk))
+                || unfinished.iter().any(|(taken, _)| *taken == chunk)
         };
         (planned + 1..)
-            .find(|chunk| !complete(chunk))
+            .find(|chunk| !taken(*chunk))
             .unwrap_or(planned + 1)
     }
 }
@@ -170,6 +183,16 @@ mod tests {
         })
     }
 
+    fn again(chunk: Record) -> Record {
+        match chunk {
+            Record::Chunk(chunk) => Record::Chunk(Chunk {
+                again: true,
+                ..chunk
+            }),
+            other => other,
+        }
+    }
+
     fn start(epoch: u64) -> Record {
         Record::Start(millrace_events::Start {
             epoch: Epoch(epoch),
@@ -203,7 +226,7 @@ mod tests {
             planned_to_end: false,
         };
         let progress = progress(vec![start(1)]);
-        assert!(!progress.has_begun());
+        assert!(!progress.has_begun(&table()));
         assert_eq!(progress.left(&table()), expected);
     }
 
@@ -255,6 +278,12 @@ mod tests {
         let mut records = vec![start(1), plan(1, 1, None), chunk(1, 1, true)];
         assert_eq!(progress(records.clone()).number_again(&table(), 1), 2);
         records.push(chunk(1, 2, true));
-        assert_eq!(progress(records).number_again(&table(), 1), 3);
+        assert_eq!(progress(records.clone()).number_again(&table(), 1), 3);
+        // One that was given up is not begun anew.
+        records.push(again(chunk(1, 3, false)));
+        let progress = progress(records);
+        assert_eq!(progress.number_again(&table(), 1), 4);
+        let visible = "9:9:".parse().expect("a snapshot");
+        assert_eq!(progress.unfinished_again(&table()), [(3, visible)]);
     }
 }

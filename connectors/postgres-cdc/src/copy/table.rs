@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millrace_events::{Chunk, ChunkPlanned, CopyId, Epoch, Lsn, Record, TableCopied, TableId};
+use millrace_events::{
+    Chunk, ChunkPlanned, CopyId, Epoch, Lsn, Record, TableCopied, TableId, Visibility,
+};
 use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 use tokio::sync::mpsc;
@@ -71,6 +73,9 @@ impl TableCopy {
     ) -> Result<Announced, Error> {
         let name = self.name().clone();
         let planned = self.clone().read_all(progress.left(&name)).await?;
+        for (chunk, visible) in progress.unfinished_again(&name) {
+            self.end(chunk, visible).await?;
+        }
         let mut chunks = progress.number_again(&name, planned) - 1;
         if self.was_moved(desk, self.done().lsn).await?.is_some() {
             chunks += 1;
@@ -231,6 +236,13 @@ impl TableCopy {
         self.read(&mut session.session, &statements, chunk).await?;
         self.sessions.give(session);
         Ok(())
+    }
+
+    /// Ends a reading of keys again that an earlier start has given up: it has no more rows.
+    async fn end(&self, number: u32, visible: Visibility) -> Result<(), Error> {
+        let lsn = self.done().lsn;
+        let chunk = self.chunk(number, &Seal { visible, lsn }, true);
+        self.pieces.send(ChunkWriter::new(chunk).finish()).await
     }
 
     fn chunk(&self, number: u32, seal: &Seal, again: bool) -> Chunk {

@@ -36,8 +36,7 @@ impl Stream<'_> {
             }
             Asked::Expect(tables, answer) => {
                 self.relations.expect(tables.iter().cloned());
-                self.renew(&tables).await?;
-                let _ = answer.send(());
+                let _ = answer.send(self.renew(&tables).await?);
             }
             Asked::Unseen(answer) => {
                 let _ = answer.send(self.assembler.notes.unseen.clone());

@@ -1,6 +1,6 @@
 //! Whether the log and the source still belong together, while the stream goes on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::Utc;
 use millrace_events::{Lsn, Source, TableId, Witness};
@@ -103,12 +103,22 @@ impl Stream<'_> {
         self.note().await
     }
 
-    /// The rows of these tables are about to be copied: the log is told what they are now.
-    pub(super) async fn renew(&mut self, tables: &[TableId]) -> Result<(), Error> {
+    /// The rows of these tables are about to be copied: the log is told what they are now. Returns those that are not
+    /// known to have been published ever since a copy for which all older writers had ended.
+    pub(super) async fn renew(&mut self, tables: &[TableId]) -> Result<BTreeSet<TableId>, Error> {
         let scope = Scope::named(tables);
         let seen = observe(&mut self.catalog, &self.config.publication, &scope).await?;
-        self.comparison.provenance.renew(tables, &seen);
-        self.tables_changed().await
+        let (provenance, copies) = (&mut self.comparison.provenance, &self.checkpoints.copies);
+        let settled = |table: &&TableId| {
+            let copy = copies.table(table);
+            let waited = copy.is_some_and(|copy| copy.copied.is_some() || !copy.published_lately);
+            waited && provenance.is_published_as_before(table, &seen)
+        };
+        let lately = tables.iter().filter(|table| !settled(table));
+        let lately = lately.cloned().collect();
+        provenance.renew(tables, &seen);
+        self.tables_changed().await?;
+        Ok(lately)
     }
 
     pub(super) async fn removed(&mut self, table: &TableId) -> Result<(), Error> {

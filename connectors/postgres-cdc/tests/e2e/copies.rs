@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_events::{Lsn, TableId};
-use millrace_postgres_cdc::{TableRequest, TableState};
+use millrace_postgres_cdc::{Status, TableRequest, TableState, TableStatus};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::Executor;
@@ -361,41 +361,150 @@ async fn keys_of_any_type_make_ranges_that_have_every_row_once() {
     assert_eq!(model.copied.rows, stored as u64, "a row in two chunks");
 }
 
+fn find<'a>(status: &'a Status, name: &str) -> Option<&'a TableStatus> {
+    let name = table(name);
+    status.tables.iter().find(|found| found.table == name)
+}
+
+fn status_of(running: &Running, name: &str) -> TableStatus {
+    let status = running.handle.status();
+    find(&status, name).expect("it is captured").clone()
+}
+
+/// Waits until the copy of a table says why it does not go on.
+async fn notice(running: &mut Running, name: &str) -> String {
+    let of = |status: &Status| find(status, name)?.notice.clone();
+    let status = running.until(|status| of(status).is_some()).await;
+    of(&status).expect("a notice")
+}
+
+async fn ask(running: &Running, what: TableRequest) {
+    running.handle.request(what).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_waits_for_whoever_wrote_before_the_table_was_published() {
+async fn a_copy_waits_for_whoever_wrote_before_the_table_was_published_and_nothing_else_does() {
     let rig = Rig::new(storm::SETUP, &TABLES).await;
     let mut running = rig.start();
     running.streaming().await;
-    running
-        .handle
-        .request(TableRequest::Remove(vec![table("lines")]))
-        .await
-        .unwrap();
+    let lines = || vec![table("lines")];
+    ask(&running, TableRequest::Remove(lines())).await;
     let mut writer = rig.connect().await;
-    let write = "BEGIN; INSERT INTO source.lines VALUES ('early', 1, 'before it was published')";
+    let write = "SET application_name = 'the one who waits';
+        BEGIN; INSERT INTO source.lines VALUES ('early', 1, 'before it was published')";
     sqlx::raw_sql(write).execute(&mut writer).await.unwrap();
-    running
-        .handle
-        .request(TableRequest::Add(vec![table("lines")]))
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut writer)
         .await
         .unwrap();
+    ask(&running, TableRequest::Add(lines())).await;
     rig.sql("INSERT INTO source.lines VALUES ('late', 1, 'after it was published')")
         .await;
     running.reaches(rig.end().await).await;
-    let planned = running.handle.status().tables;
-    let lines = planned
-        .iter()
-        .find(|found| found.table == table("lines"))
-        .unwrap();
-    assert_eq!(
-        lines.state,
-        TableState::Planned,
-        "it is read while a writer is open"
-    );
+    let why = notice(&mut running, "lines").await;
+    for part in [
+        &*format!("pid {pid} ("),
+        "the one who waits",
+        "open since 2",
+    ] {
+        assert!(why.contains(part), "{why}");
+    }
+    assert_eq!(status_of(&running, "lines").state, TableState::Planned);
+    // Another table is copied meanwhile, although its copy begins after that of the one that waits.
+    let first = status_of(&running, "users").copy;
+    ask(&running, TableRequest::Resnapshot(vec![table("users")])).await;
+    let anew = |table: &TableStatus| table.copy > first && table.state == TableState::Captured;
+    running.until(|s| s.tables.iter().any(anew)).await;
+    assert_eq!(status_of(&running, "lines").state, TableState::Planned);
     sqlx::raw_sql("COMMIT").execute(&mut writer).await.unwrap();
     running.streaming().await;
+    assert_eq!(status_of(&running, "lines").notice, None);
     running.reaches(rig.end().await).await;
     running.stop().await;
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "lines", LINES).await;
+    model.assert_equals(&rig, "users", USERS).await;
+}
+
+/// What it writes comes through the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_table_that_was_published_all_the_time_waits_for_nobody() {
+    let rig = Rig::new(storm::SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    let mut writer = rig.connect().await;
+    let write = "BEGIN; INSERT INTO source.lines VALUES ('open', 1, 'for long')";
+    sqlx::raw_sql(write).execute(&mut writer).await.unwrap();
+    ask(&running, TableRequest::Resnapshot(tables())).await;
+    running.streaming().await;
+    running.reaches(rig.end().await).await;
+    sqlx::raw_sql("COMMIT").execute(&mut writer).await.unwrap();
+    running.reaches(rig.end().await).await;
+    running.stop().await;
+    let model = Model::read(&rig).await;
+    assert_eq!(
+        model.assert_every_copy_equals(&rig, "lines", LINES).await,
+        2
+    );
+}
+
+async fn synchronous_standby(rig: &Rig, name: &str) {
+    let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+    rig.sql(&set).await;
+    rig.sql("SELECT pg_reload_conf()").await;
+}
+
+/// The commit stands in the log before the copy, and no reader of the table sees it. No lock tells: the table was published
+/// all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_the_log_that_is_not_visible_yet_is_waited_for() {
+    let rig = Rig::on(Postgres::own(), SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    synchronous_standby(&rig, "nobody").await;
+    let before = running.handle.status().transactions;
+    let mut writer = rig.connect().await;
+    let waits = tokio::spawn(async move {
+        let write = "INSERT INTO source.users VALUES (1001, 'unseen', 'for a while')";
+        writer.execute(write).await.unwrap();
+    });
+    running.until(|s| s.transactions > before).await;
+    ask(&running, TableRequest::Resnapshot(vec![table("users")])).await;
+    let why = notice(&mut running, "users").await;
+    assert!(why.contains("waits for a synchronous standby"), "{why}");
+    assert_eq!(status_of(&running, "users").state, TableState::Planned);
+    synchronous_standby(&rig, "").await;
+    waits.await.unwrap();
+    running.streaming().await;
+    running.reaches(rig.end().await).await;
+    running.stop().await;
+    let model = Model::read(&rig).await;
+    assert_eq!(
+        model.assert_every_copy_equals(&rig, "users", USERS).await,
+        2
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_copied_keeps_no_other_one_from_it() {
+    let mut rig = Rig::new(SETUP, &TABLES).await;
+    rig.config.chunk_rows_max = 1;
+    rig.config.snapshot_readers = 1;
+    let mut running = rig.start();
+    let begun = |status: &Status| find(status, "lines").is_some_and(|found| found.chunks >= 20);
+    running.until(begun).await;
+    rig.sql("DROP TABLE source.lines").await;
+    let why = notice(&mut running, "lines").await;
+    assert!(why.contains("tried again"), "{why}");
+    let copied = |status: &Status| {
+        find(status, "users").is_some_and(|found| found.state == TableState::Captured)
+    };
+    running.until(copied).await;
+    ask(&running, TableRequest::Remove(vec![table("lines")])).await;
+    running.streaming().await;
+    running.reaches(rig.end().await).await;
+    assert_eq!(running.handle.status().sessions, 1, "nothing else failed");
+    running.stop().await;
+    let model = Model::read(&rig).await;
+    model.assert_equals(&rig, "users", USERS).await;
 }

@@ -158,6 +158,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
                 .map(|(definition, estimated_rows)| CopyTable {
                     definition,
                     estimated_rows,
+                    published_lately: false,
                 })
                 .collect(),
             at,
