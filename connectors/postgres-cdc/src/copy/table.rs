@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millrace_events::{
-    Chunk, ChunkPlanned, CopyId, Epoch, Lsn, Record, TableCopied, TableId, Visibility,
+    Chunk, ChunkPlanned, ChunkWriter, CopyId, Epoch, Lsn, Record, TableCopied, TableId, Visibility,
 };
 use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
