@@ -20,7 +20,7 @@ export PATH := $(abspath target/tools/bin):$(PATH)
 SKIPPED := target/skipped
 skip = mkdir -p target && echo "$(1)" | tee -a $(SKIPPED)
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-kills test-large fuzz check deny fmt lint doc bench
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-kills test-large fuzz check deny fmt lint doc bench bench-restart
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -83,6 +83,10 @@ test-mysql: setup smartmodules ## the tests that need MySQL, against a real MySQ
 	else \
 	    $(call skip,make test-mysql: SKIPPED; scripts/real-mysql.sh says why); \
 	fi
+
+RECORDS ?= 5000000
+bench-restart: setup ## how long capture takes to stream again, against a log of RECORDS=5000000 records
+	@RECORDS=$(RECORDS) cargo run --release -p millrace-postgres-cdc --example restart_bench $(CARGO_FLAGS)
 
 ROUNDS ?= 40
 test-snapshot: setup ## copies of tables under load, for long, across the end of the transaction numbers (ROUNDS=40)

@@ -101,6 +101,8 @@ async fn capture(
     let capture = Capture::new(services::capture(settings, endpoints)?)?;
     let control = services::capture_control(settings, endpoints).await?;
     let control = control.capture(capture.handle(), shutdown.clone());
+    let mirror = services::mirror_capture(settings, endpoints, &capture.handle(), shutdown.clone());
+    let _mirror = AbortOnDropHandle::new(tokio::spawn(mirror));
     let capture = async { Ok(capture.run(shutdown.clone()).await?) };
     with_control(&shutdown, capture, control).await
 }

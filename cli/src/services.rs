@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address::Host;
 use crate::endpoints::{Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL};
-use crate::mirror::{self, Mirror, Position};
+use crate::mirror::{self, Mirror, Need};
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
     MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
@@ -113,25 +113,59 @@ fn columns_module(settings: &Settings) -> anyhow::Result<Option<SmartModule>> {
     }))
 }
 
-/// The projector's position as a consumer offset.
+/// What the projector still needs, as consumer offsets.
 pub fn mirror_projector(
     settings: &Settings,
     endpoints: &Endpoints,
     handle: engine::Handle,
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let mirror = Mirror {
-        endpoint: endpoints.fluvio.clone(),
-        topic: Names::of(settings).changes,
-        consumer: mirror::PROJECTOR,
-    };
-    let position = |status: &engine::Status| {
-        Some(Position {
-            offset: status.offset,
+    let log = Names::of(settings).changes;
+    let mirror = mirror(settings, endpoints, mirror::PROJECTOR);
+    let needs = move |status: &engine::Status| {
+        let live_and_copies = [status.offset, status.needed.log];
+        let offset = live_and_copies.into_iter().flatten().min()?;
+        let of_log = Need {
+            topic: log.clone(),
+            offset,
             behind: status.lag_records.unwrap_or(0),
-        })
+        };
+        let copies = status.needed.copies.iter().map(of_copy);
+        Some(std::iter::once(of_log).chain(copies).collect())
     };
-    mirror.run(handle.watch(), position, shutdown)
+    mirror.run(handle.watch(), needs, shutdown)
+}
+
+/// What the next start of capture needs, as consumer offsets.
+pub fn mirror_capture(
+    settings: &Settings,
+    endpoints: &Endpoints,
+    handle: &capture::Handle,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let mirror = mirror(settings, endpoints, mirror::CAPTURE);
+    let needs = |status: &capture::Status| {
+        let needed = status.needed.as_ref()?;
+        Some(needed.iter().map(of_copy).collect())
+    };
+    mirror.run(handle.watch(), needs, shutdown)
+}
+
+fn mirror(settings: &Settings, endpoints: &Endpoints, consumer: &'static str) -> Mirror {
+    Mirror {
+        endpoint: endpoints.fluvio.clone(),
+        consumer,
+        copies: Some(format!("{}-", Names::of(settings).snapshot_prefix)),
+    }
+}
+
+/// Nobody waits for these to be published: a read for each of them would cost more than it is worth.
+fn of_copy((topic, offset): (&String, &Offset)) -> Need {
+    Need {
+        topic: topic.clone(),
+        offset: *offset,
+        behind: u64::MAX,
+    }
 }
 
 /// The verifications that the projector runs by itself.
@@ -158,19 +192,19 @@ pub fn mirror_ingest(
 ) -> impl Future<Output = ()> + Send + 'static {
     let mirror = Mirror {
         endpoint: endpoints.fluvio.clone(),
-        topic: settings.get(MILLRACE_TOPIC_USERS).into(),
         consumer: mirror::INGEST,
+        copies: None,
     };
-    let position = |status: &ingest::Status| {
-        Some(Position {
-            offset: Offset::of(status.next_offset? - 1),
-            behind: status
-                .lag()
-                .and_then(|lag| lag.try_into().ok())
-                .unwrap_or(0),
-        })
+    let topic: String = settings.get(MILLRACE_TOPIC_USERS).into();
+    let needs = move |status: &ingest::Status| {
+        let behind = status.lag().and_then(|lag| lag.try_into().ok());
+        Some(vec![Need {
+            topic: topic.clone(),
+            offset: Offset::of(status.next_offset? - 1)?,
+            behind: behind.unwrap_or(0),
+        }])
     };
-    mirror.run(handle.watch(), position, shutdown)
+    mirror.run(handle.watch(), needs, shutdown)
 }
 
 /// Ingest of incoming users.

@@ -28,6 +28,7 @@ fn transaction(n: u64, epoch: u64, parts: u32) -> Vec<Record> {
 fn start(epoch: u64) -> Record {
     Record::Start(Start {
         epoch: Epoch(epoch),
+        owner: None,
         at: at(),
     })
 }

@@ -28,7 +28,11 @@ fn baseline() -> Baseline {
 }
 
 fn start(epoch: Epoch) -> Record {
-    Record::Start(Start { epoch, at: at() })
+    Record::Start(Start {
+        epoch,
+        owner: None,
+        at: at(),
+    })
 }
 
 fn checkpoint(epoch: Epoch, lsn: Lsn) -> Record {

@@ -12,6 +12,7 @@ fn table(name: &str) -> TableId {
 fn start(epoch: u64) -> Record {
     Record::Start(Start {
         epoch: Epoch(epoch),
+        owner: None,
         at: at(),
     })
 }

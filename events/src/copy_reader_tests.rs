@@ -14,6 +14,7 @@ fn table() -> TableId {
 fn start(epoch: u64) -> Record {
     Record::Start(Start {
         epoch: Epoch(epoch),
+        owner: None,
         at: at(),
     })
 }

@@ -45,6 +45,10 @@ pub enum Record {
 pub struct Start {
     /// Higher than every epoch before it in the log.
     pub epoch: Epoch,
+    /// Random name of this start. Captures that start at the same moment may write the same epoch: it belongs to the first
+    /// of them in the log, and the others, which read that far before they write anything else, take a higher one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// When capture started.
     pub at: DateTime<Utc>,
 }

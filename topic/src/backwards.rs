@@ -122,6 +122,12 @@ impl Backwards {
         Ok(None)
     }
 
+    /// Whether retention has removed records that were asked for: the server has said so.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.windows.first > Offset::default()
+    }
+
     /// How many records were read so far.
     #[must_use]
     pub fn records(&self) -> u64 {

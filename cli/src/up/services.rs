@@ -147,14 +147,28 @@ impl Services {
         let token = control.token().to_owned();
         let front = self.front(CAPTURE, CAPTURE_ONLY);
         let (newest, shown) = (self.capture.clone(), front.clone());
+        let (states, wiring) = (self.states.clone(), self.wiring.clone());
         self.parts
             .keep_shown(CAPTURE, Role::MovesData, &front, move |stop| {
                 let capture = make();
                 let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
+                let (states, wiring) = (states.clone(), wiring.clone());
                 async move {
                     let capture = capture?;
-                    shown.show(capture::control::api(capture.handle(), &token));
-                    newest.set(capture.handle());
+                    let handle = capture.handle();
+                    shown.show(capture::control::api(handle.clone(), &token));
+                    newest.set(handle.clone());
+                    let mirror = move |stop| {
+                        let Wiring {
+                            settings,
+                            endpoints,
+                        } = &*wiring;
+                        without_error(crate::services::mirror_capture(
+                            settings, endpoints, &handle, stop,
+                        ))
+                    };
+                    let _mirror =
+                        beside(&states, "capture's consumer offsets", stop.clone(), mirror);
                     Ok(capture.run(stop).await?)
                 }
             });

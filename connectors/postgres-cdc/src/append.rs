@@ -16,6 +16,8 @@ pub(crate) struct Acknowledged {
     pub(crate) transactions: u64,
     /// The log is durable up to here.
     pub(crate) lsn: Lsn,
+    /// Where the last checkpoint of this session stands.
+    pub(crate) checkpoint: Option<Offset>,
 }
 
 /// What a record means once it is acknowledged.
@@ -23,14 +25,18 @@ pub(crate) struct Acknowledged {
 pub(crate) struct Ends {
     lsn: Option<Lsn>,
     transaction: bool,
+    checkpoint: bool,
 }
 
 impl Tally for Acknowledged {
     type Note = Ends;
 
-    fn acknowledged(&mut self, ends: Ends, _: Offset) {
+    fn acknowledged(&mut self, ends: Ends, offset: Offset) {
         self.transactions += u64::from(ends.transaction);
         self.lsn = ends.lsn.unwrap_or(self.lsn);
+        if ends.checkpoint {
+            self.checkpoint = Some(offset);
+        }
     }
 }
 
@@ -42,6 +48,7 @@ impl From<Outgoing> for Entry<Ends> {
             note: Ends {
                 lsn: record.ends,
                 transaction: record.transaction,
+                checkpoint: record.checkpoint,
             },
         }
     }

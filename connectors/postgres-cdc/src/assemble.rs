@@ -25,6 +25,8 @@ pub(crate) struct Outgoing {
     pub(crate) ends: Option<Lsn>,
     /// The record ends a transaction.
     pub(crate) transaction: bool,
+    /// A start may begin at it.
+    pub(crate) checkpoint: bool,
 }
 
 impl Outgoing {
@@ -34,6 +36,7 @@ impl Outgoing {
             value,
             ends: None,
             transaction: false,
+            checkpoint: false,
         }
     }
 }
@@ -215,6 +218,7 @@ impl Assembler {
             value: Record::Progress(progress).encode(),
             ends: Some(self.prev),
             transaction: false,
+            checkpoint: false,
         })
     }
 
@@ -265,6 +269,7 @@ impl Assembler {
                 value: open.writer.finish(commit.end_lsn),
                 ends: Some(commit.end_lsn),
                 transaction: true,
+                checkpoint: false,
             });
         }
         Ok(())

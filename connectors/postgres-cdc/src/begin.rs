@@ -1,15 +1,17 @@
-//! The beginning of a log: the slot, and the record that says where it stands.
+//! The slot of a log that begins, or that lost its slot before any table was copied, and the record that says where it stands.
 
 use chrono::Utc;
-use millrace_events::{Baseline, Epoch};
+use millrace_events::{Baseline, Epoch, Lsn, Progress, Record};
 use millrace_sessions::postgres::PgSession;
 
+use crate::log_state::LogState;
 use crate::preflight::{self, Facts};
 use crate::slot::{self, Slot};
 use crate::source::Source;
 use crate::{copy, Config, Error};
 
-/// The first start of a log, or one after an attempt that did not get as far as its baseline.
+/// A start that makes a slot: the first one of a log, one after an attempt that did not get as far as its baseline, or one
+/// that makes another slot.
 pub(crate) struct Begin<'a> {
     pub(crate) config: &'a Config,
     pub(crate) source: &'a Source,
@@ -18,14 +20,16 @@ pub(crate) struct Begin<'a> {
 }
 
 impl Begin<'_> {
-    /// Creates the slot. `left_behind`: what an earlier attempt has created; nothing was ever streamed from it.
+    /// Creates the slot. `left_behind`: what an earlier attempt has created; nothing of it is in the log that counts. Returns
+    /// what the log has to be told: where it begins, or, if it has begun, that it goes on behind a gap.
     ///
-    /// The baseline is true when every session sees what the slot will not bring.
+    /// It is true when every session sees what the slot will not bring.
     pub(crate) async fn run(
         &self,
         catalog: &mut PgSession,
         left_behind: Option<Slot>,
-    ) -> Result<Baseline, Error> {
+        log: &LogState,
+    ) -> Result<Record, Error> {
         if left_behind.is_some() {
             slot::drop(catalog, &self.config.slot).await?;
         }
@@ -33,13 +37,34 @@ impl Begin<'_> {
         let point = slot::create(catalog, self.source, self.config).await?;
         let lsn = point.lsn;
         copy::until_point_is_seen(catalog, self.source, point, self.config).await?;
-        Ok(Baseline {
+        Ok(match log.chain.position() {
+            None => Record::Baseline(self.baseline(lsn)),
+            Some(prev) => Record::Progress(self.gap(prev, lsn)),
+        })
+    }
+
+    fn baseline(&self, lsn: Lsn) -> Baseline {
+        Baseline {
             epoch: self.epoch,
             incarnation: format!("{:032x}", rand::random::<u128>()),
             lsn,
             system: self.facts.system.clone(),
             database: self.facts.database.clone(),
             at: Utc::now(),
-        })
+        }
+    }
+
+    /// What was committed in between is in no table of the log: none is copied, and every copy that there will be contains it.
+    fn gap(&self, prev: Lsn, end_lsn: Lsn) -> Progress {
+        tracing::warn!(
+            from = %prev, to = %end_lsn,
+            "another slot was made; no table was copied yet, and all copies begin again behind it"
+        );
+        Progress {
+            epoch: self.epoch,
+            prev,
+            end_lsn,
+            at: Utc::now(),
+        }
     }
 }

@@ -69,7 +69,7 @@ impl Capture {
     async fn sessions(&mut self) -> Error {
         let mut scan = LogScan::default();
         let mut delay = self.config.backoff_min;
-        let mut silence_max = STREAM_SILENCE_MIN;
+        let (mut silence_max, mut renews_slot) = (STREAM_SILENCE_MIN, false);
         loop {
             let started = tokio::time::Instant::now();
             self.reporter.tries();
@@ -78,6 +78,7 @@ impl Capture {
                 source: &self.source,
                 reporter: &self.reporter,
                 silence_max,
+                renews_slot,
             };
             let Err(error) = session.run(&mut scan, &mut self.requests).await else {
                 continue;
@@ -86,6 +87,7 @@ impl Capture {
                 self.reporter.ends(text(&error));
                 return error;
             }
+            renews_slot = matches!(error, Error::SlotUnreadable { .. });
             if let Error::Replication(error) = &error {
                 silence_max = error.next_silence_max(silence_max);
             }

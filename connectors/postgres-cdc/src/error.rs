@@ -1,14 +1,12 @@
 //! Why capture stops, or starts over.
 
-use chrono::{DateTime, Utc};
-use millrace_control::in_words;
-use millrace_events::{Lsn, TableId};
-use millrace_sessions::postgres::errors::{self, Outlook};
-use millrace_sessions::postgres::replication::ReplicationError;
-use millrace_topic::{Offset, TopicError};
+mod outlook;
 
-use crate::cell::BadCell;
-use crate::pgoutput::DecodeError;
+use chrono::{DateTime, Utc};
+use millrace_events::{Lsn, TableId};
+use millrace_sessions::postgres::replication::ReplicationError;
+use millrace_topic::Offset;
+
 use crate::resolve::Unsuitable;
 
 /// Why a session ended. What time can heal, or a person elsewhere, is tried again with a growing delay
@@ -327,6 +325,31 @@ pub enum Error {
         /// Epoch of the other.
         found: u64,
     },
+    /// Another start has the same number, and stands in the log before this one.
+    #[error("another capture has started at the same moment as number {epoch}; this one starts over with a higher number")]
+    EpochTaken {
+        /// The number.
+        epoch: u64,
+    },
+    /// Postgres cannot decode what comes next.
+    #[error("Postgres cannot decode what slot {slot:?} has to bring next; as long as no table is copied, another slot is made. Otherwise update Postgres, or SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    SlotUnreadable {
+        /// Name of the slot.
+        slot: String,
+        /// Topic of the change log.
+        topic: String,
+        /// What Postgres said.
+        #[source]
+        source: ReplicationError,
+    },
+    /// Retention has removed the beginning of a copy that is not complete.
+    #[error("topic {topic:?} begins at offset {first}: retention has removed the beginning of the copy, which is begun again; let copies be larger (MILLRACE_RETENTION_HARD_SIZE)")]
+    CopyTrimmed {
+        /// Topic of the copy.
+        topic: String,
+        /// Its first offset.
+        first: Offset,
+    },
     /// Something took longer than it may.
     #[error("{what} took longer than {seconds} s")]
     Timeout {
@@ -344,125 +367,6 @@ pub enum Error {
     /// Fluvio.
     #[error("Fluvio: {0}")]
     Fluvio(String),
-}
-
-impl Error {
-    /// Name of the error's page under `docs/errors`; `None` for what is simply tried again.
-    pub fn code(&self) -> Option<&'static str> {
-        Some(match self {
-            Error::Config(_) => "capture-config",
-            Error::PostgresVersion { .. } => "capture-postgres-version",
-            Error::WalLevel { .. } => "capture-wal-level",
-            Error::Encoding { .. } => "capture-encoding",
-            Error::Privilege { .. } => "capture-privilege",
-            Error::Unsuitable(_) => "capture-table-unsuitable",
-            Error::NothingSelected { .. } => "capture-nothing-selected",
-            Error::NoFreeSlot { .. } => "capture-no-free-slot",
-            Error::PublicationDiffers { .. } => "capture-publication-differs",
-            Error::PublicationGone { .. } => "capture-publication-gone",
-            Error::HistoryDiffers { .. } => "capture-history-differs",
-            Error::PublicationDenied { .. } => "capture-publication-denied",
-            Error::SlotForeign { .. } => "capture-slot-foreign",
-            Error::SlotWithoutLog { .. } => "capture-slot-without-log",
-            Error::SlotMissing { .. } => "capture-slot-missing",
-            Error::SlotLost { .. } => "capture-slot-lost",
-            Error::LogLostRecords { .. } | Error::LogEvicted { .. } => "capture-log-lost-records",
-            Error::LogAhead { .. } => "capture-log-ahead",
-            Error::LogTrimmed { .. } => "capture-log-trimmed",
-            Error::LogForeign { .. } => "capture-log-foreign",
-            Error::OtherDatabase { .. } => "capture-other-database",
-            Error::TopicShape { .. } => "capture-topic-shape",
-            Error::RowTooLarge { .. } => "capture-row-too-large",
-            Error::TableChanged { .. } => "capture-table-changed",
-            Error::Value { .. } => "capture-value",
-            Error::Protocol(_) => "capture-protocol",
-            Error::Locked { .. } => "capture-locked",
-            Error::SlotBlocked { .. } => "capture-slot-blocked",
-            Error::CommitsNotVisible { .. } => "capture-commits-not-visible",
-            Error::Standby => "capture-standby",
-            Error::Postgres(error) if errors::outlook(error) == Outlook::Refused => {
-                "capture-postgres-refused"
-            }
-            Error::Replication(ReplicationError::Auth(_)) => "capture-postgres-refused",
-            Error::Replication(ReplicationError::Server { sqlstate, .. })
-                if errors::of(sqlstate) == Outlook::Refused =>
-            {
-                "capture-postgres-refused"
-            }
-            Error::Replication(ReplicationError::TooLarge { .. }) => "capture-row-too-large",
-            Error::LogShrank { .. }
-            | Error::SlotBusy { .. }
-            | Error::TableRedefined { .. }
-            | Error::CopyOutrun { .. }
-            | Error::Unacknowledged { .. }
-            | Error::LogBeyond { .. }
-            | Error::Superseded { .. }
-            | Error::Timeout { .. }
-            | Error::Postgres(_)
-            | Error::Replication(_)
-            | Error::Fluvio(_) => return None,
-        })
-    }
-
-    /// True if trying again can help: what is in the way may pass, or a person may put it right without asking
-    /// capture.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Error::Locked { .. }
-            | Error::SlotBlocked { .. }
-            | Error::CommitsNotVisible { .. }
-            | Error::NoFreeSlot { .. }
-            | Error::Standby
-            | Error::Postgres(_) => true,
-            Error::Replication(error) => !matches!(error, ReplicationError::TooLarge { .. }),
-            other => other.code().is_none(),
-        }
-    }
-
-    pub(crate) fn cell(table: &TableId, column: &str, error: BadCell) -> Self {
-        Error::Value {
-            table: table.clone(),
-            column: column.into(),
-            reason: error.to_string(),
-        }
-    }
-}
-
-impl From<TopicError> for Error {
-    fn from(error: TopicError) -> Self {
-        match error {
-            TopicError::Evicted {
-                topic,
-                wanted,
-                next: first,
-            } => Error::LogEvicted {
-                topic,
-                wanted,
-                first,
-            },
-            TopicError::Beyond { topic, wanted } => Error::LogBeyond { topic, wanted },
-            TopicError::Shrank {
-                topic,
-                offset,
-                last,
-            } => Error::LogShrank {
-                topic,
-                offset,
-                last,
-            },
-            TopicError::Unacknowledged { topic, limit } => Error::Unacknowledged {
-                topic,
-                seconds: limit.as_secs(),
-            },
-            other => Error::Fluvio(in_words(&other)),
-        }
-    }
-}
-
-impl From<DecodeError> for Error {
-    fn from(error: DecodeError) -> Self {
-        Error::Protocol(error.to_string())
-    }
 }
 
 fn listed(all: &[Unsuitable]) -> String {

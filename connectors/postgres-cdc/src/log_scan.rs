@@ -16,6 +16,8 @@ pub(crate) struct LogScan {
     pub(crate) state: LogState,
     /// The first offset that the topic still has.
     pub(crate) first: Option<Offset>,
+    /// The checkpoint that reading began at; 0 without one.
+    pub(crate) begin: Offset,
     /// The next offset to read.
     next: Offset,
     /// How many records were read.
@@ -81,7 +83,9 @@ impl LogScan {
         self.records += found.records;
         if let Some(Begin { offset, checkpoint }) = found.begin {
             let next = Offset(offset).next();
+            self.begin = Offset(offset);
             self.state.begin_at(checkpoint);
+            self.state.void = found.void;
             (self.first, self.next) = (Some(next), next);
         }
         Ok(())

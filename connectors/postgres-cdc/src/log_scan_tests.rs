@@ -100,6 +100,7 @@ impl World {
 fn start(epoch: u64) -> Record {
     Record::Start(Start {
         epoch: Epoch(epoch),
+        owner: None,
         at: Utc::now(),
     })
 }

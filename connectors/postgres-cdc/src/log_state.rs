@@ -1,8 +1,10 @@
 //! What the records of the log add up to, for capture. Pure.
 
+use std::collections::BTreeSet;
+
 use millrace_events::{
-    Baseline, Chain, Checkpoint, Copies, PartVerdict, Record, Source, TransactionPart, Verdict,
-    Visibility, Witness, Xid,
+    Baseline, Chain, Checkpoint, Copies, CopyId, PartVerdict, Record, Source, TransactionPart,
+    Verdict, Visibility, Witness, Xid,
 };
 
 use crate::copy::Notes;
@@ -21,6 +23,10 @@ pub(crate) struct LogState {
     pub(crate) copies: Copies,
     /// What copies that are not complete have to know.
     pub(crate) notes: Notes,
+    /// Copies that are not complete and can never be: what they have to know of the log has been removed.
+    pub(crate) void: BTreeSet<CopyId>,
+    /// Who wrote the `start` that the epoch of now began with; unknown if that was not read.
+    owner: Option<String>,
     /// What was visible before the log was read.
     seen: Option<Visibility>,
 }
@@ -53,7 +59,11 @@ impl LogState {
 
     /// Takes the record at `offset`.
     pub(crate) fn offer(&mut self, offset: i64, record: Record) -> Verdict {
+        let epoch = self.chain.epoch();
         let verdict = self.chain.offer(&record);
+        if self.chain.epoch() > epoch {
+            self.owner = owner_of(&record);
+        }
         self.copies.offer(offset, &record, verdict);
         match (record, verdict) {
             (Record::Baseline(baseline), Verdict::Moved) => self.baseline = Some(baseline),
@@ -68,6 +78,24 @@ impl LogState {
             _ => {}
         }
         verdict
+    }
+
+    /// Whether the epoch of now is this start's: its `start` was the first record of that epoch.
+    pub(crate) fn is_owned_by(&self, owner: &str) -> bool {
+        self.owner.as_deref() == Some(owner)
+    }
+
+    /// Whether any table of the log is copied. Until then it has nothing that could be lost.
+    pub(crate) fn has_copied_tables(&self) -> bool {
+        self.copies.iter().any(|(_, table)| table.copied.is_some())
+    }
+
+    /// All copies that are not complete are void: the log has a gap behind their beginning.
+    pub(crate) fn void_copies(&mut self) {
+        let open = self.copies.iter().map(|(_, table)| table);
+        let open = open.filter(|table| table.copied.is_none());
+        self.void = open.map(|table| table.copy).collect();
+        self.last = None;
     }
 
     fn announced(&mut self, record: &Record) {
@@ -103,5 +131,64 @@ impl LogState {
         if self.notes.unseen.is_long() {
             self.notes.unseen.forget_old(part.xid);
         }
+    }
+}
+
+fn owner_of(record: &Record) -> Option<String> {
+    match record {
+        Record::Start(start) => start.owner.clone(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_events::{Epoch, Lsn, Start};
+
+    use super::*;
+
+    fn start(epoch: u64, owner: Option<&str>) -> Record {
+        Record::Start(Start {
+            epoch: Epoch(epoch),
+            owner: owner.map(str::to_owned),
+            at: chrono::DateTime::UNIX_EPOCH,
+        })
+    }
+
+    fn read(records: &[Record]) -> LogState {
+        let mut state = LogState::default();
+        for (offset, record) in (0..).zip(records) {
+            state.offer(offset, record.clone());
+        }
+        state
+    }
+
+    #[test]
+    fn of_two_starts_with_one_number_the_first_has_it() {
+        let both = read(&[
+            start(4, Some("a")),
+            start(5, Some("a")),
+            start(5, Some("b")),
+        ]);
+        assert!(both.is_owned_by("a") && !both.is_owned_by("b"));
+        // Sent twice, it is still the same.
+        let twice = read(&[start(5, Some("a")), start(5, Some("a"))]);
+        assert!(twice.is_owned_by("a"));
+        // An older version does not say who it is: it is somebody else.
+        assert!(!read(&[start(5, None), start(5, Some("b"))]).is_owned_by("b"));
+        let higher = read(&[start(5, Some("b")), start(6, Some("c"))]);
+        assert!(!higher.is_owned_by("b") && higher.is_owned_by("c"));
+    }
+
+    /// Whoever wrote something under the number before has it.
+    #[test]
+    fn a_number_under_which_something_stands_already_is_taken() {
+        let progress = Record::Progress(millrace_events::Progress {
+            epoch: Epoch(5),
+            prev: Lsn(1),
+            end_lsn: Lsn(2),
+            at: chrono::DateTime::UNIX_EPOCH,
+        });
+        assert!(!read(&[progress, start(5, Some("b"))]).is_owned_by("b"));
     }
 }

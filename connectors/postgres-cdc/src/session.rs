@@ -41,6 +41,8 @@ pub(crate) struct Session<'a> {
     pub(crate) reporter: &'a Reporter,
     /// How long the stream may be silent before its first commit.
     pub(crate) silence_max: Duration,
+    /// What the slot has to bring next cannot be decoded: another one is made, if nothing can be lost by that.
+    pub(crate) renews_slot: bool,
 }
 
 impl Session<'_> {
@@ -73,28 +75,32 @@ impl Session<'_> {
         scan.state.sees(copy::now(&mut catalog).await?);
         let mut log = self.log(&cluster, &facts, scan).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
-        self.judge(&facts, scan, slot.as_ref(), wal_end)?;
-
+        let renews = self.renews(scan, slot.as_ref());
+        if !renews {
+            self.judge(&facts, scan, slot.as_ref(), wal_end)?;
+        }
         let epoch = scan.state.chain.epoch().next();
         self.fence(epoch, &cluster, scan, &mut log).await?;
-        let log_is_new = scan.state.baseline.is_none();
+        let slot_is_new = renews || scan.state.baseline.is_none();
         let tables = match &scan.state.baseline {
             Some(_) => found.published(self.config)?,
-            None => {
-                let tables = found.first(&mut catalog, self.config).await?;
-                let begin = Begin {
-                    config: self.config,
-                    source: self.source,
-                    facts: &facts,
-                    epoch,
-                };
-                let baseline = Record::Baseline(begin.run(&mut catalog, slot).await?);
-                let topic = &self.config.topic_changes;
-                scan.append(&cluster, topic, &mut log, baseline).await?;
-                superseded(epoch, scan)?;
-                tables
-            }
+            None => found.first(&mut catalog, self.config).await?,
         };
+        if slot_is_new {
+            let begin = Begin {
+                config: self.config,
+                source: self.source,
+                facts: &facts,
+                epoch,
+            };
+            let record = begin.run(&mut catalog, slot, &scan.state).await?;
+            let topic = &self.config.topic_changes;
+            scan.append(&cluster, topic, &mut log, record).await?;
+            superseded(epoch, scan)?;
+        }
+        if renews {
+            scan.state.void_copies();
+        }
         let provenance = self.provenance(&mut catalog, &facts, scan).await?;
         let tables = found.later(self.config, &provenance, tables)?;
         self.tell(found.not_captured(self.config, &tables));
@@ -109,7 +115,7 @@ impl Session<'_> {
         let confirmed = slot.and_then(|slot| slot.confirmed).unwrap_or(position);
         let overlap = Overlap::new(position, confirmed, scan.state.last);
         let (desk, asked) = Desk::new();
-        let copier = self.copier(epoch, cluster, desk, scan, log_is_new);
+        let copier = self.copier(epoch, cluster, desk, scan, slot_is_new);
         let stream = self.start(overlap.start()).await?;
         self.reporter.streaming(position);
         let streaming = Stream {
@@ -124,7 +130,7 @@ impl Session<'_> {
             types: Types::default(),
             assembler: self.assembler(epoch, position, scan.state.notes.clone()),
             appender: log,
-            checkpoints: Checkpoints::new(baseline, scan.state.copies.clone()),
+            checkpoints: Checkpoints::new(baseline, scan.state.copies.clone(), scan.begin),
             wide: Wide::default(),
         };
         tokio::select! {
@@ -139,7 +145,7 @@ impl Session<'_> {
         cluster: Cluster,
         desk: Desk,
         scan: &LogScan,
-        log_is_new: bool,
+        slot_is_new: bool,
     ) -> Copier {
         Copier {
             config: Arc::new(self.config.clone()),
@@ -149,7 +155,8 @@ impl Session<'_> {
             desk,
             epoch,
             copies: watch::Sender::new(scan.state.copies.clone()),
-            log_is_new,
+            slot_is_new,
+            void: scan.state.void.clone(),
             turn: Mutex::default(),
         }
     }
@@ -272,6 +279,13 @@ impl Session<'_> {
         }
     }
 
+    /// Whether the log gets another slot: there is none, or it cannot be read on, and no table of the log is copied yet. So
+    /// nothing of it is worth anything but its name, and all copies begin again behind the new slot's point.
+    fn renews(&self, scan: &LogScan, slot: Option<&Slot>) -> bool {
+        let wanted = self.renews_slot || slot.is_none();
+        wanted && scan.state.baseline.is_some() && !scan.state.has_copied_tables()
+    }
+
     /// Writes the start record and reads up to it: what counted before it is then agreed with every
     /// reader, because nothing of an earlier start counts behind it.
     async fn fence(
@@ -281,11 +295,18 @@ impl Session<'_> {
         scan: &mut LogScan,
         log: &mut Appender,
     ) -> Result<(), Error> {
-        let at = Utc::now();
-        let start = Record::Start(Start { epoch, at });
+        let owner = format!("{:016x}", rand::random::<u64>());
+        let start = Record::Start(Start {
+            epoch,
+            owner: Some(owner.clone()),
+            at: Utc::now(),
+        });
         let topic = &self.config.topic_changes;
         scan.append(cluster, topic, log, start).await?;
         superseded(epoch, scan)?;
+        if !scan.state.is_owned_by(&owner) {
+            return Err(Error::EpochTaken { epoch: epoch.0 });
+        }
         self.reporter.update(|status| status.epoch = epoch);
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! What capture is doing, for those who watch it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use millrace_events::{CapturedTable, Copies, Epoch, InTransit, Lsn, TableId};
+use millrace_topic::Offset;
 use tokio::sync::watch;
 
 use crate::copy::{Done, Requests};
@@ -42,6 +44,11 @@ pub struct Status {
     pub compared_at: Option<DateTime<Utc>>,
     /// The captured tables by name.
     pub tables: Vec<TableStatus>,
+    /// Copies of tables that were begun again because they could not be completed, since the process started.
+    pub copies_begun_again: u64,
+    /// The topics that capture itself still needs, and from which offset on: the log for its next start, and those of copies
+    /// that are not complete. `None`: not known yet.
+    pub needed: Option<BTreeMap<String, Offset>>,
 }
 
 /// What capture is doing.
@@ -105,6 +112,11 @@ impl Handle {
     /// The state now.
     pub fn status(&self) -> Status {
         self.complete(self.status.borrow().clone())
+    }
+
+    /// Follows the state, which does not see `oldest_pending_at`.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
     }
 
     /// The first state that satisfies `wanted`, which does not see `oldest_pending_at`; `None` if capture
@@ -197,6 +209,36 @@ impl Reporter {
         if is_news {
             tracing::warn!(%table, notice, "the copy of a table does not go on; all others do");
         }
+    }
+
+    /// A copy of a table cannot be completed, and begins again.
+    pub(crate) fn copy_void(&self, table: &TableId, reason: &str) {
+        tracing::warn!(%table, reason, "the copy of the table begins again");
+        self.update(|status| status.copies_begun_again += 1);
+    }
+
+    /// Topics of copies of an earlier session are not known to be needed.
+    pub(crate) fn needs_only(&self, topic: &str) {
+        self.update(|status| {
+            if let Some(needed) = &mut status.needed {
+                needed.retain(|known, _| known == topic);
+            }
+        });
+    }
+
+    /// A topic is needed from this offset on, or no longer.
+    pub(crate) fn needs(&self, topic: &str, from: Option<Offset>) {
+        let known = self.status.borrow().needed.clone().unwrap_or_default();
+        if known.get(topic).copied() == from {
+            return;
+        }
+        self.update(|status| {
+            let needed = status.needed.get_or_insert_default();
+            match from {
+                Some(from) => needed.insert(topic.to_owned(), from),
+                None => needed.remove(topic),
+            };
+        });
     }
 
     pub(crate) fn state(&self, state: State) {

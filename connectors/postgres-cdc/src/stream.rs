@@ -127,6 +127,11 @@ impl Stream<'_> {
             {
                 self.publication_gone()
             }
+            Error::Replication(source) if source.is_unmapped_file() => Error::SlotUnreadable {
+                slot: self.config.slot.clone(),
+                topic: self.config.topic_changes.clone(),
+                source,
+            },
             other => other,
         }
     }
@@ -220,18 +225,27 @@ impl Stream<'_> {
         }
     }
 
+    fn say_what_is_needed(&mut self) {
+        let from = self.checkpoints.needed();
+        self.reporter.needs(&self.config.topic_changes, Some(from));
+    }
+
     fn received(&self, lsn: Lsn) {
         self.reporter
             .update(|status| status.received_lsn = status.received_lsn.max(lsn));
     }
 
-    fn report(&self, seen: &mut Acknowledged, now: Acknowledged) {
+    fn report(&mut self, seen: &mut Acknowledged, now: Acknowledged) {
         // First, so that whoever sees the log there does not see older transactions on their way.
         self.reporter.pending.lock().arrived(now.lsn);
         self.reporter.update(|status| {
             status.transactions += now.transactions - seen.transactions;
             status.last_lsn = status.last_lsn.max(now.lsn);
         });
+        if let Some(place) = now.checkpoint {
+            self.checkpoints.stands_at(place);
+        }
+        self.say_what_is_needed();
         *seen = now;
     }
 }

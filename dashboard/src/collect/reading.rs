@@ -234,6 +234,8 @@ pub(crate) struct CapturedReading {
     pub(crate) rows_estimated: Option<u64>,
     /// When its copy will be complete.
     pub(crate) expected_at: Option<Time>,
+    /// Why its copy does not go on.
+    pub(crate) notice: Option<String>,
 }
 
 /// A table whose changes are not all in the log, and why.

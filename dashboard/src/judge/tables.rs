@@ -6,7 +6,8 @@
 //!    still has of it.
 //! 3. Without an answer of the projector, nothing is known of a table that capture has read.
 //! 4. A copy is under way from when it is planned until the projector has it. It takes as long as the slower of reading and
-//!    loading, each at its present rate; one that has not begun, as long as all that is still to be read.
+//!    loading, each at its present rate; one that has not begun, as long as all that is still to be read. What it waits for is
+//!    the reason of a table that has no other.
 
 use std::collections::BTreeMap;
 
@@ -97,6 +98,10 @@ fn of_captured(captured: &CapturedReading, now: Time) -> Table {
             rows_estimated: captured.rows_estimated,
             eta_s,
         }),
+        reason: captured
+            .notice
+            .as_ref()
+            .map(|why| format!("its copy {why}")),
         ..named(&captured.table)
     }
 }
@@ -108,7 +113,7 @@ fn add_projected(table: &mut Table, projected: &ProjectedReading, rows_read: Opt
     if !left_out {
         table.state = projected.state;
         table.since = projected.since;
-        table.reason = projected.reason.clone();
+        table.reason = projected.reason.clone().or(table.reason.take());
     }
     if let Some(loaded) = &projected.copy {
         let copy = table.copy.get_or_insert_with(TableCopy::default);

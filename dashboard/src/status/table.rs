@@ -19,7 +19,7 @@ pub struct Table {
     pub rows: Option<u64>,
     /// Their size with all indexes, about.
     pub bytes: Option<u64>,
-    /// Why it is not live, and what to do.
+    /// Why it is not live, and what to do; or why its copy does not go on.
     pub reason: Option<String>,
     /// Values that MySQL cannot hold: their columns are NULL there, and they stand in quarantine.
     #[serde(default)]

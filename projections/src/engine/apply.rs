@@ -20,8 +20,7 @@ pub(crate) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Pushes the statements that apply a batch of what was committed between `begin` and `lsn`. Partial rows that move to
-    /// another key are completed in place, so that a repetition finds them whole.
+    /// Pushes the statements that apply a batch of what was committed between `begin` and `lsn`.
     pub(crate) async fn apply(
         &mut self,
         script: &mut Script<'_>,
@@ -110,6 +109,13 @@ async fn write_rows(
     if !changes.truncate || !changes.spared.is_empty() {
         write::delete(script, table, changes.deletes()).await?;
     }
+    for (values, base) in changes.moves() {
+        write::move_to(script, table, values, base).await?;
+        let known = values.iter().enumerate();
+        let known = known.filter_map(|(column, value)| Some((column, value.clone()?)));
+        let (columns, row): (Vec<usize>, Vec<Value>) = known.unzip();
+        slices::fill(script, table, &columns, &[&row]).await?;
+    }
     for (columns, rows) in changes.updates() {
         let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
         write::update(script, table, &columns, rows.iter().copied()).await?;
@@ -121,7 +127,7 @@ async fn write_rows(
     Ok(unfit)
 }
 
-/// A partial row that cannot stay as it is.
+/// A partial row.
 struct Gap {
     key: Key,
     /// Key of the row that it builds upon.
@@ -134,8 +140,8 @@ impl Gap {
     }
 }
 
-/// Makes sure that partial rows (unchanged TOAST values) have a row to build upon. One that stays at its key stays partial:
-/// what it lacks never leaves the server. One that moves, or whose table quarantines values, is filled from the table as it stands. A row that is not there is a
+/// Makes sure that partial rows (unchanged TOAST values) have a row to build upon. They stay partial, so that what they
+/// lack never leaves the server; but a table that quarantines values gets whole ones. A row that is not there is a
 /// contradiction; while the table may be ahead of the log (`open`), it was deleted later, and so is not written.
 async fn complete(
     script: &mut Script<'_>,
@@ -148,8 +154,7 @@ async fn complete(
     if gaps.is_empty() {
         return Ok(());
     }
-    let is_filled = |gap: &Gap| gap.moves() || table.quarantines();
-    gaps.sort_by_key(|gap| !is_filled(gap));
+    gaps.sort_by_key(|gap| !gap.moves());
     let bases: Vec<&[Value]> = gaps.iter().map(|gap| gap.base.as_slice()).collect();
     let missing = bases::missing(script, table, &bases).await;
     let missing = missing.map_err(Error::written)?;
@@ -164,8 +169,15 @@ async fn complete(
     for deleted_later in missing {
         changes.rows.remove(&gaps[deleted_later].key);
     }
-    let filled = gaps.iter().take_while(|gap| is_filled(gap)).count();
-    fill(script, table, changes, kept, &gaps[..filled]).await
+    let moving = gaps.iter().take_while(|gap| gap.moves()).count();
+    if table.quarantines() {
+        return fill(script, table, changes, kept, &gaps).await;
+    }
+    if moving > 0 {
+        let put_aside = bases::put_aside(script, table, moving).await;
+        put_aside.map_err(Error::written)?;
+    }
+    Ok(())
 }
 
 fn gaps(changes: &TableBatch) -> Vec<Gap> {
@@ -179,7 +191,7 @@ fn gaps(changes: &TableBatch) -> Vec<Gap> {
     changes.rows.iter().filter_map(gap).collect()
 }
 
-/// Fills the first gaps with what the table holds at their bases. Large values stay there, on the stage.
+/// Fills gaps with what the table holds at their bases. Large values stay there, on the stage.
 async fn fill(
     script: &mut Script<'_>,
     table: &Table,

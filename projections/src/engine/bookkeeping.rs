@@ -10,7 +10,6 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
 use super::catalog::{Catalog, Dirty};
-use super::contained::AgainKeys;
 use super::error::Error;
 use super::log::Offset;
 use super::quarantine::Quarantine;
@@ -372,50 +371,6 @@ async fn write_mart(conn: &mut Session, name: &str, row: &MartRow) -> Result<(),
     run(conn, query).await
 }
 
-/// Keeps keys that were read again, in the transaction that loads their rows.
-pub(crate) async fn save_again(
-    conn: &mut Session,
-    copy: CopyId,
-    source: &TableId,
-    keys: &AgainKeys,
-) -> Result<(), Error> {
-    for (key, chunk) in keys {
-        let key = json(key)?;
-        let query = sqlx::query(
-            "REPLACE INTO millrace_again (copy, source, digest, chunk, row_key) \
-             VALUES (?, ?, SHA2(?, 256), ?, ?)",
-        )
-        .bind(copy.0)
-        .bind(source.to_string())
-        .bind(key.clone())
-        .bind(u64::from(*chunk))
-        .bind(key);
-        run(conn, query).await?;
-    }
-    Ok(())
-}
-
-/// The keys of a table that were read again, and in which chunk.
-pub(crate) async fn read_again(
-    conn: &mut Session,
-    copy: CopyId,
-    source: &TableId,
-) -> Result<AgainKeys, Error> {
-    let found =
-        sqlx::query("SELECT chunk, row_key FROM millrace_again WHERE copy = ? AND source = ?")
-            .bind(copy.0)
-            .bind(source.to_string())
-            .fetch_all(conn)
-            .await
-            .map_err(Error::sql("its bookkeeping"))?;
-    let key = |row: &MySqlRow| {
-        let chunk = u32::try_from(number(row, "chunk")?);
-        let chunk = chunk.map_err(|error| Error::Bookkeeping(error.to_string()))?;
-        Ok((parse_json(&text(row, "row_key")?)?, chunk))
-    };
-    found.iter().map(key).collect()
-}
-
 const TABLE_STATES: [(TableState, &str); 5] = [
     (TableState::Loading, "loading"),
     (TableState::CatchingUp, "catching_up"),
@@ -448,7 +403,7 @@ fn text_of<T: PartialEq>(words: &[(T, &'static str)], value: T) -> &'static str 
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::MySql, sqlx::mysql::MySqlArguments>;
 
-async fn run(conn: &mut Session, query: Query<'_>) -> Result<(), Error> {
+pub(super) async fn run(conn: &mut Session, query: Query<'_>) -> Result<(), Error> {
     let done = query.execute(conn).await;
     done.map(|_| ()).map_err(Error::sql("its bookkeeping"))
 }
@@ -463,7 +418,10 @@ fn broken(error: sqlx::Error) -> Error {
 }
 
 /// Unchecked: sqlx takes text of a binary collation for bytes.
-fn text(row: &MySqlRow, column: impl sqlx::ColumnIndex<MySqlRow>) -> Result<String, Error> {
+pub(super) fn text(
+    row: &MySqlRow,
+    column: impl sqlx::ColumnIndex<MySqlRow>,
+) -> Result<String, Error> {
     row.try_get_unchecked(column).map_err(broken)
 }
 
@@ -471,7 +429,7 @@ fn optional_text(row: &MySqlRow, column: &str) -> Result<Option<String>, Error> 
     row.try_get_unchecked(column).map_err(broken)
 }
 
-fn number(row: &MySqlRow, column: &str) -> Result<u64, Error> {
+pub(super) fn number(row: &MySqlRow, column: &str) -> Result<u64, Error> {
     row.try_get(column).map_err(broken)
 }
 
@@ -480,10 +438,10 @@ fn at(row: &MySqlRow, column: &str) -> Result<DateTime<Utc>, Error> {
     Ok(at.and_utc())
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| Error::Bookkeeping(error.to_string()))
 }
 
-fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+pub(super) fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|error| Error::Bookkeeping(error.to_string()))
 }

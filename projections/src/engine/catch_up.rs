@@ -6,8 +6,9 @@ use std::sync::Arc;
 use chrono::Utc;
 use millrace_events::{Lsn, TableId};
 
+use super::again::read_again;
 use super::assemble::{Assembler, Followed, Tables};
-use super::bookkeeping::read_again;
+
 use super::catalog::Catalog;
 use super::contained::Contained;
 use super::error::{Culprit, Error};
@@ -16,7 +17,7 @@ use super::log::Log;
 use super::position::Advance;
 use super::reader::{looked_after, Item, Reader};
 use super::rows::{CopyStep, Place};
-use super::status::Shared;
+use super::shared::Shared;
 use super::Limits;
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, SHADOW};

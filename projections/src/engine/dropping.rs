@@ -10,9 +10,9 @@ use super::bookkeeping::{claimed, unclaim};
 use super::catalog::Catalog;
 use super::error::Error;
 use super::follower::Desk;
+use super::handle::Handle;
 use super::loading::save;
 use super::rows::TableState;
-use super::status::Handle;
 use crate::replica::ddl;
 
 /// A table was not removed from MySQL.

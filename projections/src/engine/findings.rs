@@ -17,7 +17,8 @@ use tokio::sync::Mutex;
 
 use super::bookkeeping::prepare;
 use super::error::Error;
-use super::status::{Handle, Shared};
+use super::handle::Handle;
+use super::shared::Shared;
 use crate::verify::{Answer, By, Compared, Finding};
 
 /// Verifications that are remembered in short: half a day of one every half an hour, or two hours of one every five

@@ -111,18 +111,29 @@ impl TableBatch {
         })
     }
 
-    /// Partial rows, by the columns of which they have a value, with these values. They must be there.
+    /// Partial rows that stay at their keys, by the columns of which they have a value, with these values.
     pub fn updates(&self) -> BTreeMap<Vec<usize>, Vec<Vec<Value>>> {
         let mut updates: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for net in self.rows.values() {
-            let Net::Partial { values, .. } = net else {
+        for (key, net) in &self.rows {
+            let Net::Partial { values, base } = net else {
                 continue;
             };
+            if key != base {
+                continue;
+            }
             let known = |(column, value): (usize, &Option<Value>)| Some((column, value.clone()?));
             let (columns, values) = values.iter().enumerate().filter_map(known).unzip();
             updates.entry(columns).or_default().push(values);
         }
         updates
+    }
+
+    /// Partial rows that come from other keys: a value per column, where it is known, and those keys.
+    pub fn moves(&self) -> impl Iterator<Item = (&[Option<Value>], &Key)> {
+        self.rows.iter().filter_map(|(key, net)| match net {
+            Net::Partial { values, base } if key != base => Some((values.as_slice(), base)),
+            _ => None,
+        })
     }
 
     fn fold(

@@ -14,12 +14,14 @@ use super::copier::Copier;
 use super::error::Error;
 use super::follower::{lose, Committed, Desk, Follower, Outcome};
 use super::group::Group;
+use super::handle::{Hold, Orders, Until};
 use super::join::Joiner;
 use super::loading::save;
 use super::log::Offset;
 use super::reader::{Item, Reader};
 use super::rows::Place;
-use super::status::{Hold, Orders, Shared, State, Until};
+use super::shared::Shared;
+use super::status::State;
 use super::Config;
 use crate::replica::Table;
 
@@ -57,6 +59,7 @@ impl<'a> Live<'a> {
         self.joiner().clear(&mut self.desk).await?;
         self.drop_former_marts().await?;
         self.follow_live()?;
+        self.take_stock().await?;
         self.show();
         loop {
             let Err(error) = self.turn().await else {

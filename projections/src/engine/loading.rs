@@ -10,7 +10,8 @@ use millrace_events::{Chunk, ChunkVerdict, CopyId, Record, Slice, TableId, Value
 use sqlx::Executor;
 use tokio::time::Instant;
 
-use super::bookkeeping::{claim, save_again};
+use super::again::save_again;
+use super::bookkeeping::claim;
 use super::catalog::Catalog;
 use super::catch_up::Source;
 use super::contained::AgainKeys;

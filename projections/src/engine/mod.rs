@@ -13,6 +13,7 @@
 //! and goes on from there. So there is one way to recover, whatever happened, COMMIT included. A server that
 //! does not answer within a statement's time limit is such trouble; one that is away is waited for without end.
 
+mod again;
 mod apply;
 mod assemble;
 mod begin;
@@ -27,6 +28,7 @@ mod findings;
 pub mod fold;
 mod follower;
 mod group;
+mod handle;
 mod hooks;
 mod join;
 mod live;
@@ -40,6 +42,7 @@ mod quarantined;
 mod reader;
 mod rows;
 mod session;
+mod shared;
 mod status;
 mod stock;
 
@@ -55,18 +58,19 @@ use tokio_util::sync::CancellationToken;
 use crate::marts::Marts;
 use crate::replica::Policies;
 use log::{FluvioLog, Log};
-use status::Shared;
+use shared::Shared;
 
 pub use dropping::DropError;
 pub use error::{Culprit, Error};
 pub use findings::{Findings, Found, NotWritten, Past};
+pub use handle::{Handle, HoldError, HoldId, UnknownMart, WaitError};
 pub use hooks::{Asked, Hooks, Point};
 pub use pause::PauseError;
 pub use quarantined::{Page, QuarantinedError, QuarantinedValue, Wanted};
 pub use rows::{CopyStep, MartState, TableState};
 pub use status::{
-    Away, CopyStatus, Handle, HoldError, HoldId, HoldStatus, MartStatus, Projection,
-    ProjectionKind, SnapshotProgress, State, Status, TableStatus, UnknownMart, WaitError,
+    Away, CopyStatus, HoldStatus, MartStatus, Needed, Projection, ProjectionKind, SnapshotProgress,
+    State, Status, TableStatus,
 };
 
 /// How often the end of the log is asked for.

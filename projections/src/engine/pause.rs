@@ -12,8 +12,10 @@ use tokio::sync::{watch, Mutex};
 
 use super::bookkeeping::prepare;
 use super::error::Error;
+use super::handle::Handle;
 use super::owner::Lock;
-use super::status::{Handle, Shared, State};
+use super::shared::Shared;
+use super::status::State;
 use super::Limits;
 
 /// Held while the row is written and read.

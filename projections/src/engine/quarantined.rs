@@ -9,7 +9,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::Row;
 
 use super::error::Error;
-use super::status::Handle;
+use super::handle::Handle;
 
 /// Values on a page.
 const LIMIT_MAX: u32 = 200;

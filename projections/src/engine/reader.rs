@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::log::{Log, Offset};
-use super::status::Shared;
+use super::shared::Shared;
 
 /// Decoded records wait for their consumer up to this many bytes of JSON. Rows of small values take five times as much
 /// memory once they are decoded, and a log and a copy may be read at once.

@@ -8,9 +8,9 @@ use millrace_events::Value;
 use sqlx::mysql::MySqlRow;
 use sqlx::Row;
 
-use super::names::base_table;
+use super::names::{base_table, moved_table};
 use super::write::{literal, same_key, WriteError, STATEMENT_BYTES};
-use super::{ddl, quoted, Column, Kind, Table};
+use super::{ddl, quoted, temporary, Column, Kind, Table};
 use crate::script::{About, Script, ScriptError};
 
 /// Column with the number of a key.
@@ -38,6 +38,28 @@ pub(crate) async fn missing(
     );
     let rows = ask(script, table, &sql).await?;
     rows.iter().map(|row| number(row, table)).collect()
+}
+
+/// Puts the rows of the first `count` keys, given to [`missing`] before, aside, from where [`write::move_to`] takes what
+/// it needs of them: their values never leave the server.
+///
+/// [`write::move_to`]: super::write::move_to
+pub(crate) async fn put_aside(
+    script: &mut Script<'_>,
+    table: &Table,
+    count: usize,
+) -> Result<(), WriteError> {
+    let (moved, about) = (moved_table(&table.name), About::Table(table.source.clone()));
+    let like = format!("LIKE {}", quoted(&table.name));
+    temporary::anew(script, &moved, &like, &about).await?;
+    let sql = format!(
+        "INSERT INTO {} SELECT t.* FROM {} k STRAIGHT_JOIN {} t ON {} WHERE k.{NUMBER} < {count}",
+        quoted(&moved),
+        quoted(&base_table(&table.name)),
+        quoted(&table.name),
+        same_key(table),
+    );
+    Ok(script.push(&sql, &about).await?)
 }
 
 /// What the rows of the first `count` keys, given to [`missing`] before, hold in these columns. Each row of the result begins

@@ -54,6 +54,11 @@ pub fn key_table(table: &str) -> String {
     derived("millrace_keys_", table, "")
 }
 
+/// Name of the temporary table with the rows of `table` that move to other keys in part.
+pub(super) fn moved_table(table: &str) -> String {
+    derived("millrace_moved_", table, "")
+}
+
 /// Name of the temporary table with the keys of the rows in `table` that updates build upon.
 pub(super) fn base_table(table: &str) -> String {
     derived("millrace_bases_", table, "")

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 use millrace_events::{TableId, Value};
 
-use super::names::key_table;
+use super::names::{key_table, moved_table};
 use super::{canonical, ddl, quoted, Column, Kind, Table};
 use crate::script::{About, Script, ScriptError};
 
@@ -91,6 +91,37 @@ pub(crate) async fn update<'a>(
         Ok(())
     };
     insert(script, table, (&head, &tail), rows, key, tuple).await
+}
+
+/// Writes a row that was put aside ([`bases::put_aside`](super::bases::put_aside())) at another key. Where `values` has none
+/// for a column, the row of the key `base` has it.
+pub(crate) async fn move_to(
+    script: &mut Script<'_>,
+    table: &Table,
+    values: &[Option<Value>],
+    base: &[Value],
+) -> Result<(), WriteError> {
+    let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+    let mut sql = format!("{} SELECT ", insert_into(&table.name, &names));
+    for (position, (column, value)) in table.columns.iter().zip(values).enumerate() {
+        if position > 0 {
+            sql.push(',');
+        }
+        match value {
+            Some(value) => literal(&mut sql, table, column, value, base)?,
+            None => {
+                let _ = write!(sql, "m.{}", quoted(&column.name));
+            }
+        }
+    }
+    let _ = write!(sql, " FROM {} m WHERE ", quoted(&moved_table(&table.name)));
+    key_condition(&mut sql, table, base)?;
+    sql.push_str(&update_tail(table, &names));
+    fits(table, sql.len(), script.statement_bytes_max(), &|| {
+        base.to_vec()
+    })?;
+    let about = About::Table(table.source.clone());
+    Ok(script.push(&sql, &about).await?)
 }
 
 /// Deletes the rows of these keys, whether they exist or not.
@@ -261,12 +292,12 @@ fn key_within(table: &Table, columns: &[usize], row: &[Value]) -> Vec<Value> {
 }
 
 fn insert_head(table: &str, names: &[&str]) -> String {
+    format!("{} VALUES ", insert_into(table, names))
+}
+
+fn insert_into(table: &str, names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-    format!(
-        "INSERT INTO {} ({}) VALUES ",
-        quoted(table),
-        names.join(",")
-    )
+    format!("INSERT INTO {} ({})", quoted(table), names.join(","))
 }
 
 fn update_tail(table: &Table, names: &[&str]) -> String {

@@ -61,6 +61,7 @@ impl Source {
         self.rekeyed.clear();
         let start = Record::Start(Start {
             epoch: self.epoch,
+            owner: None,
             at: at(),
         });
         self.log.append(&topic(copy), start.encode());

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod copies;
+mod hand;
 mod memory_log;
 mod outage;
 mod pause;
@@ -12,6 +13,7 @@ mod settings;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;
+mod trips;
 mod wide;
 mod world;
 

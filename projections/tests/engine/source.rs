@@ -272,7 +272,7 @@ impl Source {
     }
 
     /// Moves a row to another key and sends neither of the columns that may be TOAST.
-    fn rekey(&mut self, table: &str, from: &[Value], to: &[Value]) -> Change {
+    pub(crate) fn rekey(&mut self, table: &str, from: &[Value], to: &[Value]) -> Change {
         let rows = self.state.get_mut(&id(table)).expect("a known table");
         let mut values = rows.remove(from).expect("the row exists");
         values[..to.len()].clone_from_slice(to);
@@ -341,7 +341,7 @@ impl Source {
     }
 
     /// An update that changes one column and leaves unchanged TOAST unsent.
-    fn touch(&mut self, table: &str, key: &[Value]) -> Change {
+    pub(crate) fn touch(&mut self, table: &str, key: &[Value]) -> Change {
         let fresh = self.random_row(table);
         let rows = self.state.get_mut(&id(table)).expect("a known table");
         let values = rows.get_mut(key).expect("the row exists");
@@ -415,6 +415,7 @@ impl Source {
         self.epoch = self.epoch.next();
         let start = Record::Start(Start {
             epoch: self.epoch,
+            owner: None,
             at: at(),
         });
         self.log.append(CHANGES, start.encode());

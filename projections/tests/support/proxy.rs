@@ -1,6 +1,6 @@
 //! A TCP proxy in front of a server, whose connections can vanish without a word.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +27,8 @@ struct State {
     connections: AtomicU64,
     /// Connections up to this number are swallowed.
     silent_up_to: AtomicU64,
+    /// How often clients have asked something after they had an answer.
+    trips: AtomicU64,
     armed: Mutex<Option<Vanish>>,
 }
 
@@ -56,6 +58,11 @@ impl Proxy {
     /// The next connection that says this vanishes with it, and so do all older ones.
     pub(crate) fn arm(&self, vanish: Vanish) {
         *self.state.armed.lock().expect("not poisoned") = Some(vanish);
+    }
+
+    /// Round trips so far, of all connections.
+    pub(crate) fn trips(&self) -> u64 {
+        self.state.trips.load(Ordering::SeqCst)
     }
 
     /// True as long as that has not happened.
@@ -100,16 +107,22 @@ impl State {
 fn pass(client: TcpStream, server: TcpStream, number: u64, state: Arc<State>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let asking = state.clone();
+    let answered = Arc::new(AtomicBool::new(true));
+    let (asking, has_answer) = (state.clone(), answered.clone());
     tokio::spawn(copy(
         from_client,
         to_server,
         state.clone(),
         number,
-        move |bytes| asking.passes(number, bytes),
+        move |bytes| {
+            let is_new = has_answer.swap(false, Ordering::SeqCst);
+            asking.trips.fetch_add(u64::from(is_new), Ordering::SeqCst);
+            asking.passes(number, bytes)
+        },
     ));
     let answering = state.clone();
     tokio::spawn(copy(from_server, to_client, state, number, move |_| {
+        answered.store(true, Ordering::SeqCst);
         !answering.is_silent(number)
     }));
 }

@@ -88,6 +88,19 @@ pub enum ReplicationError {
     },
 }
 
+impl ReplicationError {
+    /// Whether the server has lost track of which table a file belonged to. PostgreSQL up to 15 can, for a transaction that
+    /// began before a slot was made and truncated or rewrote a table; it meets that transaction again with each attempt. The
+    /// words are never translated: they are meant for the server's developers.
+    #[must_use]
+    pub fn is_unmapped_file(&self) -> bool {
+        let ReplicationError::Server { sqlstate, message } = self else {
+            return false;
+        };
+        sqlstate == "XX000" && message.contains("could not map filen")
+    }
+}
+
 fn described(what: Oversized) -> String {
     match what {
         Oversized::Message => "our own logical message".into(),
@@ -436,5 +449,38 @@ mod tests {
         let cells = answer(&row).expect("a row");
         assert_eq!(cells, [Some("ab".to_owned()), None]);
         assert!(answer(&row.slice(..row.len() - 2)).is_err());
+    }
+
+    #[test]
+    fn a_slot_that_lost_track_of_a_file_is_told_from_other_internal_errors() {
+        let server = |sqlstate: &str, message: &str| ReplicationError::Server {
+            sqlstate: sqlstate.to_owned(),
+            message: message.to_owned(),
+        };
+        for (sqlstate, message, unmapped) in [
+            (
+                "XX000",
+                "could not map filenode \"base/18241/21098\" to relation OID",
+                true,
+            ),
+            (
+                "XX000",
+                "could not map filenumber \"base/5/16402\" to relation OID",
+                true,
+            ),
+            ("XX000", "cache lookup failed for relation 16402", false),
+            (
+                "58P01",
+                "could not map filenode \"base/18241/21098\" to relation OID",
+                false,
+            ),
+        ] {
+            assert_eq!(
+                server(sqlstate, message).is_unmapped_file(),
+                unmapped,
+                "{message}"
+            );
+        }
+        assert!(!ReplicationError::Ended.is_unmapped_file());
     }
 }

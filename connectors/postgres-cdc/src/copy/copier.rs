@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::StreamExt;
-use millrace_events::{Copies, CopyId, CopyTable, Epoch, TableId, Verdict};
+use millrace_events::{CapturedTable, Copies, CopyId, CopyTable, Epoch, TableId, Verdict};
 use millrace_topic::Cluster;
 use tokio::sync::{mpsc, watch, Mutex};
 
@@ -30,8 +30,10 @@ pub(crate) struct Copier {
     pub(crate) epoch: Epoch,
     /// What the log says of tables, with what is announced here.
     pub(crate) copies: watch::Sender<Copies>,
-    /// The log begins with this session: its slot was made when the publication was there.
-    pub(crate) log_is_new: bool,
+    /// The slot was made by this session, when the publication was there.
+    pub(crate) slot_is_new: bool,
+    /// Copies that are not complete and never will be.
+    pub(crate) void: BTreeSet<CopyId>,
     /// Held by who reads a table: one at a time, with all readers.
     pub(crate) turn: Mutex<()>,
 }
@@ -43,20 +45,26 @@ impl Copier {
         captured: &[TableId],
         requests: &mut mpsc::Receiver<Request>,
     ) -> Result<Infallible, Error> {
+        self.reporter.needs_only(&self.config.topic_changes);
         let known = self.copies.borrow().clone();
         let (removed, left): (Vec<_>, Vec<_>) = captured
             .iter()
             .cloned()
             .partition(|table| known.is_removed(table));
         self.finish_removing(&removed).await?;
-        let missing: Vec<_> = left
-            .into_iter()
-            .filter(|table| known.table(table).is_none())
-            .collect();
+        let void =
+            |table: &CapturedTable| table.copied.is_none() && self.void.contains(&table.copy);
+        let missing = left.into_iter();
+        let missing = missing.filter(|table| known.table(table).is_none_or(void));
+        let missing: Vec<_> = missing.collect();
+        for table in missing.iter().filter(|table| known.table(table).is_some()) {
+            self.reporter
+                .copy_void(table, "its log has a gap, or begins behind it");
+        }
         if !missing.is_empty() {
             let lately = self.desk.expect(&missing).await?;
             // Before the slot's point everybody had ended who began before the publication.
-            let lately = (!self.log_is_new).then_some(lately).unwrap_or_default();
+            let lately = (!self.slot_is_new).then_some(lately).unwrap_or_default();
             self.begin_with(&missing, &lately).await?;
         }
         self.report();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use millrace_events::{
     ChunkPlanned, ChunkVerdict, CopyId, CopyReader, Record, TableChunks, TableId, Visibility,
 };
-use millrace_topic::{Cluster, Fence, Read};
+use millrace_topic::{Cluster, Fence, Offset, Read};
 
 use super::keys::{Key, Range};
 use crate::Error;
@@ -45,7 +45,8 @@ impl Progress {
         }
     }
 
-    /// Reads the topic of a copy up to `fence`, a start of this capture.
+    /// Reads the topic of a copy up to `fence`, a start of this capture. What is left of a topic whose beginning is gone
+    /// is worth nothing: plans that are missing would be made anew under numbers of chunks that are there.
     pub(crate) async fn read(
         cluster: &Cluster,
         topic: &str,
@@ -54,7 +55,14 @@ impl Progress {
     ) -> Result<Self, Error> {
         let mut progress = Progress::none(copy);
         let mut reading = cluster.read(Read::new(topic).until(fence)).await?;
+        let mut is_first = true;
         while let Some(record) = reading.next().await? {
+            if std::mem::take(&mut is_first) && record.offset > Offset::default() {
+                return Err(Error::CopyTrimmed {
+                    topic: topic.to_owned(),
+                    first: record.offset,
+                });
+            }
             let foreign = |reason: String| Error::LogForeign {
                 topic: topic.to_owned(),
                 offset: record.offset,
@@ -196,6 +204,7 @@ mod tests {
     fn start(epoch: u64) -> Record {
         Record::Start(millrace_events::Start {
             epoch: Epoch(epoch),
+            owner: None,
             at: chrono::DateTime::UNIX_EPOCH,
         })
     }

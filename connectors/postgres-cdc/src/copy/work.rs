@@ -15,6 +15,7 @@ use millrace_control::in_words;
 use millrace_events::{CapturedTable, Copies, CopyId, Record, Start, TableId};
 use millrace_sessions::postgres::errors::{self, Outlook};
 use millrace_sessions::postgres::PgSession;
+use millrace_topic::Offset;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -83,7 +84,11 @@ impl Copier {
             progress: tokio::sync::Mutex::default(),
             admitted: watch::Sender::default(),
         };
-        let progress = self.progress(&work, &shared.pieces).await?;
+        let progress = match self.progress(&work, &shared.pieces).await {
+            Err(error @ Error::CopyTrimmed { .. }) => return self.begin_again(&work, &error).await,
+            progress => progress?,
+        };
+        self.reporter.needs(&work.topic, Some(Offset::default()));
         let has_begun = |table: &&CapturedTable| progress.has_begun(&table.definition.table);
         let (begun, fresh): (Vec<_>, Vec<_>) = work.tables.iter().partition(has_begun);
         *shared.progress.lock().await = Some(progress);
@@ -93,13 +98,31 @@ impl Copier {
             (tables.map(|table| self.table(table, &work, &shared))).collect();
         let read = reading.try_for_each(|()| std::future::ready(Ok(())));
         tokio::try_join!(self.admit(&fresh, &shared), read)?;
+        self.reporter.needs(&work.topic, None);
         Ok(())
+    }
+
+    /// Copies the tables of a copy that cannot be completed anew.
+    async fn begin_again(&self, work: &Work, why: &Error) -> Result<(), Error> {
+        let mut tables: Vec<_> = work.tables.iter().map(name).collect();
+        tables.retain(|table| {
+            let now = self.copies.borrow();
+            now.table(table).is_some_and(|now| now.copy == work.copy)
+        });
+        for table in &tables {
+            self.reporter.copy_void(table, &why.to_string());
+        }
+        match tables.is_empty() {
+            true => Ok(()),
+            false => self.begin(&tables).await.map(drop),
+        }
     }
 
     /// What earlier starts, or attempts, have done of a copy.
     async fn progress(&self, work: &Work, pieces: &Pieces) -> Result<Progress, Error> {
         let start = Record::Start(Start {
             epoch: self.epoch,
+            owner: None,
             at: Utc::now(),
         });
         let end = pieces.fence(&start).await?;
@@ -209,9 +232,9 @@ impl Copier {
             Ok(())
         };
         match copied.await {
-            Err(Error::TableRedefined { table } | Error::CopyOutrun { table }) => {
-                tracing::warn!(%table, "the copy of the table begins again");
-                self.begin(&[table]).await.map(drop)
+            Err(error @ (Error::TableRedefined { .. } | Error::CopyOutrun { .. })) => {
+                self.reporter.copy_void(&name(table), &error.to_string());
+                self.begin(&[name(table)]).await.map(drop)
             }
             other => other,
         }

@@ -64,6 +64,7 @@ impl Stream<'_> {
         let offset = self.appender.append_and_wait(record.encode()).await?;
         let copies = &mut self.checkpoints.copies;
         copies.offer(offset.to_i64(), &record, Verdict::Announced);
+        self.say_what_is_needed();
         Ok(Announced {
             record,
             offset: offset.0 as i64,

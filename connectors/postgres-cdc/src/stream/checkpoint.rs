@@ -25,7 +25,11 @@ impl Stream<'_> {
             ..self.checkpoints.make(&self.assembler, Utc::now())
         };
         let record = Record::Checkpoint(checkpoint).encode();
-        self.appender.append(Outgoing::aside(record)).await?;
+        let record = Outgoing {
+            checkpoint: true,
+            ..Outgoing::aside(record)
+        };
+        self.appender.append(record).await?;
         self.checkpoints.sent(self.appender.sent());
         self.assembler.define_again();
         Ok(())

@@ -112,7 +112,7 @@ async fn a_log_set_back_behind_a_running_capture_is_noticed_by_its_next_record()
 }
 
 /// A topic that keeps a few large records, in segments that hold a batch each.
-async fn small_topic(rig: &Rig) {
+pub(crate) async fn small_topic(rig: &Rig) {
     let mut spec = TopicSpec::new_computed(1, 1, None);
     spec.set_storage(TopicStorageConfig {
         segment_size: Some(13_000_000),
@@ -124,10 +124,10 @@ async fn small_topic(rig: &Rig) {
 }
 
 /// The first offset that the topic still has.
-async fn first_offset(rig: &Rig) -> i64 {
+pub(crate) async fn first_offset(rig: &Rig, topic: &str) -> i64 {
     let fluvio = rig.fluvio().await;
     let config = ConsumerConfigExtBuilder::default()
-        .topic(&rig.config.topic_changes)
+        .topic(topic)
         .partition(0)
         .offset_start(Offset::beginning())
         .build()
@@ -144,7 +144,7 @@ async fn records_that_retention_removed_unread_are_lost_records() {
     running.streaming().await;
     let mut connection = rig.connect().await;
     let gone = async {
-        while first_offset(&rig).await < 6 {
+        while first_offset(&rig, &rig.config.topic_changes).await < 6 {
             let fill = "UPDATE source.users SET note = repeat('n', 1500000) WHERE user_id <= 4";
             connection.execute(fill).await.unwrap();
             running.reaches(rig.end().await).await;

@@ -20,5 +20,6 @@ mod rows;
 mod selected;
 mod storm;
 mod strangers;
+mod trimmed;
 mod unsent;
 mod writers;

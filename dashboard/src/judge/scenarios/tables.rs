@@ -21,6 +21,7 @@ fn captured(state: &str, rows: u64, expected_at: Option<Time>) -> CapturedReadin
         rows: Some(rows),
         rows_estimated: Some(1_000),
         expected_at,
+        notice: None,
     }
 }
 
@@ -42,6 +43,31 @@ fn projected(state: TableState, loaded: Option<u64>) -> ProjectedReading {
 fn only(status: &Status) -> &Table {
     assert_eq!(status.tables.len(), 1, "{:?}", status.tables);
     &status.tables[0]
+}
+
+/// Whether the table is live meanwhile, from its old rows, or was never copied.
+#[test]
+fn what_a_copy_waits_for_is_said() {
+    let mut world = World::at_rest();
+    let waits = CapturedReading {
+        notice: Some("waits for pid 7".into()),
+        ..captured("planned", 0, None)
+    };
+    let status = world.tick(|readings| capture(readings).tables = vec![waits.clone()]);
+    let said = Some("its copy waits for pid 7");
+    assert_eq!(only(&status).reason.as_deref(), said);
+    let status = world.tick(|readings| {
+        projector(readings).tables = vec![projected(TableState::Live, None)];
+    });
+    let table = only(&status);
+    assert_eq!(
+        (table.state, table.reason.as_deref()),
+        (TableState::Live, said)
+    );
+    let status = world.tick(|readings| {
+        capture(readings).tables = vec![captured("copying", 1, None)];
+    });
+    assert_eq!(only(&status).reason, None);
 }
 
 #[test]
