@@ -121,9 +121,9 @@ async fn write_rows(
         write::update(script, table, &columns, rows.iter().copied()).await?;
         slices::fill(script, table, &columns, &rows).await?;
     }
-    let mut unfit = upsert(script, table, rows).await?;
+    let unfit = upsert(script, table, rows).await?;
     let columns: Vec<usize> = (0..table.columns.len()).collect();
-    unfit.extend(slices::fill(script, table, &columns, rows).await?);
+    slices::fill(script, table, &columns, rows).await?;
     Ok(unfit)
 }
 

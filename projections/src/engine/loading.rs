@@ -258,9 +258,9 @@ impl StagedTable {
         for slice in &self.slices {
             slices::stage(script, &self.table, slice).await?;
         }
-        let mut unfit = upsert(script, &self.table, rows).await?;
+        let unfit = upsert(script, &self.table, rows).await?;
         let columns: Vec<usize> = (0..self.table.columns.len()).collect();
-        unfit.extend(slices::fill(script, &self.table, &columns, rows).await?);
+        slices::fill(script, &self.table, &columns, rows).await?;
         slices::clear(script, rows.iter().copied().flat_map(slices::names)).await?;
         Ok(unfit)
     }

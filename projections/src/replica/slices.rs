@@ -1,8 +1,9 @@
 //! Values that came in slices ([`Slice`]). They are put together inside of the server, so that no more than a slice is ever
 //! here: staged in a table as they come, and joined by one UPDATE once their row is written.
 //!
-//! What an expression gives is limited by `max_allowed_packet`, and both servers make NULL of what is longer, with a
-//! warning only. So the size is compared before, and looked at afterwards.
+//! What an expression gives is limited by `max_allowed_packet` on both servers, which make NULL of what is longer, with a
+//! warning only. GROUP_CONCAT is not: its limit is `group_concat_max_len`, which our sessions pin to 1 GB, more than Postgres
+//! sends, and beyond it is an error. Whatever the server does, the size is looked at afterwards.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use millrace_events::{Slice, Sliced, TableId, Value};
 use sqlx::Row;
 
 use super::write::{self, WriteError};
-use super::{quoted, Column, Kind, Table, Unfit};
+use super::{quoted, Column, Kind, Table};
 use crate::script::{About, Script, ScriptError};
 
 /// Where slices stand until their row comes, and the definition of its columns.
@@ -56,6 +57,7 @@ pub(crate) async fn stage(
         _ => write::push_string(&mut sql, &slice.text),
     }
     sql.push(')');
+    write::fits(table, sql.len(), script.statement_bytes_max(), &Vec::new)?;
     Ok(script.push(&sql, &about(table)).await?)
 }
 
@@ -99,20 +101,18 @@ fn digits(slice: &Slice) -> Result<&str, &'static str> {
 }
 
 /// Puts the sliced values of rows that were just written, with values for these columns, where they belong. Of rows with
-/// one key the last one counts. Returns what is too large for the server, where the columns' policies let the rows go on
-/// without it.
+/// one key the last one counts.
 pub(crate) async fn fill(
     script: &mut Script<'_>,
     table: &Table,
     columns: &[usize],
     rows: &[&[Value]],
-) -> Result<Vec<Unfit>, WriteError> {
-    let mut unfit = Vec::new();
+) -> Result<(), WriteError> {
     if !rows.iter().any(|row| names(row).next().is_some()) {
-        return Ok(unfit);
+        return Ok(());
     }
     let mut seen = BTreeSet::new();
-    for (number, row) in rows.iter().enumerate().rev() {
+    for row in rows.iter().rev() {
         let key = key_of(table, columns, row);
         if !seen.insert(key.clone()) {
             continue;
@@ -127,17 +127,10 @@ pub(crate) async fn fill(
                 key: &key,
                 value,
             };
-            if let Some(reason) = cell.fill(script).await? {
-                unfit.push(Unfit {
-                    row: number,
-                    column,
-                    text: String::new(),
-                    reason: reason.into(),
-                });
-            }
+            cell.fill(script).await?;
         }
     }
-    Ok(unfit)
+    Ok(())
 }
 
 fn key_of(table: &Table, columns: &[usize], row: &[Value]) -> Vec<Value> {
@@ -187,12 +180,7 @@ struct Cell<'a> {
 }
 
 impl Cell<'_> {
-    /// Returns why not, if the row goes on without the value.
-    async fn fill(&self, script: &mut Script<'_>) -> Result<Option<String>, WriteError> {
-        let bytes_max = script.statement_bytes_max() as u64;
-        if self.bytes() > bytes_max {
-            return self.too_large(bytes_max);
-        }
+    async fn fill(&self, script: &mut Script<'_>) -> Result<(), WriteError> {
         let (table, column) = (quoted(&self.table.name), quoted(&self.column.name));
         let key = key_condition(self.table, self.key)?;
         let joined = self.joined();
@@ -212,7 +200,7 @@ impl Cell<'_> {
             None => None,
         };
         match found {
-            Some(found) if self.is_whole(found) => Ok(None),
+            Some(found) if self.is_whole(found) => Ok(()),
             found => Err(self.refused(format!(
                 "{} of the {} bytes that came in slices",
                 found.unwrap_or_default(),
@@ -244,17 +232,6 @@ impl Cell<'_> {
         match self.column.kind {
             Kind::LongBlankPadded => bytes <= self.bytes(),
             _ => bytes == self.bytes(),
-        }
-    }
-
-    fn too_large(&self, bytes_max: u64) -> Result<Option<String>, WriteError> {
-        let reason = format!(
-            "a value of {} bytes, more than its max_allowed_packet of {bytes_max}: raise that (1 GB is the most) and copy the table again",
-            self.bytes()
-        );
-        match self.column.policy.quarantines() {
-            true => Ok(Some(reason)),
-            false => Err(self.refused(reason)),
         }
     }
 

@@ -266,7 +266,7 @@ async fn insert<'a>(
 }
 
 /// A statement of one row that is longer than a packet cannot be sent.
-fn fits(
+pub(super) fn fits(
     table: &Table,
     bytes: usize,
     bytes_max: usize,
