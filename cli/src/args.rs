@@ -358,16 +358,18 @@ pub struct Verify {
     /// Read every row of both databases, instead of those only whose sums differ
     #[arg(long)]
     pub rows: bool,
-    /// Compare this table only, and copy it again if it differs, while everything else stays live; may be repeated
-    #[arg(long, value_name = "TABLE")]
-    pub repair: Vec<TableId>,
+    /// Let what differs be made again, while everything else stays live: tables are copied again, and marts built again.
+    /// With tables, only these are compared, and all marts
+    #[arg(long, value_name = "TABLE", num_args = 0..)]
+    pub repair: Option<Vec<TableId>>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 const VERIFY_HELP: &str = concat!(
-    "Exit codes: 0 everything is equal, 1 something differs, 2 something is not live or could not be compared.\n\n",
+    "Exit codes: 0 everything is equal, 1 something differs, 2 something is not live or could not be compared. With \
+     --repair they say what was found, not what it is afterwards: 0 there is nothing to repair, 1 a repair was begun.\n\n",
     target_help!()
 );
 

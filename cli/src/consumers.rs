@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use chrono::DateTime;
-use millrace_topic::{Consumer, Offset, Partition};
+use millrace_topic::{Cluster, Consumer, Offset, Partition};
 use serde_json::json;
 
 use crate::answer;
-use crate::args::{self, Asked, ConsumersAction, DeletedConsumer};
-use crate::cluster;
+use crate::args::{self, Asked, ConsumersAction, DeletedConsumer, Target};
 use crate::control::{self, Refused};
 use crate::endpoints::Endpoints;
 use crate::settings::Settings;
@@ -30,8 +29,14 @@ pub(crate) async fn run(args: &args::Consumers, settings: &Settings) -> anyhow::
     control::told(done).await
 }
 
+/// Not waited for: whoever asks is told at once that nobody answers.
+fn cluster(target: &Target, settings: &Settings) -> anyhow::Result<Cluster> {
+    let endpoints = Endpoints::find(target, settings)?;
+    Ok(Cluster::new(endpoints.fluvio.as_str()))
+}
+
 async fn list(asked: &Asked, settings: &Settings) -> anyhow::Result<()> {
-    let cluster = cluster::connect(&Endpoints::find(&asked.target, settings)?.fluvio).await?;
+    let cluster = cluster(&asked.target, settings)?;
     let consumers = cluster.consumers().await?;
     let ends = ends(cluster.partitions().await?);
     let text = match asked.json {
@@ -98,7 +103,7 @@ fn as_text(consumers: &[Consumer], ends: &Ends) -> String {
 }
 
 async fn delete(args: &DeletedConsumer, settings: &Settings) -> anyhow::Result<()> {
-    let cluster = cluster::connect(&Endpoints::find(&args.target, settings)?.fluvio).await?;
+    let cluster = cluster(&args.target, settings)?;
     let consumers = cluster.consumers().await?;
     let doomed = named(&consumers, &args.consumer, args.topic.as_deref())?;
     for one in doomed {

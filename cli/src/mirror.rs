@@ -20,6 +20,9 @@ pub const INGEST: &str = "millrace-ingest";
 /// Consumer of what capture's next start needs.
 pub const CAPTURE: &str = "millrace-capture";
 
+/// Our topics have one partition.
+const OURS: u32 = 0;
+
 /// A position is published as soon as the service has committed it, and not more often than this: each time takes a
 /// connection and a read.
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
@@ -212,7 +215,7 @@ impl Consumers for OfCluster<'_> {
 
     async fn release(&self, topic: &str) -> Result<(), TopicError> {
         let consumer = self.mirror.consumer;
-        self.cluster.delete_consumer(consumer, topic).await
+        self.cluster.delete_consumer(consumer, topic, OURS).await
     }
 
     async fn copies(&self) -> Result<Vec<String>, TopicError> {

@@ -416,6 +416,7 @@ fn shown(mart: &Mart) -> dashboard::Mart {
     dashboard::Mart {
         name: mart.name().to_owned(),
         sql: mart.definition().to_owned(),
+        reads: mart.reads(),
         chart: mart.chart().map(|chart| dashboard::Chart {
             title: chart.title.clone(),
             unit: chart.unit.clone(),

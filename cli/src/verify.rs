@@ -11,12 +11,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer;
 use crate::args;
+use crate::control;
 use crate::endpoints::Endpoints;
 use crate::output;
 use crate::settings::Settings;
 
-/// Exit 0 equal, 1 different, 2 something is not live or no answer could be had.
+/// Exit 0 equal, 1 different, 2 something is not live or no answer could be had. A refused repair is an answer, too.
 pub(crate) async fn run(
+    args: &args::Verify,
+    settings: &Settings,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    control::told(verify_and_repair(args, settings, shutdown)).await
+}
+
+async fn verify_and_repair(
     args: &args::Verify,
     settings: &Settings,
     shutdown: &CancellationToken,
@@ -28,35 +37,77 @@ pub(crate) async fn run(
     if args.rows {
         config.method = verify::Method::Rows;
     }
-    config.tables = args.repair.clone();
+    config.tables = args.repair.clone().unwrap_or_default();
     let report = verify::verify(&config, shutdown).await?;
     let shown = match args.json {
         true => serde_json::to_string_pretty(&report)? + "\n",
         false => text(&report),
     };
     answer::print(&shown)?;
-    repair(&endpoints, &args.repair, &report).await?;
+    if args.repair.is_some() {
+        Repair::of(&report).begin(&endpoints).await?;
+    }
     Ok(exit_code(&report))
 }
 
-/// Lets those of these tables that differ be copied again.
-async fn repair(endpoints: &Endpoints, tables: &[TableId], report: &Report) -> anyhow::Result<()> {
-    let differs = |table: &&TableId| {
-        let name = table.to_string();
-        let subject = report.tables.iter().find(|subject| subject.name == name);
-        subject.is_some_and(|subject| !subject.equal)
-    };
-    let different: Vec<TableId> = tables.iter().filter(differs).cloned().collect();
-    if different.is_empty() {
-        return Ok(());
+/// What is made again because it differs. Neither is waited for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Repair {
+    /// These are copied again, and with them all marts that read them.
+    tables: Vec<TableId>,
+    /// These are built again. One that is not live is among them: its table may have been dropped by hand.
+    marts: Vec<String>,
+}
+
+impl Repair {
+    fn of(report: &Report) -> Repair {
+        let different = |subjects: &[Subject]| -> Vec<String> {
+            let different = subjects.iter().filter(|subject| !subject.equal);
+            different.map(|subject| subject.name.clone()).collect()
+        };
+        // The position is told among the tables, and is none: its name has no schema.
+        let tables = different(&report.tables);
+        let mut marts = different(&report.marts);
+        let not_live = report.not_live.iter();
+        marts.extend(
+            not_live
+                .filter(|name| name.parse::<TableId>().is_err())
+                .cloned(),
+        );
+        Repair {
+            tables: tables.iter().filter_map(|name| name.parse().ok()).collect(),
+            marts,
+        }
     }
-    crate::tables::resnapshot(endpoints, &different).await?;
-    let names: Vec<String> = different.iter().map(TableId::to_string).collect();
-    let names = names.join(" ");
-    output::stderr().put(&format!(
-        "copied again: {names}\nHow far that is: millrace tables list {names}\nRun verify again when it is done.\n"
-    ));
-    Ok(())
+
+    async fn begin(&self, endpoints: &Endpoints) -> anyhow::Result<()> {
+        if !self.tables.is_empty() {
+            crate::tables::resnapshot(endpoints, &self.tables).await?;
+        }
+        for mart in &self.marts {
+            let path = format!("/rebuild?mart={mart}");
+            endpoints.projector().post(&path).await?;
+        }
+        output::stderr().put(&self.told());
+        Ok(())
+    }
+
+    fn told(&self) -> String {
+        let tables: Vec<String> = self.tables.iter().map(TableId::to_string).collect();
+        let tables = tables.join(" ");
+        let mut told = String::new();
+        if !tables.is_empty() {
+            told += &format!("copied again, with the marts that read them: {tables}\n");
+            told += &format!("How far that is: millrace tables list {tables}\n");
+        }
+        if !self.marts.is_empty() {
+            told += &format!("built again: {}\n", self.marts.join(" "));
+        }
+        match told.is_empty() {
+            true => "nothing to repair\n".to_owned(),
+            false => told + "Everything else goes on. When it is done, run: millrace verify\n",
+        }
+    }
 }
 
 /// The exit code of the command line.
@@ -141,4 +192,57 @@ fn plain(value: &Value) -> String {
 pub(crate) fn cell(row: &MySqlRow, column: usize) -> String {
     let value = row.try_get_unchecked::<Option<String>, _>(column);
     value.ok().flatten().unwrap_or_else(|| "NULL".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(name: &str, equal: bool) -> Subject {
+        Subject {
+            name: name.to_owned(),
+            rows: 1,
+            ranges: 1,
+            rows_read: 0,
+            equal,
+            differences: Vec::new(),
+            differences_total: u64::from(!equal),
+        }
+    }
+
+    fn repair(tables: &[(&str, bool)], marts: &[(&str, bool)], not_live: &[&str]) -> Repair {
+        let subjects =
+            |all: &[(&str, bool)]| all.iter().map(|(n, equal)| subject(n, *equal)).collect();
+        Repair::of(&Report {
+            lsn: millrace_events::Lsn(1),
+            equal: false,
+            tables: subjects(tables),
+            marts: subjects(marts),
+            not_live: not_live.iter().map(|name| (*name).to_owned()).collect(),
+        })
+    }
+
+    #[test]
+    fn what_differs_is_made_again_and_nothing_else() {
+        let repair = repair(
+            &[
+                ("public.a", true),
+                ("public.b", false),
+                ("millrace_position", false),
+            ],
+            &[("mart_x", true), ("mart_y", false)],
+            &["public.c", "mart_z"],
+        );
+        assert_eq!(repair.tables, [TableId::new("public", "b")]);
+        assert_eq!(repair.marts, ["mart_y", "mart_z"]);
+        let told = repair.told();
+        assert!(told.contains("millrace tables list public.b"), "{told}");
+        assert!(told.contains("built again: mart_y mart_z"), "{told}");
+    }
+
+    #[test]
+    fn it_is_said_that_there_is_nothing_to_repair() {
+        let repair = repair(&[("public.a", true)], &[("mart_x", true)], &[]);
+        assert_eq!(repair.told(), "nothing to repair\n");
+    }
 }

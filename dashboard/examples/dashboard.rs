@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mart = |name: &str| Mart {
         name: name.to_owned(),
         sql: String::new(),
+        reads: Vec::new(),
         chart: None,
     };
     config.marts = marts.map(mart).to_vec();

@@ -91,6 +91,8 @@ pub struct Mart {
     pub name: String,
     /// Its statement.
     pub sql: String,
+    /// The tables in MySQL that it reads.
+    pub reads: Vec<String>,
     /// How it is drawn, if it is.
     pub chart: Option<Chart>,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::bail;
 use millrace_events::TableId;
 use serde_json::Value;
-use tokio::time::{sleep, Instant};
+use tokio::time::{sleep, timeout, Instant};
 
 use super::ask;
 use crate::args::RemovedTables;
@@ -21,6 +21,8 @@ use crate::terminal::printable;
 /// The projector hears of it through the log.
 const HEARD_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A projector that is not behind has heard of it sooner.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A table as the projector knows it.
 struct Kept {
@@ -37,6 +39,8 @@ pub(super) async fn remove(endpoints: &Endpoints, args: &RemovedTables) -> anyho
     let named = &args.named.tables;
     if !args.drop {
         ask(endpoints, "remove", named).await?;
+        // Done, whether or not the projector answers. Then the list below shows it, too.
+        let _ = timeout(SEEN_WITHIN, wait_until_heard(endpoints, named)).await;
         let kept = kept(endpoints, named).await.unwrap_or_default();
         kept.iter().for_each(|one| output::tell(stays(one)));
         return Ok(());

@@ -1,5 +1,6 @@
 //! The services of a deployment as parts that are kept running, each with its control API.
 
+mod pipeline;
 mod progress;
 
 use std::future::Future;
@@ -11,35 +12,24 @@ use anyhow::bail;
 use millrace_control::{Down, Fault, Front};
 use millrace_dashboard as dashboard;
 use millrace_dashboard::status::PartDown;
-use millrace_postgres_cdc::{self as capture, Capture};
+use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
 use millrace_shop_generator::trade::{self, Trader};
 use millrace_shop_generator::user_events::{self, UserEvents};
-use millrace_users_data as ingest;
 use tokio_util::sync::CancellationToken;
 
-use super::parts::{beside, Supervisor};
+use super::parts::Supervisor;
 use super::states::{News, States};
 use super::supervise::Role;
 use crate::endpoints::Endpoints;
+use crate::services::Control;
 use crate::settings::Settings;
 
 /// Services may take so long to end by themselves; Ctrl-C promises ten seconds for everything.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
-const CAPTURE: &str = "capture";
-const PROJECTOR: &str = "projector";
-const INGEST: &str = "ingest";
 const TRADE: &str = "trade";
 const USER_EVENTS: &str = "user events";
-
-/// Their control APIs say why they are down.
-const SPEAK_FOR_THEMSELVES: [&str; 3] = [CAPTURE, PROJECTOR, INGEST];
-
-/// What only a running capture can do.
-const CAPTURE_ONLY: &[&str] = &["/tables/add", "/tables/remove", "/tables/resnapshot"];
-/// What only a running projector can do; a pause it can write down at any time.
-const PROJECTOR_ONLY: &[&str] = &["/hold", "/stop-before", "/release", "/wait"];
 
 /// The handle of a part's newest start.
 #[derive(Clone)]
@@ -123,190 +113,15 @@ impl Services {
         }
     }
 
-    /// Starts capture, the projector, and ingest if the deployment has one, each with its control API. What cannot work
-    /// as it is configured fails here; what happens later is up to the rules of supervision.
-    pub(crate) async fn start_pipeline(&mut self) -> anyhow::Result<()> {
-        self.start_capture().await?;
-        self.start_projector().await?;
-        if self.wiring.endpoints.ingest_control.is_empty() {
-            return Ok(());
-        }
-        self.start_ingest().await
-    }
-
-    async fn start_capture(&mut self) -> anyhow::Result<()> {
-        let Wiring {
-            settings,
-            endpoints,
-        } = &*self.wiring;
-        let mut make = remade(&self.wiring, |wiring| {
-            let config = crate::services::capture(&wiring.settings, &wiring.endpoints)?;
-            Ok(Capture::new(config)?)
-        })?;
-        let control = crate::services::capture_control(settings, endpoints).await?;
-        let token = control.token().to_owned();
-        let front = self.front(CAPTURE, CAPTURE_ONLY);
-        let (newest, shown) = (self.capture.clone(), front.clone());
-        let (states, wiring) = (self.states.clone(), self.wiring.clone());
-        self.parts
-            .keep_shown(CAPTURE, Role::MovesData, &front, move |stop| {
-                let capture = make();
-                let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
-                let (states, wiring) = (states.clone(), wiring.clone());
-                async move {
-                    let capture = capture?;
-                    let handle = capture.handle();
-                    shown.show(capture::control::api(handle.clone(), &token));
-                    newest.set(handle.clone());
-                    let mirror = move |stop| {
-                        let Wiring {
-                            settings,
-                            endpoints,
-                        } = &*wiring;
-                        without_error(crate::services::mirror_capture(
-                            settings, endpoints, &handle, stop,
-                        ))
-                    };
-                    let _mirror =
-                        beside(&states, "capture's consumer offsets", stop.clone(), mirror);
-                    Ok(capture.run(stop).await?)
-                }
-            });
-        self.keep_control(
-            "capture's control API",
-            front,
-            control,
-            |wiring| async move {
-                crate::services::capture_control(&wiring.settings, &wiring.endpoints).await
-            },
-        );
-        Ok(())
-    }
-
-    async fn start_projector(&mut self) -> anyhow::Result<()> {
-        let Wiring {
-            settings,
-            endpoints,
-        } = &*self.wiring;
-        let mut make = remade(&self.wiring, |wiring| {
-            let config = crate::services::projector(&wiring.settings, &wiring.endpoints)?;
-            Ok(engine::Service::new(config))
-        })?;
-        let control = crate::services::control(settings, endpoints).await?;
-        let token = control.token().to_owned();
-        let front = self.front(PROJECTOR, PROJECTOR_ONLY);
-        let (wiring, newest, shown) = (self.wiring.clone(), self.projector.clone(), front.clone());
-        let states = self.states.clone();
-        self.parts
-            .keep_shown(PROJECTOR, Role::MovesData, &front, move |stop| {
-                let projector = make();
-                let (newest, shown, token) = (newest.clone(), shown.clone(), token.clone());
-                let (states, wiring) = (states.clone(), wiring.clone());
-                async move {
-                    let projector = projector?;
-                    let handle = projector.handle();
-                    shown.show(millrace_projections::control::api(handle.clone(), &token));
-                    newest.set(handle.clone());
-                    let (wired, verified) = (wiring.clone(), handle.clone());
-                    let verify = move |stop| {
-                        let (wiring, handle) = (wired.clone(), verified.clone());
-                        async move {
-                            let Wiring {
-                                settings,
-                                endpoints,
-                            } = &*wiring;
-                            crate::services::verify_by_itself(settings, endpoints, handle, stop)
-                                .await
-                        }
-                    };
-                    let _verify = beside(&states, "projector's verification", stop.clone(), verify);
-                    let mirror = move |stop| {
-                        let Wiring {
-                            settings,
-                            endpoints,
-                        } = &*wiring;
-                        let handle = handle.clone();
-                        without_error(crate::services::mirror_projector(
-                            settings, endpoints, handle, stop,
-                        ))
-                    };
-                    let _mirror = beside(
-                        &states,
-                        "projector's consumer offsets",
-                        stop.clone(),
-                        mirror,
-                    );
-                    Ok(projector.run(stop).await?)
-                }
-            });
-        self.keep_control("projector's control API", front, control, |wiring| async move {
-            crate::services::control(&wiring.settings, &wiring.endpoints).await
-        });
-        Ok(())
-    }
-
-    async fn start_ingest(&mut self) -> anyhow::Result<()> {
-        let Wiring {
-            settings,
-            endpoints,
-        } = &*self.wiring;
-        let mut make = remade(&self.wiring, |wiring| {
-            let config = crate::services::ingest(&wiring.settings, &wiring.endpoints)?;
-            let rejected = ingest::Rejected::open(config.clone())?;
-            Ok((rejected, ingest::Service::new(config)?))
-        })?;
-        let control = crate::services::ingest_control(settings, endpoints).await?;
-        let token = control.token().to_owned();
-        let front = self.front(INGEST, &[]);
-        let (wiring, shown, states) = (self.wiring.clone(), front.clone(), self.states.clone());
-        self.parts
-            .keep_shown(INGEST, Role::MovesData, &front, move |stop| {
-                let made = make();
-                let (shown, token) = (shown.clone(), token.clone());
-                let (states, wiring) = (states.clone(), wiring.clone());
-                async move {
-                    let (rejected, (ingest, handle)) = made?;
-                    shown.show(ingest::control::api(handle.clone(), rejected, &token));
-                    let mirror = move |stop| {
-                        let Wiring {
-                            settings,
-                            endpoints,
-                        } = &*wiring;
-                        let handle = handle.clone();
-                        without_error(crate::services::mirror_ingest(
-                            settings, endpoints, handle, stop,
-                        ))
-                    };
-                    let _mirror =
-                        beside(&states, "ingest's consumer offsets", stop.clone(), mirror);
-                    Ok(ingest.run(stop).await?)
-                }
-            });
-        self.keep_control(
-            "ingest's control API",
-            front,
-            control,
-            |wiring| async move {
-                crate::services::ingest_control(&wiring.settings, &wiring.endpoints).await
-            },
-        );
-        Ok(())
-    }
-
-    fn front(&self, part: &'static str, needs_service: &'static [&'static str]) -> Front {
-        let states = self.states.clone();
-        Front::new(needs_service, move || states.down(part))
-    }
-
     /// Keeps a control API that listens already; `listen` makes the later ones.
     fn keep_control<R>(
         &mut self,
         name: &'static str,
         front: Front,
-        first: crate::services::Control,
+        first: Control,
         listen: impl Fn(Arc<Wiring>) -> R + Send + 'static,
     ) where
-        R: Future<Output = anyhow::Result<crate::services::Control>> + Send + 'static,
+        R: Future<Output = anyhow::Result<Control>> + Send + 'static,
     {
         let (mut first, wiring) = (Some(first), self.wiring.clone());
         self.parts.keep(name, Role::Serves, move |stop| {
@@ -347,7 +162,7 @@ impl Services {
         let states = self.states.clone();
         Arc::new(move || {
             let down = states.all_down().into_iter();
-            let down = down.filter(|(name, _)| !SPEAK_FOR_THEMSELVES.contains(name));
+            let down = down.filter(|(name, _)| !pipeline::SPEAK_FOR_THEMSELVES.contains(name));
             down.map(|(name, down)| part_down(name, down)).collect()
         })
     }
@@ -475,9 +290,4 @@ fn part_down(name: &str, down: Down) -> PartDown {
             message: down.reason,
         },
     }
-}
-
-async fn without_error(work: impl Future<Output = ()>) -> anyhow::Result<()> {
-    work.await;
-    Ok(())
 }

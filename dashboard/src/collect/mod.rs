@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, PartsFn};
 use crate::heartbeat::SharedLedger;
-use crate::judge::{Constants, Memory};
+use crate::judge::{Constants, KnownMart, Memory};
 use crate::status::{Answer, Rejected, Status, Time};
 use crate::verify::Verifier;
 
@@ -190,7 +190,11 @@ fn constants(config: &Config) -> Constants {
         tick_ms: u64::try_from(config.tick.as_millis()).unwrap_or(u64::MAX),
         millrace: config.millrace.clone(),
         marts: marts
-            .map(|mart| (mart.name.clone(), version(&mart.sql)))
+            .map(|mart| KnownMart {
+                name: mart.name.clone(),
+                version: version(&mart.sql),
+                reads: mart.reads.clone(),
+            })
             .collect(),
     }
 }

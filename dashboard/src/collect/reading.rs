@@ -107,6 +107,9 @@ pub(crate) struct ProjectedReading {
     pub(crate) since: Option<Time>,
     #[serde(default)]
     pub(crate) reason: Option<String>,
+    /// The newest copy of it that the log has announced to the projector.
+    #[serde(default)]
+    pub(crate) newest_copy: Option<u64>,
     /// Values in quarantine.
     #[serde(default)]
     pub(crate) quarantined: Option<u64>,
@@ -229,6 +232,8 @@ pub(crate) struct CapturedReading {
     pub(crate) table: String,
     /// `planned`, `copying` or `captured`.
     pub(crate) state: String,
+    /// The newest copy of it.
+    pub(crate) copy: Option<u64>,
     pub(crate) since: Option<Time>,
     pub(crate) rows: Option<u64>,
     pub(crate) rows_estimated: Option<u64>,

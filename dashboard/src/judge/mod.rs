@@ -21,7 +21,7 @@ use crate::collect::{FindingsReading, Named, ProjectorReading, Readings, SourceR
 use crate::latency;
 use crate::status::{
     Answer, Capture, Heartbeat, Ingest, Kind, Lag, Position, Projection, Rate, Source, State,
-    Status, Time, Verdict, Verify, VERSION,
+    Status, Table, TableState, Time, Verdict, Verify, VERSION,
 };
 
 use earlier::Earlier;
@@ -37,8 +37,17 @@ use window::{Sample, Window};
 pub(crate) struct Constants {
     pub(crate) tick_ms: u64,
     pub(crate) millrace: String,
-    /// Name and version of each mart, in order.
-    pub(crate) marts: Vec<(String, String)>,
+    /// The marts, in order.
+    pub(crate) marts: Vec<KnownMart>,
+}
+
+/// A mart as it is configured.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownMart {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// The tables in MySQL that it reads.
+    pub(crate) reads: Vec<String>,
 }
 
 /// What is remembered between ticks.
@@ -65,8 +74,10 @@ impl Memory {
         let judgement = self.judge(readings, &lag, applied);
         let rate = self.rate(now_ms, readings.projector.known());
         let verify = self.verify(readings);
+        let tables = tables::tables(readings, &mut self.meters);
         let mut projections = projections(constants, readings, &lag, &judgement, rate, applied);
         tell_marts(&mut projections, readings.projector.known());
+        tell_inputs(&mut projections, constants, &tables);
         tell_differences(&mut projections, verify.as_ref());
         let wal = readings.source.known().map(|source| source.lsn.0);
         let wal_bytes_per_s = self.meters.rate("wal", now_ms, wal);
@@ -87,7 +98,6 @@ impl Memory {
             projections: judgement.verdict,
         }
         .hops(&mut self.meters);
-        let tables = tables::tables(readings, &mut self.meters);
         let parts = parts::troubles(readings, &pipeline, &tables);
         let (verdict, headline) = headline::overall(&projections, parts, verify.as_ref());
         let ingest = self.ingest(readings);
@@ -326,6 +336,33 @@ fn tell_marts(projections: &mut [Projection], projector: Option<&ProjectorReadin
     }
 }
 
+/// A mart that reads a table which does not move is as old as that is, however well the projector keeps it.
+fn tell_inputs(projections: &mut [Projection], constants: &Constants, tables: &[Table]) {
+    let stands = |table: &&Table| {
+        matches!(
+            table.state,
+            TableState::SetAside | TableState::NotCaptured | TableState::Removed
+        )
+    };
+    for mart in &constants.marts {
+        let read = |table: &&Table| {
+            table
+                .target
+                .as_ref()
+                .is_some_and(|name| mart.reads.contains(name))
+        };
+        let Some(table) = tables.iter().filter(read).find(stands) else {
+            continue;
+        };
+        let own = projections.iter_mut().find(|one| one.name == mart.name);
+        if let Some(projection) = own.filter(|one| one.verdict < Verdict::Stopped) {
+            let words = table.state.words();
+            projection.verdict = Verdict::Stopped;
+            projection.reason = Some(format!("{}, which it reads, is {words}", table.name));
+        }
+    }
+}
+
 /// A mart by its name; everything else that was compared is the replica's.
 fn tell_differences(projections: &mut [Projection], verify: Option<&Verify>) {
     let Some(verify) = verify.filter(|verify| verify.equal.is_some()) else {
@@ -356,14 +393,14 @@ fn named(constants: &Constants, projector: &ProjectorReading) -> Vec<Named> {
         name: "replica".to_owned(),
         kind: Kind::Replica,
     };
-    let marts = constants.marts.iter().map(|(name, _)| Named {
-        name: name.clone(),
+    let marts = constants.marts.iter().map(|mart| Named {
+        name: mart.name.clone(),
         kind: Kind::Mart,
     });
     std::iter::once(replica).chain(marts).collect()
 }
 
 fn version(constants: &Constants, named: &Named) -> String {
-    let known = constants.marts.iter().find(|(name, _)| *name == named.name);
-    known.map_or("-".to_owned(), |(_, version)| version.clone())
+    let known = constants.marts.iter().find(|mart| mart.name == named.name);
+    known.map_or("-".to_owned(), |mart| mart.version.clone())
 }

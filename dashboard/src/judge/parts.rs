@@ -42,7 +42,12 @@ fn set_aside(tables: &[Table]) -> Option<Trouble> {
         0 => String::new(),
         count => format!(" (and {count} more)"),
     };
-    let reason = first.reason.as_deref().unwrap_or("no reason is known");
+    // What to do about it stands in the list, where there is room.
+    let reason = first
+        .reason
+        .as_deref()
+        .and_then(|reason| reason.split("; ").next());
+    let reason = reason.unwrap_or("no reason is known");
     Some(Trouble {
         verdict: Verdict::Stopped,
         sentence: format!("table {} is set aside{others}: {reason}", first.name),

@@ -76,7 +76,11 @@ impl World {
         let constants = Constants {
             tick_ms: 1_000,
             millrace: "0".into(),
-            marts: vec![("mart_x".into(), "abc".into())],
+            marts: vec![KnownMart {
+                name: "mart_x".into(),
+                version: "abc".into(),
+                reads: vec!["t".into()],
+            }],
         };
         let status = self.memory.status(&constants, &self.readings);
         says_nothing_twice(&status.headline);

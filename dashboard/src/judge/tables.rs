@@ -5,13 +5,16 @@
 //! 2. A table that capture leaves out, or no longer gets all changes of, is not live for capture's reason, whatever MySQL
 //!    still has of it.
 //! 3. Without an answer of the projector, nothing is known of a table that capture has read.
-//! 4. A copy is under way from when it is planned until the projector has it. It takes as long as the slower of reading and
+//! 4. A copy is under way from when it is planned until the projector has it, also while the projector has not heard of it
+//!    yet because it is paused or behind. It takes as long as the slower of reading and
 //!    loading, each at its present rate; one that has not begun, as long as all that is still to be read. What it waits for is
 //!    the reason of a table that has no other.
 
 use std::collections::BTreeMap;
 
-use crate::collect::{CaptureReading, CapturedReading, LoadedReading, ProjectedReading, Readings};
+use crate::collect::{
+    CaptureReading, CapturedReading, LoadedReading, ProjectedReading, ProjectorReading, Readings,
+};
 use crate::status::{Table, TableCopy, TableState, Time};
 
 use super::rate::Meters;
@@ -22,7 +25,8 @@ pub(super) fn tables(readings: &Readings, meters: &mut Meters) -> Vec<Table> {
     let capture = readings.capture.known();
     let projector = readings.projector.known();
     for captured in capture.map_or(&[][..], |capture| &capture.tables) {
-        let table = of_captured(captured, readings.moment.wall);
+        let unheard = projector.is_some_and(|projector| is_unheard(captured, projector));
+        let table = of_captured(captured, unheard, readings.moment.wall);
         tables.insert(captured.table.clone(), table);
     }
     for left_out in capture.map_or(&[][..], |capture| &capture.not_captured) {
@@ -79,11 +83,24 @@ fn named(name: &str) -> Table {
     }
 }
 
-/// Rules 1 and 3: what is read is on its way to the projector.
-fn of_captured(captured: &CapturedReading, now: Time) -> Table {
+/// A copy has been read to its end, and the projector has not met it in the log.
+fn is_unheard(captured: &CapturedReading, projector: &ProjectorReading) -> bool {
+    let mut tables = projector.tables.iter();
+    let projected = tables.find(|one| one.table == captured.table);
+    let heard = projected.map_or(Some(0), |one| one.newest_copy);
+    let newer = captured
+        .copy
+        .zip(heard)
+        .is_some_and(|(copy, heard)| copy > heard);
+    captured.state == "captured" && newer
+}
+
+/// Rules 1, 3 and 4: what is read is on its way to the projector.
+fn of_captured(captured: &CapturedReading, unheard: bool, now: Time) -> Table {
     let state = match captured.state.as_str() {
         "planned" => TableState::Planned,
         "copying" => TableState::Copying,
+        "captured" if unheard => TableState::Loading,
         _ => TableState::Unknown,
     };
     let eta_s = captured
@@ -94,7 +111,7 @@ fn of_captured(captured: &CapturedReading, now: Time) -> Table {
         since: captured.since.filter(|_| state != TableState::Unknown),
         copy: (state != TableState::Unknown).then_some(TableCopy {
             rows_read: captured.rows,
-            rows_loaded: None,
+            rows_loaded: unheard.then_some(0),
             rows_estimated: captured.rows_estimated,
             eta_s,
         }),

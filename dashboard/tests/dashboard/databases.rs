@@ -46,6 +46,7 @@ async fn rig_with_marts() -> (Rig, Session) {
         let mart = |name: &str| Mart {
             name: name.to_owned(),
             sql: String::new(),
+            reads: Vec::new(),
             chart: Some(chart(name)),
         };
         config.marts = MARTS.map(mart).to_vec();

@@ -42,6 +42,7 @@ impl Rig {
         config.marts = vec![Mart {
             name: "mart_x".into(),
             sql: "SELECT 1".into(),
+            reads: Vec::new(),
             chart: None,
         }];
         change(&mut config);

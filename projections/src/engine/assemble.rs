@@ -7,11 +7,11 @@ use millrace_events::{
     Chain, Lsn, PartVerdict, Progress, Record, Slice, TableId, TableSchema, TransactionPart,
     Verdict,
 };
+use millrace_topic::Offset;
 
 use super::contained::Contained;
 use super::error::Error;
 use super::fold::{Batch, Key};
-use super::log::Offset;
 use super::position::Advance;
 use super::rows::Place;
 use crate::replica::Table;

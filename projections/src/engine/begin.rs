@@ -6,12 +6,11 @@ use millrace_events::{
     TableCopied,
 };
 use millrace_sessions::mysql::Session;
-use millrace_topic::{TopicError, Windows};
+use millrace_topic::{Offset, TopicError, Windows};
 use sqlx::Executor;
 
 use super::catalog::Catalog;
 use super::error::Error;
-use super::log::Offset;
 use super::reader::backoff;
 use super::rows::Place;
 use super::Service;

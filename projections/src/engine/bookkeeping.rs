@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Copied, CopyId, Epoch, Lsn, TableId, TableSchema};
 use millrace_sessions::mysql::Session;
+use millrace_topic::Offset;
 use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
 use super::catalog::{Catalog, Dirty};
 use super::error::Error;
-use super::log::Offset;
 use super::quarantine::Quarantine;
 use super::rows::{CopyRow, CopyStep, MartRow, MartState, NextCopy, Place, TableRow, TableState};
 use crate::replica::{ddl, slices, texts};
@@ -126,12 +126,6 @@ pub(crate) async fn claimed(conn: &mut Session) -> Result<Vec<String>, Error> {
     names.map_err(Error::sql("a look at its tables"))
 }
 
-/// Gives a name back, when its table is gone.
-pub(crate) async fn unclaim(conn: &mut Session, name: &str) -> Result<(), Error> {
-    let query = sqlx::query("DELETE FROM millrace_names WHERE name = ?");
-    run(conn, query.bind(name)).await
-}
-
 /// Claims table names; returns those that exist without a claim of ours, and claims nothing then.
 pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<Vec<String>, Error> {
     let owned = claimed(conn).await?;
@@ -152,6 +146,12 @@ pub(crate) async fn claim(conn: &mut Session, names: &[String]) -> Result<Vec<St
             .map_err(Error::sql("a claim on a table"))?;
     }
     Ok(foreign)
+}
+
+/// Gives a name back.
+pub(crate) async fn unclaim(conn: &mut Session, name: &str) -> Result<(), Error> {
+    let query = sqlx::query("DELETE FROM millrace_names WHERE name = ?");
+    run(conn, query.bind(name)).await
 }
 
 impl Catalog {

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use millrace_events::{Copied, CopyBegun, CopyId, CopyReader, CopyTable, TableCopied, TableId};
+use millrace_topic::Offset;
 
 use super::error::Error;
-use super::log::Offset;
 use super::quarantine::Quarantine;
 use super::rows::{CopyRow, CopyStep, MartRow, MartState, NextCopy, Place, TableRow, TableState};
 use crate::marts::Marts;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::{select_all, BoxFuture};
 use millrace_events::{CopyId, Lsn, TableId};
+use millrace_topic::Offset;
 
 use super::catch_up::{CatchUp, Source};
 use super::error::Error;
@@ -115,7 +116,7 @@ impl<'a> Copier<'a> {
     }
 
     async fn load(&mut self, desk: &mut Desk) -> Result<(), Error> {
-        let needed: Vec<(CopyId, String, super::log::Offset)> = desk
+        let needed: Vec<(CopyId, String, Offset)> = desk
             .catalog
             .copies
             .iter()

@@ -11,7 +11,7 @@ use super::catalog::Catalog;
 use super::error::Error;
 use super::follower::Desk;
 use super::handle::Handle;
-use super::loading::save;
+use super::loading::{save, with_suffixes};
 use super::rows::TableState;
 use crate::replica::ddl;
 
@@ -85,14 +85,12 @@ impl Desk {
 
     /// A table that somebody else has made under the name meanwhile is not ours and stays.
     async fn drop_table(&mut self, table: &TableId, name: &str) -> Result<(), Error> {
-        if claimed(&mut self.conn)
-            .await?
-            .iter()
-            .any(|ours| ours == name)
-        {
-            let dropped = ddl::drop_table(&mut self.conn, name).await;
+        let ours = claimed(&mut self.conn).await?;
+        let names = with_suffixes(name.to_owned()).into_iter();
+        for name in names.filter(|name| ours.contains(name)) {
+            let dropped = ddl::drop_table(&mut self.conn, &name).await;
             dropped.map_err(Error::of_table("the removal of", table))?;
-            unclaim(&mut self.conn, name).await?;
+            unclaim(&mut self.conn, &name).await?;
         }
         self.catalog.forget(table);
         save(self).await

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use millrace_control::in_words;
 use millrace_events::{DecodeError, Lsn, TableId};
 use millrace_sessions::mysql::{self, ConnectError};
+use millrace_topic::Offset;
 
 use super::fold::FoldError;
-use super::log::Offset;
 use crate::marts;
 use crate::replica::refusal::is_of_one_table;
 use crate::replica::write::WriteError;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use millrace_events::{Lsn, Record, TableId};
 use millrace_sessions::mysql;
+use millrace_topic::Offset;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,7 +18,6 @@ use super::group::Group;
 use super::handle::{Hold, Orders, Until};
 use super::join::Joiner;
 use super::loading::save;
-use super::log::Offset;
 use super::reader::{Item, Reader};
 use super::rows::Place;
 use super::shared::Shared;

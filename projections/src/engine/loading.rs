@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use millrace_events::{Chunk, ChunkVerdict, CopyId, Record, Slice, TableId, Value};
+use millrace_topic::Offset;
 use sqlx::Executor;
 use tokio::time::Instant;
 
@@ -18,7 +19,6 @@ use super::contained::AgainKeys;
 use super::error::Error;
 use super::fold::whole_row;
 use super::follower::Desk;
-use super::log::Offset;
 use super::quarantine::{of_last_rows, Written};
 use super::reader::{Item, Reader};
 use super::rows::{CopyStep, TableState};

@@ -1,9 +1,7 @@
 //! Where records come from: a Fluvio topic, or a vector in a test.
 
 use async_trait::async_trait;
-use millrace_topic::{Cluster, Read, Record, RecordStream, SmartModule, TopicError};
-
-pub use millrace_topic::Offset;
+use millrace_topic::{Cluster, Offset, Read, Record, RecordStream, SmartModule, TopicError};
 
 /// A place that keeps topics of one partition.
 #[async_trait]

@@ -5,13 +5,13 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use millrace_events::{Epoch, Lsn};
 use millrace_sessions::mysql::Session;
+use millrace_topic::Offset;
 use sqlx::mysql::MySqlRow;
 use sqlx::Row;
 
 use crate::script::{About, Script, ScriptError};
 
 use super::error::Error;
-use super::log::Offset;
 use super::rows::Place;
 
 /// The row of `millrace_position`.

@@ -8,13 +8,13 @@ use futures_util::StreamExt;
 use millrace_control::in_words;
 use millrace_events::Record;
 use millrace_sessions::mysql::Session;
-use millrace_topic::{self as topic, RecordStream, TopicError};
+use millrace_topic::{self as topic, Offset, RecordStream, TopicError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::log::{Log, Offset};
+use super::log::Log;
 use super::shared::Shared;
 
 /// Decoded records wait for their consumer up to this many bytes of JSON. Rows of small values take five times as much

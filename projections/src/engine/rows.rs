@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use millrace_events::{Copied, CopyId, CopyReader, CopyTable, Epoch, Lsn, TableSchema};
+use millrace_topic::Offset;
 use serde::Serialize;
 
-use super::log::Offset;
 use crate::replica::{Policies, TablePolicies};
 
 /// Where a table stands.

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use millrace_control::time;
 use millrace_events::{Baseline, Begin, Chain, Lsn, Record, Verdict};
 use millrace_sessions::mysql::{connect, Purpose, Session};
+use millrace_topic::Offset;
 use tokio::time::Instant;
 
 use super::assemble::{Assembler, Tables};
@@ -18,7 +19,6 @@ use super::error::Error;
 use super::follower::{Desk, Follower};
 use super::group::Group;
 use super::live::Live;
-use super::log::Offset;
 use super::owner::Owner;
 use super::position::Position;
 use super::reader::{backoff, looked_after, Reader};

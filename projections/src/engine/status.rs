@@ -6,12 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use millrace_control::time;
 use millrace_events::{CopyId, Lsn, TableId};
+use millrace_topic::Offset;
 use serde::Serialize;
 
 use super::catalog::Catalog;
 use super::findings::Findings;
 use super::handle::HoldId;
-use super::log::Offset;
 use super::rows::{CopyStep, MartRow, MartState, TableRow, TableState};
 use super::Config;
 use crate::verify::{By, Periodic};

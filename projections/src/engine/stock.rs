@@ -8,9 +8,10 @@ use chrono::Utc;
 use millrace_events::TableId;
 use tokio::time::Instant;
 
-use super::bookkeeping::unclaim;
+use super::bookkeeping::{claimed, unclaim};
 use super::error::Error;
 use super::live::Live;
+use super::loading::with_suffixes;
 use crate::marts;
 use crate::replica::ddl;
 
@@ -78,15 +79,19 @@ impl Live<'_> {
         let tables: Vec<String> = former
             .flat_map(|mart| marts::tables_of(mart))
             .filter(|table| !replica.contains(table))
+            .flat_map(with_suffixes)
             .collect();
-        for table in tables {
-            for name in super::loading::with_suffixes(table) {
-                let dropped = ddl::drop_table(&mut self.desk.conn, &name).await;
-                dropped.map_err(Error::sql(
-                    "the removal of a mart that is configured no longer",
-                ))?;
-                unclaim(&mut self.desk.conn, &name).await?;
-            }
+        if tables.is_empty() {
+            return Ok(());
+        }
+        // One that was never built may bear the name of a table that is not ours.
+        let ours = claimed(&mut self.desk.conn).await?;
+        for name in tables.into_iter().filter(|name| ours.contains(name)) {
+            let dropped = ddl::drop_table(&mut self.desk.conn, &name).await;
+            dropped.map_err(Error::sql(
+                "the removal of a mart that is configured no longer",
+            ))?;
+            unclaim(&mut self.desk.conn, &name).await?;
         }
         Ok(())
     }

@@ -132,6 +132,11 @@ impl Mart {
         self.description.summary.as_ref()
     }
 
+    /// The tables that it reads.
+    pub fn reads(&self) -> Vec<String> {
+        vec![self.fact().table.clone(), self.dimension().table.clone()]
+    }
+
     pub(crate) fn fact(&self) -> &Fact {
         &self.description.fact
     }

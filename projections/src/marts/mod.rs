@@ -155,13 +155,8 @@ impl Marts {
 
     /// Names, each with the tables that the mart reads.
     pub(crate) fn inputs(&self) -> Vec<(String, Vec<String>)> {
-        let inputs = |mart: &Mart| {
-            [&mart.fact().table, &mart.dimension().table]
-                .map(String::clone)
-                .to_vec()
-        };
         self.iter()
-            .map(|mart| (mart.name.clone(), inputs(mart)))
+            .map(|mart| (mart.name.clone(), mart.reads()))
             .collect()
     }
 

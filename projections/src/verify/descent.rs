@@ -1,8 +1,10 @@
 //! A replica table against its source by sums of digests, range by range, with the rows read where the sums differ.
 //!
-//! A range is begun with a savepoint on both servers and ended by going back to it, which is meant to give back the locks
-//! on the table. It is not proven that they always are: who truncates or alters it may wait for the verification's end.
+//! A range is begun with a savepoint on both servers and ended by going back to it, which gives back the locks on the
+//! table. Who truncates, alters or replaces it waits for the end of a range, never for that of the verification; the next
+//! range then finds that the rows of the snapshot are [`Gone`].
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use millrace_sessions::mysql::Session;
@@ -12,22 +14,26 @@ use sqlx::Executor;
 use super::checksum::{in_buckets, replica_sums, source_sums, Rows, Sides, Sums};
 use super::merge::merge;
 use super::pair::Pair;
-use super::ranges::{Cut, Key, Range};
+use super::position::exist;
+use super::ranges::{in_blocks, Cut, Key, Range};
 use super::report::Tally;
 use super::sides::{
     all_from_mysql, from_mysql, from_postgres, sums_from_mysql, sums_from_postgres,
 };
 use super::{mysql, postgres, Error, Pace};
+use crate::replica::names::{suffixed, SHADOW};
 
 /// Rows of a range. Both servers take some 50 ms for so many: short enough to rest behind it and to read it again,
 /// and long enough that the trips between do not count.
 const RANGE_ROWS: u64 = 20_000;
 /// Where a table is not cut by its whole key on both sides, its sums are kept apart by so many hexadecimal digits: 4096 buckets.
 const BUCKET_DIGITS: usize = 3;
+/// Blocks of Postgres that are one range where a table is not cut by its key: 2 MiB, some 20,000 short rows.
+const RANGE_BLOCKS: u64 = 256;
 /// More buckets are not chosen from: then nearly all rows are read anyway.
 const BUCKETS_MAX: usize = 256;
 
-/// Going back to it is meant to give back locks. Both servers understand it.
+/// Going back to it gives back locks. Both servers understand it.
 pub(super) const BEGIN: &str = "SAVEPOINT millrace_range";
 pub(super) const END: &str = "ROLLBACK TO SAVEPOINT millrace_range";
 
@@ -35,6 +41,8 @@ pub(super) const END: &str = "ROLLBACK TO SAVEPOINT millrace_range";
 pub(super) struct Both<'s> {
     pub(super) postgres: &'s mut PgSession,
     pub(super) mysql: &'s mut Session,
+    /// The replica's tables, and copies beside them, that were there when the snapshot was opened.
+    pub(super) existing: &'s BTreeSet<String>,
 }
 
 /// What was done.
@@ -52,7 +60,7 @@ pub(super) struct Done {
 #[derive(Debug)]
 pub(super) struct Gone;
 
-/// What a step gives: the rows may be gone.
+/// What a step gives: the rows may be gone. What was told of the table until then means nothing.
 pub(super) type Step<T> = Result<Result<T, Gone>, Error>;
 
 impl Both<'_> {
@@ -70,6 +78,17 @@ impl Both<'_> {
             true => Ok(Ok(())),
             false => self.end().await.map(|()| Err(Gone)),
         }
+    }
+
+    /// Whether another table has taken the name of the replica's since the snapshot. One that was made later is refused by
+    /// the server; the copy that was being filled then would be read as it was, half full. To be asked when the table was
+    /// read in this range: its name is locked then.
+    async fn is_replaced(&mut self, pair: &Pair<'_>) -> Result<bool, Error> {
+        let copy = suffixed(pair.replica(), SHADOW);
+        if !self.existing.contains(&copy) {
+            return Ok(false);
+        }
+        exist(self.mysql, &[&copy]).await.map(|there| !there)
     }
 
     /// Ends the range.
@@ -114,22 +133,27 @@ pub(super) async fn by_rows(both: &mut Both<'_>, pair: &Pair<'_>, tally: &mut Ta
     if let Err(gone) = both.begin(pair).await? {
         return Ok(Err(gone));
     }
-    let done = rows(both, pair, &pair.all(), tally).await.map(|rows| {
-        Ok(Done {
+    let done = match rows(both, pair, &pair.all(), tally).await {
+        Ok(_) if both.is_replaced(pair).await? => Ok(Err(Gone)),
+        Ok(rows) => Ok(Ok(Done {
             rows,
             ranges: 0,
             read: rows,
-        })
-    });
+        })),
+        Err(error) => Err(error),
+    };
     let done = gone_if_replaced(done)?;
     both.end().await?;
     Ok(done)
 }
 
-/// The server says of a table that was swapped since the snapshot that its definition has changed.
+/// The server says of a table that was swapped since the snapshot that its definition has changed, and of one that was
+/// dropped that there is none.
 fn gone_if_replaced(done: Step<Done>) -> Step<Done> {
     match done {
-        Err(error) if error.is_of_a_replaced_table() => Ok(Err(Gone)),
+        Err(error) if error.is_of_a_replaced_table() || error.is_of_a_missing_table() => {
+            Ok(Err(Gone))
+        }
         other => other,
     }
 }
@@ -153,7 +177,9 @@ impl Comparison<'_> {
             }
             let until = self.next(both.mysql, after.as_ref()).await?;
             let range = Range { after, until };
-            self.range(both, &range, &mut done, tally).await?;
+            if let Err(gone) = self.range(both, &range, &mut done, tally).await? {
+                return Ok(Err(gone));
+            }
             both.end().await?;
             self.pace.rest(began.elapsed()).await;
             after = range.until;
@@ -169,7 +195,7 @@ impl Comparison<'_> {
         range: &Range,
         done: &mut Done,
         tally: &mut Tally,
-    ) -> Result<(), Error> {
+    ) -> Step<()> {
         let condition = Sides {
             source: self.cut.in_source(range),
             replica: self.cut.in_replica(range),
@@ -182,12 +208,15 @@ impl Comparison<'_> {
             self.source(both.postgres, &condition.source, digits),
             self.replica(both.mysql, &condition.replica, digits),
         )?;
+        if both.is_replaced(self.pair).await? {
+            return Ok(Err(Gone));
+        }
         done.ranges += 1;
         done.rows += expected.rows();
         done.read += self
             .descend(both, &condition, &expected.differing(&found), tally)
             .await?;
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Reads the rows of a range that are in buckets which differ; returns how many.
@@ -213,43 +242,92 @@ impl Comparison<'_> {
         rows(both, self.pair, &condition, tally).await
     }
 
-    /// Postgres has no index for the replica's ranges. So each side goes over its rows in its own way and keeps their
-    /// sums apart by the start of the digest. A row that differs is in two buckets, and both of them differ.
+    /// Postgres has no index for the replica's ranges. So each side goes over its rows in its own way, Postgres block by
+    /// block, and keeps their sums apart by the start of the digest. A row that differs is in two buckets, and both of
+    /// them differ.
     async fn by_buckets(&self, both: &mut Both<'_>, tally: &mut Tally) -> Step<Done> {
+        let (mut expected, mut found) = (Sums::default(), Sums::default());
+        let (mut block, mut part) = (Some(0), Some(Range::default()));
+        let mut ranges = 0;
+        while block.is_some() || part.is_some() {
+            let began = Instant::now();
+            if let Err(gone) = both.begin(self.pair).await? {
+                return Ok(Err(gone));
+            }
+            (block, part) = tokio::try_join!(
+                self.blocks(both.postgres, block, &mut expected),
+                self.part(both.mysql, part, &mut found),
+            )?;
+            if both.is_replaced(self.pair).await? {
+                return Ok(Err(Gone));
+            }
+            ranges += 1;
+            both.end().await?;
+            self.pace.rest(began.elapsed()).await;
+        }
+        let rows = expected.rows();
+        let differing = expected.differing(&found);
+        let read = self.chosen(both, &differing, tally).await?;
+        Ok(read.map(|read| Done { rows, ranges, read }))
+    }
+
+    /// Reads the rows of these buckets, of whole tables.
+    async fn chosen(
+        &self,
+        both: &mut Both<'_>,
+        differing: &[String],
+        tally: &mut Tally,
+    ) -> Step<u64> {
+        if differing.is_empty() {
+            return Ok(Ok(0));
+        }
         if let Err(gone) = both.begin(self.pair).await? {
             return Ok(Err(gone));
         }
         let all = self.pair.all();
-        let (expected, (found, ranges)) = tokio::try_join!(
-            self.source(both.postgres, &all.source, BUCKET_DIGITS),
-            self.replica_in_ranges(both.mysql),
-        )?;
-        let done = Done {
-            rows: expected.rows(),
-            ranges,
-            read: self
-                .descend(both, &all, &expected.differing(&found), tally)
-                .await?,
-        };
+        let read = self.descend(both, &all, differing, tally).await?;
+        if both.is_replaced(self.pair).await? {
+            return Ok(Err(Gone));
+        }
         both.end().await?;
-        Ok(Ok(done))
+        Ok(Ok(read))
     }
 
-    async fn replica_in_ranges(&self, session: &mut Session) -> Result<(Sums, u64), Error> {
-        let (mut sums, mut ranges, mut after) = (Sums::default(), 0, None);
-        loop {
-            let began = Instant::now();
-            let until = self.next(session, after.as_ref()).await?;
-            let range = Range { after, until };
-            let condition = self.cut.in_replica(&range);
-            sums.extend(&self.replica(session, &condition, BUCKET_DIGITS).await?);
-            ranges += 1;
-            self.pace.rest(began.elapsed()).await;
-            after = range.until;
-            if after.is_none() {
-                return Ok((sums, ranges));
-            }
-        }
+    /// Sums up the rows of the source from a block on; returns where the next ones begin, `None` behind the last.
+    /// The last range is open: whatever is in the snapshot is in it.
+    async fn blocks(
+        &self,
+        session: &mut PgSession,
+        from: Option<u64>,
+        sums: &mut Sums,
+    ) -> Result<Option<u64>, Error> {
+        let Some(from) = from else { return Ok(None) };
+        let next = from + RANGE_BLOCKS;
+        let next = (next < self.pair.blocks(session).await?).then_some(next);
+        let range = in_blocks(from, next);
+        sums.extend(&self.source(session, &range, BUCKET_DIGITS).await?);
+        Ok(next)
+    }
+
+    /// Sums up a range of the replica; returns the next one, `None` behind the last.
+    async fn part(
+        &self,
+        session: &mut Session,
+        range: Option<Range>,
+        sums: &mut Sums,
+    ) -> Result<Option<Range>, Error> {
+        let Some(Range { after, .. }) = range else {
+            return Ok(None);
+        };
+        let until = self.next(session, after.as_ref()).await?;
+        let range = Range { after, until };
+        let condition = self.cut.in_replica(&range);
+        sums.extend(&self.replica(session, &condition, BUCKET_DIGITS).await?);
+        let next = |until| Range {
+            after: Some(until),
+            until: None,
+        };
+        Ok(range.until.map(next))
     }
 
     /// The last key of the next range; `None`: it reaches to the end.

@@ -149,8 +149,8 @@ pub enum Error {
     #[error("[MR-V006] the projector's bookkeeping: {0}")]
     Bookkeeping(String),
     /// Tables change their files faster than they can be compared.
-    #[error("[MR-V008] {} was truncated or rewritten each time before its turn came, {ROUNDS_MAX} times: run verify again when that is over", in_a_row(.0))]
-    Rewritten(Vec<TableId>),
+    #[error("[MR-V008] {} was truncated, rewritten or replaced each time before its turn came, {ROUNDS_MAX} times: run verify again when that is over", .0.join(", "))]
+    Rewritten(Vec<String>),
     /// Another verification of this replica runs.
     #[error("[MR-V009] another verification is running; run verify again when it has ended")]
     Running,
@@ -161,6 +161,8 @@ pub enum Error {
 
 /// MySQL's error for a table that was made after the snapshot that looks for it.
 const DEFINITION_CHANGED: u16 = 1412;
+/// MySQL's error for a table that is not there.
+const NO_SUCH_TABLE: u16 = 1146;
 
 impl Error {
     /// Nothing is wrong but the moment: the next attempt may give an answer, without anybody doing anything about us.
@@ -178,6 +180,13 @@ impl Error {
     fn is_of_a_replaced_table(&self) -> bool {
         match self {
             Error::MySql { source, .. } => mysql::server_code(source) == Some(DEFINITION_CHANGED),
+            _ => false,
+        }
+    }
+
+    fn is_of_a_missing_table(&self) -> bool {
+        match self {
+            Error::MySql { source, .. } => mysql::server_code(source) == Some(NO_SUCH_TABLE),
             _ => false,
         }
     }
@@ -254,7 +263,14 @@ async fn compare_all(config: &Config, projector: &Projector) -> Result<Report, E
         .extend(absent.iter().map(TableId::to_string));
     let mut mysql = round.mysql;
     let mut moved = Moved {
-        tables: compare(config, round.postgres, &mut mysql[0], &chosen, &mut report).await?,
+        tables: compare(
+            config,
+            (round.postgres, &mut mysql[0]),
+            &round.position,
+            &chosen,
+            &mut report,
+        )
+        .await?,
         marts: compare_marts(config, &mut mysql, &round.position, None, &mut report).await?,
     };
     again(config, projector, &mut moved, &mut report).await?;
@@ -272,6 +288,11 @@ impl Moved {
     fn is_empty(&self) -> bool {
         self.tables.is_empty() && self.marts.is_empty()
     }
+
+    fn names(&self) -> Vec<String> {
+        let tables = self.tables.iter().map(TableId::to_string);
+        tables.chain(self.marts.iter().cloned()).collect()
+    }
 }
 
 /// Compares what has moved at further consistent points.
@@ -285,20 +306,33 @@ async fn again(
         if moved.is_empty() {
             return Ok(());
         }
-        tracing::info!(tables = in_a_row(&moved.tables), marts = ?moved.marts, "rewritten or replaced before their turn: they are compared at a point of their own");
+        tracing::info!(
+            names = moved.names().join(", "),
+            "rewritten or replaced before their turn: they are compared at a point of their own"
+        );
         let mut round = Round::begin(config, projector).await?;
-        let (named, absent) = tables::named(&moved.tables, &round.position);
-        report
-            .not_live
-            .extend(absent.iter().map(TableId::to_string));
+        let position = &round.position;
+        let (named, absent) = tables::named(&moved.tables, position);
+        // One that was removed meanwhile is not missed, unless somebody asked for it.
+        let is_missed =
+            |id: &&TableId| position.not_live.contains(id) || config.tables.contains(id);
+        let missed = absent.iter().filter(is_missed).map(TableId::to_string);
+        report.not_live.extend(missed);
         let mysql = &mut round.mysql;
-        moved.tables = compare(config, round.postgres, &mut mysql[0], &named, report).await?;
+        moved.tables = compare(
+            config,
+            (round.postgres, &mut mysql[0]),
+            position,
+            &named,
+            report,
+        )
+        .await?;
         let marts = std::mem::take(&mut moved.marts);
-        moved.marts = compare_marts(config, mysql, &round.position, Some(&marts), report).await?;
+        moved.marts = compare_marts(config, mysql, position, Some(&marts), report).await?;
     }
     match moved.is_empty() {
         true => Ok(()),
-        false => Err(Error::Rewritten(moved.tables.clone())),
+        false => Err(Error::Rewritten(moved.names())),
     }
 }
 
@@ -324,6 +358,8 @@ async fn compare_marts(
         match marts::compare(config, mysql, other, mart).await {
             Ok(Some(subject)) => report.marts.push(subject),
             Ok(None) => report.not_live.push(name.to_owned()),
+            // One that it reads is gone, and told by itself.
+            Err(error) if error.is_of_a_missing_table() => report.not_live.push(name.to_owned()),
             Err(error) if error.is_of_a_replaced_table() => replaced.push(name.to_owned()),
             Err(error) => return Err(error),
         }
@@ -365,8 +401,8 @@ impl Round {
 /// Postgres ends with that, and its locks on the tables.
 async fn compare(
     config: &Config,
-    mut postgres: PgSession,
-    mysql: &mut Session,
+    (mut postgres, mysql): (PgSession, &mut Session),
+    position: &Position,
     tables: &[LiveTable],
     report: &mut Report,
 ) -> Result<Vec<TableId>, Error> {
@@ -374,6 +410,7 @@ async fn compare(
     let mut both = Both {
         postgres: &mut postgres,
         mysql,
+        existing: &position.existing,
     };
     for table in tables {
         match tables::compare(config, &mut both, table).await? {
@@ -427,11 +464,6 @@ fn check_position(report: &mut Report, position: &Position, log_end: Lsn) {
         let found = position.end_lsn.to_string();
         report.wrong_position(format!("at most {log_end}"), found);
     }
-}
-
-fn in_a_row(tables: &[TableId]) -> String {
-    let names: Vec<String> = tables.iter().map(TableId::to_string).collect();
-    names.join(", ")
 }
 
 fn mysql(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {

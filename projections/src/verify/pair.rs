@@ -62,6 +62,18 @@ impl<'a> Pair<'a> {
         pinned.map_err(postgres("locking a table against TRUNCATE"))
     }
 
+    /// Blocks that the source has now. The rows of any snapshot are in them as long as [`Pair::pin`] says that they are
+    /// not gone.
+    pub(super) async fn blocks(&self, session: &mut PgSession) -> Result<u64, Error> {
+        let query = "SELECT pg_relation_size($1::regclass) / current_setting('block_size')::int8";
+        let blocks: i64 = sqlx::query_scalar(query)
+            .bind(&self.source)
+            .fetch_one(session)
+            .await
+            .map_err(postgres("asking for the size of a table"))?;
+        Ok(blocks.unsigned_abs())
+    }
+
     /// The condition that every row meets.
     pub(super) fn all(&self) -> Sides {
         let always = || "1 = 1".to_owned();

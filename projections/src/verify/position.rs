@@ -8,6 +8,8 @@ use millrace_sessions::mysql::Session;
 use super::{mysql, Error};
 use crate::engine::bookkeeping::{read_marts, read_tables};
 use crate::engine::{MartState, TableState};
+use crate::replica::ddl;
+use crate::replica::names::{suffixed, SHADOW};
 use crate::replica::TablePolicies;
 
 const TABLES: [&str; 3] = ["millrace_position", "millrace_tables", "millrace_marts"];
@@ -22,6 +24,8 @@ pub(super) struct Position {
     pub(super) not_live: Vec<TableId>,
     /// The marts that move with the position.
     pub(super) live_marts: BTreeSet<String>,
+    /// Those of the live tables, and of the copies that may take their place, that exist.
+    pub(super) existing: BTreeSet<String>,
 }
 
 /// A table that can be compared.
@@ -59,6 +63,7 @@ impl Position {
             live: Vec::new(),
             not_live: Vec::new(),
             live_marts: marts.map(|(name, _)| name).collect(),
+            existing: BTreeSet::new(),
         };
         for (id, row) in read_tables(conn).await.map_err(broken)? {
             match (row.state, row.definition) {
@@ -71,6 +76,15 @@ impl Position {
                 _ => position.not_live.push(id),
             }
         }
+        let live = position.live.iter().map(|table| &table.name);
+        let names: Vec<String> = live
+            .flat_map(|name| [name.clone(), suffixed(name, SHADOW)])
+            .collect();
+        let existing = ddl::existing(conn, &names).await;
+        position.existing = existing
+            .map_err(mysql("looking for tables"))?
+            .into_iter()
+            .collect();
         Ok(Some(position))
     }
 }

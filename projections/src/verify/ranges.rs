@@ -141,6 +141,15 @@ impl<'a> Cut<'a> {
     }
 }
 
+/// The condition in Postgres that a row is in these blocks of its table; `until` is the first one behind them.
+pub(super) fn in_blocks(from: u64, until: Option<u64>) -> String {
+    let from = format!("t.ctid >= '({from},0)'::tid");
+    match until {
+        Some(until) => format!("{from} AND t.ctid < '({until},0)'::tid"),
+        None => from,
+    }
+}
+
 /// Both servers understand it.
 fn always() -> String {
     "1 = 1".to_owned()

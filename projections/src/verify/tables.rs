@@ -57,6 +57,9 @@ pub(super) async fn compare(
     let defined = Definition::read(both.postgres, both.mysql, &table).await?;
     let indexes = order::indexes(both.postgres, &table.source).await?;
     both.end().await?;
+    if defined.replica.is_empty() && both.existing.contains(name) {
+        return Ok(Err(Gone));
+    }
     if let Some(difference) = defined.difference(config, &table) {
         tally.add(difference);
         return Ok(Ok(tally.finish(0)));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_events::{CopyId, Op, Row as SourceRow, Value};
-use millrace_projections::engine::{MartState, Point, Status, TableState};
+use millrace_projections::engine::{DropError, MartState, Point, Status, TableState};
 use millrace_projections::marts::Marts;
 use millrace_sessions::mysql::Session;
 use rand::RngExt;
@@ -383,6 +383,13 @@ async fn a_table_that_is_captured_no_longer_is_left_and_comes_back_with_a_copy()
     let removed = |status: &Status| state_of(status, "things") == Some(TableState::Removed);
     let status = running.until(removed).await;
     assert_eq!(status.not_live().count(), 0, "{status:?}");
+    let drop_table = |name| running.handle.drop_removed(source::id(name), PATIENCE);
+    let captured = DropError::Captured(source::id("pairs"));
+    assert_eq!(drop_table("pairs").await, Err(captured));
+    drop_table("things").await.expect("it is dropped");
+    let unknown = DropError::Unknown(source::id("things"));
+    assert_eq!(drop_table("things").await, Err(unknown));
+    assert_eq!(state_of(&running.handle.status(), "things"), None);
     let copy = world.source.copy_under_traffic("things");
     joined(&running, "things", copy).await;
     world.caught_up(&running).await;

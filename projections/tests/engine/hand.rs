@@ -228,6 +228,11 @@ async fn the_tables_of_a_mart_that_is_no_longer_configured_are_dropped_and_no_ot
     let status = running.until(mart_is(MartState::SetAside)).await;
     assert!(reason_of(&status, MART).contains("MR-P003"), "{status:?}");
     running.stop().await;
+    // It is theirs, also when the mart is configured no longer.
+    world.marts = Marts::none();
+    let running = world.start();
+    world.caught_up(&running).await;
+    running.stop().await;
     assert_eq!(tables(&mut world, MART).await, 1);
 }
 

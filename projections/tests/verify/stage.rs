@@ -95,6 +95,8 @@ pub(crate) struct Projector {
     pub(crate) loses_holds: bool,
     /// What others commit while the projector is led to one consistent point after the other.
     pub(crate) meanwhile: VecDeque<Meanwhile>,
+    /// What others commit after a consistent point, before anything is compared.
+    pub(crate) afterwards: VecDeque<Meanwhile>,
 }
 
 /// A statement, with the URL of its database.
@@ -109,7 +111,8 @@ impl Meanwhile {
         match self {
             Meanwhile::Source(url, sql) => {
                 let mut conn = PgConnection::connect(&url).await.expect("Postgres");
-                conn.execute(sql.as_str()).await.expect("a change");
+                let done = conn.execute(sqlx::raw_sql(&sql)).await;
+                done.expect("a change");
             }
             Meanwhile::Replica(url, sql) => {
                 let mut conn = connect(&url, Purpose::Project).await.expect("MySQL");
@@ -198,6 +201,21 @@ impl Stage {
         projector.meanwhile.extend(steps.iter().cloned());
     }
 
+    pub(crate) fn afterwards(&self, step: Meanwhile) {
+        let mut projector = self.projector.lock().expect("a lock");
+        projector.afterwards.push_back(step);
+    }
+
+    /// Consistent points that were taken.
+    pub(crate) fn points(&self) -> usize {
+        let projector = self.projector.lock().expect("a lock");
+        projector
+            .calls
+            .iter()
+            .filter(|call| *call == "hold")
+            .count()
+    }
+
     pub(crate) fn in_source(&self, sql: &str) -> Meanwhile {
         Meanwhile::Source(self.config.postgres_url.clone(), sql.into())
     }
@@ -283,10 +301,16 @@ async fn release(
     State(projector): State<Shared>,
     Query(asked): Query<Asked>,
 ) -> (StatusCode, Json<serde_json::Value>) {
-    let mut projector = projector.lock().expect("a lock");
     assert_eq!(asked.id, 7);
-    projector.calls.push("release".into());
-    let held = std::mem::take(&mut projector.held) && !projector.loses_holds;
+    let (held, afterwards) = {
+        let mut projector = projector.lock().expect("a lock");
+        projector.calls.push("release".into());
+        let held = std::mem::take(&mut projector.held) && !projector.loses_holds;
+        (held, projector.afterwards.pop_front())
+    };
+    if let Some(afterwards) = afterwards {
+        afterwards.commit().await;
+    }
     let status = if held {
         StatusCode::OK
     } else {

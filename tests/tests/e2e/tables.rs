@@ -89,3 +89,32 @@ async fn a_table_that_is_removed_stands_still_and_one_that_is_added_is_live() ->
     ensure!(refused.status.code() == Some(1), "{}", said(&refused));
     library.close().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_removed_stays_in_mysql_until_that_is_asked_to_drop_it(
+) -> anyhow::Result<()> {
+    let library = Library::open("drop").await?;
+    let mut target = library.target().await?;
+    let remove = |flags: &[&str]| {
+        let command = ["tables", "remove", "lending.loans"];
+        library.demo.run(&[&command[..], flags].concat())
+    };
+    let kept = remove(&[])?;
+    ensure!(said(&kept).contains("lending__loans"), "{}", said(&kept));
+    target.execute("SELECT 1 FROM lending__loans").await?;
+    let unasked = remove(&["--drop"])?;
+    ensure!(unasked.status.code() == Some(2), "{}", said(&unasked));
+    target.execute("SELECT 1 FROM lending__loans").await?;
+    let dropped = remove(&["--drop", "--yes"])?;
+    ensure!(dropped.status.success(), "{}", said(&dropped));
+    ensure!(target
+        .execute("SELECT 1 FROM lending__loans")
+        .await
+        .is_err());
+    let again = remove(&["--drop", "--yes"])?;
+    ensure!(again.status.code() == Some(1), "{}", said(&again));
+    library.change("add", "lending.loans")?;
+    library.until("lending.loans", is_live)?;
+    library.verify(0)?;
+    library.close().await
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_events::{Lsn, TableId};
-use millrace_postgres_cdc::{Status, TableRequest, TableState, TableStatus};
+use millrace_postgres_cdc::{State, Status, TableRequest, TableState, TableStatus};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::Executor;
@@ -507,4 +507,61 @@ async fn a_table_that_cannot_be_copied_keeps_no_other_one_from_it() {
     running.stop().await;
     let model = Model::read(&rig).await;
     model.assert_equals(&rig, "users", USERS).await;
+}
+
+/// Asks for something that may make no sense just now, or be cut off.
+async fn try_to(running: &Running, what: TableRequest) {
+    let asked = running.handle.request(what);
+    let _ = tokio::time::timeout(Duration::from_secs(2), asked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_asked_for_altered_and_killed_no_row_is_lost() {
+    let mut rig = Rig::new(SETUP, &TABLES).await;
+    rig.config.chunk_rows_max = 25;
+    rig.config.part_bytes = 20_000;
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let storm = Storm::start(&rig, seed).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    storm.truncate();
+    let lines = || vec![table("lines")];
+    let mut kills = 0;
+    for round in 0..rounds(25) {
+        match rng.random_range(0..6) {
+            0 => try_to(&running, TableRequest::Remove(lines())).await,
+            1 => try_to(&running, TableRequest::Add(lines())).await,
+            2 => try_to(&running, TableRequest::Resnapshot(lines())).await,
+            3 => try_to(&running, TableRequest::Resnapshot(tables())).await,
+            4 => {
+                let mut connection = rig.connect().await;
+                let alter = format!("SET lock_timeout = 500; ALTER TABLE source.users ADD COLUMN extra_{round} int DEFAULT {round}");
+                let _ = sqlx::raw_sql(&alter).execute(&mut connection).await;
+            }
+            _ => {}
+        }
+        let pause = Duration::from_millis(rng.random_range(20..300));
+        tokio::time::sleep(pause).await;
+        if rng.random_bool(0.5) {
+            running.kill().await;
+            running = rig.start();
+            kills += 1;
+        }
+    }
+    running
+        .until(|s| s.state == State::Streaming && !s.tables.is_empty())
+        .await;
+    try_to(&running, TableRequest::Add(lines())).await;
+    running.streaming().await;
+    storm.stop().await;
+    running.reaches(rig.end().await).await;
+    assert_eq!(running.handle.status().tables.len(), 2);
+    running.stop().await;
+    let model = Model::read(&rig).await;
+    model.assert_every_copy_equals(&rig, "users", USERS).await;
+    model.assert_every_copy_equals(&rig, "lines", LINES).await;
+    let copies = model.every_copy.len();
+    println!("seed {seed}: {kills} kills, {copies} copies completed");
+    assert_eq!(model.baselines, 1);
 }

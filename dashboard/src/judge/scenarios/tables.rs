@@ -17,6 +17,7 @@ fn captured(state: &str, rows: u64, expected_at: Option<Time>) -> CapturedReadin
     CapturedReading {
         table: "public.t".into(),
         state: state.into(),
+        copy: Some(1),
         since: Some(start()),
         rows: Some(rows),
         rows_estimated: Some(1_000),
@@ -32,6 +33,7 @@ fn projected(state: TableState, loaded: Option<u64>) -> ProjectedReading {
         state,
         since: Some(start()),
         reason: None,
+        newest_copy: Some(1),
         quarantined: None,
         copy: loaded.map(|rows| LoadedReading {
             rows: Some(rows),
@@ -162,19 +164,46 @@ fn a_live_table_that_is_copied_again_stays_live_and_shows_its_copy() {
 }
 
 #[test]
-fn a_table_that_is_set_aside_is_in_the_headline_with_its_reason_and_the_others_are_fresh() {
+fn a_copy_that_a_paused_projector_has_not_heard_of_is_under_way() {
+    let mut world = World::at_rest();
+    let again = CapturedReading {
+        copy: Some(2),
+        ..captured("captured", 1_000, None)
+    };
+    let status = world.tick(|readings| {
+        capture(readings).tables = vec![again.clone()];
+        projector(readings).tables = vec![projected(TableState::Live, None)];
+    });
+    let table = only(&status);
+    assert_eq!(table.state, TableState::Live);
+    let copy = table.copy.as_ref().expect("it is read, and not loaded");
+    assert_eq!((copy.rows_read, copy.rows_loaded), (Some(1_000), Some(0)));
+    let status = world.tick(|readings| projector(readings).tables.clear());
+    assert_eq!(only(&status).state, TableState::Loading, "the first copy");
+    let heard = ProjectedReading {
+        newest_copy: Some(2),
+        ..projected(TableState::Live, None)
+    };
+    let status = world.tick(|readings| projector(readings).tables = vec![heard]);
+    assert_eq!(only(&status).copy, None);
+}
+
+#[test]
+fn a_table_that_is_set_aside_is_in_the_headline_with_its_reason_and_without_what_to_do() {
     let status = World::at_rest().tick(|readings| {
         projector(readings).tables = vec![ProjectedReading {
-            reason: Some("[MR-P005] a value has no form in MySQL".into()),
+            reason: Some("[MR-P005] a value has no form in MySQL; widen the column".into()),
             ..projected(TableState::SetAside, None)
         }];
     });
     assert_eq!(status.verdict, Verdict::Stopped);
     assert_eq!(
         status.headline,
-        "Stopped: table public.t is set aside: [MR-P005] a value has no form in MySQL; otherwise fresh: all 2 \
-         projections caught up"
+        "Stopped: table public.t is set aside: [MR-P005] a value has no form in MySQL; mart_x: public.t, which it \
+         reads, is set aside"
     );
+    let whole = "[MR-P005] a value has no form in MySQL; widen the column";
+    assert_eq!(only(&status).reason.as_deref(), Some(whole));
 }
 
 #[test]
@@ -234,6 +263,13 @@ fn what_capture_leaves_out_is_not_live_whatever_mysql_has_of_it() {
     assert_eq!(table.state, TableState::SetAside);
     let reason = "capture-filtered: the publication leaves rows out; take the filter off";
     assert_eq!(table.reason.as_deref(), Some(reason));
+    let [replica, mart] = &status.projections[..] else {
+        panic!("{:?}", status.projections)
+    };
+    let verdicts = (replica.verdict, mart.verdict);
+    assert_eq!(verdicts, (Verdict::Ok, Verdict::Stopped), "it is as old");
+    let why = "public.t, which it reads, is set aside";
+    assert_eq!(mart.reason.as_deref(), Some(why));
     let status = World::at_rest().tick(|readings| {
         capture(readings).not_captured = vec!["public.t".into()];
     });
