@@ -140,6 +140,7 @@ impl Servers {
             marts: Marts::read(&marts_folder()).expect("the marts of the demo"),
             limits: engine::Limits::default(),
             hooks: engine::Hooks::default(),
+            values: Default::default(),
         }
     }
 
