@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use millrace_control::in_words;
 use millrace_events::{Epoch, Lsn, Progress, Record};
 use millrace_postgres_cdc::{Config, Error};
 use sqlx::Executor;
