@@ -20,8 +20,8 @@ use tower::ServiceExt;
 use crate::answer::{not_ready, problem};
 use crate::{time, NotReady};
 
-/// No status is longer.
-const STATUS_BYTES_MAX: usize = 1 << 20;
+/// No status is longer: it has a few hundred bytes a table, and a database may have ten thousand of them.
+const STATUS_BYTES_MAX: usize = 16 << 20;
 
 /// Why a service is down, and what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -72,6 +72,22 @@ impl Served {
 }
 
 #[tokio::test]
+async fn a_status_of_very_many_tables_is_told_while_the_service_is_down() {
+    let served = serve().await;
+    let tables = vec![json!({"table": "public.one_of_many", "state": "live"}); 50_000];
+    let status = json!({"state": "live", "tables": tables});
+    let routes = Router::new().route("/status", get(move || async move { Json(status) }));
+    served
+        .front
+        .show(api(routes, "secret", || Ok(()), || Ok(())));
+    served.fail();
+    let (_, body) = served.ask(Method::GET, "/status", "secret").await;
+    assert_eq!(body["state"], "failed");
+    assert_eq!(body["tables"].as_array().map(Vec::len), Some(50_000));
+    served.shutdown.cancel();
+}
+
+#[tokio::test]
 async fn a_service_that_is_down_still_answers_and_says_why() {
     let served = serve().await;
     let (status, body) = served.ask(Method::GET, "/status", "secret").await;

@@ -137,6 +137,7 @@ impl Servers {
                 params: [("plan".to_owned(), format!("{{{plan}}}"))].into(),
             }),
             main_schema: Some("source".to_owned()),
+            values: millrace_projections::replica::Policies::default(),
             marts: Marts::read(&marts_folder()).expect("the marts of the demo"),
             limits: engine::Limits::default(),
             hooks: engine::Hooks::default(),

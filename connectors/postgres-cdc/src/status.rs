@@ -196,6 +196,17 @@ impl Reporter {
         });
     }
 
+    /// Nothing stands in the way of a table's copy any more.
+    pub(crate) fn copy_goes_on(&self, table: &TableId, done: Done) {
+        self.copying(table, done);
+        self.update(|status| {
+            let known = status.tables.iter_mut().find(|known| known.table == *table);
+            if let Some(known) = known {
+                known.notice = None;
+            }
+        });
+    }
+
     /// What the copy of a table waits for, or what is wrong with it. The log has a line of it once.
     pub(crate) fn copy_notice(&self, table: &TableId, notice: String) {
         let mut is_news = false;
@@ -207,7 +218,7 @@ impl Reporter {
             }
         });
         if is_news {
-            tracing::warn!(%table, notice, "the copy of a table does not go on; all others do");
+            tracing::warn!(%table, notice, "the copy of a table needs somebody to look at it; everything else goes on");
         }
     }
 

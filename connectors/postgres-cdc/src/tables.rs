@@ -105,7 +105,6 @@ impl TableStatus {
             self.rows_found = done.rows;
         }
         self.enter(TableState::Copying, now);
-        self.notice = None;
         self.chunks = done.chunks;
         self.rows = done.rows;
     }

@@ -55,6 +55,13 @@ fn set_aside(tables: &[Table]) -> Option<Trouble> {
     })
 }
 
+/// The first sentence: the others, which say more of it and what to do, stand where there is room.
+fn in_short(fault: &Fault) -> String {
+    let text = fault.to_string();
+    let end = text.find(". ").unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
 fn down(part: &PartDown) -> Trouble {
     let PartDown {
         name,
@@ -64,7 +71,7 @@ fn down(part: &PartDown) -> Trouble {
     } = part;
     Trouble {
         verdict: Verdict::Stopped,
-        sentence: format!("{name} is down: {fault}; {outlook}"),
+        sentence: format!("{name} is down: {}; {outlook}", in_short(fault)),
         is_aside: true,
     }
 }
@@ -91,7 +98,7 @@ fn failed_ingest(ingest: &IngestReading) -> Option<Trouble> {
         ("stopped" | "failed", fault) => Some(ended("ingest", true, fault.as_ref())),
         ("connecting", Some(fault)) => Some(Trouble {
             verdict: Verdict::FallingBehind,
-            sentence: format!("ingest tries again: {fault}"),
+            sentence: format!("ingest tries again: {}", in_short(fault)),
             is_aside: true,
         }),
         _ => None,
@@ -99,7 +106,7 @@ fn failed_ingest(ingest: &IngestReading) -> Option<Trouble> {
 }
 
 fn ended(part: &str, is_aside: bool, fault: Option<&Fault>) -> Trouble {
-    let why = fault.map_or(String::new(), |fault| format!(": {fault}"));
+    let why = fault.map_or(String::new(), |fault| format!(": {}", in_short(fault)));
     Trouble {
         verdict: Verdict::Stopped,
         sentence: format!("{part} has ended{why}"),

@@ -14,7 +14,7 @@ use sqlx::{Executor, Row};
 
 use super::error::Error;
 use super::fold::{Net, TableBatch};
-use crate::replica::write::{push_string, WriteError};
+use crate::replica::write::{self, push_string, WriteError};
 use crate::replica::{canonical, Table, Unfit};
 use crate::script::Script;
 
@@ -22,8 +22,6 @@ use crate::script::Script;
 const KNOWN_MAX: usize = 100_000;
 /// Digests in one statement.
 const DIGESTS_PER_STATEMENT: usize = 500;
-/// A statement with values is sent when its text grows beyond this.
-const STATEMENT_BYTES: usize = 512 * 1024;
 /// Names of the columns.
 const COLUMNS: &str = "name, digest, column_name, source, row_key, lsn, value, reason, at";
 
@@ -97,7 +95,6 @@ impl Quarantine {
         let changes = std::mem::take(&mut self.uncommitted);
         for (name, change) in &changes {
             let known = self.known(name);
-            debug_assert!(known.values.checked_add_signed(*change).is_some());
             known.values = known.values.saturating_add_signed(*change);
         }
         changes.values().any(|change| *change != 0)
@@ -203,9 +200,11 @@ impl Quarantine {
         if gone.is_empty() && written.unfit.is_empty() {
             return Ok(());
         }
-        let conn = script.session().await?;
-        self.remove(conn, &table.name, &gone).await?;
-        self.add(conn, table, written).await
+        if !gone.is_empty() {
+            self.remove(script.session().await?, &table.name, &gone)
+                .await?;
+        }
+        self.add(script, table, written).await
     }
 
     /// All rows were deleted but those of these keys.
@@ -254,34 +253,28 @@ impl Quarantine {
 
     async fn add(
         &mut self,
-        conn: &mut Session,
+        script: &mut Script<'_>,
         table: &Table,
         written: Written<'_>,
     ) -> Result<(), Error> {
-        let mut sql = String::new();
+        let mut tuples = Vec::new();
         for (unfit, row) in written.unfit {
-            let key = table.key_of(row);
-            let digest = digest(table, &key)?;
+            let digest = digest(table, &table.key_of(row))?;
             self.known(&table.name).note(digest);
             self.count(&table.name, 1);
-            sql.push_str(if sql.is_empty() {
-                "INSERT INTO millrace_quarantine ("
-            } else {
-                ","
-            });
-            if sql.ends_with('(') {
-                let _ = write!(sql, "{COLUMNS}) VALUES ");
-            }
-            push_row(&mut sql, table, (&key, &digest), unfit, written.lsn)?;
-            if sql.len() > STATEMENT_BYTES {
-                conn.execute(sql.as_str()).await.map_err(failed)?;
-                sql.clear();
-            }
+            tuples.push(tuple(table, (row, &digest), unfit, written.lsn)?);
         }
-        if !sql.is_empty() {
-            conn.execute(sql.as_str()).await.map_err(failed)?;
-        }
-        Ok(())
+        let head = format!("INSERT INTO millrace_quarantine ({COLUMNS}) VALUES ");
+        let (rows, mut tuples) = (written.unfit.iter().map(|(_, row)| *row), tuples.iter());
+        let push = |sql: &mut String, _: &[Value]| {
+            tuples.next().map_or(Ok(()), |tuple| {
+                sql.push_str(tuple);
+                Ok(())
+            })
+        };
+        let key = |row: &[Value]| table.key_of(row);
+        let inserted = write::insert(script, table, (&head, ""), rows, key, push);
+        inserted.await.map_err(Error::written)
     }
 
     fn known(&mut self, name: &str) -> &mut Known {
@@ -378,34 +371,31 @@ pub(crate) fn hex(digest: &Digest) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn push_row(
-    sql: &mut String,
+/// A row of the table, as SQL.
+fn tuple(
     table: &Table,
-    (key, digest): (&[Value], &Digest),
+    (row, digest): (&[Value], &Digest),
     unfit: &Unfit,
     lsn: Lsn,
-) -> Result<(), Error> {
-    let column = &table.columns[unfit.column].name;
+) -> Result<String, Error> {
     let texts = [
         &table.name,
         &hex(digest),
-        column,
+        &table.columns[unfit.column].name,
         &table.source.to_string(),
-        &key_json(table, key)?,
+        &key_json(table, &table.key_of(row))?,
     ];
-    let before = sql.len();
-    sql.push('(');
+    let mut sql = String::from("(");
     for text in texts {
-        push_string(sql, text);
+        push_string(&mut sql, text);
         sql.push(',');
     }
     let _ = write!(sql, "{},", lsn.0);
-    push_string(sql, &unfit.text);
+    push_string(&mut sql, &unfit.text);
     sql.push(',');
-    push_string(sql, &unfit.reason);
+    push_string(&mut sql, &unfit.reason);
     sql.push_str(",UTC_TIMESTAMP(6))");
-    debug_assert!(sql.len() > before);
-    Ok(())
+    Ok(sql)
 }
 
 /// `{"id":"7"}`, for people and programs.

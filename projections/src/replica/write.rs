@@ -227,7 +227,9 @@ pub fn describe_key(table: &Table, key: &[Value]) -> String {
     parts.join(", ")
 }
 
-async fn insert<'a>(
+/// Inserts rows by statements that begin and end alike. `tuple` writes all values of a row, in parentheses; a row that fits
+/// into no packet is called by `key`.
+pub(crate) async fn insert<'a>(
     script: &mut Script<'_>,
     table: &Table,
     (head, tail): (&str, &str),

@@ -9,6 +9,7 @@ mod pause;
 mod periodic;
 mod pool;
 mod quarantine;
+mod refusals;
 mod settings;
 mod source;
 #[path = "../support/mod.rs"]

@@ -3,6 +3,7 @@
 mod attack;
 mod binary;
 mod broker;
+mod cases;
 mod interrupt;
 mod kill;
 mod lag;

@@ -11,7 +11,7 @@ use millrace_topic::Cluster;
 use tokio::sync::{mpsc, watch, Mutex};
 
 use super::desk::{Announced, Announcement, Desk};
-use super::estimate::estimated_rows;
+use super::estimate::{self, estimated_rows};
 use super::requests::{self, Request};
 use super::sessions::Sessions;
 use super::{publish, work};
@@ -135,16 +135,26 @@ impl Copier {
         let sessions = Sessions::new(self.source.clone());
         let mut copying = sessions.take().await?;
         let mut described = Vec::with_capacity(tables.len());
+        let mut bytes = 0;
         for table in tables {
             let found = catalog::table(&mut copying.session, table).await?;
             let found = found.ok_or_else(|| publish::missing(table))?;
             let id = Default::default();
             let (session, types) = (&mut copying.session, &mut copying.types);
+            bytes += estimate::bytes(session, &found).await?;
             described.push(CopyTable {
                 definition: catalog::schema(session, types, id, &found).await?,
                 estimated_rows: estimated_rows(session, &found).await?,
                 published_lately: lately.contains(table),
             });
+        }
+        let keeps = self.config.retention_of_snapshots.bytes;
+        if bytes > keeps {
+            tracing::warn!(
+                bytes, keeps,
+                "a copy of these tables is larger than its topic keeps: the projector has to read it while it is made, or \
+                 MILLRACE_RETENTION_HARD_SIZE to be higher"
+            );
         }
         Ok(described)
     }

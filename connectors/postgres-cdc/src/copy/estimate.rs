@@ -44,8 +44,8 @@ pub(crate) async fn chunk_rows(
     Ok(rows_of_chunk(bytes, table.estimated_rows).min(config.chunk_rows_max))
 }
 
-/// Of a table of this size, with what it stores out of line.
-async fn bytes(session: &mut PgSession, table: &CatalogTable) -> Result<u64, Error> {
+/// Bytes of a table, with what it stores out of line.
+pub(super) async fn bytes(session: &mut PgSession, table: &CatalogTable) -> Result<u64, Error> {
     let size = sqlx::query_scalar("SELECT pg_table_size($1::oid)").bind(table.oid);
     let bytes: i64 = size.fetch_one(session).await?;
     Ok(bytes.unsigned_abs())

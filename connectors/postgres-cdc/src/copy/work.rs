@@ -4,6 +4,7 @@
 //! tried again after a while, until it is copied, removed, or copied anew.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +33,8 @@ use crate::{append, Error};
 /// How soon a table is tried again that could not be read; then after twice as long, up to a limit.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// How often the beginning of a copy is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// How often those are looked at that a table waits for.
 const POLL_MIN: Duration = Duration::from_millis(50);
 const POLL_MAX: Duration = Duration::from_secs(1);
@@ -97,9 +100,34 @@ impl Copier {
         let reading: FuturesUnordered<_> =
             (tables.map(|table| self.table(table, &work, &shared))).collect();
         let read = reading.try_for_each(|()| std::future::ready(Ok(())));
-        tokio::try_join!(self.admit(&fresh, &shared), read)?;
+        let copied = async { tokio::try_join!(self.admit(&fresh, &shared), read) };
+        tokio::select! {
+            copied = copied => drop(copied?),
+            never = self.watch_beginning(&work) => match never {},
+        }
         self.reporter.needs(&work.topic, None);
         Ok(())
+    }
+
+    /// Says that retention has removed the beginning of a copy that is under way. The copy is good if the projector has read
+    /// that before, and goes on; but neither another projector nor another start of capture can use it.
+    async fn watch_beginning(&self, work: &Work) -> Infallible {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let bounds = self.cluster.bounds(&work.topic).await;
+            if matches!(bounds, Ok(Some(bounds)) if bounds.start > Offset::default()) {
+                break;
+            }
+        }
+        for table in &work.tables {
+            let notice = format!(
+                "is larger than its topic {} may be, which has lost its beginning: if the projector had not read that, set \
+                 MILLRACE_RETENTION_HARD_SIZE higher and copy the table again",
+                work.topic
+            );
+            self.reporter.copy_notice(&name(table), notice);
+        }
+        std::future::pending().await
     }
 
     /// Copies the tables of a copy that cannot be completed anew.
@@ -252,7 +280,7 @@ impl Copier {
         let source = TableSource::of(&mut session.session, definition).await?;
         shared.sessions.give(session);
         let done = Done::of(progress, &table.definition.table);
-        self.reporter.copying(&table.definition.table, done);
+        self.reporter.copy_goes_on(&table.definition.table, done);
         let copy = TableCopy {
             config: self.config.clone(),
             reporter: self.reporter.clone(),

@@ -136,8 +136,18 @@ async fn a_copy_whose_topic_lost_its_beginning_begins_again() {
     let mut running = rig.start();
     copying(&mut running, 10).await;
     until_first_offset(&rig, "millrace-snapshot-1", 1).await;
-    copying(&mut running, 10).await;
+    // It waits now, and is not complete.
+    let mut holder = rig.connect().await;
+    let lock = "BEGIN; LOCK TABLE source.users IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let named = |status: &Status| {
+        let notice = status.tables[0].notice.as_deref().unwrap_or_default();
+        notice.contains("MILLRACE_RETENTION_HARD_SIZE")
+    };
+    let status = running.until(named).await;
+    assert_eq!(status.tables[0].state, TableState::Copying);
     running.kill().await;
+    drop(holder);
     let mut running = rig.start();
     let status = running.streaming().await;
     assert_eq!((status.copies_begun_again, status.last_error), (1, None));

@@ -100,7 +100,7 @@ fn a_part_that_cannot_say_so_itself_is_stopped_and_named_with_its_reason() {
         readings.parts_down.push(PartDown {
             name: "trade".into(),
             since: at(0),
-            fault: "the shop has no products".into(),
+            fault: "the shop has no products. Fill it with `millrace generate`".into(),
             outlook: "next try at 03:00:30 UTC".into(),
         });
     });
@@ -111,4 +111,6 @@ fn a_part_that_cannot_say_so_itself_is_stopped_and_named_with_its_reason() {
          otherwise fresh: all 2 projections caught up"
     );
     assert_eq!(status.parts_down[0].name, "trade");
+    let whole = &status.parts_down[0].fault.message;
+    assert!(whole.ends_with("`millrace generate`"), "{whole}");
 }
