@@ -204,6 +204,7 @@ mod tests {
             rows: 1,
             ranges: 1,
             rows_read: 0,
+            quarantined: 0,
             equal,
             differences: Vec::new(),
             differences_total: u64::from(!equal),

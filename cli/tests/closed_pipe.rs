@@ -163,7 +163,7 @@ const USES: &[(&str, i32)] = &[
     ("tables add public.a", 0),
     ("tables remove public.a", 0),
     ("tables resnapshot public.a", 0),
-    ("quarantine list", 2),
+    ("quarantine list", 0),
     ("consumers list", 2),
     ("consumers delete public.a", 2),
     ("clean --data-dir /tmp/millrace-nothing-is-here", 0),

@@ -48,6 +48,8 @@ fn numbered<'a>(prefix: &'a str) -> impl Fn(&str) -> bool + 'a {
 fn every_code_has_its_section() {
     let projector = read("projections/src/engine/error.rs");
     let mut capture = literals("connectors/postgres-cdc/src/error.rs", "capture-");
+    let outlook = "connectors/postgres-cdc/src/error/outlook.rs";
+    capture.extend(literals(outlook, "capture-"));
     capture.extend(literals("connectors/postgres-cdc/src/drift.rs", "capture-"));
     let pairs = [
         ("projector", codes(&projector, numbered("MR-P"))),

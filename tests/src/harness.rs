@@ -141,7 +141,6 @@ impl Servers {
             marts: Marts::read(&marts_folder()).expect("the marts of the demo"),
             limits: engine::Limits::default(),
             hooks: engine::Hooks::default(),
-            values: Default::default(),
         }
     }
 

@@ -107,7 +107,7 @@ settings! {
     MILLRACE_TABLES: Selection = "public.*", "tables to capture: patterns such as public.*,sales.invoices,!public.audit_*, where * stands for any characters and ! leaves tables out";
     MILLRACE_MARTS: Option<PathBuf> = "", "folder of the marts, NAME.sql and NAME.json each, relative to the working directory; if empty, there are no marts";
     MILLRACE_COLUMNS: Option<Columns> = "", "tables and columns that reach MySQL, as JSON: {\"public.accounts\":[\"id\",…],\"sales.invoices\":\"*\"}; if empty, all columns of all captured tables";
-    MILLRACE_VALUES: Policies = "stop", "what becomes of a value that MySQL cannot hold, such as NaN: stop takes its table out, null makes the column NULL and keeps the value in quarantine, text does the same and puts its text into a column beside; one for all, or a list such as *=null,public.orders.total=text; counts for a table from its next copy on";
+    MILLRACE_VALUES: Policies = "stop", "what becomes of a value that MySQL cannot hold, such as NaN: stop takes its table out, null makes the column NULL and keeps the value in quarantine, text does the same and puts its text into a column beside; one for all, or a list such as *=null,public.invoices.total=text; counts for a table from its next copy on";
     POSTGRES_HOST: Host = "127.0.0.1", "host of the source database";
     POSTGRES_PORT: u16 = "5432", "port of the source database";
     POSTGRES_DB: Name = "postgres_db", "name of the source database";

@@ -155,7 +155,7 @@ impl Value for Selection {
 impl Value for Policies {
     fn expected() -> String {
         "a policy for values that MySQL cannot hold (stop, null or text), or a list of policies for columns, such as \
-         *=null,public.orders.total=text"
+         *=null,public.invoices.total=text"
             .to_owned()
     }
 

@@ -91,6 +91,7 @@ struct Shown {
     /// The tables whose copies are not complete, all together.
     snapshot: Option<SnapshotShown>,
     tables: Vec<TableShown>,
+    copies_begun_again: u64,
     #[serde(serialize_with = "time::serialize_option")]
     oldest_pending_at: Option<DateTime<Utc>>,
     not_captured: Vec<TableId>,
@@ -176,6 +177,7 @@ impl From<Status> for Shown {
             last_error: status.last_error,
             snapshot: SnapshotShown::of(&status.tables),
             tables: status.tables.iter().map(TableShown::of).collect(),
+            copies_begun_again: status.copies_begun_again,
             oldest_pending_at: status.oldest_pending_at,
             not_captured: status.not_captured,
             not_live: status.not_live,
@@ -197,7 +199,7 @@ mod tests {
             shown,
             serde_json::json!({
                 "state": "preflight", "epoch": null, "last_lsn": null, "received_lsn": null,
-                "transactions": 0, "sessions": 0, "last_error": null, "snapshot": null, "tables": [],
+                "transactions": 0, "sessions": 0, "last_error": null, "snapshot": null, "tables": [], "copies_begun_again": 0,
                 "failing_since": null, "next_attempt_at": null, "oldest_pending_at": null,
                 "not_captured": [], "not_live": [], "compared_at": null,
             })

@@ -75,7 +75,7 @@ impl Session<'_> {
         scan.state.sees(copy::now(&mut catalog).await?);
         let mut log = self.log(&cluster, &facts, scan).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
-        let renews = self.renews(scan, slot.as_ref());
+        let renews = self.renews(&facts, scan, slot.as_ref(), wal_end)?;
         if !renews {
             self.judge(&facts, scan, slot.as_ref(), wal_end)?;
         }
@@ -93,13 +93,8 @@ impl Session<'_> {
                 facts: &facts,
                 epoch,
             };
-            let record = begin.run(&mut catalog, slot, &scan.state).await?;
-            let topic = &self.config.topic_changes;
-            scan.append(&cluster, topic, &mut log, record).await?;
-            superseded(epoch, scan)?;
-        }
-        if renews {
-            scan.state.void_copies();
+            self.begin(begin, &mut catalog, slot, &cluster, scan, &mut log)
+                .await?;
         }
         let provenance = self.provenance(&mut catalog, &facts, scan).await?;
         let tables = found.later(self.config, &provenance, tables)?;
@@ -281,9 +276,38 @@ impl Session<'_> {
 
     /// Whether the log gets another slot: there is none, or it cannot be read on, and no table of the log is copied yet. So
     /// nothing of it is worth anything but its name, and all copies begin again behind the new slot's point.
-    fn renews(&self, scan: &LogScan, slot: Option<&Slot>) -> bool {
+    fn renews(
+        &self,
+        facts: &Facts,
+        scan: &LogScan,
+        slot: Option<&Slot>,
+        wal_end: Lsn,
+    ) -> Result<bool, Error> {
+        let Some(baseline) = &scan.state.baseline else {
+            return Ok(false);
+        };
+        check_origin(facts, baseline)?;
         let wanted = self.renews_slot || slot.is_none();
-        wanted && scan.state.baseline.is_some() && !scan.state.has_copied_tables()
+        let is_ahead = scan.state.chain.position().unwrap_or(baseline.lsn) > wal_end;
+        Ok(wanted && !is_ahead && !scan.state.has_copied_tables())
+    }
+
+    /// Makes a slot, and tells the log. Copies that were begun before its point are void.
+    async fn begin(
+        &self,
+        begin: Begin<'_>,
+        catalog: &mut PgSession,
+        slot: Option<Slot>,
+        cluster: &Cluster,
+        scan: &mut LogScan,
+        log: &mut Appender,
+    ) -> Result<(), Error> {
+        let record = begin.run(catalog, slot, &scan.state).await?;
+        let topic = &self.config.topic_changes;
+        scan.append(cluster, topic, log, record).await?;
+        superseded(begin.epoch, scan)?;
+        scan.state.void_copies();
+        Ok(())
     }
 
     /// Writes the start record and reads up to it: what counted before it is then agreed with every

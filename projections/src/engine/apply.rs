@@ -10,7 +10,9 @@ use super::fold::{Batch, Key, Net, TableBatch};
 use super::quarantine::{Quarantine, Written};
 use crate::marts::Marts;
 use crate::replica::write::{self, WriteError};
-use crate::replica::{bases, from_server, slices, upsert, Column, Kept, Kind, Table, Unfit};
+use crate::replica::{
+    bases, canonical, from_server, slices, upsert, Column, Kept, Kind, Table, Unfit,
+};
 use crate::script::Script;
 
 /// What every step of applying needs to know.
@@ -40,7 +42,12 @@ impl Applier<'_> {
             };
             let open = contained.as_ref().is_some_and(|it| it.is_open(begin));
             self.quarantine.fill(script, table, changes).await?;
-            complete(script, table, changes, &mut batch.kept, (open, lsn)).await?;
+            let wholes = table.quarantines()
+                && (script.is_careful()
+                    || self.quarantine.has(&table.name)
+                    || has_unfit(table, changes));
+            let kept = wholes.then_some(&mut batch.kept);
+            complete(script, table, changes, kept, (open, lsn)).await?;
             self.apply_table(script, table, changes, lsn).await?;
         }
         let kept = batch.kept.iter().map(|kept| &kept.name);
@@ -141,13 +148,13 @@ impl Gap {
 }
 
 /// Makes sure that partial rows (unchanged TOAST values) have a row to build upon. They stay partial, so that what they
-/// lack never leaves the server; but a table that quarantines values gets whole ones. A row that is not there is a
-/// contradiction; while the table may be ahead of the log (`open`), it was deleted later, and so is not written.
+/// lack never leaves the server; but where a value stands in quarantine, or may have to, they become whole, and `kept` is where
+/// their large values are noted. A row that is not there is a contradiction; while the table may be ahead of the log (`open`), it was deleted later, and so is not written.
 async fn complete(
     script: &mut Script<'_>,
     table: &Table,
     changes: &mut TableBatch,
-    kept: &mut Vec<Kept>,
+    kept: Option<&mut Vec<Kept>>,
     (open, lsn): (bool, Lsn),
 ) -> Result<(), Error> {
     let mut gaps = gaps(changes);
@@ -170,7 +177,7 @@ async fn complete(
         changes.rows.remove(&gaps[deleted_later].key);
     }
     let moving = gaps.iter().take_while(|gap| gap.moves()).count();
-    if table.quarantines() {
+    if let Some(kept) = kept {
         return fill(script, table, changes, kept, &gaps).await;
     }
     if moving > 0 {
@@ -178,6 +185,19 @@ async fn complete(
         put_aside.map_err(Error::written)?;
     }
     Ok(())
+}
+
+/// True if a partial row has a value that its column cannot hold.
+fn has_unfit(table: &Table, changes: &TableBatch) -> bool {
+    let is_unfit = |(column, value): (&Column, &Option<Value>)| {
+        value
+            .as_ref()
+            .is_some_and(|it| canonical(it, column).is_err())
+    };
+    changes.rows.values().any(|net| match net {
+        Net::Partial { values, .. } => table.columns.iter().zip(values).any(is_unfit),
+        _ => false,
+    })
 }
 
 fn gaps(changes: &TableBatch) -> Vec<Gap> {

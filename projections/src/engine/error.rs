@@ -37,7 +37,7 @@ pub enum Error {
     #[error("[MR-P004] a table has no form in MySQL")]
     Table(#[from] TableError),
     /// A value has no form in MySQL.
-    #[error("[MR-P005] a value has no form in MySQL; mend it in the source, or choose with MILLRACE_VALUES what becomes of such values, and copy the table again with `millrace tables resnapshot`")]
+    #[error("[MR-P005] a value has no form in MySQL; mend it in the source, or choose with MILLRACE_VALUES what becomes of such values, and copy the table again with `millrace tables resnapshot {}`", table_of(.0))]
     Value(#[source] WriteError),
     /// The log was replaced by another one.
     #[error("[MR-P006] the replica was built from log {stored}, but topic {topic} is log {found}")]
@@ -161,6 +161,14 @@ pub enum Error {
         /// In the configuration.
         configured: String,
     },
+}
+
+/// The table that could not be written, as commands take it.
+fn table_of(error: &WriteError) -> String {
+    match error {
+        WriteError::Value { table, .. } | WriteError::Packet { table, .. } => table.to_string(),
+        WriteError::Script(_) => "TABLE".to_owned(),
+    }
 }
 
 impl Error {

@@ -79,6 +79,11 @@ impl Quarantine {
         Ok(quarantine)
     }
 
+    /// True if a value of this MySQL table may stand there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+    }
+
     /// How many values of this MySQL table stand there.
     pub(crate) fn values(&self, name: &str) -> u64 {
         self.tables.get(name).map_or(0, |known| known.values)

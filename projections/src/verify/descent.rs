@@ -7,21 +7,21 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use millrace_sessions::mysql::Session;
+use millrace_sessions::mysql::{server_code, Session};
 use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 
 use super::checksum::{in_buckets, replica_sums, source_sums, Rows, Sides, Sums};
 use super::merge::merge;
 use super::pair::Pair;
-use super::position::exist;
 use super::ranges::{in_blocks, Cut, Key, Range};
 use super::report::Tally;
 use super::sides::{
     all_from_mysql, from_mysql, from_postgres, sums_from_mysql, sums_from_postgres,
 };
-use super::{mysql, postgres, Error, Pace};
+use super::{mysql, postgres, Error, Pace, DEFINITION_CHANGED, NO_SUCH_TABLE};
 use crate::replica::names::{suffixed, SHADOW};
+use crate::replica::quoted;
 
 /// Rows of a range. Both servers take some 50 ms for so many: short enough to rest behind it and to read it again,
 /// and long enough that the trips between do not count.
@@ -30,6 +30,8 @@ const RANGE_ROWS: u64 = 20_000;
 const BUCKET_DIGITS: usize = 3;
 /// Blocks of Postgres that are one range where a table is not cut by its key: 2 MiB, some 20,000 short rows.
 const RANGE_BLOCKS: u64 = 256;
+/// A lock is asked for so many times, where others in a deadlock took us along.
+const PINS_MAX: usize = 5;
 /// More buckets are not chosen from: then nearly all rows are read anyway.
 const BUCKETS_MAX: usize = 256;
 
@@ -74,10 +76,22 @@ impl Both<'_> {
             .execute(BEGIN)
             .await
             .map_err(mysql("beginning a range"))?;
-        match pair.pin(self.postgres).await? {
+        match self.pin(pair).await? {
             true => Ok(Ok(())),
             false => self.end().await.map(|()| Err(Gone)),
         }
+    }
+
+    /// Who waits for a table may be the one that Postgres chooses to end a deadlock of others who want it, too. That is
+    /// nothing to us, who hold no lock: the next attempt waits again.
+    async fn pin(&mut self, pair: &Pair<'_>) -> Result<bool, Error> {
+        for _ in 1..PINS_MAX {
+            match pair.pin(self.postgres).await {
+                Err(error) if error.is_of_a_deadlock() => self.back_in_postgres().await?,
+                pinned => return pinned,
+            }
+        }
+        pair.pin(self.postgres).await
     }
 
     /// Whether another table has taken the name of the replica's since the snapshot. One that was made later is refused by
@@ -88,17 +102,32 @@ impl Both<'_> {
         if !self.existing.contains(&copy) {
             return Ok(false);
         }
-        exist(self.mysql, &[&copy]).await.map(|there| !there)
+        // Not information_schema: on MySQL that is read as the snapshot shows it.
+        let look = format!("SELECT 1 FROM {} LIMIT 1", quoted(&copy));
+        match self.mysql.execute(look.as_str()).await {
+            Ok(_) => Ok(false),
+            Err(error)
+                if matches!(
+                    server_code(&error),
+                    Some(NO_SUCH_TABLE | DEFINITION_CHANGED)
+                ) =>
+            {
+                Ok(true)
+            }
+            Err(error) => Err(mysql("looking for a copy that was being filled")(error)),
+        }
     }
 
     /// Ends the range.
     pub(super) async fn end(&mut self) -> Result<(), Error> {
-        self.postgres
-            .execute(END)
-            .await
-            .map_err(postgres("ending a range"))?;
+        self.back_in_postgres().await?;
         let ended = self.mysql.execute(END).await;
         ended.map(|_| ()).map_err(mysql("ending a range"))
+    }
+
+    async fn back_in_postgres(&mut self) -> Result<(), Error> {
+        let back = self.postgres.execute(END).await;
+        back.map(|_| ()).map_err(postgres("ending a range"))
     }
 }
 

@@ -161,6 +161,8 @@ pub enum Error {
 
 /// MySQL's error for a table that was made after the snapshot that looks for it.
 const DEFINITION_CHANGED: u16 = 1412;
+/// Postgres' code for it.
+const DEADLOCK: &str = "40P01";
 /// MySQL's error for a table that is not there.
 const NO_SUCH_TABLE: u16 = 1146;
 
@@ -180,6 +182,16 @@ impl Error {
     fn is_of_a_replaced_table(&self) -> bool {
         match self {
             Error::MySql { source, .. } => mysql::server_code(source) == Some(DEFINITION_CHANGED),
+            _ => false,
+        }
+    }
+
+    fn is_of_a_deadlock(&self) -> bool {
+        match self {
+            Error::Postgres { source, .. } => {
+                let code = source.as_database_error().and_then(|error| error.code());
+                code.as_deref() == Some(DEADLOCK)
+            }
             _ => false,
         }
     }

@@ -292,12 +292,7 @@ async fn a_key_that_mysql_cannot_hold_stops_its_table_under_every_policy() {
             assert!(reason.contains(part), "{reason}");
         }
         commit(&mut world, "things", thing(7, "others")).await;
-        let lsn = world.source.lsn;
-        running
-            .handle
-            .wait_for(lsn, PATIENCE)
-            .await
-            .expect("the rest goes on");
+        let lsn = world.the_rest_goes_on(&running).await;
         world.compare_one("things", lsn).await;
         running.stop().await;
     }

@@ -108,12 +108,7 @@ async fn what_the_server_refuses_stops_its_table_and_nothing_else_by_default() {
         assert_eq!(found.len(), 1, "{alter}: {found:?}");
         assert!(found[0].0.contains("things"), "{alter}: {found:?}");
         commit(&mut world, "pairs", pair_with("others", 4, "1")).await;
-        let lsn = world.source.lsn;
-        running
-            .handle
-            .wait_for(lsn, PATIENCE)
-            .await
-            .expect("the rest goes on");
+        let lsn = world.the_rest_goes_on(&running).await;
         world.compare_one("pairs", lsn).await;
         running.stop().await;
     }

@@ -194,6 +194,14 @@ impl World {
         Table::of(schema, &name, &self.values.of(schema)).expect("replicable")
     }
 
+    /// Waits until what is not set aside stands where the source does, and says where that is.
+    pub(crate) async fn the_rest_goes_on(&self, running: &Running) -> Lsn {
+        let lsn = self.source.lsn;
+        let there = running.handle.wait_for(lsn, PATIENCE).await;
+        there.expect("the rest goes on");
+        lsn
+    }
+
     pub(crate) async fn caught_up(&mut self, running: &Running) {
         let wanted = self.source.lsn;
         let reached = |status: &Status| {

@@ -146,6 +146,34 @@ async fn a_replica_table_is_altered_between_two_ranges_and_compared_at_a_point_o
     }
 }
 
+/// Two others wait for each other, one of them for the table, and longer than the verification does.
+#[tokio::test]
+async fn a_deadlock_of_others_that_ends_with_the_verification_is_nothing_to_it() {
+    const PATIENT: &str = "SET deadlock_timeout = '9s'";
+    let mut stage = large("large").await;
+    let aside = "CREATE TABLE aside (id integer);
+        DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''3s''', current_database()); END $$";
+    let made = stage.postgres.execute(sqlx::raw_sql(aside)).await;
+    made.expect("a table");
+    let mut stopped = Stopped::first(&mut stage, "large").await;
+    let mut other = session(&stage).await;
+    let lock = EXCLUSIVE.replace("source.TABLE", "source.aside");
+    other.execute(PATIENT).await.expect("a setting");
+    other.execute(lock.as_str()).await.expect("a lock");
+    stopped.gate.execute(PATIENT).await.expect("a setting");
+    let wants_large = tokio::spawn(async move {
+        let asked = "LOCK TABLE source.large IN ACCESS EXCLUSIVE MODE; ROLLBACK";
+        let _ = other.execute(asked).await;
+    });
+    until_waiting(&mut stage, "large", 2).await;
+    // Whichever of the two Postgres ends, its locks go with it.
+    let wants_aside = "LOCK TABLE source.aside IN ACCESS EXCLUSIVE MODE";
+    let _ = stopped.gate.execute(wants_aside).await;
+    let report = stopped.end("ROLLBACK").await;
+    wants_large.await.expect("a task");
+    assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
+}
+
 /// A copy is half full when the snapshot is opened, and takes the table's place before it is read.
 #[tokio::test]
 async fn a_copy_that_takes_the_place_of_a_table_meanwhile_is_no_difference() {

@@ -97,13 +97,30 @@ impl Loaded {
         }
         let writers = Writers::start(&postgres, writers, rand::random());
         let demo = tokio::task::spawn_blocking(move || demo.wait_for().map(|()| demo)).await??;
-        Ok(Loaded {
+        let loaded = Loaded {
             servers,
             source,
             demo,
             mysql,
             writers,
-        })
+        };
+        loaded.all_live().await?;
+        loaded.marts_live().await?;
+        Ok(loaded)
+    }
+
+    /// Marts join when all their tables have.
+    async fn marts_live(&self) -> anyhow::Result<()> {
+        const NOT_LIVE: Option<i32> = Some(2);
+        let deadline = Instant::now() + SOON;
+        loop {
+            let (code, report) = self.answer(&[]).await?;
+            if code != NOT_LIVE {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{report:#}\n{}", self.demo.log());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     pub(crate) async fn target(&self) -> anyhow::Result<MySqlConnection> {
@@ -197,7 +214,7 @@ impl Loaded {
         let deadline = Instant::now() + SOON;
         loop {
             let tables = self.tables().await?;
-            if tables.iter().all(is_live) {
+            if !tables.is_empty() && tables.iter().all(is_live) {
                 return Ok(());
             }
             ensure!(

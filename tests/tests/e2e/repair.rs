@@ -114,7 +114,7 @@ fn different(report: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mart_that_was_edited_or_dropped_by_hand_is_built_again() -> anyhow::Result<()> {
-    let loaded = Loaded::open("repair-mart", VICTIMS, 2).await?;
+    let loaded = Loaded::open("repair-mart", VICTIMS, 0).await?;
     let nothing = loaded.run(&["verify", "--repair"]).await?;
     ensure!(nothing.status.code() == Some(0), "{}", said(&nothing));
     ensure!(

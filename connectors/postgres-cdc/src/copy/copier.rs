@@ -64,7 +64,10 @@ impl Copier {
         if !missing.is_empty() {
             let lately = self.desk.expect(&missing).await?;
             // Before the slot's point everybody had ended who began before the publication.
-            let lately = (!self.slot_is_new).then_some(lately).unwrap_or_default();
+            let lately = match self.slot_is_new {
+                true => BTreeSet::new(),
+                false => lately,
+            };
             self.begin_with(&missing, &lately).await?;
         }
         self.report();
