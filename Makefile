@@ -20,7 +20,7 @@ export PATH := $(abspath target/tools/bin):$(PATH)
 SKIPPED := target/skipped
 skip = mkdir -p target && echo "$(1)" | tee -a $(SKIPPED)
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-kills fuzz check deny fmt lint doc bench bench-restart
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-kills test-large fuzz check deny fmt lint doc bench bench-restart
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -96,6 +96,9 @@ test-snapshot: setup ## copies of tables under load, for long, across the end of
 ROWS ?= 5000000
 test-kills: test-build ## broker, capture and projector killed one by one during a copy of ROWS=5000000 rows under load
 	@MILLRACE_TEST_ROWS=$(ROWS) cargo test --release --workspace --test e2e $(CARGO_FLAGS) -- --nocapture services::
+
+test-large: test-build ## values of 200 MB through everything, with the memory that it took
+	@cargo test --release --workspace --test e2e $(CARGO_FLAGS) -- --include-ignored --nocapture --test-threads 1 large::
 
 # One at a time: a real controller answers the requests of a connection, and of many at once, slowly.
 test-fluvio: smartmodules ## the conformance suite against a real cluster: make test-fluvio FLUVIO=host:port

@@ -13,6 +13,7 @@ use millrace_events::{
 
 use crate::copy::Notes;
 use crate::pgoutput::{Begin, Commit, Message, OldTuple, Tuple};
+use crate::wide::Slice;
 use crate::Error;
 use table::Table;
 
@@ -122,12 +123,6 @@ impl Assembler {
         self.last = None;
     }
 
-    /// The name of a relation that the stream has described.
-    pub(crate) fn table_name(&self, relation: u32) -> Option<&TableId> {
-        let table = self.tables.get(&relation).map(|table| &table.schema.table);
-        table.or_else(|| self.others.get(&relation))
-    }
-
     /// A number for the next definition.
     pub(crate) fn next_schema(&self) -> SchemaId {
         SchemaId(self.last_schema.0 + 1)
@@ -166,7 +161,8 @@ impl Assembler {
         match message {
             Message::Insert { relation, .. }
             | Message::Update { relation, .. }
-            | Message::Delete { relation, .. } => self.tables.contains_key(relation),
+            | Message::Delete { relation, .. }
+            | Message::Slice(Slice { relation, .. }) => self.tables.contains_key(relation),
             Message::Truncate { relations } => relations
                 .iter()
                 .any(|relation| self.tables.contains_key(relation)),
@@ -184,6 +180,7 @@ impl Assembler {
         match message {
             Message::Begin(begin) => self.begin(begin),
             Message::Commit(commit) => self.commit(commit, out),
+            Message::Slice(slice) => self.slice(slice, out),
             Message::Insert { relation, new } => self.insert(relation, &new, out),
             Message::Update { relation, old, new } => self.update(relation, old, &new, out),
             Message::Delete { relation, old } => self.delete(relation, &old, out),
@@ -278,6 +275,25 @@ impl Assembler {
         Ok(())
     }
 
+    /// A slice stands before its row: in a part that has no rows yet.
+    fn slice(&mut self, slice: Slice, out: &mut Vec<Outgoing>) -> Result<(), Error> {
+        let Some(table) = self.table(slice.relation)? else {
+            return Ok(());
+        };
+        let slice = table.slice(slice)?;
+        let part_bytes = self.limits.part;
+        let open = self.open()?;
+        open.wanted = true;
+        if open.writer.has_changes() {
+            out.push(Outgoing::aside(open.writer.cut()));
+        }
+        open.writer.push_slice(&slice);
+        if open.writer.size() >= part_bytes {
+            out.push(Outgoing::aside(open.writer.cut()));
+        }
+        Ok(())
+    }
+
     fn insert(&mut self, relation: u32, new: &Tuple, out: &mut Vec<Outgoing>) -> Result<(), Error> {
         let Some(table) = self.table(relation)? else {
             return Ok(());
@@ -367,12 +383,7 @@ impl Assembler {
             });
         }
         if open.writer.size() >= self.limits.part {
-            out.push(Outgoing {
-                value: open.writer.cut(),
-                ends: None,
-                transaction: false,
-                checkpoint: false,
-            });
+            out.push(Outgoing::aside(open.writer.cut()));
         }
         Ok(())
     }

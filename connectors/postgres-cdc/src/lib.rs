@@ -42,6 +42,7 @@ mod status;
 mod stream;
 mod tables;
 mod watch;
+mod wide;
 mod witness;
 
 pub use capture::Capture;

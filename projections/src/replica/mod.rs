@@ -8,6 +8,7 @@
 //! - `bases`: rows that updates build upon;
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
 //! - [`upsert()`]: writing rows, and finding what does not fit;
+//! - [`slices`]: values that came in slices;
 //! - [`mod@write`]: multi-row statements.
 
 pub(crate) mod bases;
@@ -18,6 +19,7 @@ pub mod naming;
 mod policy;
 pub(crate) mod refusal;
 mod row;
+pub(crate) mod slices;
 pub(crate) mod temporary;
 mod text;
 mod types;
@@ -25,6 +27,7 @@ mod upsert;
 pub mod write;
 
 pub use policy::{ParsePoliciesError, Policies, Policy, TablePolicies};
+pub use slices::Kept;
 pub use text::{canonical, exact, from_server, Unrepresentable};
 pub use types::{Beside, Column, Kind, Table, TableError};
 pub use upsert::{upsert, Unfit};

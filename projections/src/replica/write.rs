@@ -196,7 +196,11 @@ pub(super) fn same_key(table: &Table) -> String {
     equal.join(" AND ")
 }
 
-fn key_condition(sql: &mut String, table: &Table, key: &[Value]) -> Result<(), WriteError> {
+pub(super) fn key_condition(
+    sql: &mut String,
+    table: &Table,
+    key: &[Value],
+) -> Result<(), WriteError> {
     for (position, (column, value)) in table.key_columns().zip(key).enumerate() {
         if position > 0 {
             sql.push_str(" AND ");
@@ -217,6 +221,7 @@ pub fn describe_key(table: &Table, key: &[Value]) -> String {
             Value::Bool(value) => format!("{}={value}", column.name),
             Value::Int(value) => format!("{}={value}", column.name),
             Value::Text(value) => format!("{}={value:?}", column.name),
+            Value::Sliced(value) => format!("{}=({} bytes)", column.name, value.bytes),
         })
         .collect();
     parts.join(", ")
@@ -263,7 +268,7 @@ pub(crate) async fn insert<'a>(
 }
 
 /// A statement of one row that is longer than a packet cannot be sent.
-fn fits(
+pub(super) fn fits(
     table: &Table,
     bytes: usize,
     bytes_max: usize,
@@ -358,6 +363,9 @@ pub(super) fn push_literal(
     column: &Column,
     value: &Value,
 ) -> Result<(), &'static str> {
+    if let Value::Sliced(_) = value {
+        return push_absent(sql, column);
+    }
     let Some(text) = canonical(value, column).map_err(|error| error.0)? else {
         sql.push_str("NULL");
         return Ok(());
@@ -373,6 +381,19 @@ pub(super) fn push_literal(
         }
         _ => push_string(sql, &text),
     }
+    Ok(())
+}
+
+/// In place of a value that came in slices: [`slices`](super::slices) puts it there once the row is written.
+fn push_absent(sql: &mut String, column: &Column) -> Result<(), &'static str> {
+    let is_long = matches!(
+        column.kind,
+        Kind::LongText | Kind::LongBlankPadded | Kind::LongBlob
+    );
+    if !is_long || column.key {
+        return Err("a text of more than 65,536 bytes in a column of this type");
+    }
+    sql.push_str("NULL");
     Ok(())
 }
 
