@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context};
 use sqlx::{Executor, Row};
 
-use crate::own_servers::Library;
+use crate::own_servers::Own;
 use crate::tables::is_live;
 
 /// Bytes that compress about as badly as any, so that nothing travels smaller than it is.
@@ -25,7 +25,7 @@ const CHANGES: &str = "
     DELETE FROM public.papers WHERE id IN (4, 5);
     COMMIT;";
 
-impl Library {
+impl Own {
     async fn run_sql(&mut self, sql: &str, megabytes: u32) -> anyhow::Result<()> {
         let sql = sql.replace("MEGABYTES", &megabytes.to_string());
         self.source.execute(sqlx::raw_sql(&sql)).await?;
@@ -64,7 +64,7 @@ impl Library {
 }
 
 async fn large_values_travel(name: &str, megabytes: u32) -> anyhow::Result<()> {
-    let mut library = Library::open(name).await?;
+    let mut library = Own::library(name).await?;
     library.run_sql(MAKE, megabytes).await?;
     let copied = "INSERT INTO public.papers VALUES (1, 'copied', public.noise(MEGABYTES, 'a'), NULL),
         (2, 'copied', public.noise(MEGABYTES, 'b'), decode(public.noise(MEGABYTES / 4, 's'), 'hex')),
@@ -103,7 +103,7 @@ async fn values_of_200_megabytes_are_copied_streamed_kept_and_moved() -> anyhow:
 /// What a kill leaves of a value counts nowhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_in_the_middle_of_a_value_leaves_nothing_of_it() -> anyhow::Result<()> {
-    let mut library = Library::open("large-killed").await?;
+    let mut library = Own::library("large-killed").await?;
     library.run_sql(MAKE, 40).await?;
     library.change("add", "public.papers")?;
     library.until("public.papers", is_live)?;

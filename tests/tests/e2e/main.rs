@@ -20,5 +20,6 @@ mod stage;
 mod stalled;
 mod supervise;
 mod tables;
+mod types;
 mod values;
 mod verified;
