@@ -99,10 +99,10 @@ impl Servers {
     pub async fn target(&self, database: &str) -> anyhow::Result<MySqlConnection> {
         let mut connection = MySqlConnection::connect(&self.mysql.url()).await?;
         connection
-            .execute(format!("CREATE DATABASE IF NOT EXISTS {database}").as_str())
+            .execute(format!("CREATE DATABASE IF NOT EXISTS `{database}`").as_str())
             .await?;
         connection
-            .execute(format!("USE {database}").as_str())
+            .execute(format!("USE `{database}`").as_str())
             .await?;
         Ok(connection)
     }

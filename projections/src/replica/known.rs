@@ -26,99 +26,102 @@ struct Known {
     names: &'static [&'static str],
     /// By modifiers, and whether the column is part of a key.
     kind: fn(&[i64], bool) -> Kind,
-    /// How the documentation writes them: all that differ in what holds them.
-    shown: &'static [&'static str],
     event: Event,
-    /// What of a value is not in MySQL, or what to know.
-    lost: &'static str,
+    /// For the documentation: names that are held alike, with commas between them, and what of a value is not in MySQL.
+    shown: &'static [(&'static str, &'static str)],
 }
 
 const TYPES: &[Known] = &[
     Known {
         names: &["boolean"],
         kind: |_, _| Kind::Bool,
-        shown: &["boolean"],
         event: Event::Boolean,
-        lost: "nothing: 0 and 1",
+        shown: &[("boolean", "nothing: 0 and 1")],
     },
     Known {
         names: &["smallint"],
         kind: |_, _| Kind::SmallInt,
-        shown: &["smallint"],
         event: Event::Integer,
-        lost: "nothing",
+        shown: &[("smallint", "nothing")],
     },
     Known {
         names: &["integer"],
         kind: |_, _| Kind::Int,
-        shown: &["integer"],
         event: Event::Integer,
-        lost: "nothing",
+        shown: &[("integer", "nothing")],
     },
     Known {
         names: &["bigint"],
         kind: |_, _| Kind::BigInt,
-        shown: &["bigint"],
         event: Event::Integer,
-        lost: "nothing",
+        shown: &[("bigint", "nothing")],
     },
     Known {
         names: &["numeric"],
         kind: |modifiers, key| decimal(modifiers).unwrap_or(long_text(key)),
-        shown: &["numeric(12,2)", "numeric(3,-2)", "numeric", "numeric(80,2)"],
         event: Event::Text,
-        lost: "the number of zeros at its end where no precision is declared or its scale is negative; `NaN`, infinities, and \
-               without a declared precision more than 35 digits before or 30 behind the point do not fit. A precision beyond \
-               MySQL's is kept as exact text",
+        shown: &[
+            ("numeric(12,2)", "`NaN` does not fit"),
+            (
+                "numeric, numeric(3,-2), numeric(3,5)",
+                "the number of zeros at its end; `NaN`, infinities, and more than 35 digits before or 30 behind the point do not fit",
+            ),
+            (
+                "numeric(80,2)",
+                "nothing: more digits than MySQL's 65, or more than 30 behind the point, are kept as the exact text",
+            ),
+        ],
     },
     Known {
         names: &["real", "double precision"],
         kind: |_, _| Kind::Double,
-        shown: &["real", "double precision"],
         event: Event::Text,
-        lost: "`NaN` and infinities do not fit; −0 and denormals stay",
+        shown: &[("real, double precision", "`NaN` and infinities do not fit; −0 and denormals stay")],
     },
     Known {
         names: &["character varying"],
         kind: |modifiers, key| short(modifiers, key, Kind::VarChar),
-        shown: &["character varying(100)", "character varying"],
         event: Event::Text,
-        lost: "nothing; what is too wide for a row of MySQL becomes LONGTEXT",
+        shown: &[
+            ("character varying(100)", "nothing; what is too wide for a row of MySQL becomes LONGTEXT"),
+            ("character varying", "nothing"),
+        ],
     },
     Known {
         names: &["character"],
         kind: |modifiers, key| short(modifiers, key, Kind::BlankPadded),
-        shown: &["character(10)", "character(300)"],
         event: Event::Text,
-        lost: "the blanks that Postgres fills it up with, which mean nothing there either",
+        shown: &[
+            ("character(10)", "the blanks that Postgres fills it up with, which mean nothing there either"),
+            ("character(300)", "the same; what is too wide for a row of MySQL becomes LONGTEXT"),
+        ],
     },
     Known {
         names: &["uuid"],
         kind: |_, _| Kind::Uuid,
-        shown: &["uuid"],
         event: Event::Text,
-        lost: "nothing",
+        shown: &[("uuid", "nothing")],
     },
     Known {
         names: &["date"],
         kind: |_, _| Kind::Date,
-        shown: &["date"],
         event: Event::Text,
-        lost: "infinities, years before 1 and after 9999 do not fit",
+        shown: &[("date", "infinities, years before 1 and after 9999 do not fit")],
     },
     Known {
         names: &["timestamp without time zone", "timestamp with time zone"],
         kind: |_, _| Kind::DateTime,
-        shown: &["timestamp without time zone", "timestamp with time zone"],
         event: Event::Text,
-        lost: "with a time zone: it is the same instant, in UTC; infinities, years before 1 and after 9999 do not fit",
+        shown: &[
+            ("timestamp without time zone", "infinities, years before 1 and after 9999 do not fit"),
+            ("timestamp with time zone", "it is the same instant, in UTC; infinities, years before 1 and after 9999 do not fit"),
+        ],
     },
     Known {
         names: &["time without time zone"],
         kind: |_, _| Kind::Time,
-        shown: &["time without time zone"],
         event: Event::Text,
-        lost: "nothing, 24:00:00 included",
+        shown: &[("time without time zone", "nothing, 24:00:00 included")],
     },
     Known {
         names: &["bytea"],
@@ -126,57 +129,60 @@ const TYPES: &[Known] = &[
             true => Kind::VarBinary(KEY_BYTES_MAX as u32),
             false => Kind::LongBlob,
         },
-        shown: &["bytea"],
         event: Event::Text,
-        lost: "nothing; in a record it is Postgres' hexadecimal text",
+        shown: &[("bytea", "nothing; in a record it is Postgres' hexadecimal text")],
     },
     Known {
         names: &["json", "jsonb"],
         kind: |_, key| long_text(key),
-        shown: &["json", "jsonb"],
         event: Event::Text,
-        lost: "nothing: as text its numbers keep all digits, and MySQL's JSON functions read it. A `json` keeps its blanks and the \
-               order of its fields",
+        shown: &[("json, jsonb", "nothing: as text its numbers keep all digits, and MySQL's JSON functions read it. A `json` keeps its blanks and the \
+               order of its fields")],
     },
     Known {
         names: &["text"],
         kind: |_, key| long_text(key),
-        shown: &["text"],
         event: Event::Text,
-        lost: "nothing: capitals, accents and blanks at the end count, also in keys",
+        shown: &[("text", "nothing: capitals, accents and blanks at the end count, also in keys")],
     },
     Known {
         names: &[],
         kind: |_, key| long_text(key),
-        shown: &[
-            "time with time zone",
-            "interval",
-            "bit(8)",
-            "bit varying",
-            "money",
-            "inet",
-            "cidr",
-            "macaddr",
-            "xml",
-            "tsvector",
-            "point",
-            "int4range",
-            "integer[]",
-            "an enum",
-            "a composite type",
-            "a type of an extension",
-            "any other type",
-        ],
         event: Event::Text,
-        lost: "nothing of the text that Postgres prints, with `IntervalStyle` postgres, `lc_monetary` C and `TimeZone` UTC",
+        shown: &[("time with time zone, interval, bit(8), bit varying, money, inet, cidr, macaddr, xml, tsvector, point, int4range, integer[], an enum, a composite type, a type of an extension, any other type", "nothing of the text that Postgres prints, with `IntervalStyle` postgres, `lc_monetary` C and `TimeZone` UTC")],
     },
 ];
 
+/// The rows of the table in `docs/types.md`.
+pub fn types_as_markdown() -> String {
+    TYPES.iter().map(Known::as_markdown).collect()
+}
+
+impl Known {
+    fn holds(&self, type_name: &str) -> bool {
+        let (base, _) = split_modifiers(type_name);
+        self.names.is_empty() || self.names.contains(&base.as_str())
+    }
+
+    fn as_markdown(&self) -> String {
+        let json = match self.event {
+            Event::Boolean => "`true`, `false`",
+            Event::Integer => "integer",
+            Event::Text => "string",
+        };
+        let row = |(names, lost): &(&str, &str)| {
+            let first = names.split(", ").next().unwrap_or_default();
+            let [plain, key] = [false, true].map(|key| kind_of(first, key).sql_type());
+            format!("| {names} | {json} | {plain} | {key} | {lost} |\n")
+        };
+        self.shown.iter().map(row).collect()
+    }
+}
+
 /// What holds a column of a type, which is written as `format_type()` prints it.
 pub(super) fn kind_of(type_name: &str, key: bool) -> Kind {
-    let (base, modifiers) = split_modifiers(type_name);
-    let named = |known: &&Known| known.names.is_empty() || known.names.contains(&base.as_str());
-    let known = TYPES.iter().find(named);
+    let (_, modifiers) = split_modifiers(type_name);
+    let known = TYPES.iter().find(|known| known.holds(type_name));
     known.map_or(long_text(key), |known| (known.kind)(&modifiers, key))
 }
 

@@ -26,6 +26,7 @@ mod types;
 mod upsert;
 pub mod write;
 
+pub use known::types_as_markdown;
 pub use policy::{ParsePoliciesError, Policies, Policy, TablePolicies};
 pub use slices::Kept;
 pub use text::{canonical, exact, from_server, Unrepresentable};

@@ -170,10 +170,10 @@ impl Table {
     }
 }
 
-impl Column {
-    /// The column's type as DDL, without the collation that its table gives.
-    pub fn sql_type(&self) -> String {
-        match self.kind {
+impl Kind {
+    /// As DDL, without the collation that its table gives.
+    pub(super) fn sql_type(&self) -> String {
+        match self {
             Kind::SmallInt => "SMALLINT".into(),
             Kind::Int => "INT".into(),
             Kind::BigInt => "BIGINT".into(),
@@ -182,7 +182,7 @@ impl Column {
             Kind::DecimalAny => "DECIMAL(65,30)".into(),
             Kind::Double => "DOUBLE".into(),
             Kind::VarChar(n) => format!("VARCHAR({n})"),
-            Kind::BlankPadded(n) if n <= 255 => format!("CHAR({n})"),
+            Kind::BlankPadded(n) if *n <= 255 => format!("CHAR({n})"),
             Kind::BlankPadded(n) => format!("VARCHAR({n})"),
             Kind::LongText | Kind::LongBlankPadded => "LONGTEXT".into(),
             Kind::Uuid => "CHAR(36)".into(),
@@ -192,6 +192,13 @@ impl Column {
             Kind::LongBlob => "LONGBLOB".into(),
             Kind::VarBinary(n) => format!("VARBINARY({n})"),
         }
+    }
+}
+
+impl Column {
+    /// The column's type as DDL, without the collation that its table gives.
+    pub fn sql_type(&self) -> String {
+        self.kind.sql_type()
     }
 
     /// An expression over the column, whose text [`super::from_server`] turns into the canonical form.

@@ -35,7 +35,7 @@ impl Type {
     }
 
     /// Values that MySQL can hold, which are what may be in a key.
-    fn keys(&self) -> impl Iterator<Item = &'static str> {
+    fn keys(&self) -> impl Iterator<Item = &'static str> + use<'_> {
         let held = self
             .values
             .iter()

@@ -478,5 +478,5 @@ pub(super) const TYPES: &[Type] = &[
     ),
     key("public.cube", "longtext", &[("(1, 2),(3, 4)", Same)]),
     key("public.seg", "longtext", &[("1.5 .. 2.50", Same)]),
-    key("public.isbn13", "longtext", &[("978-0-14-039309-4", Same)]),
+    key("public.isbn13", "longtext", &[("978-0-14-039309-5", Same)]),
 ];
