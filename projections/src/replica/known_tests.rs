@@ -7,6 +7,9 @@ Every type that is not named here is the exact text that Postgres prints. This p
 `projections/src/replica/known.rs`; a test compares them, and `MILLRACE_BLESS=1` lets it write the page anew. Another test,
 `tests/tests/e2e/types.rs`, sends normal, extreme, NULL and hostile values of each through copy and stream, on MariaDB and on MySQL.
 
+A column keeps its name where MySQL takes it. Where it does not (a blank at the end, a character beyond U+FFFF, names of InnoDB's such as
+`DB_TRX_ID`), or takes it for that of an earlier column (`id` and `ID`), a hash of it stands at its end.
+
 What does not fit follows the policy of its column: see [values](values.md). In a primary key, texts and bytes share the 3,072 bytes
 that an index entry may have.
 

@@ -214,6 +214,7 @@ mod tests {
 
     fn column(kind: Kind) -> Column {
         Column {
+            source: "c".into(),
             name: "c".into(),
             key: false,
             kind,

@@ -5,14 +5,12 @@ use std::collections::BTreeSet;
 use millrace_events::{TableId, TableSchema, Value};
 
 use super::known::{kind_of, KEY_BYTES_MAX, KEY_CHARS_MAX};
-use super::names::{beside, NAME_CHARS_MAX};
+use super::names::{alike, beside, column_names};
 use super::policy::{Policy, TablePolicies};
 use super::{quoted, row};
 
 /// InnoDB: columns of a table.
 const COLUMNS_MAX: usize = 1017;
-/// The last character that MySQL allows in a name.
-pub(super) const LAST_NAME_CHAR: char = '\u{FFFF}';
 
 /// How a column is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +59,9 @@ pub enum Kind {
 /// A column of a replica table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// The same as in Postgres.
+    /// Its name in Postgres.
+    pub source: String,
+    /// Its name in MySQL: the same where MySQL takes it ([`super::names`]).
     pub name: String,
     /// Part of the primary key.
     pub key: bool,
@@ -116,12 +116,14 @@ impl Table {
             table: schema.table.clone(),
             reason,
         };
-        check_columns(schema).map_err(fail)?;
-        let mut columns: Vec<Column> = schema
-            .columns
-            .iter()
-            .map(|column| Column {
-                name: column.name.clone(),
+        if schema.columns.len() > COLUMNS_MAX {
+            return Err(fail(format!("it has more than {COLUMNS_MAX} columns")));
+        }
+        let names = column_names(schema.columns.iter().map(|column| column.name.as_str()));
+        let mut columns: Vec<Column> = (schema.columns.iter().zip(names))
+            .map(|(column, name)| Column {
+                source: column.name.clone(),
+                name,
                 key: column.key,
                 kind: kind_of(&column.type_name, column.key),
                 policy: policies.of(&column.name),
@@ -164,9 +166,14 @@ impl Table {
         self.key.iter().map(|&i| row[i].clone()).collect()
     }
 
-    /// Position of a column.
-    pub fn position(&self, column: &str) -> Option<usize> {
-        self.columns.iter().position(|c| c.name == column)
+    /// Position of the column that Postgres calls so.
+    pub fn position(&self, source: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.source == source)
+    }
+
+    /// The column that MySQL calls so.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name == name)
     }
 }
 
@@ -225,14 +232,13 @@ impl Column {
 
 /// The columns beside those with the policy `text`, in the order of these.
 fn beside_columns(columns: &[Column]) -> Vec<Beside> {
-    let names = columns.iter().map(|column| column.name.to_lowercase());
-    let mut taken: BTreeSet<String> = names.collect();
+    let mut taken: BTreeSet<String> = columns.iter().map(|c| alike(&c.name)).collect();
     let texts = columns.iter().enumerate();
     texts
         .filter(|(_, column)| column.policy == Policy::Text && !column.key)
         .map(|(of, column)| {
             let name = beside(&column.name, &taken);
-            taken.insert(name.to_lowercase());
+            taken.insert(alike(&name));
             Beside { of, name }
         })
         .collect()
@@ -247,6 +253,7 @@ fn fit(columns: &mut Vec<Column>, beside: &[Beside]) -> Result<(), String> {
         ));
     }
     columns.extend(beside.iter().map(|beside| Column {
+        source: String::new(),
         name: beside.name.clone(),
         key: false,
         kind: Kind::LongText,
@@ -255,37 +262,6 @@ fn fit(columns: &mut Vec<Column>, beside: &[Beside]) -> Result<(), String> {
     let fits = row::fit(columns);
     columns.truncate(own);
     fits
-}
-
-fn check_columns(schema: &TableSchema) -> Result<(), String> {
-    if schema.columns.len() > COLUMNS_MAX {
-        return Err(format!("it has more than {COLUMNS_MAX} columns"));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for column in &schema.columns {
-        if column.name.chars().count() > NAME_CHARS_MAX {
-            return Err(format!("column {} has too long a name", column.name));
-        }
-        if column.name.ends_with(' ') {
-            return Err(format!(
-                "the name of column {:?} ends with a blank, which MySQL does not allow",
-                column.name
-            ));
-        }
-        if let Some(c) = column.name.chars().find(|c| *c > LAST_NAME_CHAR) {
-            return Err(format!(
-                "the name of column {:?} contains {c:?}, which MySQL does not allow",
-                column.name
-            ));
-        }
-        if !seen.insert(column.name.to_lowercase()) {
-            return Err(format!(
-                "column {} differs from another one only by case, which MySQL ignores",
-                column.name
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Text and bytes of a composite key share what an index entry may hold.

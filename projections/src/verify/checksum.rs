@@ -75,7 +75,7 @@ fn hashed(source: String, replica: String) -> Sides {
 
 /// The part of a row's text that stands for a column. Never NULL.
 fn field(column: &Column, type_name: &str) -> Sides {
-    let source = format!("t.{}", name(&column.name));
+    let source = format!("t.{}", name(&column.source));
     let replica = format!("t.{}", quoted(&column.name));
     match column.kind {
         Kind::SmallInt | Kind::Int | Kind::BigInt | Kind::Decimal { .. } => {

@@ -110,15 +110,15 @@ impl<'a> Pair<'a> {
     /// The rows of the source that meet a condition, in the order of their keys.
     pub(super) fn source_query(&self, condition: &str) -> String {
         let columns = self.table.columns.iter();
-        let columns: Vec<String> = columns.map(|c| format!("t.{}", name(&c.name))).collect();
+        let columns: Vec<String> = columns.map(|c| format!("t.{}", name(&c.source))).collect();
         let order: Vec<String> = self
             .table
             .key_columns()
             .map(|column| match column.kind {
                 Kind::VarChar(_) | Kind::LongText | Kind::BlankPadded(_) => {
-                    format!("t.{}::text COLLATE \"C\"", name(&column.name))
+                    format!("t.{}::text COLLATE \"C\"", name(&column.source))
                 }
-                _ => format!("t.{}", name(&column.name)),
+                _ => format!("t.{}", name(&column.source)),
             })
             .collect();
         format!(

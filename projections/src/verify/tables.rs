@@ -127,7 +127,7 @@ impl Definition {
         let kept: Vec<&str> = table
             .columns
             .iter()
-            .map(|column| column.name.as_str())
+            .map(|column| column.source.as_str())
             .collect();
         let planned = config.columns.get(&table.source.to_string());
         let planned = planned.and_then(Value::as_array);

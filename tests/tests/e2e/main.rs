@@ -10,6 +10,7 @@ mod lag;
 mod large;
 mod load;
 mod mirror;
+mod names;
 mod oracle;
 mod own_servers;
 mod page;
