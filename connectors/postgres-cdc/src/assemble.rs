@@ -1,6 +1,7 @@
 //! From the messages of the replication stream to the records of the log. Pure.
 
 mod announce;
+mod slices;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
@@ -67,6 +68,8 @@ pub(crate) struct Assembler {
     open: Option<Open>,
     /// The source is known to have nothing for the log up to here.
     idle: Lsn,
+    /// Values that were cut into slices.
+    values_cut: u64,
     /// For copies.
     pub(crate) notes: Notes,
 }
@@ -100,6 +103,7 @@ impl Assembler {
             last_schema: SchemaId::default(),
             open: None,
             idle: position,
+            values_cut: 0,
             notes,
         }
     }
@@ -154,6 +158,13 @@ impl Assembler {
     /// The relations of which rows were left out since the last call, with their names.
     pub(crate) fn take_left_out(&mut self) -> BTreeMap<u32, TableId> {
         std::mem::take(&mut self.left_out)
+    }
+
+    /// Whether a column of a captured table is part of its key.
+    pub(crate) fn is_key(&self, relation: u32, column: usize) -> bool {
+        let table = self.tables.get(&relation);
+        let column = table.and_then(|table| table.schema.columns.get(column));
+        column.is_some_and(|column| column.key)
     }
 
     /// Whether the message makes a transaction one of the log.
@@ -275,25 +286,6 @@ impl Assembler {
         Ok(())
     }
 
-    /// A slice stands before its row: in a part that has no rows yet.
-    fn slice(&mut self, slice: Slice, out: &mut Vec<Outgoing>) -> Result<(), Error> {
-        let Some(table) = self.table(slice.relation)? else {
-            return Ok(());
-        };
-        let slice = table.slice(slice)?;
-        let part_bytes = self.limits.part;
-        let open = self.open()?;
-        open.wanted = true;
-        if open.writer.has_changes() {
-            out.push(Outgoing::aside(open.writer.cut()));
-        }
-        open.writer.push_slice(&slice);
-        if open.writer.size() >= part_bytes {
-            out.push(Outgoing::aside(open.writer.cut()));
-        }
-        Ok(())
-    }
-
     fn insert(&mut self, relation: u32, new: &Tuple, out: &mut Vec<Outgoing>) -> Result<(), Error> {
         let Some(table) = self.table(relation)? else {
             return Ok(());
@@ -350,10 +342,11 @@ impl Assembler {
         &mut self,
         relation: u32,
         op: Op,
-        before: Option<Row>,
-        after: Option<Row>,
+        mut before: Option<Row>,
+        mut after: Option<Row>,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Error> {
+        self.make_room(relation, (before.as_mut(), after.as_mut()), out);
         let open = self.open.as_mut().ok_or_else(outside)?;
         let table = self.tables.get_mut(&relation).ok_or_else(unknown_table)?;
         if !table.announced {

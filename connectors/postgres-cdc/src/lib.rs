@@ -18,6 +18,7 @@ mod checkpoint;
 mod config;
 pub mod control;
 mod copy;
+mod cut;
 mod drift;
 mod error;
 mod lock;

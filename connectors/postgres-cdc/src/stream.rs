@@ -149,7 +149,8 @@ impl Stream<'_> {
                 WideRow::new(format!("{}-{}", self.assembler.epoch().0, self.wide.rows))
             }
         };
-        for slice in row.take(data)? {
+        let is_key = |relation, column| self.assembler.is_key(relation, column);
+        for slice in row.take(data, is_key)? {
             self.message(slice).await?;
         }
         if last {

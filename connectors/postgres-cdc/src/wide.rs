@@ -1,6 +1,6 @@
 //! Rows that are too large to be held: decoded while the fragments of their message come. Pure.
 //!
-//! Cells of ordinary size are kept until the row is complete. Others leave as slices as soon as there is enough of them,
+//! Cells of ordinary size are kept until the row is complete, and so are keys, which the source's index keeps short. Others leave as slices as soon as there is enough of them,
 //! ahead of the row; in an old row, of which only the key matters, they are passed over as if they had not been sent.
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -70,11 +70,16 @@ impl WideRow {
         }
     }
 
-    /// Takes the next fragment; returns the slices that it completes.
-    pub(crate) fn take(&mut self, fragment: &[u8]) -> Result<Vec<Message>, DecodeError> {
+    /// Takes the next fragment; returns the slices that it completes. `is_key` says of a relation and the position of a column
+    /// whether it is part of the key.
+    pub(crate) fn take(
+        &mut self,
+        fragment: &[u8],
+        is_key: impl Fn(u32, usize) -> bool,
+    ) -> Result<Vec<Message>, DecodeError> {
         self.bytes.extend_from_slice(fragment);
         let mut slices = Vec::new();
-        while self.step(&mut slices)? {}
+        while self.step(&mut slices, &is_key)? {}
         Ok(slices)
     }
 
@@ -98,7 +103,11 @@ impl WideRow {
     }
 
     /// Decodes one thing more, if it is here.
-    fn step(&mut self, slices: &mut Vec<Message>) -> Result<bool, DecodeError> {
+    fn step(
+        &mut self,
+        slices: &mut Vec<Message>,
+        is_key: &impl Fn(u32, usize) -> bool,
+    ) -> Result<bool, DecodeError> {
         let needed = match self.next {
             Next::Head => 5,
             Next::Side => 3,
@@ -117,7 +126,10 @@ impl WideRow {
             Next::Side => self.side()?,
             Next::Cell if self.cells_left == 0 => self.close(),
             Next::Cell => self.cell()?,
-            Next::Length => self.length(),
+            Next::Length => {
+                let is_key = is_key(self.relation, self.cells.len());
+                self.length(is_key);
+            }
             Next::Whole(bytes) => {
                 let text = self.bytes.split_to(bytes).freeze();
                 self.push(Cell::Text(text));
@@ -173,10 +185,10 @@ impl WideRow {
         Ok(())
     }
 
-    fn length(&mut self) {
+    fn length(&mut self, is_key: bool) {
         let left = self.bytes.get_u32() as usize;
         self.next = match self.side {
-            _ if left <= CELL_BYTES_MAX => Next::Whole(left),
+            _ if is_key || left <= CELL_BYTES_MAX => Next::Whole(left),
             Side::New => Next::Slice {
                 slice: 0,
                 sent: 0,
@@ -298,7 +310,7 @@ mod tests {
         let mut row = WideRow::new("1-1".into());
         let mut slices = Vec::new();
         for fragment in message.chunks(fragment) {
-            for message in row.take(fragment).expect("a message") {
+            for message in row.take(fragment, |_, _| false).expect("a message") {
                 let Message::Slice(slice) = message else {
                     panic!("{message:?}");
                 };
@@ -380,14 +392,38 @@ mod tests {
     }
 
     #[test]
+    fn a_long_key_stays_in_its_row_on_either_side() {
+        let long = "k".repeat(CELL_BYTES_MAX + 1);
+        let old = tuple(b'O', &[cell(&long), cell(&long)]);
+        let new = tuple(b'N', &[cell(&long), cell(&long)]);
+        let mut row = WideRow::new("1-1".into());
+        let is_key = |relation: u32, column: usize| relation == 7 && column == 0;
+        let message = message(b'U', &[old, new]);
+        let slices = row.take(&message, is_key).expect("a row");
+        assert_eq!(slices.len(), 1);
+        let Ok(Message::Update { old, new, .. }) = row.finish() else {
+            panic!("no update");
+        };
+        let key = Cell::Text(long.into());
+        assert_eq!(
+            old,
+            Some(OldTuple::Full(vec![key.clone(), Cell::Unchanged]))
+        );
+        assert!(matches!(&new[..], [found, Cell::Sliced(_)] if *found == key));
+    }
+
+    #[test]
     fn what_ends_too_early_or_too_late_is_refused() {
         let whole = message(b'I', &[tuple(b'N', &[cell("1")])]);
         let mut early = WideRow::new("1-1".into());
-        early.take(&whole[..whole.len() - 1]).expect("a beginning");
+        early
+            .take(&whole[..whole.len() - 1], |_, _| false)
+            .expect("a beginning");
         let truncated = DecodeError::Truncated { kind: 'I' };
         assert_eq!(early.finish(), Err(truncated));
         let mut late = WideRow::new("1-1".into());
-        late.take(&[&whole[..], b"x"].concat()).expect("a row");
+        late.take(&[&whole[..], b"x"].concat(), |_, _| false)
+            .expect("a row");
         let trailing = DecodeError::Trailing {
             kind: 'I',
             bytes: 1,

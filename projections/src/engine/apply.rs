@@ -11,7 +11,7 @@ use super::quarantine::{Quarantine, Written};
 use crate::marts::Marts;
 use crate::replica::write::{self, WriteError};
 use crate::replica::{
-    bases, canonical, from_server, slices, upsert, Column, Kept, Kind, Table, Unfit,
+    bases, canonical, fill, from_server, slices, upsert, Column, Kept, KeptIn, Kind, Table, Unfit,
 };
 use crate::script::Script;
 
@@ -41,7 +41,8 @@ impl Applier<'_> {
                 continue;
             };
             let open = contained.as_ref().is_some_and(|it| it.is_open(begin));
-            self.quarantine.fill(script, table, changes).await?;
+            let kept = &mut batch.kept;
+            self.quarantine.fill(script, table, changes, kept).await?;
             let wholes = table.quarantines()
                 && (script.is_careful()
                     || self.quarantine.has(&table.name)
@@ -116,21 +117,24 @@ async fn write_rows(
     if !changes.truncate || !changes.spared.is_empty() {
         write::delete(script, table, changes.deletes()).await?;
     }
+    let mut unfit = Vec::new();
     for (values, base) in changes.moves() {
         write::move_to(script, table, values, base).await?;
         let known = values.iter().enumerate();
         let known = known.filter_map(|(column, value)| Some((column, value.clone()?)));
         let (columns, row): (Vec<usize>, Vec<Value>) = known.unzip();
-        slices::fill(script, table, &columns, &[&row]).await?;
+        fill(script, table, &columns, &[&row], &mut unfit).await?;
     }
     for (columns, rows) in changes.updates() {
         let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
         write::update(script, table, &columns, rows.iter().copied()).await?;
-        slices::fill(script, table, &columns, &rows).await?;
+        fill(script, table, &columns, &rows, &mut unfit).await?;
     }
-    let unfit = upsert(script, table, rows).await?;
+    // Rows that may have to go on without a value are whole.
+    debug_assert!(unfit.is_empty(), "partial rows have only values that fit");
+    let mut unfit = upsert(script, table, rows).await?;
     let columns: Vec<usize> = (0..table.columns.len()).collect();
-    slices::fill(script, table, &columns, rows).await?;
+    fill(script, table, &columns, rows, &mut unfit).await?;
     Ok(unfit)
 }
 
@@ -178,7 +182,7 @@ async fn complete(
     }
     let moving = gaps.iter().take_while(|gap| gap.moves()).count();
     if let Some(kept) = kept {
-        return fill(script, table, changes, kept, &gaps).await;
+        return fill_gaps(script, table, changes, kept, &gaps).await;
     }
     if moving > 0 {
         let put_aside = bases::put_aside(script, table, moving).await;
@@ -189,10 +193,10 @@ async fn complete(
 
 /// True if a partial row has a value that its column cannot hold.
 fn has_unfit(table: &Table, changes: &TableBatch) -> bool {
-    let is_unfit = |(column, value): (&Column, &Option<Value>)| {
-        value
-            .as_ref()
-            .is_some_and(|it| canonical(it, column).is_err())
+    let is_unfit = |(column, value): (&Column, &Option<Value>)| match value {
+        None => false,
+        Some(Value::Sliced(_)) => !slices::may_stand_in(column),
+        Some(value) => canonical(value, column).is_err(),
     };
     changes.rows.values().any(|net| match net {
         Net::Partial { values, .. } => table.columns.iter().zip(values).any(is_unfit),
@@ -212,7 +216,7 @@ fn gaps(changes: &TableBatch) -> Vec<Gap> {
 }
 
 /// Fills gaps with what the table holds at their bases. Large values stay there, on the stage.
-async fn fill(
+async fn fill_gaps(
     script: &mut Script<'_>,
     table: &Table,
     changes: &mut TableBatch,
@@ -274,7 +278,7 @@ async fn keep(
         name: format!("kept-{}", kept.len()),
         table: table.source.clone(),
         column,
-        key,
+        from: KeptIn::Row(key),
     };
     slices::keep(script, table, &value).await?;
     let sliced = Sliced {

@@ -25,7 +25,7 @@ use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
 use crate::replica::write::WriteError;
-use crate::replica::{ddl, slices, upsert, Table, Unfit};
+use crate::replica::{ddl, fill, slices, upsert, Table, Unfit};
 use crate::script::Script;
 
 /// Chunks are committed together up to this many bytes of JSON; their rows and statements take many times that in memory.
@@ -258,10 +258,9 @@ impl StagedTable {
         for slice in &self.slices {
             slices::stage(script, &self.table, slice).await?;
         }
-        let unfit = upsert(script, &self.table, rows).await?;
+        let mut unfit = upsert(script, &self.table, rows).await?;
         let columns: Vec<usize> = (0..self.table.columns.len()).collect();
-        slices::fill(script, &self.table, &columns, rows).await?;
-        slices::clear(script, rows.iter().copied().flat_map(slices::names)).await?;
+        fill(script, &self.table, &columns, rows, &mut unfit).await?;
         Ok(unfit)
     }
 
@@ -286,6 +285,7 @@ impl StagedTable {
         let quarantine = &mut catalog.quarantine;
         let replaced = quarantine.replace(&mut script, &self.table, keys, written);
         replaced.await?;
+        slices::clear(&mut script, rows.iter().copied().flat_map(slices::names)).await?;
         script.send().await?;
         Ok(())
     }

@@ -9,10 +9,12 @@
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
 //! - [`upsert()`]: writing rows, and finding what does not fit;
 //! - [`slices`]: values that came in slices;
+//! - [`fill()`]: putting them together;
 //! - [`mod@write`]: multi-row statements.
 
 pub(crate) mod bases;
 pub mod ddl;
+mod fill;
 mod known;
 pub mod names;
 pub mod naming;
@@ -26,9 +28,10 @@ mod types;
 mod upsert;
 pub mod write;
 
+pub(crate) use fill::{fill, fill_quarantine};
 pub use known::types_as_markdown;
 pub use policy::{ParsePoliciesError, Policies, Policy, TablePolicies};
-pub use slices::Kept;
+pub use slices::{Kept, KeptIn};
 pub use text::{canonical, exact, from_server, Unrepresentable};
 pub use types::{Beside, Column, Kind, Table, TableError};
 pub use upsert::{upsert, Unfit};

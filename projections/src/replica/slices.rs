@@ -1,14 +1,7 @@
 //! Values that came in slices ([`Slice`]). They are put together inside of the server, so that no more than a slice is ever
-//! here: staged in a table as they come, and joined by one UPDATE once their row is written.
-//!
-//! What an expression gives is limited by `max_allowed_packet` on both servers, which make NULL of what is longer, with a
-//! warning only. GROUP_CONCAT is not: its limit is `group_concat_max_len`, which our sessions pin to 1 GB, more than Postgres
-//! sends, and beyond it is an error. Whatever the server does, the size is looked at afterwards.
+//! here: staged in a table as they come, and joined once their row is written ([`fill`](super::fill())).
 
-use std::collections::BTreeSet;
-
-use millrace_events::{Slice, Sliced, TableId, Value};
-use sqlx::Row;
+use millrace_events::{Slice, TableId, Value};
 
 use super::write::{self, WriteError};
 use super::{quoted, Column, Kind, Table};
@@ -21,7 +14,7 @@ pub(crate) const STAGE: (&str, &str) = (
      data LONGBLOB NOT NULL, PRIMARY KEY (value, slice)",
 );
 
-/// A value that stays in the server while its row moves to another key: it is one slice.
+/// A value that stays in the server while its row is written anew: it is one slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Its name on the stage.
@@ -30,8 +23,17 @@ pub struct Kept {
     pub table: TableId,
     /// Position of its column.
     pub column: usize,
-    /// Key of the row that has it.
-    pub key: Vec<Value>,
+    /// Where it is until then.
+    pub from: KeptIn,
+}
+
+/// Where a value is that stays in the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptIn {
+    /// In its column, in the row of this key.
+    Row(Vec<Value>),
+    /// In quarantine, under this digest of its row's key.
+    Quarantine(String),
 }
 
 /// Puts a slice of a value of `table` on the stage.
@@ -45,7 +47,7 @@ pub(crate) async fn stage(
         return Ok(());
     };
     let column = &table.columns[column];
-    let mut sql = format!("INSERT INTO {} (value, slice, data) VALUES (", STAGE.0);
+    let mut sql = format!("REPLACE INTO {} (value, slice, data) VALUES (", STAGE.0);
     write::push_string(&mut sql, &slice.value);
     sql.push_str(&format!(",{},", slice.slice));
     match column.kind {
@@ -61,31 +63,69 @@ pub(crate) async fn stage(
     Ok(script.push(&sql, &about(table)).await?)
 }
 
-/// Puts a value that is in `table` on the stage.
+/// Puts a value of `table` that is in the server on the stage.
 pub(crate) async fn keep(
     script: &mut Script<'_>,
     table: &Table,
     kept: &Kept,
 ) -> Result<(), WriteError> {
+    let column = &table.columns[kept.column];
     let mut name = String::new();
     write::push_string(&mut name, &kept.name);
+    let (data, place) = match &kept.from {
+        KeptIn::Row(key) => {
+            let (of, key) = (quoted(&table.name), key_condition(table, key)?);
+            (quoted(&column.name), format!("{of} WHERE {key}"))
+        }
+        KeptIn::Quarantine(digest) => {
+            let data = match column.kind {
+                Kind::LongBlob => "UNHEX(SUBSTR(value, 3))",
+                _ => "value",
+            };
+            (data.to_owned(), in_quarantine(table, column, digest))
+        }
+    };
     let sql = format!(
-        "INSERT INTO {} (value, slice, data) SELECT {name}, 0, {} FROM {} WHERE {}",
-        STAGE.0,
-        quoted(&table.columns[kept.column].name),
-        quoted(&table.name),
-        key_condition(table, &kept.key)?,
+        "REPLACE INTO {} (value, slice, data) SELECT {name}, 0, {data} FROM {place}",
+        STAGE.0
     );
     Ok(script.push_on_a_table(&sql, &about(table)).await?)
 }
 
-fn key_condition(table: &Table, key: &[Value]) -> Result<String, WriteError> {
+/// The row of the quarantine that has the value of a column.
+pub(crate) fn in_quarantine(table: &Table, column: &Column, digest: &str) -> String {
+    let mut sql = String::from("millrace_quarantine WHERE name = ");
+    for (text, behind) in [
+        (table.name.as_str(), " AND digest = "),
+        (digest, " AND column_name = "),
+        (column.name.as_str(), ""),
+    ] {
+        write::push_string(&mut sql, text);
+        sql.push_str(behind);
+    }
+    sql
+}
+
+/// True if a value that comes in slices may stand in the column.
+pub(crate) fn may_stand_in(column: &Column) -> bool {
+    let is_text = matches!(
+        column.kind,
+        Kind::LongText
+            | Kind::LongBlankPadded
+            | Kind::LongBlob
+            | Kind::VarChar(_)
+            | Kind::BlankPadded(_)
+    );
+    is_text && !column.key
+}
+
+pub(super) fn key_condition(table: &Table, key: &[Value]) -> Result<String, WriteError> {
     let mut sql = String::new();
     write::key_condition(&mut sql, table, key)?;
     Ok(sql)
 }
 
-fn about(table: &Table) -> About {
+pub(super) fn about(table: &Table) -> About {
     About::Table(table.source.clone())
 }
 
@@ -98,47 +138,6 @@ fn digits(slice: &Slice) -> Result<&str, &'static str> {
     digits
         .filter(|digits| digits.len() % 2 == 0 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
         .ok_or("bytes that are not in hexadecimal form")
-}
-
-/// Puts the sliced values of rows that were just written, with values for these columns, where they belong. Of rows with
-/// one key the last one counts.
-pub(crate) async fn fill(
-    script: &mut Script<'_>,
-    table: &Table,
-    columns: &[usize],
-    rows: &[&[Value]],
-) -> Result<(), WriteError> {
-    if !rows.iter().any(|row| names(row).next().is_some()) {
-        return Ok(());
-    }
-    let mut seen = BTreeSet::new();
-    for row in rows.iter().rev() {
-        let key = key_of(table, columns, row);
-        if !seen.insert(key.clone()) {
-            continue;
-        }
-        for (&column, value) in columns.iter().zip(*row) {
-            let Value::Sliced(value) = value else {
-                continue;
-            };
-            let cell = Cell {
-                table,
-                column: &table.columns[column],
-                key: &key,
-                value,
-            };
-            cell.fill(script).await?;
-        }
-    }
-    Ok(())
-}
-
-fn key_of(table: &Table, columns: &[usize], row: &[Value]) -> Vec<Value> {
-    let value = |key: &usize| {
-        let at = columns.iter().position(|column| column == key)?;
-        row.get(at).cloned()
-    };
-    table.key.iter().filter_map(value).collect()
 }
 
 /// Takes slices from the stage.
@@ -169,75 +168,6 @@ pub(crate) fn names(row: &[Value]) -> impl Iterator<Item = &str> {
         Value::Sliced(value) => Some(value.sliced.as_str()),
         _ => None,
     })
-}
-
-/// A sliced value and its place.
-struct Cell<'a> {
-    table: &'a Table,
-    column: &'a Column,
-    key: &'a [Value],
-    value: &'a Sliced,
-}
-
-impl Cell<'_> {
-    async fn fill(&self, script: &mut Script<'_>) -> Result<(), WriteError> {
-        let (table, column) = (quoted(&self.table.name), quoted(&self.column.name));
-        let key = key_condition(self.table, self.key)?;
-        let joined = self.joined();
-        let update = format!("UPDATE {table} SET {column} = ({joined}) WHERE {key}");
-        script.push_on_a_table(&update, &about(self.table)).await?;
-        let size =
-            format!("SELECT CAST(OCTET_LENGTH({column}) AS UNSIGNED) FROM {table} WHERE {key}");
-        script.push_on_a_table(&size, &about(self.table)).await?;
-        let found = script.send().await?;
-        let found: Option<u64> = match found.last() {
-            Some(row) => row
-                .try_get_unchecked(0)
-                .map_err(|source| ScriptError::Refused {
-                    about: about(self.table),
-                    source,
-                })?,
-            None => None,
-        };
-        match found {
-            Some(found) if self.is_whole(found) => Ok(()),
-            found => Err(self.refused(format!(
-                "{} of the {} bytes that came in slices",
-                found.unwrap_or_default(),
-                self.bytes()
-            ))),
-        }
-    }
-
-    fn joined(&self) -> String {
-        let mut name = String::new();
-        write::push_string(&mut name, &self.value.sliced);
-        let slices = "GROUP_CONCAT(data ORDER BY slice SEPARATOR '')";
-        let joined = match self.column.kind {
-            Kind::LongBlankPadded => format!("TRIM(TRAILING ' ' FROM {slices})"),
-            _ => slices.to_owned(),
-        };
-        format!("SELECT {joined} FROM {} WHERE value = {name}", STAGE.0)
-    }
-
-    /// Bytes of the value in its column: see [`text_bytes`].
-    fn bytes(&self) -> u64 {
-        match self.column.kind {
-            Kind::LongBlob => self.value.bytes.saturating_sub(2) / 2,
-            _ => self.value.bytes,
-        }
-    }
-
-    fn is_whole(&self, bytes: u64) -> bool {
-        match self.column.kind {
-            Kind::LongBlankPadded => bytes <= self.bytes(),
-            _ => bytes == self.bytes(),
-        }
-    }
-
-    fn refused(&self, reason: String) -> WriteError {
-        write::refused(self.table, self.column, self.key, reason.into())
-    }
 }
 
 #[cfg(test)]

@@ -12,13 +12,16 @@ use std::fmt::Write as _;
 use millrace_events::{TableId, Value};
 
 use super::names::{key_table, moved_table};
-use super::{canonical, ddl, quoted, Column, Kind, Table};
+use super::{canonical, ddl, quoted, slices, Column, Kind, Table};
 use crate::script::{About, Script, ScriptError};
 
 /// A statement ends when its text grows beyond this.
 pub(super) const STATEMENT_BYTES: usize = 512 * 1024;
 /// Keys per DELETE: a range for each is planned, and MySQL limits the memory of that.
 const KEYS_PER_DELETE: usize = 500;
+
+/// Characters of a text that messages show of a key.
+const KEY_CHARS_SHOWN: usize = 100;
 
 /// Rows could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -220,11 +223,19 @@ pub fn describe_key(table: &Table, key: &[Value]) -> String {
             Value::Null => format!("{}=NULL", column.source),
             Value::Bool(value) => format!("{}={value}", column.source),
             Value::Int(value) => format!("{}={value}", column.source),
-            Value::Text(value) => format!("{}={value:?}", column.source),
+            Value::Text(value) => format!("{}={}", column.source, shortened(value)),
             Value::Sliced(value) => format!("{}=({} bytes)", column.source, value.bytes),
         })
         .collect();
     parts.join(", ")
+}
+
+/// A text in quotes, or how a long one begins.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(KEY_CHARS_SHOWN) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
+    }
 }
 
 /// Inserts rows by statements that begin and end alike. `tuple` writes all values of a row, in parentheses; a row that fits
@@ -384,14 +395,10 @@ pub(super) fn push_literal(
     Ok(())
 }
 
-/// In place of a value that came in slices: [`slices`](super::slices) puts it there once the row is written.
+/// In place of a value that came in slices: [`fill`](super::fill()) puts it there once the row is written.
 fn push_absent(sql: &mut String, column: &Column) -> Result<(), &'static str> {
-    let is_long = matches!(
-        column.kind,
-        Kind::LongText | Kind::LongBlankPadded | Kind::LongBlob
-    );
-    if !is_long || column.key {
-        return Err("a text of more than 65,536 bytes in a column of this type");
+    if !slices::may_stand_in(column) {
+        return Err("a long text in a column of this type");
     }
     sql.push_str("NULL");
     Ok(())

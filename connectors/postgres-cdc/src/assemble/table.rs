@@ -4,7 +4,7 @@ use millrace_events::{self as events, Row, TableSchema, Value};
 
 use crate::cell::value;
 use crate::pgoutput::{Cell, OldTuple, Tuple};
-use crate::wide::{Slice, CELL_BYTES_MAX};
+use crate::wide::Slice;
 use crate::Error;
 
 /// A table of the stream.
@@ -70,14 +70,6 @@ impl Table {
                 self.schema.table
             ))
         })?;
-        if column.key {
-            return Err(Error::RowTooLarge {
-                table: self.schema.table.clone(),
-                place: format!("the replication stream, in key column {},", column.name),
-                bytes: slice.text.len(),
-                limit: CELL_BYTES_MAX,
-            });
-        }
         let text = String::from_utf8(slice.text.into());
         Ok(events::Slice {
             table: self.schema.table.clone(),

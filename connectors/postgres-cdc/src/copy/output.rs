@@ -1,10 +1,10 @@
 //! The records that the rows of one chunk become.
 
-use millrace_events::{Chunk, ChunkWriter, CopyId, Epoch, Row, Slice, TableId};
+use millrace_events::{Chunk, ChunkWriter, CopyId, Epoch, Row, Slice, TableSchema};
 use millrace_topic::RECORD_BYTES_MAX;
 
 use super::pieces::Pieces;
-use crate::Error;
+use crate::{cut, Error};
 
 /// A chunk that is being read: it is sent piece by piece.
 pub(crate) struct Output<'a> {
@@ -33,15 +33,27 @@ impl<'a> Output<'a> {
         self.pieces.name(self.copy, self.epoch)
     }
 
-    pub(super) async fn push(&mut self, table: &TableId, row: &Row) -> Result<(), Error> {
-        let before = self.writer.size();
-        self.writer.push(row);
-        let bytes = self.writer.size() - before;
+    /// A row, before which texts leave it if it may not fit into a record.
+    pub(super) async fn push(
+        &mut self,
+        definition: &TableSchema,
+        mut row: Row,
+    ) -> Result<(), Error> {
         // What stands in the piece already is below the size at which it is cut.
         let limit = RECORD_BYTES_MAX - self.piece_bytes;
+        let name = || self.name();
+        let texts = cut::fit((None, Some(&mut row)), definition, limit, name);
+        for text in texts {
+            for slice in text.slices(definition) {
+                self.push_slice(&slice).await?;
+            }
+        }
+        let before = self.writer.size();
+        self.writer.push(&row);
+        let bytes = self.writer.size() - before;
         if bytes > limit {
             return Err(Error::RowTooLarge {
-                table: table.clone(),
+                table: definition.table.clone(),
                 place: "the snapshot".into(),
                 bytes,
                 limit,

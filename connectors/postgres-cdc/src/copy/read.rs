@@ -141,7 +141,7 @@ impl TableSource {
             rows += 1;
             let line = parse(&self.definition, self.keys.lists_large(), &line)?;
             match line.left_out.is_empty() {
-                true => out.push(&self.definition.table, &line.row).await?,
+                true => out.push(&self.definition, line.row).await?,
                 false => wide.push(line),
             }
         }
@@ -171,7 +171,7 @@ impl TableSource {
             let sql = self.keys.slices(position, &key);
             *value = Value::Sliced(self.value(session, &sql, column, out).await?);
         }
-        out.push(table, &row).await
+        out.push(&self.definition, row).await
     }
 
     /// Reads a value, and sends it in slices.

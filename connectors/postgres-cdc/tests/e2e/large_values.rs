@@ -78,6 +78,89 @@ async fn a_large_old_row_of_a_full_identity_is_passed_over() {
         .await;
 }
 
+/// A table with a key and `columns` texts, and a row in which each has `bytes`; another such row, and an update of its
+/// texts and one of its key.
+struct Texts {
+    name: &'static str,
+    columns: usize,
+    bytes: usize,
+}
+
+impl Texts {
+    fn list(&self, of: impl Fn(usize) -> String) -> String {
+        (0..self.columns).map(of).collect::<Vec<_>>().join(", ")
+    }
+
+    fn texts(&self) -> String {
+        self.list(|n| format!("repeat(chr(97 + {n} % 26), {})", self.bytes))
+    }
+
+    fn create(&self) -> String {
+        let (name, columns) = (self.name, self.list(|n| format!("t{n} text")));
+        let texts = self.texts();
+        format!("CREATE TABLE source.{name} (id text PRIMARY KEY, {columns}); INSERT INTO source.{name} SELECT 'copied', {texts};")
+    }
+
+    fn insert(&self) -> String {
+        format!(
+            "INSERT INTO source.{} SELECT 'x', {}",
+            self.name,
+            self.texts()
+        )
+    }
+
+    fn change_all(&self) -> String {
+        let texts = self.list(|n| format!("t{n} = repeat('{n}x', {} / 4)", self.bytes));
+        format!(
+            "UPDATE source.{} SET {texts} WHERE id = 'copied'",
+            self.name
+        )
+    }
+
+    fn move_one(&self) -> String {
+        format!(
+            "UPDATE source.{} SET id = repeat('key', 50000), t1 = 'changed' WHERE id = 'x'",
+            self.name
+        )
+    }
+}
+
+/// None of their values is too large, but all of a row together are.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_very_many_values_are_copied_and_streamed() {
+    let texts = |name, columns, bytes| Texts {
+        name,
+        columns,
+        bytes,
+    };
+    let tables = [
+        // Together above what a record holds: in cells of ordinary size, and in cells that leave the line of COPY.
+        texts("ordinary", 250, 60_000),
+        texts("long", 120, 100_000),
+        // Postgres selects no more than 1,664 things, and makes no table of more than 1,600 columns.
+        texts("broad", 1_000, 1),
+    ];
+    let names = tables.each_ref().map(|table| table.name);
+    let setup = tables.each_ref().map(Texts::create).concat();
+    let mut rig = Rig::new(&format!("{SETUP}{setup}"), &[&TABLES[..], &names].concat()).await;
+    rig.config.snapshot_readers = 2;
+    rig.sql("ALTER TABLE source.ordinary REPLICA IDENTITY FULL")
+        .await;
+    let mut running = rig.start();
+    running.streaming().await;
+    for table in &tables {
+        rig.sql(&table.insert()).await;
+        rig.sql(&table.change_all()).await;
+        rig.sql(&table.move_one()).await;
+    }
+    running.reaches(rig.end().await).await;
+    running.stop().await;
+    let model = Model::read(&rig).await;
+    for table in names {
+        model.assert_equals(&rig, table, "id, t0, t1, t100").await;
+    }
+}
+
 /// The parts of a transaction that a killed capture leaves behind are void.
 #[tokio::test(flavor = "multi_thread")]
 async fn capture_ends_in_the_middle_of_a_value() {
