@@ -117,7 +117,6 @@ impl Stream<'_> {
             }
             Error::Replication(source) if source.is_unmapped_file() => Error::SlotUnreadable {
                 slot: self.config.slot.clone(),
-                topic: self.config.topic_changes.clone(),
                 source,
             },
             Error::Replication(ReplicationError::TooLarge {

@@ -22,6 +22,7 @@ impl Source {
             system: "1".into(),
             database: "db".into(),
             at: at(),
+            again: None,
         });
         self.log.append(CHANGES, baseline.encode());
         self.history.insert(self.lsn, self.state.clone());

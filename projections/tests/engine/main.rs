@@ -306,6 +306,7 @@ async fn a_late_baseline_of_a_fenced_capture_is_not_followed() {
         system: "1".into(),
         database: "db".into(),
         at: source::at(),
+        again: None,
     };
     world.source.start();
     let late = Record::Baseline(late).encode();

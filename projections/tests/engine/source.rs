@@ -312,6 +312,7 @@ impl Source {
             system: "1".into(),
             database: "db".into(),
             at: at(),
+            again: None,
         };
         self.write_checkpoint(self.lsn, baseline, &Copies::new());
     }
@@ -326,6 +327,7 @@ impl Source {
             source: None,
             last: None,
             removed: Vec::new(),
+            former: Vec::new(),
             unseen: Vec::new(),
         });
         self.log.append(CHANGES, checkpoint.encode());

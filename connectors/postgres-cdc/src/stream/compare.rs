@@ -158,8 +158,6 @@ impl Stream<'_> {
     pub(super) fn publication_gone(&self) -> Error {
         Error::PublicationGone {
             publication: self.config.publication.clone(),
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
         }
     }
 
@@ -168,8 +166,6 @@ impl Stream<'_> {
             xid: last.xid.0,
             commit_lsn: last.commit_lsn,
             at: last.at,
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
         }
     }
 }

@@ -48,7 +48,7 @@ async fn a_data_directory_restored_from_an_older_copy_and_written_to() {
     }
     let error = rig.failure(rig.config.clone()).await;
     assert_eq!(error.code(), Some("capture-history-differs"), "{error}");
-    assert!(error.to_string().contains("new snapshot"), "{error}");
+    assert!(error.to_string().contains("tables begin-again"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
