@@ -1,5 +1,6 @@
 //! `millrace tables`: what is captured, and its changes, each while everything else stays live.
 
+mod again;
 mod drop;
 
 use std::process::ExitCode;
@@ -34,9 +35,7 @@ async fn change_and_list(args: &args::Tables, settings: &Settings) -> anyhow::Re
         TablesAction::Add(_) => ask(&endpoints, "add", named).await?,
         TablesAction::Remove(args) => drop::remove(&endpoints, args).await?,
         TablesAction::Resnapshot(_) => resnapshot(&endpoints, named).await?,
-        TablesAction::BeginAgain(_) => {
-            endpoints.capture().post("/tables/begin-again").await?;
-        }
+        TablesAction::BeginAgain(_) => again::begin(&endpoints).await?,
     }
     let settings = endpoints.settings(settings)?;
     let mut tables = status::fresh(&settings, &endpoints).await?.tables;

@@ -106,7 +106,7 @@ impl Session<'_> {
             };
             self.begin(begin, &mut catalog, slot, &cluster, scan, &mut log)
                 .await?;
-            self.begun_again(again.take());
+            self.begun_again(again.take(), scan);
         }
         let provenance = self.provenance(&mut catalog, &facts, scan).await?;
         let tables = found.later(self.config, &provenance, tables)?;
@@ -206,9 +206,10 @@ impl Session<'_> {
     }
 
     /// Tells whoever has asked for it. Positions may be lower from here on.
-    fn begun_again(&self, asked: Option<Request>) {
+    fn begun_again(&self, asked: Option<Request>, scan: &LogScan) {
         if let Some(asked) = asked {
             self.reporter.pending.lock().clear();
+            self.reporter.captured(&scan.state.copies);
             asked.done();
         }
     }

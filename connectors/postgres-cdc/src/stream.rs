@@ -196,6 +196,7 @@ impl Stream<'_> {
         if !self.comparison.is_proven() {
             return Ok(());
         }
+        self.ask_for_witness().await;
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());
         match record {
             Some(record) => Ok(self.appender.append(record).await?),

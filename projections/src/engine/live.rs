@@ -263,6 +263,7 @@ impl<'a> Live<'a> {
         let position = &self.group.stands.position;
         self.desk.catalog.begin_again(Utc::now());
         begin::again(&mut self.desk, position, place, baseline.incarnation).await?;
+        self.show();
         Err(Error::BegunAgain)
     }
 

@@ -267,6 +267,7 @@ impl Service {
         desk.catalog.begin_again_at(&begin, main_schema);
         let (place, incarnation) = (begin::place(&begin), begin.checkpoint.baseline.incarnation);
         begin::again(&mut desk, position, place, incarnation).await?;
+        self.shared.show_catalog(&desk.catalog);
         Err(Error::BegunAgain)
     }
 

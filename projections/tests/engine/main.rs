@@ -1,5 +1,6 @@
 //! The projector against a real MySQL or MariaDB, over a log in memory that misbehaves.
 
+mod begun_again;
 mod checkpoints;
 mod copies;
 mod hand;

@@ -294,7 +294,8 @@ impl Source {
             let record = Record::decode(&value).expect("a record");
             let verdict = chain.offer(&record);
             copies.offer(offset, &record, verdict);
-            if let (Record::Baseline(found), Verdict::Moved) = (record, verdict) {
+            let begins = matches!(verdict, Verdict::Moved | Verdict::BegunAgain);
+            if let (Record::Baseline(found), true) = (record, begins) {
                 baseline = Some(found);
             }
         }
