@@ -129,7 +129,6 @@ impl Stream<'_> {
             }
             Error::Replication(source) if source.is_unmapped_file() => Error::SlotUnreadable {
                 slot: self.config.slot.clone(),
-                topic: self.config.topic_changes.clone(),
                 source,
             },
             other => other,
@@ -219,6 +218,7 @@ impl Stream<'_> {
         if !self.comparison.is_proven() {
             return Ok(());
         }
+        self.ask_for_witness().await;
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());
         match record {
             Some(record) => Ok(self.appender.append(record).await?),

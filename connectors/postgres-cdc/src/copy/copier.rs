@@ -52,6 +52,10 @@ impl Copier {
             .cloned()
             .partition(|table| known.is_removed(table));
         self.finish_removing(&removed).await?;
+        let former: Vec<_> = known.former().cloned().collect();
+        for table in former.into_iter().filter(|table| !captured.contains(table)) {
+            self.announce(Announcement::Removed(table)).await?;
+        }
         let void =
             |table: &CapturedTable| table.copied.is_none() && self.void.contains(&table.copy);
         let missing = left.into_iter();

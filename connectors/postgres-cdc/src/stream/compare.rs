@@ -22,6 +22,8 @@ pub(crate) struct Comparison {
     /// The last transaction that the log had when the stream began, if it still wanted rows of the same tables.
     last: Option<Witness>,
     timeline: u32,
+    /// Postgres was asked for a transaction that can be a witness.
+    asked_for_witness: bool,
     /// Relations whose rows are left out, as the stream described them.
     left_out: HashMap<u32, Relation>,
 }
@@ -38,6 +40,7 @@ impl Comparison {
             overlap,
             last,
             timeline,
+            asked_for_witness: false,
             left_out: HashMap::new(),
         }
     }
@@ -130,6 +133,7 @@ impl Stream<'_> {
     /// came before.
     async fn tables_changed(&mut self) -> Result<(), Error> {
         self.comparison.last = None;
+        self.comparison.asked_for_witness = false;
         self.assembler.forget_last();
         self.watch.look_at(self.comparison.provenance.tables());
         for relation in std::mem::take(&mut self.comparison.left_out).values() {
@@ -150,6 +154,20 @@ impl Stream<'_> {
         Ok(())
     }
 
+    /// A log without a transaction cannot be told from that of a database that was restored. Where nobody commits one, one of
+    /// ours is it: a message, which changes nothing.
+    pub(super) async fn ask_for_witness(&mut self) {
+        if self.comparison.asked_for_witness || self.last().is_some() {
+            return;
+        }
+        self.comparison.asked_for_witness = true;
+        let emit = sqlx::query("SELECT pg_logical_emit_message(true, $1, 'witness')");
+        let emit = emit.bind(&self.config.message_prefix);
+        if let Err(error) = emit.execute(&mut self.catalog).await {
+            tracing::warn!(%error, "the log has no transaction by which its database could be known again");
+        }
+    }
+
     /// The last transaction of the log, if it wanted rows of the tables of now.
     pub(super) fn last(&self) -> Option<Witness> {
         self.assembler.last().or(self.comparison.last)
@@ -158,8 +176,6 @@ impl Stream<'_> {
     pub(super) fn publication_gone(&self) -> Error {
         Error::PublicationGone {
             publication: self.config.publication.clone(),
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
         }
     }
 
@@ -168,8 +184,6 @@ impl Stream<'_> {
             xid: last.xid.0,
             commit_lsn: last.commit_lsn,
             at: last.at,
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
         }
     }
 }
