@@ -45,6 +45,8 @@ pub(crate) struct Source {
     rekeyed: BTreeSet<(TableId, Vec<Value>)>,
     /// Some of the values that it makes up fit into no column of MySQL.
     pub(crate) unfit: bool,
+    /// Some values travel in slices.
+    pub(crate) slices: bool,
 }
 
 pub(crate) fn at() -> DateTime<Utc> {
@@ -133,6 +135,7 @@ impl Source {
             copies: 0,
             rekeyed: BTreeSet::new(),
             unfit: false,
+            slices: true,
         }
     }
 
@@ -365,8 +368,8 @@ impl Source {
             let mut change = change.clone();
             let prefix = format!("{}-{}-", self.epoch, self.lsn.0);
             let slices = match &mut change.after {
-                Some(row) => sliced(&change.table, &prefix, row),
-                None => Vec::new(),
+                Some(row) if self.slices => sliced(&change.table, &prefix, row),
+                _ => Vec::new(),
             };
             for slice in slices {
                 if writer.has_changes() || slice.slice % 4 == 3 {
