@@ -14,8 +14,6 @@ use super::{fill, thing};
 async fn a_value_that_only_the_server_refuses_is_found_among_the_others() {
     let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
     let mut world = World::new().await;
-    // What the server refuses of a large value sets its table aside.
-    world.source.slices = false;
     world.values = "text".parse().expect("policies");
     let mut world = fill(world);
     let running = world.start();
