@@ -124,7 +124,6 @@ impl Session<'_> {
         let (desk, asked) = Desk::new();
         let copier = self.copier(epoch, cluster, desk, scan, slot_is_new);
         let stream = self.start(overlap.start()).await?;
-        self.reporter.streaming(position);
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,

@@ -68,6 +68,7 @@ impl Stream<'_> {
         let mut events = Receiver::start(
             stream,
             self.assembler.position(),
+            self.comparison.proven(),
             self.config,
             acknowledged.clone(),
             pending,

@@ -157,7 +157,10 @@ fn restore_and_promote(data: &Path) -> anyhow::Result<()> {
         .context("no cluster")?;
     let settings = cluster.join("postgresql.auto.conf");
     let known = std::fs::read_to_string(&settings).unwrap_or_default();
-    std::fs::write(settings, known + "restore_command = 'false'\n")?;
+    std::fs::write(
+        settings,
+        known + "restore_command = 'false'\nhot_standby = off\n",
+    )?;
     let signal = cluster.join("recovery.signal");
     copy(&cluster.join("PG_VERSION"), &signal)
 }

@@ -1,6 +1,8 @@
 //! Whether the log and the source still belong together, while the stream goes on.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use chrono::Utc;
 use millrace_events::{Lsn, Source, TableId, Witness};
@@ -19,6 +21,8 @@ pub(crate) struct Comparison {
     provenance: Provenance,
     /// What of the stream the log has already.
     overlap: Overlap,
+    /// Whether the stream has shown that it continues the log, for those who tell Postgres what is safe.
+    proven: Arc<AtomicBool>,
     /// The last transaction that the log had when the stream began, if it still wanted rows of the same tables.
     last: Option<Witness>,
     timeline: u32,
@@ -38,6 +42,7 @@ impl Comparison {
         Comparison {
             provenance,
             overlap,
+            proven: Arc::default(),
             last,
             timeline,
             asked_for_witness: false,
@@ -51,6 +56,19 @@ impl Comparison {
 
     pub(super) fn is_proven(&self) -> bool {
         self.overlap.is_proven()
+    }
+
+    pub(super) fn proven(&self) -> Arc<AtomicBool> {
+        self.proven.clone()
+    }
+
+    /// True once it is. The history is the same then, whoever is the primary now.
+    fn becomes_proven(&mut self) -> bool {
+        if !self.is_proven() {
+            return false;
+        }
+        self.provenance.promoted(self.timeline);
+        !self.proven.swap(true, Ordering::Relaxed)
     }
 
     /// Whether the relation is not the table that was copied under its name.
@@ -70,18 +88,23 @@ impl Stream<'_> {
         let wanted = || self.assembler.wants(message);
         let passage = self.comparison.overlap.take(message, wanted);
         let passage = passage.map_err(|differs| self.differs(differs))?;
-        // The history is the same, whoever is the primary now.
-        if self.comparison.is_proven() {
-            let timeline = self.comparison.timeline;
-            self.comparison.provenance.promoted(timeline);
-        }
+        self.may_follow();
         Ok(passage)
     }
 
     /// The source has sent everything that committed before `lsn`.
-    pub(super) fn check_idle(&self, lsn: Lsn) -> Result<(), Error> {
+    pub(super) fn check_idle(&mut self, lsn: Lsn) -> Result<(), Error> {
         let checked = self.comparison.overlap.idle(lsn);
-        checked.map_err(|differs| self.differs(differs))
+        checked.map_err(|differs| self.differs(differs))?;
+        self.may_follow();
+        Ok(())
+    }
+
+    /// Before the stream has shown that it continues the log, nobody is told that capture follows it.
+    fn may_follow(&mut self) {
+        if self.comparison.becomes_proven() {
+            self.reporter.streaming(self.assembler.position());
+        }
     }
 
     /// Compares the log with the catalog of now.
