@@ -26,7 +26,7 @@ const OF_A_VALUE: [u16; 17] = [
 
 /// It takes no such row: because of its size, or of what somebody added to the table.
 const OF_A_ROW: [u16; 11] = [
-    1048, // NULL
+    1048, // NULL: see `is_of_other_keys`
     1062, // a unique key
     1118, // too large
     1216, // a foreign key
@@ -56,6 +56,15 @@ const OF_A_TABLE: [u16; 14] = [
     1712, // damaged
     1932, // gone from the engine
 ];
+
+/// NULL in a column that takes none.
+const NULL: u16 = 1048;
+
+/// True if a row may have met one of another key: what we write is NULL nowhere else where it must not be. Somebody has
+/// added a unique key or changed a collation, or has made a column NOT NULL.
+pub(crate) fn is_of_other_keys(error: &sqlx::Error) -> bool {
+    server_code(error) == Some(NULL)
+}
 
 /// True if the row may be taken without one of its values.
 pub(crate) fn is_of_a_value(error: &sqlx::Error) -> bool {
