@@ -11,6 +11,7 @@ mod pool;
 mod quarantine;
 mod refusals;
 mod settings;
+mod shop;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;

@@ -67,7 +67,7 @@ pub(crate) fn mysql_name(table: &TableId) -> String {
     }
 }
 
-fn schema(number: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
+pub(crate) fn schema(number: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
     let column = |(name, type_name, key): &(&str, &str, bool)| Column {
         name: (*name).to_owned(),
         type_name: (*type_name).to_owned(),
