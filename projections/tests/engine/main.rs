@@ -4,6 +4,7 @@ mod checkpoints;
 mod copies;
 mod hand;
 mod memory_log;
+mod names;
 mod outage;
 mod pause;
 mod periodic;

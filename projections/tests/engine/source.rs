@@ -51,10 +51,11 @@ pub(crate) fn at() -> DateTime<Utc> {
 /// The schema whose tables keep their names.
 pub(crate) const MAIN_SCHEMA: &str = "source";
 
-/// The table that the tests call `name`: one of them is in another schema.
+/// The table that the tests call `name`: some of them are in other schemas.
 pub(crate) fn id(name: &str) -> TableId {
     match name {
         "pairs" => TableId::new("far", name),
+        "Straße" => TableId::new("Größe & Co.", name),
         _ => TableId::new(MAIN_SCHEMA, name),
     }
 }

@@ -56,7 +56,7 @@ impl Server {
     /// A server of its own, with further arguments: for a test that changes what holds for all sessions.
     pub(crate) async fn start_with(arguments: &[&str]) -> Server {
         let folder = folder_for("mysql");
-        install(&folder);
+        install(&folder, arguments);
         let port = free_port();
         let mut command = Command::new("sh");
         command
@@ -158,11 +158,13 @@ fn is_mariadb(program: &Path) -> bool {
 
 /// A server that starts removes what looks like a table left behind in its folder for temporary files, also when it
 /// belongs to a server that runs: each has a folder of its own, here too.
-fn install(folder: &Path) {
+fn install(folder: &Path, arguments: &[&str]) {
     let mut command = match mysqld().filter(|program| !is_mariadb(program)) {
         Some(program) => {
             let mut command = Command::new(program);
             command.args(["--no-defaults", "--initialize-insecure"]);
+            // MySQL keeps what it was made with.
+            command.args(arguments.iter().filter(|it| it.contains("lower-case")));
             command
         }
         None => {
