@@ -1,5 +1,6 @@
 //! The projector against a real MySQL or MariaDB, over a log in memory that misbehaves.
 
+mod attack;
 mod checkpoints;
 mod copies;
 mod hand;
