@@ -178,6 +178,59 @@ async fn a_unique_key_or_a_collation_that_somebody_has_put_on_a_table_never_chan
     }
 }
 
+/// What the server takes without a word, and stores something else or more than we wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_altered_so_that_it_may_differ_without_a_word_is_set_aside() {
+    let mut world = world().await;
+    let mut running = world.start();
+    world.caught_up(&running).await;
+    run(&mut world, "CREATE TABLE theirs (id BIGINT PRIMARY KEY)").await;
+    for (number, (alter, table, how)) in [
+        (
+            "CREATE TRIGGER louder BEFORE INSERT ON things FOR EACH ROW SET NEW.name = UPPER(NEW.name)",
+            "things",
+            "its trigger louder",
+        ),
+        ("ALTER TABLE things ENGINE = MyISAM", "things", "its engine is MyISAM"),
+        (
+            "ALTER TABLE things DROP PRIMARY KEY",
+            "things",
+            "its primary key",
+        ),
+        (
+            "ALTER TABLE things ADD theirs BIGINT NULL, ADD CONSTRAINT cascading FOREIGN KEY (theirs) \
+             REFERENCES theirs (id) ON DELETE CASCADE",
+            "things",
+            "its foreign key cascading",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Altered while it runs, and while it does not.
+        if number == 0 {
+            run(&mut world, alter).await;
+        } else {
+            running.stop().await;
+            run(&mut world, alter).await;
+            running = world.start();
+        }
+        let aside = |status: &Status| state_of(status, table) == Some(TableState::SetAside);
+        let status = running.until(aside).await;
+        let reason = reason_of(&status, table);
+        let command = format!("millrace tables resnapshot {}", super::source::id(table));
+        for part in ["MR-P014", how, command.as_str()] {
+            assert!(reason.contains(part), "{alter}: {reason}");
+        }
+        world.source.random_transaction();
+        let copy = world.source.copy_under_traffic(table);
+        joined(&running, table, copy).await;
+        world.caught_up(&running).await;
+        the_mart_is_right(&mut world).await;
+    }
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_table_that_is_dropped_fails_its_copy_and_never_passes_for_one_that_has_joined() {
     let mut world = world().await;

@@ -195,6 +195,7 @@ async fn an_order_of_the_shop_with_its_lines_its_user_and_four_marts_takes_two_t
         .await;
     println!("one order of the shop: {cost:?}");
     assert_eq!(cost.trips, 2);
+    assert!(cost.statements <= 98, "{cost:?}");
     let Counted {
         mut world, running, ..
     } = counted;
