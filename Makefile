@@ -20,7 +20,7 @@ export PATH := $(abspath target/tools/bin):$(PATH)
 SKIPPED := target/skipped
 skip = mkdir -p target && echo "$(1)" | tee -a $(SKIPPED)
 
-.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-kills fuzz check deny fmt lint doc bench bench-restart
+.PHONY: help setup setup-tools smartmodules build demo clean-demo test test-mysql test-fluvio test-compose test-snapshot test-kills test-large fuzz check deny fmt lint doc bench bench-restart
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -97,6 +97,9 @@ ROWS ?= 5000000
 test-kills: test-build ## broker, capture and projector killed one by one during a copy of ROWS=5000000 rows under load
 	@MILLRACE_TEST_ROWS=$(ROWS) cargo test --release --workspace --test e2e $(CARGO_FLAGS) -- --nocapture services::
 
+test-large: test-build ## values of 200 MB through everything, with the memory that it took
+	@cargo test --release --workspace --test e2e $(CARGO_FLAGS) -- --include-ignored --nocapture --test-threads 1 large::
+
 # One at a time: a real controller answers the requests of a connection, and of many at once, slowly.
 test-fluvio: smartmodules ## the conformance suite against a real cluster: make test-fluvio FLUVIO=host:port
 	@[ -n "$(FLUVIO)" ] || { echo "which cluster? make test-fluvio FLUVIO=host:port of its controller"; exit 2; }
@@ -122,7 +125,7 @@ deny: ## licences, bans, sources and known vulnerabilities of the dependencies, 
 	fi; \
 	cargo deny --locked check --hide-inclusion-graph licenses bans sources; \
 	if cargo deny --locked fetch db >/dev/null 2>&1; then \
-	    cargo deny --locked check --hide-inclusion-graph --disable-fetch advisories; \
+	    cargo deny --locked --offline check --hide-inclusion-graph advisories; \
 	else \
 	    $(call skip,make deny: advisories SKIPPED; RustSec's database on github.com cannot be fetched); \
 	fi

@@ -302,7 +302,7 @@ async fn mysql_has_our_settings_and_keeps_its_data_over_a_restart() {
     );
     assert_eq!(
         in_mysql(&server, "SELECT CAST(@@max_allowed_packet AS CHAR)").await,
-        "67108864"
+        "1073741824"
     );
     assert_eq!(
         in_mysql(&server, "SELECT @@global.time_zone").await,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, Lsn, Row, SchemaId, TableId, TableSchema, Visibility};
+use crate::{Epoch, Lsn, Row, SchemaId, Slice, TableId, TableSchema, Visibility};
 
 /// Number of a copy of tables; that of its topic too. A later copy of a table has a higher one.
 #[derive(
@@ -11,6 +11,13 @@ use crate::{Epoch, Lsn, Row, SchemaId, TableId, TableSchema, Visibility};
 )]
 #[serde(transparent)]
 pub struct CopyId(pub u64);
+
+impl CopyId {
+    /// What the names of sliced values in its topic begin with, and no others.
+    pub fn value_prefix(self) -> String {
+        format!("copy{}-", self.0)
+    }
+}
 
 /// The log begins: the transactions behind it are all those with `commit_lsn >= lsn`, and every copy contains all
 /// others.
@@ -140,6 +147,9 @@ pub struct Chunk {
     pub lsn: Lsn,
     /// Its definition in [`CopyBegun::tables`].
     pub schema: SchemaId,
+    /// Slices of values; all of them stand before `rows`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
     /// Whole rows.
     pub rows: Vec<Row>,
 }

@@ -43,6 +43,7 @@ fn piece(epoch: u64, chunk: u32, (piece, pieces): (u32, u32), xmax: u64) -> Chun
         visible: format!("{xmax}:{xmax}:").parse().expect("a snapshot"),
         lsn: Lsn(xmax),
         schema: SchemaId(1),
+        slices: Vec::new(),
         rows: vec![row(1), row(2)],
     }
 }

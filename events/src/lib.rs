@@ -7,6 +7,7 @@
 //! - [`Record`]: everything that may stand in a topic, and its JSON form;
 //! - [`PartWriter`] and [`ChunkWriter`]: build the parts of a transaction, and the pieces of a chunk, without holding
 //!   rows twice;
+//! - [`Slice`]: a part of a value that is too large for a record;
 //! - [`Chain`]: the rules of the log, the only way to decide whether a record counts;
 //! - [`Copies`]: which tables are captured, and which copy of each counts;
 //! - [`CopyReader`]: the rules of a snapshot topic; [`Visibility`]: what its rows contain;
@@ -26,6 +27,7 @@ mod position;
 mod record;
 mod row;
 mod schema;
+mod slice;
 mod source;
 mod table;
 mod visibility;
@@ -44,6 +46,7 @@ pub use position::{Epoch, Lsn, ParseLsnError, Xid};
 pub use record::{Change, DecodeError, Op, Progress, Record, Start, TransactionPart};
 pub use row::{Row, Value};
 pub use schema::{Column, SchemaId, TableSchema};
+pub use slice::{Slice, Sliced};
 pub use source::{CatalogRow, Source, SourceTable, Witness};
 pub use table::{ParseTableIdError, TableId};
 pub use visibility::{ParseVisibilityError, Visibility};

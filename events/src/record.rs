@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Baseline, Checkpoint, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId,
+    Baseline, Checkpoint, Chunk, ChunkPlanned, CopyBegun, CopyId, Epoch, Lsn, Row, SchemaId, Slice,
     Source, TableCopied, TableId, TableRemoved, TableSchema, Visibility, Xid,
 };
 
@@ -76,6 +76,9 @@ pub struct TransactionPart {
     /// Definitions of tables that appear from here on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<TableSchema>,
+    /// Slices of values; all of them stand before `changes`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
     /// Row changes in the order of the transaction.
     pub changes: Vec<Change>,
 }
@@ -273,6 +276,7 @@ impl From<CountedChunk> for Chunk {
             visible: counted.visible,
             lsn: counted.lsn,
             schema: counted.schema,
+            slices: Vec::new(),
             rows: vec![Row::default(); counted.rows.len()],
         }
     }

@@ -2,15 +2,18 @@
 
 use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Sliced;
 
 /// One column value.
 ///
 /// JSON: `null`; `true`/`false` for `boolean`; a bare integer for `smallint`, `integer` and
 /// `bigint`; a string with Postgres' text output for every other type, `numeric` included, because
-/// JSON numbers do not keep its digits.
+/// JSON numbers do not keep its digits; an object for a value that came in slices.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Value {
     /// SQL's NULL.
@@ -21,6 +24,8 @@ pub enum Value {
     Int(i64),
     /// The text output of any other type.
     Text(String),
+    /// The same, where the text came in slices before the row.
+    Sliced(Sliced),
 }
 
 impl Serialize for Value {
@@ -30,6 +35,7 @@ impl Serialize for Value {
             Value::Bool(value) => serializer.serialize_bool(*value),
             Value::Int(value) => serializer.serialize_i64(*value),
             Value::Text(value) => serializer.serialize_str(value),
+            Value::Sliced(value) => value.serialize(serializer),
         }
     }
 }
@@ -42,11 +48,11 @@ impl<'de> Deserialize<'de> for Value {
 
 struct ValueVisitor;
 
-impl Visitor<'_> for ValueVisitor {
+impl<'de> Visitor<'de> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("null, a boolean, a 64-bit integer or a string")
+        f.write_str("null, a boolean, a 64-bit integer, a string or the name of a sliced value")
     }
     fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
         Ok(Value::Null)
@@ -67,6 +73,9 @@ impl Visitor<'_> for ValueVisitor {
     }
     fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
         Ok(Value::Text(value))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
+        Sliced::deserialize(MapAccessDeserializer::new(map)).map(Value::Sliced)
     }
 }
 

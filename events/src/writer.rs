@@ -1,8 +1,9 @@
 //! Building the parts of a transaction, and the pieces of a chunk, while their rows stream in.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
 
-use crate::{Change, Chunk, Epoch, Lsn, Record, Row, TableSchema, Xid};
+use crate::{Change, Chunk, Epoch, Lsn, Record, Row, Slice, TableSchema, Xid};
 
 /// What is known of a transaction when its first row arrives (pgoutput's Begin message).
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,7 @@ pub struct PartWriter {
     header: PartHeader,
     part: u32,
     schemas: Vec<TableSchema>,
+    slices: Vec<u8>,
     changes: Vec<u8>,
 }
 
@@ -36,6 +38,7 @@ impl PartWriter {
             header,
             part: 0,
             schemas: Vec::new(),
+            slices: Vec::new(),
             changes: Vec::new(),
         }
     }
@@ -47,16 +50,23 @@ impl PartWriter {
 
     /// Appends a change to the current part.
     pub fn push(&mut self, change: &Change) {
-        if !self.changes.is_empty() {
-            self.changes.push(b',');
-        }
-        // Writing into a Vec does not fail and the keys are strings.
-        let _ = serde_json::to_writer(&mut self.changes, change);
+        push(&mut self.changes, change);
     }
 
-    /// Bytes of changes in the current part; cut it with [`PartWriter::cut`] beyond your limit.
+    /// Appends a slice of a value of the next change. A part that has changes is to be cut before.
+    pub fn push_slice(&mut self, slice: &Slice) {
+        debug_assert!(!self.has_changes(), "a reader takes slices first");
+        push(&mut self.slices, slice);
+    }
+
+    /// The current part has changes.
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Bytes of changes and slices in the current part; cut it with [`PartWriter::cut`] beyond your limit.
     pub fn size(&self) -> usize {
-        self.changes.len()
+        self.slices.len() + self.changes.len()
     }
 
     /// The predecessor, commit and time this transaction was started with.
@@ -69,6 +79,7 @@ impl PartWriter {
         let value = self.render(None);
         self.part += 1;
         self.schemas.clear();
+        self.slices.clear();
         self.changes.clear();
         value
     }
@@ -88,7 +99,7 @@ impl PartWriter {
             at,
         } = &self.header;
         let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
-        let mut out = Vec::with_capacity(self.changes.len() + 320);
+        let mut out = Vec::with_capacity(self.size() + 320);
         // Writing into a Vec does not fail.
         let _ = write!(
             out,
@@ -106,6 +117,11 @@ impl PartWriter {
             out.extend_from_slice(br#","schemas":"#);
             let _ = serde_json::to_writer(&mut out, &self.schemas);
         }
+        if !self.slices.is_empty() {
+            out.extend_from_slice(br#","slices":["#);
+            out.extend_from_slice(&self.slices);
+            out.push(b']');
+        }
         out.extend_from_slice(br#","changes":["#);
         out.extend_from_slice(&self.changes);
         out.extend_from_slice(b"]}");
@@ -117,8 +133,12 @@ impl PartWriter {
 pub struct ChunkWriter {
     /// What all pieces share; without rows.
     chunk: Chunk,
+    slices: Vec<u8>,
     rows: Vec<u8>,
 }
+
+/// What a chunk without rows ends with.
+const NO_ROWS: &[u8] = br#""rows":[]}"#;
 
 impl ChunkWriter {
     /// Starts the chunk that `chunk` describes at piece 0; its rows are left out.
@@ -127,31 +147,41 @@ impl ChunkWriter {
             chunk: Chunk {
                 piece: 0,
                 last: false,
+                slices: Vec::new(),
                 rows: Vec::new(),
                 ..chunk
             },
+            slices: Vec::new(),
             rows: Vec::new(),
         }
     }
 
     /// Appends a row to the current piece.
     pub fn push(&mut self, row: &Row) {
-        if !self.rows.is_empty() {
-            self.rows.push(b',');
-        }
-        // Writing into a Vec does not fail and the keys are strings.
-        let _ = serde_json::to_writer(&mut self.rows, row);
+        push(&mut self.rows, row);
     }
 
-    /// Bytes of rows in the current piece; cut it with [`ChunkWriter::cut`] beyond your limit.
+    /// Appends a slice of a value of the next row. A piece that has rows is to be cut before.
+    pub fn push_slice(&mut self, slice: &Slice) {
+        debug_assert!(!self.has_rows(), "a reader takes slices first");
+        push(&mut self.slices, slice);
+    }
+
+    /// The current piece has rows.
+    pub fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
+    /// Bytes of rows and slices in the current piece; cut it with [`ChunkWriter::cut`] beyond your limit.
     pub fn size(&self) -> usize {
-        self.rows.len()
+        self.slices.len() + self.rows.len()
     }
 
     /// Closes the current piece and starts the next; returns the value of the closed one.
     pub fn cut(&mut self) -> Vec<u8> {
         let value = self.render();
         self.chunk.piece += 1;
+        self.slices.clear();
         self.rows.clear();
         value
     }
@@ -162,13 +192,29 @@ impl ChunkWriter {
         self.render()
     }
 
-    /// The record without its rows ends in `"rows":[]}`; the rows go in between.
+    /// What is in the piece takes the place of [`NO_ROWS`].
     fn render(&self) -> Vec<u8> {
         let mut out = Record::Chunk(self.chunk.clone()).encode();
-        let end = out.split_off(out.len().saturating_sub(2));
-        out.reserve(self.rows.len() + end.len());
+        debug_assert!(out.ends_with(NO_ROWS), "rows are its last member");
+        out.truncate(out.len().saturating_sub(NO_ROWS.len()));
+        out.reserve(self.size() + 32);
+        if !self.slices.is_empty() {
+            out.extend_from_slice(br#""slices":["#);
+            out.extend_from_slice(&self.slices);
+            out.extend_from_slice(b"],");
+        }
+        out.extend_from_slice(br#""rows":["#);
         out.extend_from_slice(&self.rows);
-        out.extend_from_slice(&end);
+        out.extend_from_slice(b"]}");
         out
     }
+}
+
+/// Appends an element to the inside of a JSON array.
+fn push(array: &mut Vec<u8>, element: &impl Serialize) {
+    if !array.is_empty() {
+        array.push(b',');
+    }
+    // Writing into a Vec does not fail and the keys are strings.
+    let _ = serde_json::to_writer(array, element);
 }

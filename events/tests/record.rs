@@ -13,6 +13,13 @@ fn value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::Int),
         any::<String>().prop_map(Value::Text),
+        (any::<String>(), any::<u32>(), any::<u64>()).prop_map(|(sliced, slices, bytes)| {
+            Value::Sliced(Sliced {
+                sliced,
+                slices,
+                bytes,
+            })
+        }),
     ]
 }
 
@@ -20,44 +27,60 @@ fn row() -> impl Strategy<Value = Row> {
     prop::collection::vec((any::<String>(), value()), 0..6).prop_map(Row)
 }
 
+fn slices() -> impl Strategy<Value = Vec<Slice>> {
+    let slice = (any::<String>(), any::<u32>()).prop_map(|(text, slice)| Slice {
+        table: TableId::new("source", "users"),
+        column: "note".into(),
+        value: "1-1".into(),
+        slice,
+        text,
+    });
+    prop::collection::vec(slice, 0..3)
+}
+
 proptest! {
     #[test]
-    fn a_part_reads_back_as_it_was_written(rows in prop::collection::vec(row(), 0..8)) {
+    fn a_part_reads_back_as_it_was_written(rows in prop::collection::vec(row(), 0..8), slices in slices()) {
         let mut writer = PartWriter::new(PartHeader {
             epoch: Epoch(3), prev: Lsn(5), commit_lsn: Lsn(7), xid: Xid(9), at: at(),
         });
         let changes: Vec<Change> = rows.into_iter().map(|row| Change {
             table: TableId::new("source", "users"), op: Op::Insert, schema: SchemaId(1), before: None, after: Some(row),
         }).collect();
+        slices.iter().for_each(|slice| writer.push_slice(slice));
         changes.iter().for_each(|change| writer.push(change));
         let bytes = writer.finish(Lsn(8));
         let record = Record::decode(&bytes).expect("decodes");
         let expected = Record::Transaction(TransactionPart {
             epoch: Epoch(3), commit_lsn: Lsn(7), end_lsn: Some(Lsn(8)), prev: Lsn(5), xid: Xid(9),
-            at: at(), part: 0, last: true, schemas: vec![], changes,
+            at: at(), part: 0, last: true, schemas: vec![], slices, changes,
         });
         prop_assert_eq!(&record, &expected);
         prop_assert_eq!(Record::decode(&expected.encode()).expect("decodes"), expected);
     }
 
     #[test]
-    fn pieces_of_a_chunk_read_back_as_they_were_written(pieces in prop::collection::vec(prop::collection::vec(row(), 0..4), 1..4)) {
+    fn pieces_of_a_chunk_read_back_as_they_were_written(pieces in prop::collection::vec((slices(), prop::collection::vec(row(), 0..4)), 1..4)) {
         let chunk = Chunk {
             epoch: Epoch(1), copy: CopyId(2), table: TableId::new("source", "users"), chunk: 3, piece: 0, last: true,
-            again: false, visible: "5:7:5".parse().expect("a snapshot"), lsn: Lsn(9), schema: SchemaId(1), rows: pieces[0].clone(),
+            again: false, visible: "5:7:5".parse().expect("a snapshot"), lsn: Lsn(9), schema: SchemaId(1),
+            slices: vec![], rows: pieces[0].1.clone(),
         };
         let mut writer = ChunkWriter::new(chunk.clone());
         let mut values = Vec::new();
-        for (number, rows) in pieces.iter().enumerate() {
+        for (number, (slices, rows)) in pieces.iter().enumerate() {
             if number > 0 {
                 values.push(writer.cut());
             }
+            slices.iter().for_each(|slice| writer.push_slice(slice));
             rows.iter().for_each(|row| writer.push(row));
         }
         values.push(writer.finish());
-        for ((number, rows), value) in (0..).zip(&pieces).zip(&values) {
+        for ((number, (slices, rows)), value) in (0..).zip(&pieces).zip(&values) {
             let last = number + 1 == pieces.len() as u32;
-            let expected = Record::Chunk(Chunk { piece: number, last, rows: rows.clone(), ..chunk.clone() });
+            let expected = Record::Chunk(Chunk {
+                piece: number, last, slices: slices.clone(), rows: rows.clone(), ..chunk.clone()
+            });
             prop_assert_eq!(Record::decode(value).expect("decodes"), expected);
             let counted = Chunk { piece: number, last, rows: vec![Row::default(); rows.len()], ..chunk.clone() };
             prop_assert_eq!(Record::decode_counting_rows(value).expect("decodes"), Record::Chunk(counted));
@@ -186,6 +209,7 @@ fn the_records_of_a_copy_look_like_this() {
                 visible,
                 lsn: Lsn(0x16B3748),
                 schema: SchemaId(1),
+                slices: vec![],
                 rows: vec![Row(vec![("user_id".into(), Value::Int(7))])],
             }),
             r#"{"kind":"chunk","epoch":2,"copy":3,"table":"source.users","chunk":1,"piece":0,"last":true,"visible":"742:745:743","lsn":"0/16B3748","schema":1,"rows":[{"user_id":7}]}"#,

@@ -313,7 +313,7 @@ fn arguments(home: &Home, binary: &MySqlBinary, options: &MySqlOptions) -> Vec<S
         "--innodb-flush-log-at-trx-commit=1".into(),
         "--innodb-buffer-pool-size=256M".into(),
         "--innodb-use-native-aio=0".into(),
-        "--max-allowed-packet=64M".into(),
+        "--max-allowed-packet=1G".into(),
         "--max-connections=100".into(),
         "--performance-schema=OFF".into(),
     ];

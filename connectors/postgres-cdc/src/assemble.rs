@@ -1,6 +1,7 @@
 //! From the messages of the replication stream to the records of the log. Pure.
 
 mod announce;
+mod slices;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +14,7 @@ use millrace_events::{
 
 use crate::copy::Notes;
 use crate::pgoutput::{Begin, Commit, Message, OldTuple, Tuple};
+use crate::wide::Slice;
 use crate::Error;
 use table::Table;
 
@@ -66,6 +68,8 @@ pub(crate) struct Assembler {
     open: Option<Open>,
     /// The source is known to have nothing for the log up to here.
     idle: Lsn,
+    /// Values that were cut into slices.
+    values_cut: u64,
     /// For copies.
     pub(crate) notes: Notes,
 }
@@ -99,6 +103,7 @@ impl Assembler {
             last_schema: SchemaId::default(),
             open: None,
             idle: position,
+            values_cut: 0,
             notes,
         }
     }
@@ -120,12 +125,6 @@ impl Assembler {
     /// The last transaction proves nothing any more.
     pub(crate) fn forget_last(&mut self) {
         self.last = None;
-    }
-
-    /// The name of a relation that the stream has described.
-    pub(crate) fn table_name(&self, relation: u32) -> Option<&TableId> {
-        let table = self.tables.get(&relation).map(|table| &table.schema.table);
-        table.or_else(|| self.others.get(&relation))
     }
 
     /// A number for the next definition.
@@ -161,12 +160,20 @@ impl Assembler {
         std::mem::take(&mut self.left_out)
     }
 
+    /// Whether a column of a captured table is part of its key.
+    pub(crate) fn is_key(&self, relation: u32, column: usize) -> bool {
+        let table = self.tables.get(&relation);
+        let column = table.and_then(|table| table.schema.columns.get(column));
+        column.is_some_and(|column| column.key)
+    }
+
     /// Whether the message makes a transaction one of the log.
     pub(crate) fn wants(&self, message: &Message) -> bool {
         match message {
             Message::Insert { relation, .. }
             | Message::Update { relation, .. }
-            | Message::Delete { relation, .. } => self.tables.contains_key(relation),
+            | Message::Delete { relation, .. }
+            | Message::Slice(Slice { relation, .. }) => self.tables.contains_key(relation),
             Message::Truncate { relations } => relations
                 .iter()
                 .any(|relation| self.tables.contains_key(relation)),
@@ -184,6 +191,7 @@ impl Assembler {
         match message {
             Message::Begin(begin) => self.begin(begin),
             Message::Commit(commit) => self.commit(commit, out),
+            Message::Slice(slice) => self.slice(slice, out),
             Message::Insert { relation, new } => self.insert(relation, &new, out),
             Message::Update { relation, old, new } => self.update(relation, old, &new, out),
             Message::Delete { relation, old } => self.delete(relation, &old, out),
@@ -334,10 +342,11 @@ impl Assembler {
         &mut self,
         relation: u32,
         op: Op,
-        before: Option<Row>,
-        after: Option<Row>,
+        mut before: Option<Row>,
+        mut after: Option<Row>,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Error> {
+        self.make_room(relation, (before.as_mut(), after.as_mut()), out);
         let open = self.open.as_mut().ok_or_else(outside)?;
         let table = self.tables.get_mut(&relation).ok_or_else(unknown_table)?;
         if !table.announced {
@@ -367,12 +376,7 @@ impl Assembler {
             });
         }
         if open.writer.size() >= self.limits.part {
-            out.push(Outgoing {
-                value: open.writer.cut(),
-                ends: None,
-                transaction: false,
-                checkpoint: false,
-            });
+            out.push(Outgoing::aside(open.writer.cut()));
         }
         Ok(())
     }

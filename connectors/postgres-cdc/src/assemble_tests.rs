@@ -311,9 +311,40 @@ fn a_keepalive_inside_a_transaction_says_nothing() {
 }
 
 #[test]
-fn a_row_larger_than_a_record_is_named() {
+fn of_a_row_larger_than_a_record_the_texts_stand_before_it() {
+    let long = "x".repeat(20_000);
+    let messages = vec![
+        begin(1000),
+        insert(1, "short"),
+        insert(2, &long),
+        commit(1000, 1100),
+    ];
+    let out = run(&mut assembler(1000), messages).expect("assembled");
+    let [short, slices, row] = &out[..] else {
+        panic!("{} records", out.len());
+    };
+    assert_eq!(part(short).changes.len(), 1);
+    let (slices, row) = (part(slices), part(row));
+    assert_eq!((slices.part, slices.changes), (1, vec![]));
+    let [slice] = &slices.slices[..] else {
+        panic!("{} slices", slices.slices.len());
+    };
+    assert_eq!((slice.column.as_str(), slice.text == long), ("name", true));
+    let after = row.changes[0].after.as_ref().expect("a row");
+    let Some(Value::Sliced(value)) = after.get("name") else {
+        panic!("{after:?}");
+    };
+    assert_eq!((&value.sliced, value.slices), (&slice.value, 1));
+}
+
+#[test]
+fn a_key_larger_than_a_record_is_named() {
+    let mut assembler = assembler(1000);
+    let mut keyed = schema(2, false);
+    keyed.columns[1].key = true;
+    assembler.define(TABLE, keyed);
     let messages = vec![begin(1000), insert(1, &"x".repeat(20_000))];
-    let error = run(&mut assembler(1000), messages).expect_err("too large");
+    let error = run(&mut assembler, messages).expect_err("too large");
     assert_eq!(error.code(), Some("capture-row-too-large"));
     assert!(error.to_string().contains("source.users"), "{error}");
     assert!(error.to_string().contains("0/3E8"), "{error}");

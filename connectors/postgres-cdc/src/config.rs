@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use millrace_topic::{Retention, RECORD_BYTES_MAX};
+use millrace_topic::Retention;
 
 use crate::Selection;
 
-/// Bytes of a message of the replication stream. It may hold a row twice, before and after the change, of which a
-/// record of at most [`RECORD_BYTES_MAX`] has the one whole and of the other what changed.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX + (1 << 20);
+/// Bytes of a message of the replication stream that is received whole. Larger rows come in fragments. Whatever JSON makes
+/// of its characters, six bytes of one at most, it fits into a record.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of messages that were received and wait to be encoded.
 pub(crate) const RECEIVED_BYTES_MAX: usize = 32 << 20;
 

@@ -4,7 +4,7 @@
 //! ([`fence`]), and what never comes there has ended ([`writers`]); so whoever has the rows goes on from that record.
 //! A table that has to wait keeps no other one waiting ([`work`]). Each chunk is a range of keys ([`keys`]), read in a short
 //! transaction of its own ([`read`]) by one of several sessions ([`sessions`], [`table`]), and carries the snapshot that it was read
-//! under. Chunks are planned in the snapshot topic before they are read, so that the next start of capture knows what is
+//! under. Values that are too large for a line are read by themselves ([`wide`]). Chunks are planned in the snapshot topic before they are read, so that the next start of capture knows what is
 //! left ([`resume`]). When all are acknowledged, the log says so.
 //!
 //! Who copies does not write to the log itself: it asks the session that follows the stream ([`desk`]).
@@ -16,6 +16,7 @@ mod fence;
 mod keys;
 mod moved;
 mod notes;
+mod output;
 mod pieces;
 mod publish;
 mod read;
@@ -23,6 +24,7 @@ mod requests;
 mod resume;
 mod sessions;
 mod table;
+mod wide;
 mod work;
 mod writers;
 

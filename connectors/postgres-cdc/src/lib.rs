@@ -18,6 +18,7 @@ mod checkpoint;
 mod config;
 pub mod control;
 mod copy;
+mod cut;
 mod drift;
 mod error;
 mod lock;
@@ -42,6 +43,7 @@ mod status;
 mod stream;
 mod tables;
 mod watch;
+mod wide;
 mod witness;
 
 pub use capture::Capture;

@@ -3,7 +3,9 @@
 
 use bytes::{Buf, Bytes};
 use chrono::{DateTime, Utc};
-use millrace_events::{Lsn, Xid};
+use millrace_events::{Lsn, Sliced, Xid};
+
+use crate::wide::Slice;
 
 /// Microseconds between 1970-01-01 and 2000-01-01, where Postgres counts from.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -31,6 +33,8 @@ pub enum Message {
         /// Name of the type.
         name: String,
     },
+    /// Not a message of its own: a part of the next row, which is too large to be held.
+    Slice(Slice),
     /// A row came.
     Insert {
         /// Table, as in [`Relation::oid`].
@@ -142,6 +146,8 @@ pub enum Cell {
     Unchanged,
     /// Text output of the type, in UTF-8.
     Text(Bytes),
+    /// The same text, where it came in slices before the row.
+    Sliced(Sliced),
     /// Binary output of the type; only sent on request.
     Binary(Bytes),
 }

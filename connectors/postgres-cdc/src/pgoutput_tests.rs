@@ -11,6 +11,7 @@ fn put_tuple(out: &mut Vec<u8>, tuple: &Tuple) {
     out.extend_from_slice(&(tuple.len() as u16).to_be_bytes());
     for cell in tuple {
         let (kind, bytes) = match cell {
+            Cell::Sliced(_) => unreachable!("no message has it"),
             Cell::Null => (b'n', None),
             Cell::Unchanged => (b'u', None),
             Cell::Text(bytes) => (b't', Some(bytes)),
@@ -52,6 +53,7 @@ fn encode(message: &Message) -> Bytes {
     let mut out = Vec::new();
     let micros = |at: DateTime<Utc>| (at.timestamp_micros() - POSTGRES_EPOCH_MICROS).to_be_bytes();
     match message {
+        Message::Slice(_) => unreachable!("no message is one"),
         Message::Begin(begin) => {
             out.push(b'B');
             out.extend_from_slice(&begin.commit_lsn.0.to_be_bytes());

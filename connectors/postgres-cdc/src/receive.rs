@@ -1,7 +1,7 @@
 //! Receiving the replication stream: one task reads the socket, another tells Postgres what is durable, whatever the
 //! encoder waits for.
 //!
-//! What was received and not yet encoded takes at most [`RECEIVED_BYTES_MAX`], and one message more that is being read.
+//! What was received and not yet encoded takes at most [`RECEIVED_BYTES_MAX`], and one message more, or one fragment of a row, that is being read.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,6 +30,12 @@ const MESSAGE_OVERHEAD_BYTES: usize = 64;
 pub(crate) enum Received {
     /// A message of the output plugin, and the room that it takes until it is encoded.
     Data(Bytes, OwnedSemaphorePermit),
+    /// A part of a message of a row, the same way; `last` with its end.
+    Fragment {
+        data: Bytes,
+        last: bool,
+        _room: OwnedSemaphorePermit,
+    },
     /// Everything that committed before this has been sent.
     Idle(Lsn),
     /// Nothing more will come.
@@ -108,13 +114,15 @@ impl Reader {
             let received = match self.incoming.next().await {
                 Ok(Event::Data(data)) => {
                     self.note(&data);
-                    let bytes = (data.len() + MESSAGE_OVERHEAD_BYTES).min(RECEIVED_BYTES_MAX);
-                    // The semaphore is never closed.
-                    let Ok(room) = self.room.clone().acquire_many_owned(bytes as u32).await else {
-                        return ReplicationError::Ended;
-                    };
-                    Received::Data(data, room)
+                    match room_for(&self.room, &data).await {
+                        Ok(room) => Received::Data(data, room),
+                        Err(error) => return error,
+                    }
                 }
+                Ok(Event::Fragment { data, last }) => match room_for(&self.room, &data).await {
+                    Ok(_room) => Received::Fragment { data, last, _room },
+                    Err(error) => return error,
+                },
                 Ok(Event::Alive {
                     wal_end,
                     reply_wanted,
@@ -142,6 +150,17 @@ impl Reader {
             self.pending.lock().sent(begin.commit_lsn, begin.at);
         }
     }
+}
+
+/// Waits until what was received before leaves room for `data`.
+async fn room_for(
+    room: &Arc<Semaphore>,
+    data: &Bytes,
+) -> Result<OwnedSemaphorePermit, ReplicationError> {
+    let bytes = (data.len() + MESSAGE_OVERHEAD_BYTES).min(RECEIVED_BYTES_MAX);
+    let room = room.clone().acquire_many_owned(bytes as u32).await;
+    // The semaphore is never closed.
+    room.map_err(|_| ReplicationError::Ended)
 }
 
 /// Waits for the next acknowledgement, without end if none will come: then the appender has failed, and whoever

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use millrace_events::{Copies, TableId};
 
 use crate::pgoutput::Message;
+use crate::wide::Slice;
 
 /// What a relation of the stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,7 @@ impl Relations {
             Message::Insert { relation, .. }
             | Message::Update { relation, .. }
             | Message::Delete { relation, .. }
+            | Message::Slice(Slice { relation, .. })
                 if self.removed.contains(&relation) =>
             {
                 None

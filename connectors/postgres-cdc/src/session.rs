@@ -29,7 +29,7 @@ use crate::slot::{self, Slot};
 use crate::source::Source;
 use crate::start::Found;
 use crate::status::{Reporter, State};
-use crate::stream::{Comparison, Stream};
+use crate::stream::{Comparison, Stream, Wide};
 use crate::watch::Watch;
 use crate::witness::Overlap;
 use crate::{lock, Config, Error};
@@ -126,6 +126,7 @@ impl Session<'_> {
             assembler: self.assembler(epoch, position, scan.state.notes.clone()),
             appender: log,
             checkpoints: Checkpoints::new(baseline, scan.state.copies.clone(), scan.begin),
+            wide: Wide::default(),
         };
         tokio::select! {
             result = streaming.run(stream) => result,

@@ -7,7 +7,7 @@ mod compare;
 use bytes::Bytes;
 use chrono::Utc;
 use millrace_events::Lsn;
-use millrace_sessions::postgres::replication::{Feedback, Incoming, Oversized, ReplicationError};
+use millrace_sessions::postgres::replication::{Feedback, Incoming, ReplicationError};
 use millrace_sessions::postgres::PgSession;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, MissedTickBehavior};
@@ -22,6 +22,7 @@ use crate::receive::{Received, Receiver};
 use crate::relations::{Relations, Standing};
 use crate::status::Reporter;
 use crate::watch::Watch;
+use crate::wide::WideRow;
 use crate::witness::Passage;
 use crate::{relation, Config, Error};
 
@@ -45,6 +46,16 @@ pub(crate) struct Stream<'a> {
     pub(crate) assembler: Assembler,
     pub(crate) appender: Appender,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) wide: Wide,
+}
+
+/// Rows that come in fragments.
+#[derive(Default)]
+pub(crate) struct Wide {
+    /// How many there were in this session.
+    rows: u64,
+    /// The one that is being received.
+    open: Option<WideRow>,
 }
 
 impl Stream<'_> {
@@ -84,6 +95,7 @@ impl Stream<'_> {
             tokio::select! {
                 event = events.next() => match event {
                     Received::Data(data, _room) => self.data(data).await?,
+                    Received::Fragment { data, last, .. } => self.fragment(&data, last).await?,
                     Received::Idle(lsn) => self.idle(lsn)?,
                     Received::Failed(error) => return Err(self.explain(error)),
                 },
@@ -107,7 +119,7 @@ impl Stream<'_> {
     }
 
     /// Changes are decoded with the catalog of their time. A publication that was dropped and made
-    /// anew does not exist there, and never will. A row that is too large is one of a known table.
+    /// anew does not exist there, and never will.
     fn explain(&self, error: Error) -> Error {
         match error {
             Error::Replication(ReplicationError::Server { sqlstate, message })
@@ -120,25 +132,35 @@ impl Stream<'_> {
                 topic: self.config.topic_changes.clone(),
                 source,
             },
-            Error::Replication(ReplicationError::TooLarge {
-                what: Oversized::Row(relation),
-                bytes,
-                limit,
-            }) => match self.assembler.table_name(relation) {
-                Some(table) => Error::RowTooLarge {
-                    table: table.clone(),
-                    place: "the replication stream".into(),
-                    bytes,
-                    limit,
-                },
-                None => Error::Protocol("a row of a table that was not defined before".into()),
-            },
             other => other,
         }
     }
 
     async fn data(&mut self, data: Bytes) -> Result<(), Error> {
-        let message = pgoutput::decode(data)?;
+        self.message(pgoutput::decode(data)?).await
+    }
+
+    /// Slices leave as they come; the row follows with the last fragment.
+    async fn fragment(&mut self, data: &[u8], last: bool) -> Result<(), Error> {
+        let mut row = match self.wide.open.take() {
+            Some(row) => row,
+            None => {
+                self.wide.rows += 1;
+                WideRow::new(format!("{}-{}", self.assembler.epoch().0, self.wide.rows))
+            }
+        };
+        let is_key = |relation, column| self.assembler.is_key(relation, column);
+        for slice in row.take(data, is_key)? {
+            self.message(slice).await?;
+        }
+        if last {
+            return self.message(row.finish()?).await;
+        }
+        self.wide.open = Some(row);
+        Ok(())
+    }
+
+    async fn message(&mut self, message: Message) -> Result<(), Error> {
         if let Message::Relation(relation) = &message {
             return self.relation(relation).await;
         }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
-    Chain, Lsn, PartVerdict, Progress, Record, TableId, TableSchema, TransactionPart, Verdict,
+    Chain, Lsn, PartVerdict, Progress, Record, Slice, TableId, TableSchema, TransactionPart,
+    Verdict,
 };
 use millrace_topic::Offset;
 
@@ -254,6 +255,11 @@ impl Assembler {
             .filter(|(_, followed)| followed.has(&part))
             .map(|(id, _)| id.clone())
             .collect();
+        let is_wanted = |slice: &Slice| {
+            self.tables.contains_key(&slice.table) && !contained.contains(&slice.table)
+        };
+        let slices = part.slices.into_iter().filter(is_wanted);
+        self.batch.slices.extend(slices);
         for change in part.changes {
             let Some(followed) = self.tables.get(&change.table) else {
                 self.others.insert(change.table);

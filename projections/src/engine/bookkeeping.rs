@@ -14,10 +14,11 @@ use super::catalog::{Catalog, Dirty};
 use super::error::Error;
 use super::quarantine::Quarantine;
 use super::rows::{CopyRow, CopyStep, MartRow, MartState, NextCopy, Place, TableRow, TableState};
-use crate::replica::{ddl, texts};
+use crate::replica::{ddl, slices, texts};
 
 /// Names of the bookkeeping tables, and their columns.
-const TABLES: [(&str, &str); 9] = [
+const TABLES: [(&str, &str); 10] = [
+    slices::STAGE,
     (
         "millrace_position",
         "id TINYINT UNSIGNED NOT NULL PRIMARY KEY, owner VARCHAR(64) NOT NULL, \
@@ -350,7 +351,10 @@ async fn forget_copy(conn: &mut Session, copy: CopyId) -> Result<(), Error> {
     ] {
         run(conn, sqlx::query(sql).bind(copy.0)).await?;
     }
-    Ok(())
+    // Of values whose rows did not come.
+    let sql = format!("DELETE FROM {} WHERE value LIKE ?", slices::STAGE.0);
+    let names = format!("{}%", copy.value_prefix());
+    run(conn, sqlx::query(&sql).bind(names)).await
 }
 
 async fn write_mart(conn: &mut Session, name: &str, row: &MartRow) -> Result<(), Error> {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_events::{Change, Op, Row, TableId, Value};
+use millrace_events::{Change, Op, Row, Slice, TableId, Value};
 
-use crate::replica::Table;
+use crate::replica::{Kept, Table};
 
 /// The values of the key columns, in their order.
 pub type Key = Vec<Value>;
@@ -42,6 +42,12 @@ pub struct TableBatch {
 pub struct Batch {
     /// By table.
     pub tables: BTreeMap<TableId, TableBatch>,
+    /// Slices of values, of rows that were folded in or that come with the next batch.
+    pub slices: Vec<Slice>,
+    /// Names of the sliced values of the rows that were folded in.
+    pub sliced: Vec<String>,
+    /// Values of rows that move to another key, and that stay in the server.
+    pub kept: Vec<Kept>,
     /// Changes folded in.
     pub changes: u64,
 }
@@ -59,7 +65,7 @@ pub struct FoldError {
 impl Batch {
     /// True when nothing was folded in.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+        self.tables.is_empty() && self.slices.is_empty()
     }
 
     /// Applies one more change, but for what it does to the rows of the keys `spared`.
@@ -70,6 +76,12 @@ impl Batch {
         spared: &BTreeSet<Key>,
     ) -> Result<(), FoldError> {
         self.changes += 1;
+        let values = change.after.iter().flat_map(Row::iter);
+        self.sliced
+            .extend(values.filter_map(|(_, value)| match value {
+                Value::Sliced(value) => Some(value.sliced.clone()),
+                _ => None,
+            }));
         let batch = self.tables.entry(change.table).or_default();
         let folded = batch.fold(change.op, change.before, change.after, table, spared);
         let Some(reason) = folded.err() else {

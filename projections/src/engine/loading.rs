@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Chunk, ChunkVerdict, CopyId, Record, TableId, Value};
+use millrace_events::{Chunk, ChunkVerdict, CopyId, Record, Slice, TableId, Value};
 use millrace_topic::Offset;
 use sqlx::Executor;
 use tokio::time::Instant;
@@ -24,7 +24,8 @@ use super::reader::{Item, Reader};
 use super::rows::{CopyStep, TableState};
 use crate::marts::Marts;
 use crate::replica::names::{suffixed, RETIRED, SHADOW};
-use crate::replica::{ddl, upsert, Table};
+use crate::replica::write::WriteError;
+use crate::replica::{ddl, fill, slices, upsert, Table, Unfit};
 use crate::script::Script;
 
 /// Chunks are committed together up to this many bytes of JSON; their rows and statements take many times that in memory.
@@ -51,6 +52,7 @@ struct Staged {
 struct StagedTable {
     id: TableId,
     table: Table,
+    slices: Vec<Slice>,
     rows: Vec<Vec<Value>>,
     again: AgainKeys,
 }
@@ -128,6 +130,7 @@ impl Loading {
                     staged.tables.push(StagedTable {
                         id: id.clone(),
                         table,
+                        slices: Vec::new(),
                         rows: Vec::new(),
                         again: AgainKeys::new(),
                     });
@@ -235,6 +238,7 @@ impl Loading {
 
 impl StagedTable {
     fn add(&mut self, chunk: Chunk) -> Result<(), String> {
+        self.slices.extend(chunk.slices);
         for row in chunk.rows {
             let values = whole_row(row, &self.table)?;
             if chunk.again {
@@ -246,6 +250,20 @@ impl StagedTable {
         Ok(())
     }
 
+    async fn write_rows(
+        &self,
+        script: &mut Script<'_>,
+        rows: &[&[Value]],
+    ) -> Result<Vec<Unfit>, WriteError> {
+        for slice in &self.slices {
+            slices::stage(script, &self.table, slice).await?;
+        }
+        let mut unfit = upsert(script, &self.table, rows).await?;
+        let columns: Vec<usize> = (0..self.table.columns.len()).collect();
+        fill(script, &self.table, &columns, rows, &mut unfit).await?;
+        Ok(unfit)
+    }
+
     async fn write(&self, desk: &mut Desk) -> Result<(), Error> {
         let Desk { conn, catalog } = desk;
         let next = catalog
@@ -255,7 +273,7 @@ impl StagedTable {
         let lsn = next.map(|next| next.place.end_lsn).unwrap_or_default();
         let rows: Vec<&[Value]> = self.rows.iter().map(Vec::as_slice).collect();
         let mut script = Script::on(conn).careful(true);
-        let unfit = upsert(&mut script, &self.table, &rows).await;
+        let unfit = self.write_rows(&mut script, &rows).await;
         let unfit = unfit.map_err(Error::written)?;
         let unfit = of_last_rows(&self.table, &rows, &unfit)?;
         let keys: Vec<Vec<Value>> = match catalog.quarantine.concerns(&self.table, &unfit) {
@@ -267,6 +285,7 @@ impl StagedTable {
         let quarantine = &mut catalog.quarantine;
         let replaced = quarantine.replace(&mut script, &self.table, keys, written);
         replaced.await?;
+        slices::clear(&mut script, rows.iter().copied().flat_map(slices::names)).await?;
         script.send().await?;
         Ok(())
     }

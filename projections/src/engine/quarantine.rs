@@ -4,6 +4,8 @@
 //! never disagree. What is in quarantine is found by the name of the MySQL table, shadows included, a digest of the row's
 //! key, and the column.
 
+mod gaps;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -13,9 +15,8 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{Executor, Row};
 
 use super::error::Error;
-use super::fold::{Net, TableBatch};
 use crate::replica::write::{self, push_string, WriteError};
-use crate::replica::{canonical, Table, Unfit};
+use crate::replica::{canonical, exact, fill_quarantine, Table, Unfit};
 use crate::script::Script;
 
 /// Rows with values in quarantine of which the digests are known here; of a table with more, MySQL is asked.
@@ -146,38 +147,6 @@ impl Quarantine {
         Ok(())
     }
 
-    /// Puts values that stand in quarantine into the gaps of partial rows: the replica does not have them.
-    pub(crate) async fn fill(
-        &self,
-        script: &mut Script<'_>,
-        table: &Table,
-        changes: &mut TableBatch,
-    ) -> Result<(), Error> {
-        let Some(known) = self.tables.get(&table.name) else {
-            return Ok(());
-        };
-        for net in changes.rows.values_mut() {
-            let Net::Partial { values, base } = net else {
-                continue;
-            };
-            let digest = digest(table, base)?;
-            if !known.may_have(&digest) {
-                continue;
-            }
-            let conn = script.session().await?;
-            for (column, text) in texts_of(conn, table, &digest).await? {
-                let value = table.position(&column).and_then(|i| values.get_mut(i));
-                if let Some(value) = value.filter(|value| value.is_none()) {
-                    *value = Some(Value::Text(text));
-                }
-            }
-            if values.iter().all(Option::is_some) {
-                *net = Net::Upsert(std::mem::take(values).into_iter().flatten().collect());
-            }
-        }
-        Ok(())
-    }
-
     /// True if something of these rows was in quarantine, or is now.
     pub(crate) fn concerns(&self, table: &Table, unfit: &[(&Unfit, &[Value])]) -> bool {
         !unfit.is_empty() || self.tables.contains_key(&table.name)
@@ -279,7 +248,13 @@ impl Quarantine {
         };
         let key = |row: &[Value]| table.key_of(row);
         let inserted = write::insert(script, table, (&head, ""), rows, key, push);
-        inserted.await.map_err(Error::written)
+        inserted.await.map_err(Error::written)?;
+        for (unfit, row) in written.unfit {
+            let digest = hex(&digest(table, &table.key_of(row))?);
+            let filled = fill_quarantine(script, table, unfit, row, &digest);
+            filled.await.map_err(Error::written)?;
+        }
+        Ok(())
     }
 
     fn known(&mut self, name: &str) -> &mut Known {
@@ -396,7 +371,8 @@ fn tuple(
         sql.push(',');
     }
     let _ = write!(sql, "{},", lsn.0);
-    push_string(&mut sql, &unfit.text);
+    // Slices are put together behind it.
+    push_string(&mut sql, &exact(&unfit.value).unwrap_or_default());
     sql.push(',');
     push_string(&mut sql, &unfit.reason);
     sql.push_str(",UTC_TIMESTAMP(6))");
@@ -407,7 +383,7 @@ fn tuple(
 fn key_json(table: &Table, key: &[Value]) -> Result<String, Error> {
     let mut object = serde_json::Map::new();
     for (column, value) in table.key_columns().zip(key) {
-        let text = crate::replica::exact(value).map(|text| text.into_owned());
+        let text = exact(value).map(|text| text.into_owned());
         object.insert(column.name.clone(), text.into());
     }
     serde_json::to_string(&object).map_err(|error| Error::Bookkeeping(error.to_string()))
@@ -425,27 +401,6 @@ async fn read_digests(conn: &mut Session, name: &str) -> Result<BTreeSet<Digest>
         digest.map_err(|_| Error::Bookkeeping("a digest in millrace_quarantine is none".into()))
     };
     rows.iter().map(digest).collect()
-}
-
-/// The values of a row that stand in quarantine, by column.
-async fn texts_of(
-    conn: &mut Session,
-    table: &Table,
-    digest: &Digest,
-) -> Result<BTreeMap<String, String>, Error> {
-    let rows = sqlx::query(
-        "SELECT column_name, value FROM millrace_quarantine WHERE name = ? AND digest = ?",
-    )
-    .bind(&table.name)
-    .bind(hex(digest))
-    .fetch_all(conn)
-    .await
-    .map_err(failed)?;
-    let text = |row: &sqlx::mysql::MySqlRow| {
-        let column = row.try_get_unchecked(0).map_err(failed)?;
-        Ok((column, row.try_get_unchecked(1).map_err(failed)?))
-    };
-    rows.iter().map(text).collect()
 }
 
 fn hex_list(rows: &[Digest]) -> String {

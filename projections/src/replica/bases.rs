@@ -10,11 +10,13 @@ use sqlx::Row;
 
 use super::names::{base_table, moved_table};
 use super::write::{literal, same_key, WriteError, STATEMENT_BYTES};
-use super::{ddl, quoted, temporary, Table};
+use super::{ddl, quoted, temporary, Column, Kind, Table};
 use crate::script::{About, Script, ScriptError};
 
 /// Column with the number of a key.
 const NUMBER: &str = "millrace_number";
+/// Bytes of a value that is brought here.
+pub(crate) const VALUE_BYTES_MAX: u64 = 1 << 20;
 
 /// The numbers of those of `keys` that `table` has no row of, counted from 0. The rows that there are stay locked until the
 /// transaction ends.
@@ -61,16 +63,17 @@ pub(crate) async fn put_aside(
 }
 
 /// What the rows of the first `count` keys, given to [`missing`] before, hold in these columns. Each row of the result begins
-/// with its number.
+/// with its number, and ends with the bytes of each value, where there may be many: one of more than [`VALUE_BYTES_MAX`] is
+/// NULL here.
 pub(crate) async fn values(
     script: &mut Script<'_>,
     table: &Table,
     columns: &[usize],
     count: usize,
 ) -> Result<Vec<(usize, MySqlRow)>, WriteError> {
-    let expressions = columns
-        .iter()
-        .map(|&i| format!(", {}", table.columns[i].select_expression()));
+    let wanted = || columns.iter().map(|&i| &table.columns[i]);
+    let values = wanted().map(unless_large);
+    let expressions = values.chain(wanted().map(|column| format!(", {}", size(column))));
     let sql = format!(
         "SELECT CAST(k.{NUMBER} AS UNSIGNED){} FROM {} k STRAIGHT_JOIN {} t ON {} WHERE k.{NUMBER} < {count}",
         expressions.collect::<String>(),
@@ -81,6 +84,20 @@ pub(crate) async fn values(
     let rows = ask(script, table, &sql).await?;
     let numbered = |row: MySqlRow| Ok((number(&row, table)?, row));
     rows.into_iter().map(numbered).collect()
+}
+
+fn unless_large(column: &Column) -> String {
+    let (size, value) = (size(column), column.select_expression());
+    format!(", IF({size} > {VALUE_BYTES_MAX}, NULL, {value})")
+}
+
+fn size(column: &Column) -> String {
+    match column.kind {
+        Kind::LongText | Kind::LongBlankPadded | Kind::LongBlob => {
+            format!("CAST(OCTET_LENGTH({}) AS UNSIGNED)", quoted(&column.name))
+        }
+        _ => "CAST(NULL AS UNSIGNED)".to_owned(),
+    }
 }
 
 async fn fill(script: &mut Script<'_>, table: &Table, keys: &[&[Value]]) -> Result<(), WriteError> {

@@ -8,22 +8,28 @@
 //! - `bases`: rows that updates build upon;
 //! - [`ddl`]: creating tables, and leaving foreign ones alone;
 //! - [`upsert()`]: writing rows, and finding what does not fit;
+//! - [`slices`]: values that came in slices;
+//! - [`fill()`]: putting them together;
 //! - [`mod@write`]: multi-row statements.
 
 pub(crate) mod bases;
 pub mod ddl;
+mod fill;
 pub mod names;
 pub mod naming;
 mod policy;
 pub(crate) mod refusal;
 mod row;
+pub(crate) mod slices;
 pub(crate) mod temporary;
 mod text;
 mod types;
 mod upsert;
 pub mod write;
 
+pub(crate) use fill::{fill, fill_quarantine};
 pub use policy::{ParsePoliciesError, Policies, Policy, TablePolicies};
+pub use slices::{Kept, KeptIn};
 pub use text::{canonical, exact, from_server, Unrepresentable};
 pub use types::{Beside, Column, Kind, Table, TableError};
 pub use upsert::{upsert, Unfit};

@@ -25,6 +25,7 @@ pub fn canonical<'a>(value: &'a Value, column: &Column) -> Text<'a> {
         Value::Bool(value) => of_bool(*value, column.kind).map(Some),
         Value::Int(value) => of_int(*value, column.kind).map(Some),
         Value::Text(text) => of_text(text, column.kind).map(Some),
+        Value::Sliced(_) => Err(Unrepresentable("a value whose text is elsewhere")),
     }
 }
 
@@ -42,13 +43,14 @@ pub fn from_server<'a>(text: &'a str, column: &Column) -> Cow<'a, str> {
     }
 }
 
-/// The text by which Postgres prints a value; `None` is NULL.
+/// The text by which Postgres prints a value; `None` is NULL, or a text that came in slices.
 pub fn exact(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::Null => None,
         Value::Bool(value) => Some(Cow::Borrowed(if *value { "t" } else { "f" })),
         Value::Int(value) => Some(Cow::Owned(value.to_string())),
         Value::Text(text) => Some(Cow::Borrowed(text)),
+        Value::Sliced(_) => None,
     }
 }
 

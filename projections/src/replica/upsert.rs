@@ -18,8 +18,8 @@ pub struct Unfit {
     pub row: usize,
     /// Position of its column.
     pub column: usize,
-    /// What Postgres prints for it.
-    pub text: String,
+    /// The value, text that Postgres prints or slices of it.
+    pub value: Value,
     /// Why, without the value.
     pub reason: Cow<'static, str>,
 }
@@ -49,7 +49,7 @@ pub async fn upsert(
 }
 
 /// The server's refusal of a value.
-fn value_refused(error: &WriteError) -> Option<&sqlx::Error> {
+pub(super) fn value_refused(error: &WriteError) -> Option<&sqlx::Error> {
     match error {
         WriteError::Script(ScriptError::Refused { source, .. }) => {
             Some(source).filter(|source| is_of_a_value(source))
@@ -138,7 +138,7 @@ async fn one_without(
     Ok(unfit)
 }
 
-fn reason(refusal: &WriteError) -> Cow<'static, str> {
+pub(super) fn reason(refusal: &WriteError) -> Cow<'static, str> {
     match value_refused(refusal).and_then(server_code) {
         Some(code) => format!("a value that the server refuses with error {code}").into(),
         None => "a value that the server refuses".into(),
@@ -179,7 +179,7 @@ impl<'t> Tuples<'t> {
             self.unfit.push(Unfit {
                 row: self.next,
                 column: position,
-                text: exact(value).unwrap_or_default().into_owned(),
+                value: value.clone(),
                 reason,
             });
         }
@@ -207,8 +207,8 @@ impl<'t> Tuples<'t> {
         for beside in &self.table.beside {
             sql.push(',');
             let text = self.unfit[first..].iter().find(|it| it.column == beside.of);
-            match text {
-                Some(unfit) => write::push_string(sql, &unfit.text),
+            match text.and_then(|unfit| exact(&unfit.value)) {
+                Some(text) => write::push_string(sql, &text),
                 None => sql.push_str("NULL"),
             }
         }

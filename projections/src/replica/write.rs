@@ -12,13 +12,16 @@ use std::fmt::Write as _;
 use millrace_events::{TableId, Value};
 
 use super::names::{key_table, moved_table};
-use super::{canonical, ddl, quoted, Column, Kind, Table};
+use super::{canonical, ddl, quoted, slices, Column, Kind, Table};
 use crate::script::{About, Script, ScriptError};
 
 /// A statement ends when its text grows beyond this.
 pub(super) const STATEMENT_BYTES: usize = 512 * 1024;
 /// Keys per DELETE: a range for each is planned, and MySQL limits the memory of that.
 const KEYS_PER_DELETE: usize = 500;
+
+/// Characters of a text that messages show of a key.
+const KEY_CHARS_SHOWN: usize = 100;
 
 /// Rows could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +199,11 @@ pub(super) fn same_key(table: &Table) -> String {
     equal.join(" AND ")
 }
 
-fn key_condition(sql: &mut String, table: &Table, key: &[Value]) -> Result<(), WriteError> {
+pub(super) fn key_condition(
+    sql: &mut String,
+    table: &Table,
+    key: &[Value],
+) -> Result<(), WriteError> {
     for (position, (column, value)) in table.key_columns().zip(key).enumerate() {
         if position > 0 {
             sql.push_str(" AND ");
@@ -216,10 +223,19 @@ pub fn describe_key(table: &Table, key: &[Value]) -> String {
             Value::Null => format!("{}=NULL", column.name),
             Value::Bool(value) => format!("{}={value}", column.name),
             Value::Int(value) => format!("{}={value}", column.name),
-            Value::Text(value) => format!("{}={value:?}", column.name),
+            Value::Text(value) => format!("{}={}", column.name, shortened(value)),
+            Value::Sliced(value) => format!("{}=({} bytes)", column.name, value.bytes),
         })
         .collect();
     parts.join(", ")
+}
+
+/// A text in quotes, or how a long one begins.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(KEY_CHARS_SHOWN) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
+    }
 }
 
 /// Inserts rows by statements that begin and end alike. `tuple` writes all values of a row, in parentheses; a row that fits
@@ -263,7 +279,7 @@ pub(crate) async fn insert<'a>(
 }
 
 /// A statement of one row that is longer than a packet cannot be sent.
-fn fits(
+pub(super) fn fits(
     table: &Table,
     bytes: usize,
     bytes_max: usize,
@@ -376,6 +392,9 @@ pub(super) fn push_literal(
     column: &Column,
     value: &Value,
 ) -> Result<(), &'static str> {
+    if let Value::Sliced(_) = value {
+        return push_absent(sql, column);
+    }
     let Some(text) = canonical(value, column).map_err(|error| error.0)? else {
         sql.push_str("NULL");
         return Ok(());
@@ -391,6 +410,15 @@ pub(super) fn push_literal(
         }
         _ => push_string(sql, &text),
     }
+    Ok(())
+}
+
+/// In place of a value that came in slices: [`fill`](super::fill()) puts it there once the row is written.
+fn push_absent(sql: &mut String, column: &Column) -> Result<(), &'static str> {
+    if !slices::may_stand_in(column) {
+        return Err("a long text in a column of this type");
+    }
+    sql.push_str("NULL");
     Ok(())
 }
 

@@ -57,7 +57,7 @@ pub(super) fn digest<'a>(
 }
 
 /// Texts with commas between them.
-fn joined(texts: &[String]) -> String {
+pub(super) fn joined(texts: &[String]) -> String {
     if texts.len() <= ARGUMENTS_MAX {
         return format!("concat_ws(',', {})", texts.join(", "));
     }
@@ -74,7 +74,7 @@ fn hashed(source: String, replica: String) -> Sides {
 }
 
 /// The part of a row's text that stands for a column. Never NULL.
-fn field(column: &Column, type_name: &str) -> Sides {
+pub(super) fn field(column: &Column, type_name: &str) -> Sides {
     let source = format!("t.{}", name(&column.name));
     let replica = format!("t.{}", quoted(&column.name));
     match column.kind {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::key::{self, Key};
 use super::report::{Difference, DifferenceKind, Tally};
-use super::Error;
+use super::{long, Error};
 
 /// A row of either side: where it stands in the order, and its values as text.
 #[derive(Clone, Debug)]
@@ -136,7 +136,8 @@ impl Shape {
 }
 
 fn json(cell: &Option<String>) -> Value {
-    cell.clone().map_or(Value::Null, Value::String)
+    let shown = cell.as_deref().map(long::shown);
+    shown.map_or(Value::Null, Value::String)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod descent;
 mod fence;
 mod finding;
 mod key;
+mod long;
 mod marts;
 mod merge;
 mod order;

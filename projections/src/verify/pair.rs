@@ -7,7 +7,7 @@ use super::checksum::{self, Sides};
 use super::key::Key;
 use super::merge::{Row, Shape, Unfit};
 use super::sides::Texts;
-use super::{postgres, Error};
+use super::{long, postgres, Error};
 use crate::engine::quarantine::{digest, hex};
 use crate::replica::{canonical, exact, from_server, quoted, Column, Kind, Table};
 
@@ -92,6 +92,10 @@ impl<'a> Pair<'a> {
         )
     }
 
+    fn all_columns(&self) -> Vec<(&Column, &str)> {
+        self.typed(0..self.table.columns.len()).collect()
+    }
+
     /// The columns of the key with their types in Postgres.
     pub(super) fn key(&self) -> Vec<(&Column, &str)> {
         self.typed(self.table.key.iter().copied()).collect()
@@ -109,8 +113,10 @@ impl<'a> Pair<'a> {
 
     /// The rows of the source that meet a condition, in the order of their keys.
     pub(super) fn source_query(&self, condition: &str) -> String {
-        let columns = self.table.columns.iter();
-        let columns: Vec<String> = columns.map(|c| format!("t.{}", name(&c.name))).collect();
+        let all = self.all_columns();
+        let columns = all.iter().map(|(c, of)| long::selected(c, of).source);
+        let digests = long::digests(&all).map(|sides| sides.source);
+        let columns: Vec<String> = columns.chain(digests).collect();
         let order: Vec<String> = self
             .table
             .key_columns()
@@ -132,8 +138,10 @@ impl<'a> Pair<'a> {
     /// The same of the replica.
     pub(super) fn replica_query(&self, condition: &str) -> String {
         let beside = self.table.beside.iter().map(|beside| quoted(&beside.name));
-        let columns = self.table.columns.iter().map(Column::select_expression);
-        let columns: Vec<String> = columns.chain(beside).collect();
+        let all = self.all_columns();
+        let columns = all.iter().map(|(c, of)| long::selected(c, of).replica);
+        let digests = long::digests(&all).map(|sides| sides.replica);
+        let columns: Vec<String> = columns.chain(beside).chain(digests).collect();
         let order: Vec<String> = self
             .table
             .key_columns()
@@ -148,7 +156,8 @@ impl<'a> Pair<'a> {
     }
 
     /// A row that Postgres gave.
-    pub(super) fn source_row(&self, texts: Texts) -> Row {
+    pub(super) fn source_row(&self, mut texts: Texts) -> Row {
+        let digests = long::take_digests(&mut texts, self.table.columns.len());
         let columns = self.schema.columns.iter().zip(texts);
         let values: Vec<SourceValue> = columns.map(|(c, text)| value_of(c, text)).collect();
         let mut beside: Texts = vec![None; self.table.beside.len()];
@@ -166,6 +175,7 @@ impl<'a> Pair<'a> {
                 Err(reason) => cells.push(Some(format!("(no value in MySQL: {reason})"))),
             }
         }
+        put(&mut cells, digests);
         cells.extend(beside);
         self.row(cells, unfit)
     }
@@ -188,13 +198,15 @@ impl<'a> Pair<'a> {
     }
 
     /// A row that MySQL gave.
-    pub(super) fn replica_row(&self, texts: Texts) -> Row {
+    pub(super) fn replica_row(&self, mut texts: Texts) -> Row {
+        let digests = long::take_digests(&mut texts, self.shape.columns.len());
         let cell =
             |(position, text): (usize, Option<String>)| match self.table.columns.get(position) {
                 Some(column) => text.map(|text| from_server(&text, column).into_owned()),
                 None => text,
             };
-        let cells = texts.into_iter().enumerate().map(cell).collect();
+        let mut cells = texts.into_iter().enumerate().map(cell).collect();
+        put(&mut cells, digests);
         self.row(cells, Vec::new())
     }
 
@@ -211,6 +223,15 @@ impl<'a> Pair<'a> {
             order: self.table.key.iter().map(key).collect(),
             cells,
             unfit,
+        }
+    }
+}
+
+/// Puts what stands for long values in their places.
+fn put(cells: &mut Texts, digests: Vec<(usize, String)>) {
+    for (position, digest) in digests {
+        if let Some(cell) = cells.get_mut(position) {
+            *cell = Some(digest);
         }
     }
 }

@@ -9,7 +9,7 @@ use millrace_events::{
 use rand::seq::SliceRandom;
 use rand::RngExt;
 
-use super::{at, id, Source, CHANGES};
+use super::{at, id, sliced, Source, CHANGES};
 
 impl Source {
     /// The log begins here, with a copy of all tables.
@@ -98,13 +98,18 @@ impl Source {
         (chunk, piece): (u32, u32),
         last: bool,
         again: bool,
-        rows: Vec<Row>,
+        mut rows: Vec<Row>,
     ) -> Record {
+        let (of, prefix) = (id(table), copy.value_prefix());
+        let slices = rows
+            .iter_mut()
+            .flat_map(|row| sliced(&of, &prefix, row))
+            .collect();
         let next = u64::from(self.xid.0);
         Record::Chunk(Chunk {
             epoch: self.epoch,
             copy,
-            table: id(table),
+            table: of,
             chunk,
             piece,
             last,
@@ -112,6 +117,7 @@ impl Source {
             visible: format!("{next}:{next}:").parse().expect("a snapshot"),
             lsn: self.lsn,
             schema: self.schema(table).id,
+            slices,
             rows,
         })
     }

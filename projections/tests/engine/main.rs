@@ -177,7 +177,7 @@ async fn a_large_transaction_is_invisible_until_it_is_whole_and_leaves_nothing_w
         .map(|id| world.source.put("things", thing(id, "large")))
         .collect();
     let parts = world.source.parts(&changes, 10);
-    for part in &parts[..20] {
+    for part in &parts[..parts.len() / 2] {
         world.source.log.append(CHANGES, part.clone());
     }
     let mut status = running.handle.watch();

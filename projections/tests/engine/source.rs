@@ -12,11 +12,14 @@ use rand::seq::IndexedRandom;
 use rand::RngExt;
 
 use crate::memory_log::MemoryLog;
+use slicing::sliced;
 
 #[path = "copying.rs"]
 mod copying;
 #[path = "made_up.rs"]
 mod made_up;
+#[path = "slicing.rs"]
+mod slicing;
 
 pub(crate) const CHANGES: &str = "world-changes";
 /// Topic of the first copy.
@@ -42,6 +45,8 @@ pub(crate) struct Source {
     rekeyed: BTreeSet<(TableId, Vec<Value>)>,
     /// Some of the values that it makes up fit into no column of MySQL.
     pub(crate) unfit: bool,
+    /// Some values travel in slices.
+    pub(crate) slices: bool,
 }
 
 pub(crate) fn at() -> DateTime<Utc> {
@@ -131,6 +136,7 @@ impl Source {
             copies: 0,
             rekeyed: BTreeSet::new(),
             unfit: false,
+            slices: true,
         }
     }
 
@@ -360,7 +366,19 @@ impl Source {
             if n > 0 && n % per_part == 0 {
                 values.push(writer.cut());
             }
-            writer.push(change);
+            let mut change = change.clone();
+            let prefix = format!("{}-{}-", self.epoch, self.lsn.0);
+            let slices = match &mut change.after {
+                Some(row) if self.slices => sliced(&change.table, &prefix, row),
+                _ => Vec::new(),
+            };
+            for slice in slices {
+                if writer.has_changes() || slice.slice % 4 == 3 {
+                    values.push(writer.cut());
+                }
+                writer.push_slice(&slice);
+            }
+            writer.push(&change);
         }
         values.push(writer.finish(Lsn(self.lsn.0 + 50)));
         values

@@ -1,6 +1,7 @@
 //! `verify` against real servers, with a projector that only says that it holds.
 
 mod between;
+mod long;
 mod points;
 mod quarantine;
 mod stage;

@@ -21,6 +21,8 @@ const LOCK_WAIT_SECONDS: &str = "20";
 /// The server keeps a session that says nothing for eight hours, as it does by default. The projector says
 /// something every few seconds; verify may compare one large table for long.
 const SILENCE_SECONDS: &str = "28800";
+/// Of the text that GROUP_CONCAT makes: what `max_allowed_packet` is at most, which limits it as well.
+const JOINED_BYTES_MAX: &str = "1073741824";
 /// Of a statement for people who look at marts.
 const LOOK_SECONDS: u32 = 5;
 
@@ -38,7 +40,7 @@ const PINS: [(&str, &str); 40] = [
     ("alter_algorithm", "'DEFAULT'"),
     // What an expression gives.
     ("div_precision_increment", "4"),
-    ("group_concat_max_len", "1048576"),
+    ("group_concat_max_len", JOINED_BYTES_MAX),
     ("default_week_format", "0"),
     ("lc_time_names", "'en_US'"),
     ("default_regex_flags", "''"),

@@ -32,6 +32,14 @@ pub(super) struct Frame {
 pub enum Event {
     /// A message of the output plugin.
     Data(Bytes),
+    /// A part of a message of the output plugin that is larger than what is received whole: one of a row, with its
+    /// `pg_class.oid` in the first part.
+    Fragment {
+        /// What follows upon the part before.
+        data: Bytes,
+        /// The message ends here.
+        last: bool,
+    },
     /// Everything that committed before `wal_end` has been sent.
     Alive {
         /// How far.
@@ -46,7 +54,7 @@ pub enum Event {
 pub struct Wanted {
     /// Prefix of the logical messages that are delivered; others are skipped.
     pub message_prefix: String,
-    /// Bytes that a message may have.
+    /// Bytes of a message that is received whole. Larger ones of rows come in fragments; others are refused.
     pub message_bytes_max: usize,
     /// How long the stream may be silent until its first commit has come; then it is
     /// [`STREAM_SILENCE_MIN`](super::replication::STREAM_SILENCE_MIN).
@@ -57,6 +65,8 @@ pub struct Wanted {
 pub(super) struct Frames<R> {
     io: BufReader<R>,
     silence_max: Duration,
+    /// Bytes of a message that is received in fragments.
+    remaining: usize,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
@@ -64,6 +74,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         Frames {
             io: BufReader::with_capacity(READ_BYTES, io),
             silence_max,
+            remaining: 0,
         }
     }
 
@@ -89,6 +100,9 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 
     /// The next event of a stream that was started.
     pub(super) async fn event(&mut self, wanted: &Wanted) -> Result<Event, ReplicationError> {
+        if self.remaining > 0 {
+            return self.fragment().await;
+        }
         loop {
             let (tag, length) = self.header().await?;
             if tag != b'd' {
@@ -103,7 +117,18 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// A message of the stream, unless it is another application's.
+    async fn fragment(&mut self) -> Result<Event, ReplicationError> {
+        let count = self.remaining.min(READ_BYTES);
+        let mut data = BytesMut::new();
+        self.read(&mut data, count).await?;
+        self.remaining -= count;
+        Ok(Event::Fragment {
+            data: data.freeze(),
+            last: self.remaining == 0,
+        })
+    }
+
+    /// A message of the stream, or the beginning of one, unless it is another application's.
     async fn copy_data(
         &mut self,
         length: usize,
@@ -116,6 +141,14 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         if is_foreign_message(&start, prefix) {
             self.skip(length - start.len()).await?;
             return Ok(None);
+        }
+        if length > wanted.message_bytes_max && is_of_row(&start) {
+            self.remaining = length - start.len();
+            start.advance(STREAM_HEADER_BYTES);
+            return Ok(Some(Event::Fragment {
+                data: start.freeze(),
+                last: self.remaining == 0,
+            }));
         }
         let what = Oversized::of(&start);
         let payload = self
@@ -196,6 +229,12 @@ async fn some(
     }
 }
 
+/// `start` begins a message of a row.
+fn is_of_row(start: &[u8]) -> bool {
+    let kind = start.get(STREAM_HEADER_BYTES);
+    start.first() == Some(&b'w') && matches!(kind, Some(b'I' | b'U' | b'D'))
+}
+
 /// `start` begins a logical message with another prefix.
 fn is_foreign_message(start: &[u8], prefix: &[u8]) -> bool {
     let kind = start.get(STREAM_HEADER_BYTES);
@@ -243,8 +282,6 @@ fn ended(tag: u8, payload: &[u8]) -> Result<(), ReplicationError> {
 /// What was too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oversized {
-    /// A row of the table with this `pg_class.oid`.
-    Row(u32),
     /// A logical message with our own prefix.
     Message,
     /// Another message of the stream, with its first byte.
@@ -256,12 +293,9 @@ pub enum Oversized {
 impl Oversized {
     fn of(start: &[u8]) -> Oversized {
         let kind = start.get(STREAM_HEADER_BYTES).copied().unwrap_or_default();
-        let number = start.get(STREAM_HEADER_BYTES + 1..STREAM_HEADER_BYTES + 5);
-        let relation = number.and_then(|number| number.try_into().ok());
-        match (kind, relation) {
-            (b'I' | b'U' | b'D', Some(relation)) => Oversized::Row(u32::from_be_bytes(relation)),
-            (b'M', _) => Oversized::Message,
-            (kind, _) => Oversized::Other(char::from(kind)),
+        match kind {
+            b'M' => Oversized::Message,
+            kind => Oversized::Other(char::from(kind)),
         }
     }
 }
@@ -325,13 +359,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_is_named() {
-        let row = [&b"I"[..], &7u32.to_be_bytes(), &[0; 5000]].concat();
-        let (_, error) = events(&stream_message(&row), 1000).await;
-        let ReplicationError::TooLarge { what, bytes, limit } = error else {
-            panic!("{error}");
+    async fn a_large_row_comes_in_fragments_and_what_follows_it_whole() {
+        let row = [&b"I"[..], &7u32.to_be_bytes(), &vec![5; 300_000]].concat();
+        let bytes = [stream_message(&row), stream_message(b"C")].concat();
+        let (events, _) = events(&bytes, 1000).await;
+        let [fragments @ .., Event::Data(last)] = &events[..] else {
+            panic!("{events:?}");
         };
-        assert_eq!((what, bytes, limit), (Oversized::Row(7), 5030, 1000));
+        assert_eq!(&last[..], b"C");
+        let fragment = |event: &Event| match event {
+            Event::Fragment { data, last } => (data.to_vec(), *last),
+            other => panic!("{other:?}"),
+        };
+        let (parts, ends): (Vec<_>, Vec<_>) = fragments.iter().map(fragment).unzip();
+        assert!(parts.iter().all(|part| part.len() <= READ_BYTES));
+        assert_eq!(parts.concat(), row);
+        let ended = ends.iter().position(|last| *last);
+        assert_eq!(ended, Some(ends.len() - 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_is_named() {
         let (_, error) = events(&logical("millrace", 5000), 1000).await;
         assert!(error.to_string().contains("own logical message"), "{error}");
     }

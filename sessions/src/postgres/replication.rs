@@ -103,7 +103,6 @@ impl ReplicationError {
 
 fn described(what: Oversized) -> String {
     match what {
-        Oversized::Row(relation) => format!("a row of the table with oid {relation}"),
         Oversized::Message => "our own logical message".into(),
         Oversized::Other(kind) => format!("a message of kind {kind:?}"),
         Oversized::Answer => "an answer".into(),

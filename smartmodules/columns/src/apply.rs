@@ -75,8 +75,30 @@ impl<'a> Pass<'a> {
         while members.next(&mut self.cursor)?.is_some() {
             match self.cursor.plain_name()?.raw {
                 b"schemas" => self.schemas()?,
+                b"slices" => self.slices()?,
                 b"changes" => self.changes()?,
                 _ => self.cursor.skip_value()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Parts of values, each with its table and column.
+    fn slices(&mut self) -> Result<(), Refusal> {
+        let mut choice = Choice::default();
+        let mut walk = Walk::open(&mut self.cursor, b'[')?;
+        while let Some(element) = walk.next(&mut self.cursor)? {
+            let wanted = match self.plan.table(self.cursor.text_member("table")?) {
+                None => false,
+                Some(Columns::All) => true,
+                Some(Columns::Named(names)) => {
+                    Lookup::new(names).contains(self.cursor.text_member("column")?)
+                }
+            };
+            self.cursor.skip_value()?;
+            match wanted {
+                true => choice.keep(&mut self.cuts, element),
+                false => choice.drop(&mut self.cuts, element, self.cursor.at),
             }
         }
         Ok(())
@@ -145,14 +167,11 @@ impl<'a> Pass<'a> {
         let columns = plan.table(self.cursor.text_member("table")?);
         let mut members = Walk::open(&mut self.cursor, b'{')?;
         while members.next(&mut self.cursor)?.is_some() {
-            if !self.cursor.plain_name()?.is("rows") {
-                self.cursor.skip_value()?;
-                continue;
-            }
-            match columns {
-                Some(Columns::All) => self.cursor.skip_value()?,
-                Some(Columns::Named(names)) => self.rows(|pass| pass.row(names))?,
-                None => self.rows(Pass::empty_row)?,
+            match (self.cursor.plain_name()?.raw, columns) {
+                (b"slices", _) => self.slices()?,
+                (b"rows", Some(Columns::Named(names))) => self.rows(|pass| pass.row(names))?,
+                (b"rows", None) => self.rows(Pass::empty_row)?,
+                _ => self.cursor.skip_value()?,
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millrace_events::{Column, DecodeError, Record, Row, TableId, TableSchema};
+use millrace_events::{Column, DecodeError, Record, Row, Slice, TableId, TableSchema};
 
 use crate::policy::{Action, Policy};
 
@@ -47,6 +47,7 @@ pub fn apply(policy: &Policy, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal>
     match &mut record {
         Record::Transaction(part) => {
             redact_schemas(policy, part.schemas.iter_mut())?;
+            part.slices.retain(|slice| !is_redacted(policy, slice));
             for change in &mut part.changes {
                 if let Some(actions) = policy.table(&change.table) {
                     let rows = [&mut change.before, &mut change.after];
@@ -56,7 +57,10 @@ pub fn apply(policy: &Policy, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal>
                 }
             }
         }
-        Record::Chunk(chunk) => redact_rows(policy, &chunk.table, &mut chunk.rows),
+        Record::Chunk(chunk) => {
+            chunk.slices.retain(|slice| !is_redacted(policy, slice));
+            redact_rows(policy, &chunk.table, &mut chunk.rows);
+        }
         Record::Copy(begun) => {
             let definitions = begun.tables.iter_mut().map(|table| &mut table.definition);
             redact_schemas(policy, definitions)?;
@@ -70,6 +74,12 @@ pub fn apply(policy: &Policy, record: &[u8]) -> Result<Option<Vec<u8>>, Refusal>
         _ => return Ok(None),
     }
     Ok(Some(record.encode()))
+}
+
+/// Whatever the policy makes of a value, it is not made of a part of its text.
+fn is_redacted(policy: &Policy, slice: &Slice) -> bool {
+    let actions = policy.table(&slice.table);
+    actions.is_some_and(|actions| actions.contains_key(&slice.column))
 }
 
 fn redact_row(policy: &Policy, actions: &BTreeMap<String, Action>, row: &mut Row) {

@@ -116,7 +116,10 @@ impl Policy {
         Some(match (action, value) {
             (Action::Drop, _) => return None,
             (Action::Null, _) | (_, Value::Null) => Value::Null,
-            (Action::Hash, value) => Value::Text(self.hash(&text(value))),
+            (Action::Hash, value) => match text(value) {
+                Some(text) => Value::Text(self.hash(&text)),
+                None => Value::Null,
+            },
             (Action::Mask, Value::Text(text)) => Value::Text(mask(&text)),
             (Action::Mask, _) => Value::Text("***".to_owned()),
         })
@@ -144,12 +147,13 @@ impl Action {
     }
 }
 
-fn text(value: Value) -> String {
+/// What is hashed. The text of a sliced value stands in other records, so there is nothing to hash.
+fn text(value: Value) -> Option<String> {
     match value {
-        Value::Null => String::new(),
-        Value::Bool(value) => value.to_string(),
-        Value::Int(value) => value.to_string(),
-        Value::Text(value) => value,
+        Value::Null | Value::Sliced(_) => None,
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Int(value) => Some(value.to_string()),
+        Value::Text(value) => Some(value),
     }
 }
 

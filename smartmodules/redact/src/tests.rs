@@ -55,6 +55,42 @@ fn rows_of_a_transaction_are_redacted_on_both_sides_and_other_tables_stay() {
 }
 
 #[test]
+fn of_a_redacted_value_no_slice_is_left_and_nothing_that_depends_on_its_text() {
+    let slice = |column: &str, text: &str| {
+        format!(
+            r#"{{"table":"source.users","column":"{column}","value":"1-1","slice":0,"text":"{text}"}}"#
+        )
+    };
+    let sliced = r#"{"sliced":"1-1","slices":1,"bytes":9000000}"#;
+    let columns = ["first_name", "last_name", "email", "phone"];
+    let secrets = columns.map(|column| slice(column, "secret"));
+    let values = columns.map(|column| format!(r#""{column}":{sliced}"#));
+    let (slices, row) = (secrets.join(","), values.join(","));
+    let city = slice("city", "Paris");
+    let transaction = format!(
+        r#"{{"kind":"transaction","epoch":1,"commit_lsn":"0/10","end_lsn":"0/20","prev":"0/10","xid":7,"at":"2026-01-02T03:04:05Z","part":0,"last":true,"slices":[{slices},{city}],"changes":[{{"table":"source.users","op":"insert","schema":1,"after":{{{row},"city":{sliced}}}}}]}}"#
+    );
+    let chunk = format!(
+        r#"{{"kind":"chunk","epoch":1,"copy":1,"table":"source.users","chunk":1,"piece":0,"last":true,"visible":"5:5:","lsn":"0/10","schema":1,"slices":[{slices},{city}],"rows":[{{{row},"city":{sliced}}}]}}"#
+    );
+    for record in [transaction, chunk] {
+        let (slices, row) = match redacted(&policy(POLICY), &record) {
+            Record::Transaction(mut part) => (part.slices, part.changes.remove(0).after),
+            Record::Chunk(mut chunk) => (chunk.slices, Some(chunk.rows.remove(0))),
+            _ => panic!("another kind"),
+        };
+        assert_eq!(slices.len(), 1);
+        assert_eq!(slices[0].column, "city");
+        let row = row.expect("a row");
+        assert_eq!(row.get("first_name"), None);
+        assert_eq!(row.get("last_name"), Some(&Value::Text("***".into())));
+        assert_eq!(row.get("email"), Some(&Value::Null));
+        assert_eq!(row.get("phone"), Some(&Value::Null));
+        assert!(matches!(row.get("city"), Some(Value::Sliced(_))));
+    }
+}
+
+#[test]
 fn definitions_follow_the_policy() {
     let Record::Transaction(part) = redacted(&policy(POLICY), &transaction()) else {
         panic!("another kind");

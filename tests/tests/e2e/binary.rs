@@ -157,6 +157,15 @@ impl Demo {
         Ok(command)
     }
 
+    /// The most memory that the process has taken.
+    pub(crate) fn peak_kilobytes(&self) -> anyhow::Result<u64> {
+        let child = self.child.as_ref().context("nothing runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.context("the kernel does not say")?;
+        Ok(peak.trim().trim_end_matches(" kB").parse()?)
+    }
+
     /// `kill -9` of the process; the databases it started are left behind.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         let mut child = self.child.take().context("nothing runs")?;

@@ -7,6 +7,7 @@ mod cases;
 mod interrupt;
 mod kill;
 mod lag;
+mod large;
 mod load;
 mod mirror;
 mod oracle;

@@ -46,20 +46,26 @@ impl Library {
         let mut source = servers.source().await?;
         source.execute(sqlx::raw_sql(LIBRARY)).await?;
         drop(servers.target("library").await?);
-        let (postgres, mysql) = (servers.postgres.url(), servers.mysql_url("library"));
-        let mut demo = Demo::new("library")?;
-        let tables = "public.*,lending.*,!public.audit_*";
-        demo.start_on(
-            &postgres,
-            &mysql,
-            &["--name", "library", "--tables", tables],
-        )?;
-        Ok(Library {
-            demo: live(demo).await?,
+        let mysql = servers.mysql_url("library");
+        let mut library = Library {
+            demo: Demo::new("library")?,
             servers,
             source,
             mysql,
-        })
+        };
+        library.start().await?;
+        Ok(library)
+    }
+
+    /// Starts `up`, for the first time or again, and waits until MySQL has everything.
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
+        let (postgres, tables) = (
+            self.servers.postgres.url(),
+            "public.*,lending.*,!public.audit_*",
+        );
+        let flags = ["--name", "library", "--tables", tables];
+        self.demo.start_on(&postgres, &self.mysql, &flags)?;
+        live(&self.demo).await
     }
 
     pub(crate) async fn target(&self) -> anyhow::Result<MySqlConnection> {
@@ -119,13 +125,13 @@ async fn a_database_of_several_schemas_that_is_not_the_shop_is_replicated_withou
 }
 
 /// Waits until `endpoints.json` is there and MySQL has everything.
-async fn live(demo: Demo) -> anyhow::Result<Demo> {
+async fn live(demo: &Demo) -> anyhow::Result<()> {
     let deadline = Instant::now() + SOON;
     while Endpoints::read(&demo.data_dir()).is_err() {
         ensure!(Instant::now() < deadline, "{}", demo.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    tokio::task::spawn_blocking(move || demo.wait_for().map(|()| demo)).await?
+    tokio::task::block_in_place(|| demo.wait_for())
 }
 
 /// Nothing is missed: neither marts nor ingest belong to this pipeline.

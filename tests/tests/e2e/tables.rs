@@ -26,7 +26,7 @@ impl Library {
     }
 
     /// Waits until a table is as it should be.
-    fn until(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    pub(crate) fn until(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + SOON;
         loop {
             let table = self.table(name)?;
@@ -38,7 +38,7 @@ impl Library {
         }
     }
 
-    fn change(&self, what: &str, name: &str) -> anyhow::Result<()> {
+    pub(crate) fn change(&self, what: &str, name: &str) -> anyhow::Result<()> {
         let done = self.demo.run(&["tables", what, name])?;
         ensure!(
             done.status.success(),
@@ -50,7 +50,7 @@ impl Library {
     }
 }
 
-fn is_live(table: &Value) -> bool {
+pub(crate) fn is_live(table: &Value) -> bool {
     table["state"] == "live" && table["copy"].is_null()
 }
 

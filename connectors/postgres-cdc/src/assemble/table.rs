@@ -1,9 +1,10 @@
 //! From the cells of the stream to the rows of a table.
 
-use millrace_events::{Row, TableSchema, Value};
+use millrace_events::{self as events, Row, TableSchema, Value};
 
 use crate::cell::value;
 use crate::pgoutput::{Cell, OldTuple, Tuple};
+use crate::wide::Slice;
 use crate::Error;
 
 /// A table of the stream.
@@ -60,6 +61,33 @@ impl Table {
         })
     }
 
+    /// A part of a value of the next row.
+    pub(super) fn slice(&self, slice: Slice) -> Result<events::Slice, Error> {
+        let column = self.schema.columns.get(slice.column);
+        let column = column.ok_or_else(|| {
+            Error::Protocol(format!(
+                "a row of {} has too many columns",
+                self.schema.table
+            ))
+        })?;
+        let text = String::from_utf8(slice.text.into());
+        Ok(events::Slice {
+            table: self.schema.table.clone(),
+            column: column.name.clone(),
+            value: slice.value,
+            slice: slice.slice,
+            text: text.map_err(|_| self.not_utf8(&column.name))?,
+        })
+    }
+
+    fn not_utf8(&self, column: &str) -> Error {
+        Error::Value {
+            table: self.schema.table.clone(),
+            column: column.into(),
+            reason: "the text is not UTF-8".into(),
+        }
+    }
+
     pub(super) fn row(
         &self,
         tuple: &Tuple,
@@ -90,6 +118,7 @@ impl Table {
         let text = match cell {
             Cell::Null => return Ok(Some(Value::Null)),
             Cell::Unchanged => return Ok(None),
+            Cell::Sliced(value) => return Ok(Some(Value::Sliced(value.clone()))),
             Cell::Text(text) => text,
             Cell::Binary(_) => {
                 return Err(Error::Protocol(
@@ -97,11 +126,7 @@ impl Table {
                 ))
             }
         };
-        let text = std::str::from_utf8(text).map_err(|_| Error::Value {
-            table: self.schema.table.clone(),
-            column: column.into(),
-            reason: "the text is not UTF-8".into(),
-        })?;
+        let text = std::str::from_utf8(text).map_err(|_| self.not_utf8(column))?;
         match value(type_oid, text) {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(Error::cell(&self.schema.table, column, error)),

@@ -7,6 +7,8 @@
 use millrace_events::{Column, TableSchema};
 use millrace_sessions::postgres::{qualified, quoted};
 
+use super::wide::Wide;
+
 /// The text of a key, by key column.
 pub(crate) type Key = Vec<String>;
 
@@ -21,8 +23,7 @@ pub(crate) struct Range {
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     table: String,
-    /// All columns, as they are selected.
-    columns: String,
+    columns: Wide,
     key: Vec<KeyColumn>,
 }
 
@@ -34,11 +35,10 @@ struct KeyColumn {
 
 impl Keys {
     pub(crate) fn of(definition: &TableSchema) -> Keys {
-        let columns = definition.columns.iter().map(|column| quoted(&column.name));
         let table = &definition.table;
         Keys {
             table: format!("ONLY {}", qualified(&table.schema, &table.name)),
-            columns: columns.collect::<Vec<_>>().join(", "),
+            columns: Wide::of(definition),
             key: definition.key().map(KeyColumn::of).collect(),
         }
     }
@@ -76,8 +76,22 @@ impl Keys {
     }
 
     fn copy_where(&self, filter: &str) -> String {
-        let (columns, table) = (&self.columns, &self.table);
-        format!("COPY (SELECT {columns} FROM {table}{filter}) TO STDOUT")
+        format!(
+            "COPY ({}) TO STDOUT",
+            self.columns.rows(&self.table, filter)
+        )
+    }
+
+    /// True if lines have one more cell, which lists the positions of the values that are too large for a line.
+    pub(crate) fn lists_large(&self) -> bool {
+        self.columns.lists()
+    }
+
+    /// Reads one value of the row of this key, in slices: where each begins, from 1, and its bytes.
+    pub(crate) fn slices(&self, column: usize, key: &Key) -> String {
+        let row = self.listed(|column| column.name.clone());
+        let filter = format!(" WHERE ({row}) IN (({}))", self.literals(key));
+        self.columns.slices(column, &self.table, &filter)
     }
 
     fn filter(&self, range: &Range) -> String {
@@ -136,7 +150,10 @@ mod tests {
             .iter()
             .map(|(name, of)| column(name, of, true))
             .collect();
-        columns.push(column("note", "text", false));
+        columns.push(Column {
+            oid: 23,
+            ..column("note", "integer", false)
+        });
         Keys::of(&TableSchema {
             id: SchemaId(1),
             table: TableId::new("sales", "Order lines"),

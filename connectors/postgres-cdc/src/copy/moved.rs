@@ -92,9 +92,10 @@ fn moved_key(change: &Change, definition: &TableSchema) -> Option<Key> {
     key_of(after, definition)
 }
 
-fn key_of(row: &Row, definition: &TableSchema) -> Option<Key> {
+/// The text of the key of a row that has it.
+pub(super) fn key_of(row: &Row, definition: &TableSchema) -> Option<Key> {
     let text = |name: &str| match row.get(name)? {
-        Value::Null => None,
+        Value::Null | Value::Sliced(_) => None,
         Value::Bool(value) => Some(value.to_string()),
         Value::Int(value) => Some(value.to_string()),
         Value::Text(value) => Some(value.clone()),

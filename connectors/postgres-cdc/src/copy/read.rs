@@ -4,17 +4,18 @@
 //! TRUNCATE and no rewrite can fall between them: those are not MVCC-safe for a reader with an older snapshot.
 
 use futures_util::TryStreamExt;
-use millrace_events::{ChunkWriter, Lsn, Row, TableSchema, Value, Visibility};
+use millrace_events::{Lsn, Row, Slice, Sliced, TableId, TableSchema, Value, Visibility};
 use millrace_sessions::postgres::PgSession;
-use millrace_topic::RECORD_BYTES_MAX;
 use sqlx::{Executor, Row as _};
 
 use super::fence;
 use super::keys::{Key, Keys};
-use super::pieces::Pieces;
+use super::moved::key_of;
+use super::output::Output;
 use super::sessions::Copying;
 use crate::catalog::{self, Types};
 use crate::cell::{copy_cells, value};
+use crate::wide::whole_characters;
 use crate::{Config, Error};
 
 /// `lock_not_available`.
@@ -126,41 +127,110 @@ impl TableSource {
         Ok(Some(key?))
     }
 
-    /// Reads the rows that `sql` selects into a chunk. Returns how many there were.
+    /// Reads the rows that `sql` selects into a chunk; rows with values that are too large for a line come last. Returns
+    /// how many there were.
     pub(crate) async fn rows(
         &self,
         session: &mut PgSession,
         sql: &str,
-        writer: &mut ChunkWriter,
-        pieces: &Pieces,
-        piece_bytes: usize,
+        out: &mut Output<'_>,
     ) -> Result<u64, Error> {
         let mut lines = session.copy_out(sql).await?;
-        let mut rows = 0;
+        let (mut rows, mut wide) = (0, Vec::new());
         while let Some(line) = lines.try_next().await? {
-            let before = writer.size();
-            writer.push(&parse(&self.definition, &line)?);
-            self.check_size(writer.size() - before, piece_bytes)?;
             rows += 1;
-            if writer.size() >= piece_bytes {
-                pieces.send(writer.cut()).await?;
+            let line = parse(&self.definition, self.keys.lists_large(), &line)?;
+            match line.left_out.is_empty() {
+                true => out.push(&self.definition, line.row).await?,
+                false => wide.push(line),
             }
+        }
+        drop(lines);
+        for line in wide {
+            self.wide_row(session, line, out).await?;
         }
         Ok(rows)
     }
 
-    /// What stands in the piece already is below the size at which it is cut.
-    fn check_size(&self, bytes: usize, piece_bytes: usize) -> Result<(), Error> {
-        let limit = RECORD_BYTES_MAX - piece_bytes;
-        if bytes <= limit {
-            return Ok(());
+    /// A row whose long values are read by themselves. The transaction's snapshot is that of the line.
+    async fn wide_row(
+        &self,
+        session: &mut PgSession,
+        line: Line,
+        out: &mut Output<'_>,
+    ) -> Result<(), Error> {
+        let Line { mut row, left_out } = line;
+        let table = &self.definition.table;
+        let key = key_of(&row, &self.definition);
+        let key = key.ok_or_else(|| Error::Protocol(format!("a row of {table} has no key")))?;
+        for position in left_out {
+            let (column, value) = row
+                .0
+                .get_mut(position)
+                .ok_or_else(|| no_such_column(table))?;
+            let sql = self.keys.slices(position, &key);
+            *value = Value::Sliced(self.value(session, &sql, column, out).await?);
         }
-        Err(Error::RowTooLarge {
-            table: self.definition.table.clone(),
-            place: "the snapshot".into(),
-            bytes,
-            limit,
-        })
+        out.push(&self.definition, row).await
+    }
+
+    /// Reads a value, and sends it in slices.
+    async fn value(
+        &self,
+        session: &mut PgSession,
+        sql: &str,
+        column: &str,
+        out: &mut Output<'_>,
+    ) -> Result<Sliced, Error> {
+        let table = &self.definition.table;
+        let mut value = Sliced {
+            sliced: out.name(),
+            slices: 0,
+            bytes: 0,
+        };
+        let mut rest = Vec::new();
+        let mut found = sqlx::query(sql).persistent(false).fetch(session);
+        while let Some(slice) = found.try_next().await? {
+            if slice.try_get::<i32, _>(0)? as u64 != value.bytes + rest.len() as u64 + 1 {
+                return Err(Error::Protocol(format!(
+                    "slices of {table} came out of order"
+                )));
+            }
+            rest.extend_from_slice(slice.try_get::<&[u8], _>(1)?);
+            let behind = rest.split_off(whole_characters(&rest));
+            self.slice(
+                std::mem::replace(&mut rest, behind),
+                column,
+                &mut value,
+                out,
+            )
+            .await?;
+        }
+        match rest.is_empty() {
+            true => Ok(value),
+            false => Err(not_utf8(table, column)),
+        }
+    }
+
+    async fn slice(
+        &self,
+        text: Vec<u8>,
+        column: &str,
+        value: &mut Sliced,
+        out: &mut Output<'_>,
+    ) -> Result<(), Error> {
+        let table = &self.definition.table;
+        let bytes = text.len() as u64;
+        let slice = Slice {
+            table: table.clone(),
+            column: column.to_owned(),
+            value: value.sliced.clone(),
+            slice: value.slices,
+            text: String::from_utf8(text).map_err(|_| not_utf8(table, column))?,
+        };
+        value.slices += 1;
+        value.bytes += bytes;
+        out.push_slice(&slice).await
     }
 }
 
@@ -195,14 +265,30 @@ fn sqlstate(error: &sqlx::Error) -> Option<String> {
 }
 
 /// One line of `COPY`.
-fn parse(definition: &TableSchema, line: &[u8]) -> Result<Row, Error> {
+struct Line {
+    row: Row,
+    /// Positions of values that are not in it.
+    left_out: Vec<usize>,
+}
+
+fn not_utf8(table: &TableId, column: &str) -> Error {
+    Error::Value {
+        table: table.clone(),
+        column: column.into(),
+        reason: "the text is not UTF-8".into(),
+    }
+}
+
+fn no_such_column(table: &TableId) -> Error {
+    Error::Protocol(format!(
+        "a line of COPY of {table} lists a column that it does not have"
+    ))
+}
+
+fn parse(definition: &TableSchema, lists: bool, line: &[u8]) -> Result<Line, Error> {
     let table = &definition.table;
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = std::str::from_utf8(line).map_err(|_| Error::Value {
-        table: table.clone(),
-        column: "(any)".into(),
-        reason: "the text is not UTF-8".into(),
-    })?;
+    let line = std::str::from_utf8(line).map_err(|_| not_utf8(table, "(any)"))?;
     let mut row = Vec::with_capacity(definition.columns.len());
     let mut cells = copy_cells(line);
     for column in &definition.columns {
@@ -216,8 +302,20 @@ fn parse(definition: &TableSchema, line: &[u8]) -> Result<Row, Error> {
         };
         row.push((column.name.clone(), value));
     }
+    let listed = match lists {
+        true => cells.next().transpose(),
+        false => Ok(None),
+    };
+    let listed = listed.map_err(|error| Error::cell(table, "(large values)", error))?;
+    let listed = listed.flatten().unwrap_or_default();
+    let positions = listed.split(',').filter(|text| !text.is_empty());
+    let left_out = positions.map(|text| text.parse().map_err(|_| no_such_column(table)));
+    let left_out = left_out.collect::<Result<_, _>>()?;
     match cells.next() {
-        None => Ok(Row(row)),
+        None => Ok(Line {
+            row: Row(row),
+            left_out,
+        }),
         Some(_) => Err(Error::Protocol(format!(
             "a line of COPY of {table} has too many cells"
         ))),

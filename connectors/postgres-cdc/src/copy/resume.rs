@@ -186,6 +186,7 @@ mod tests {
             visible: "9:9:".parse().expect("a snapshot"),
             lsn: Lsn(1),
             schema: SchemaId(1),
+            slices: Vec::new(),
             rows: Vec::new(),
         })
     }

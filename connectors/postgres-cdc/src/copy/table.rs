@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::desk::{Announced, Announcement, Desk};
 use super::keys::{Key, Range};
 use super::moved::MovedKeys;
+use super::output::Output;
 use super::pieces::Pieces;
 use super::read::{Seal, TableSource};
 use super::resume::{Job, Left, Progress};
@@ -182,17 +183,13 @@ impl TableCopy {
         chunk: Chunk,
     ) -> Result<(), Error> {
         let lsn = chunk.lsn;
-        let mut writer = ChunkWriter::new(chunk);
+        let mut out = Output::new(chunk, &self.pieces, self.config.part_bytes);
         let mut rows = 0;
         for sql in statements {
-            let piece_bytes = self.config.part_bytes;
-            let read = self
-                .table
-                .rows(session, sql, &mut writer, &self.pieces, piece_bytes);
-            rows += read.await?;
+            rows += self.table.rows(session, sql, &mut out).await?;
         }
         session.execute("COMMIT").await?;
-        self.pieces.send(writer.finish()).await?;
+        out.finish().await?;
         self.count(rows, lsn);
         Ok(())
     }
@@ -260,6 +257,7 @@ impl TableCopy {
             visible: seal.visible.clone(),
             lsn: seal.lsn,
             schema: self.table.definition.id,
+            slices: Vec::new(),
             rows: Vec::new(),
         }
     }

@@ -7,7 +7,9 @@ mod forgetful;
 mod handover;
 mod history;
 mod kills;
+
 mod lag;
+mod large_values;
 mod log;
 mod model;
 mod patience;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use millrace_events::{
     CapturedTable, Chain, Change, ChunkVerdict, Copied, Copies, CopyId, CopyReader, Lsn, Op,
-    PartVerdict, Record, Row, TableChunks, TableCopied, TableId, TableSchema, Value, Verdict, Xid,
+    PartVerdict, Record, Row, Slice, TableChunks, TableCopied, TableId, TableSchema, Value,
+    Verdict, Xid,
 };
 
 use crate::rig::Rig;
@@ -134,6 +135,7 @@ impl Model {
     fn read_log(&mut self, records: Vec<Record>) -> Log {
         let mut log = Log::default();
         let (mut chain, mut parts) = (Chain::unanchored(), Vec::new());
+        let mut slices = Slices::default();
         for (offset, record) in (0..).zip(records) {
             let verdict = chain.offer(&record);
             log.copies.offer(offset, &record, verdict);
@@ -165,7 +167,15 @@ impl Model {
                         self.schemas.insert((part.epoch.0, schema.id.0), schema);
                     }
                     self.parts_max = self.parts_max.max(part.part + 1);
-                    parts.extend(part.changes);
+                    slices.take(part.slices);
+                    let rows = |mut change: Change| {
+                        let rows = [&mut change.before, &mut change.after];
+                        rows.into_iter()
+                            .flatten()
+                            .for_each(|row| slices.complete(row));
+                        change
+                    };
+                    parts.extend(part.changes.into_iter().map(rows));
                     if complete {
                         log.transactions.push(Transaction {
                             offset,
@@ -245,6 +255,7 @@ impl Reader {
         let name = &table.definition.table;
         let mut reader = CopyReader::new(table.copy);
         let (mut rows, mut again) = (Rows::new(), BTreeMap::new());
+        let mut slices = Slices::default();
         for record in records {
             let verdict = reader.offer(&record);
             assert_ne!(verdict, ChunkVerdict::Foreign, "{record:?}");
@@ -256,7 +267,9 @@ impl Reader {
             }
             assert_eq!(chunk.schema, table.definition.id);
             tally.rows_read += chunk.rows.len() as u64;
-            for row in chunk.rows {
+            slices.take(chunk.slices);
+            for mut row in chunk.rows {
+                slices.complete(&mut row);
                 assert_eq!(row.0.len(), table.definition.columns.len());
                 let key = key(&table.definition, &row);
                 if chunk.again {
@@ -372,6 +385,32 @@ impl Reader {
     }
 }
 
+/// Values whose rows have not come.
+#[derive(Default)]
+struct Slices(BTreeMap<String, Vec<String>>);
+
+impl Slices {
+    fn take(&mut self, slices: Vec<Slice>) {
+        for slice in slices {
+            let value = self.0.entry(slice.value).or_default();
+            assert_eq!(value.len() as u32, slice.slice, "without gap");
+            value.push(slice.text);
+        }
+    }
+
+    fn complete(&mut self, row: &mut Row) {
+        for (_, value) in &mut row.0 {
+            if let Value::Sliced(sliced) = value {
+                let slices = self.0.remove(&sliced.sliced).expect("its slices came");
+                assert_eq!(slices.len() as u32, sliced.slices);
+                let text = slices.concat();
+                assert_eq!(text.len() as u64, sliced.bytes);
+                *value = Value::Text(text);
+            }
+        }
+    }
+}
+
 fn as_record(table: &CapturedTable, copied: Copied) -> TableCopied {
     TableCopied {
         epoch: millrace_events::Epoch(0),
@@ -390,6 +429,7 @@ fn plain(value: &Value) -> String {
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         Value::Text(value) => value.clone(),
+        Value::Sliced(value) => panic!("{value:?} is not complete"),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use millrace_control::in_words;
 use millrace_events::{Epoch, Lsn, Progress, Record};
 use millrace_postgres_cdc::{Config, Error};
 use sqlx::Executor;
@@ -209,33 +208,6 @@ async fn an_old_transaction_that_blocks_the_slot_is_named() {
     old.execute("COMMIT").await.unwrap();
     running.streaming().await;
     running.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_no_record_can_hold() {
-    let rig = Rig::new(SETUP, &TABLES).await;
-    let mut running = rig.start();
-    running.streaming().await;
-    rig.sql("INSERT INTO source.users VALUES (1001, 'big', repeat('z', 13000000))")
-        .await;
-    let error = running.failure().await;
-    assert_eq!(error.code(), Some("capture-row-too-large"), "{error}");
-    assert!(error.to_string().contains("source.users"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_not_even_the_stream_may_bring() {
-    let rig = Rig::new(SETUP, &TABLES).await;
-    let mut running = rig.start();
-    running.streaming().await;
-    rig.sql("INSERT INTO source.users VALUES (1001, 'big', repeat('z', 70000000))")
-        .await;
-    let error = running.failure().await;
-    assert_eq!(error.code(), Some("capture-row-too-large"), "{error}");
-    let error = in_words(&error);
-    for word in ["source.users", "700000"] {
-        assert!(error.contains(word), "{error}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use millrace_events::{
     Change, Chunk, Column, CopyBegun, CopyId, CopyTable, Epoch, Lsn, Op, Record, Row, SchemaId,
-    TableId, TableSchema, TransactionPart, Value, Xid,
+    Slice, Sliced, TableId, TableSchema, TransactionPart, Value, Xid,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -21,6 +21,7 @@ pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> 
     Some(match record {
         Record::Transaction(mut part) => {
             part.schemas = schemas(plan, part.schemas)?;
+            part.slices.retain(|slice| wants_slice(plan, slice));
             part.changes
                 .retain(|change| plan.get(change.table.to_string()).is_some());
             for change in &mut part.changes {
@@ -31,6 +32,7 @@ pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> 
             Record::Transaction(part)
         }
         Record::Chunk(mut chunk) => {
+            chunk.slices.retain(|slice| wants_slice(plan, slice));
             chunk.rows = rows(plan, &chunk.table, chunk.rows)?;
             Record::Chunk(chunk)
         }
@@ -45,6 +47,11 @@ pub(crate) fn apply(plan: &serde_json::Value, record: Record) -> Option<Record> 
         }
         other => other,
     })
+}
+
+fn wants_slice(plan: &serde_json::Value, slice: &Slice) -> bool {
+    let columns = plan.get(slice.table.to_string());
+    columns.is_some_and(|columns| wants(columns, &slice.column))
 }
 
 fn wants(columns: &serde_json::Value, name: &str) -> bool {
@@ -107,23 +114,24 @@ pub(crate) fn plan() -> impl Strategy<Value = serde_json::Value> {
 
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let at = DateTime::from_timestamp(1_700_000_000, 123_456_000).expect("in range");
-    let transaction = (vec(schema(), 0..3), vec(change(), 0..6), any::<u32>()).prop_map(
-        move |(schemas, changes, xid)| {
-            Record::Transaction(TransactionPart {
-                epoch: Epoch(3),
-                commit_lsn: Lsn(16),
-                end_lsn: Some(Lsn(32)),
-                prev: Lsn(16),
-                xid: Xid(xid),
-                at,
-                part: 0,
-                last: true,
-                schemas,
-                changes,
-            })
-        },
-    );
-    let chunk = (table(), vec(row_of_columns(), 0..4)).prop_map(|(table, rows)| {
+    let parts = (vec(schema(), 0..3), slices(), vec(change(), 0..6));
+    let transaction = (parts, any::<u32>()).prop_map(move |((schemas, slices, changes), xid)| {
+        Record::Transaction(TransactionPart {
+            epoch: Epoch(3),
+            commit_lsn: Lsn(16),
+            end_lsn: Some(Lsn(32)),
+            prev: Lsn(16),
+            xid: Xid(xid),
+            at,
+            part: 0,
+            last: true,
+            schemas,
+            slices,
+            changes,
+        })
+    });
+    let rows = vec(row_of_columns(), 0..4);
+    let chunk = (table(), slices(), rows).prop_map(|(table, slices, rows)| {
         Record::Chunk(Chunk {
             epoch: Epoch(3),
             copy: CopyId(1),
@@ -135,6 +143,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             visible: "5:7:6".parse().expect("a snapshot"),
             lsn: Lsn(1),
             schema: SchemaId(1),
+            slices,
             rows,
         })
     });
@@ -160,6 +169,19 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
 
 fn table() -> impl Strategy<Value = TableId> {
     proptest::sample::select(TABLES.to_vec()).prop_map(|text| text.parse().expect("a table"))
+}
+
+fn slices() -> impl Strategy<Value = Vec<Slice>> {
+    let column = proptest::sample::select(COLUMNS.to_vec());
+    let slice = (table(), column, any::<u32>(), any::<String>());
+    let slice = slice.prop_map(|(table, column, slice, text)| Slice {
+        table,
+        column: column.to_owned(),
+        value: "1-1".to_owned(),
+        slice,
+        text,
+    });
+    vec(slice, 0..4)
 }
 
 fn schema() -> impl Strategy<Value = TableSchema> {
@@ -205,6 +227,13 @@ fn value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::Int),
         any::<String>().prop_map(Value::Text),
+        (any::<String>(), any::<u32>(), any::<u64>()).prop_map(|(sliced, slices, bytes)| {
+            Value::Sliced(Sliced {
+                sliced,
+                slices,
+                bytes,
+            })
+        }),
         "[\"\\\\{}\\[\\],: a-z]{0,40}".prop_map(Value::Text),
     ]
 }
