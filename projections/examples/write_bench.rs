@@ -1,4 +1,4 @@
-//! How fast rows get into MySQL: three ways of writing them, and the whole projector.
+//! How fast rows get into MySQL: three ways of writing them, and the whole projector, at last with the marts of the example.
 //!
 //! `cargo run --release -p millrace-projections --example write_bench -- [rows [URL]]`, with a MariaDB
 //! of its own, or with the server of the URL, such as `mysql://root@127.0.0.1:3306`: there it makes a
@@ -7,6 +7,8 @@
 #[path = "../tests/engine/memory_log.rs"]
 #[allow(dead_code)]
 mod memory_log;
+#[path = "../tests/engine/shop.rs"]
+mod shop;
 #[path = "../tests/engine/source.rs"]
 #[allow(dead_code)]
 mod source;
@@ -23,6 +25,7 @@ use millrace_projections::replica::{ddl, upsert, Policies, Table, TablePolicies}
 use millrace_projections::script::Script;
 use millrace_sessions::mysql::{connect, Purpose, Session};
 use rand::SeedableRng;
+use source::Source;
 use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
@@ -89,16 +92,26 @@ async fn measure(conn: &mut Session, url: &str, rows: i64) -> Result<(), Failure
     }
     ddl::drop_table(conn, "bills").await?;
     for (name, per_transaction) in [("1 row", 1), ("10 rows", 10), ("all rows", rows.len())] {
-        conn.execute(
-            "DROP TABLE IF EXISTS bills, millrace_position, millrace_tables, millrace_copies, \
-                      millrace_again, millrace_marts, millrace_names, millrace_quarantine",
-        )
-        .await?;
+        anew(conn).await?;
+        let (source, marts) = (bills_of(&rows, per_transaction), Marts::none());
         let start = Instant::now();
-        project(url, &rows, per_transaction).await?;
+        project(url, source, marts).await?;
         report(
             &format!("projector, transactions of {name}"),
             rows.len(),
+            start.elapsed(),
+        );
+    }
+    // One after the other, as they come while the shop is open, and as many at once as a turn takes.
+    for (name, transactions) in [("alone", 1), ("together", Limits::default().transactions)] {
+        anew(conn).await?;
+        let orders = rows.len() as i64 / 10;
+        let source = orders_of_the_shop(orders);
+        let start = Instant::now();
+        project_by(url, source, shop::marts(), transactions).await?;
+        report(
+            &format!("projector, orders and marts, {name}"),
+            orders as usize,
             start.elapsed(),
         );
     }
@@ -149,20 +162,65 @@ const TAIL: &str =
     "ON DUPLICATE KEY UPDATE account_id=VALUES(account_id), made_at=VALUES(made_at), \
      amount=VALUES(amount), state=VALUES(state), sent_at=VALUES(sent_at)";
 
-/// Runs a projector over a log with all rows as inserts.
-async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Result<(), Failure> {
-    let log = memory_log::MemoryLog::new();
-    let mut source = source::Source::new(log.clone(), rand::rngs::StdRng::seed_from_u64(1));
+/// An empty database.
+async fn anew(conn: &mut Session) -> Result<(), Failure> {
+    conn.execute(format!("DROP DATABASE {DATABASE}").as_str())
+        .await?;
+    conn.execute(format!("CREATE DATABASE {DATABASE}").as_str())
+        .await?;
+    conn.execute(format!("USE {DATABASE}").as_str()).await?;
+    Ok(())
+}
+
+fn new_source() -> Source {
+    let rng = rand::rngs::StdRng::seed_from_u64(1);
+    Source::new(memory_log::MemoryLog::new(), rng)
+}
+
+/// A log with these orders, each in a transaction of its own.
+fn orders_of_the_shop(orders: i64) -> Source {
+    let mut source = new_source();
+    shop::open(&mut source);
+    source.snapshot(1);
+    for number in 1..=orders {
+        let changes = shop::order(&mut source, number);
+        append(&mut source, &changes);
+    }
+    source
+}
+
+/// A log with all rows as inserts.
+fn bills_of(rows: &[Vec<Value>], per_transaction: usize) -> Source {
+    let mut source = new_source();
     source.schemas = vec![bills()];
     source.state.entry(source::id("bills")).or_default();
     source.snapshot(1);
     for rows in rows.chunks(per_transaction) {
         let changes: Vec<Change> = rows.iter().map(|row| insert(row)).collect();
-        for value in source.parts(&changes, 3_000) {
-            log.append(source::CHANGES, value);
-        }
-        source.lsn = millrace_events::Lsn(source.lsn.0 + 50);
+        append(&mut source, &changes);
     }
+    source
+}
+
+/// A transaction, without the history that tests compare with.
+fn append(source: &mut Source, changes: &[Change]) {
+    for value in source.parts(changes, 3_000) {
+        source.log.append(source::CHANGES, value);
+    }
+    source.lsn = millrace_events::Lsn(source.lsn.0 + 50);
+}
+
+async fn project(url: &str, source: Source, marts: Marts) -> Result<(), Failure> {
+    project_by(url, source, marts, Limits::default().transactions).await
+}
+
+/// Runs a projector over a log, that many transactions to a turn at most.
+async fn project_by(
+    url: &str,
+    source: Source,
+    marts: Marts,
+    transactions: u64,
+) -> Result<(), Failure> {
     let config = Config {
         mysql_url: url.to_owned(),
         fluvio: String::new(),
@@ -170,11 +228,14 @@ async fn project(url: &str, rows: &[Vec<Value>], per_transaction: usize) -> Resu
         smartmodule: None,
         main_schema: Some(source::MAIN_SCHEMA.into()),
         values: Policies::default(),
-        marts: Marts::none(),
-        limits: Limits::default(),
+        marts,
+        limits: Limits {
+            transactions,
+            ..Limits::default()
+        },
         hooks: Hooks::default(),
     };
-    let service = Service::over(config, Arc::new(log));
+    let service = Service::over(config, Arc::new(source.log.clone()));
     let handle = service.handle();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(service.run(shutdown.clone()));

@@ -9,7 +9,7 @@ use millrace_topic::Offset;
 
 use super::fold::FoldError;
 use crate::marts;
-use crate::replica::refusal::is_of_one_table;
+use crate::replica::refusal::{is_of_one_table, is_of_other_keys};
 use crate::replica::write::WriteError;
 use crate::replica::TableError;
 use crate::script::{About, ScriptError};
@@ -284,6 +284,22 @@ impl Error {
         }
     }
 
+    /// The server refused rows of a table.
+    fn of_rows(table: &TableId, source: sqlx::Error) -> Error {
+        let mut what = format!("rows of table {table}");
+        if is_of_other_keys(&source) {
+            what.push_str(", because somebody has altered its MySQL table (a unique key, a collation or NOT NULL); ");
+            what.push_str(&format!(
+                "copy it again with `millrace tables resnapshot {table}`, which makes it anew"
+            ));
+        }
+        Error::Sql {
+            what: what.into(),
+            table: Some(table.clone()),
+            source,
+        }
+    }
+
     /// Rows could not be written. Statements before theirs may be at fault.
     pub(crate) fn written(error: WriteError) -> Error {
         match error {
@@ -316,7 +332,7 @@ impl From<ScriptError> for Error {
         match error {
             ScriptError::NoRow => Error::Superseded,
             ScriptError::Refused { about, source } => match about {
-                About::Table(table) => Error::of_table("rows of", &table)(source),
+                About::Table(table) => Error::of_rows(&table, source),
                 About::Mart(mart) => Error::Mart(marts::Error::Mart { mart, source }),
                 About::Work(what) => Error::sql(what)(source),
             },

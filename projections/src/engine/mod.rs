@@ -14,6 +14,7 @@
 //! does not answer within a statement's time limit is such trouble; one that is away is waited for without end.
 
 mod again;
+mod altered;
 mod apply;
 mod assemble;
 mod begin;

@@ -18,7 +18,11 @@ const LOCK_ATTEMPTS: u32 = 5;
 
 /// Names this start of the projector.
 pub(crate) struct Owner {
+    /// As the row has it: the number of this start and a random text. The number tells a start that has replaced this one from
+    /// an earlier one, which a server brings back that has lost its last commits: its machine lost its power, or another server
+    /// has taken its place.
     pub(crate) token: String,
+    random: String,
     /// The row carries our token, unless somebody has taken it.
     taken: bool,
     /// Our last connection, which the server may not know to be dead.
@@ -27,8 +31,10 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn new() -> Owner {
+        let random = format!("{:032x}", rand::random::<u128>());
         Owner {
-            token: format!("{:032x}", rand::random::<u128>()),
+            token: token(1, &random),
+            random,
             taken: false,
             connection: None,
         }
@@ -70,6 +76,9 @@ impl Owner {
             return Err(Error::Bookkeeping("the position row has vanished".into()));
         };
         self.check(&position)?;
+        if position.owner != self.token {
+            self.token = token(number(&position.owner) + 1, &self.random);
+        }
         position.take(conn, &self.token).await?;
         run(conn, "COMMIT").await?;
         self.taken = true;
@@ -79,11 +88,22 @@ impl Owner {
     }
 
     fn check(&self, position: &Position) -> Result<(), Error> {
-        match self.taken && position.owner != self.token {
+        let is_later = number(&position.owner) >= number(&self.token);
+        match self.taken && position.owner != self.token && is_later {
             true => Err(Error::Superseded),
             false => Ok(()),
         }
     }
+}
+
+fn token(number: u64, random: &str) -> String {
+    format!("{number}-{random}")
+}
+
+/// The number of a start; 0 for one of a version that did not count.
+fn number(token: &str) -> u64 {
+    let number = token.split_once('-').map(|(number, _)| number.parse());
+    number.and_then(Result::ok).unwrap_or_default()
 }
 
 /// A named lock of the server, one per database, that ends with the connection which holds it: also with one

@@ -1,5 +1,5 @@
-//! Tables that somebody drops by hand are missed also while nothing is written to them. A mart is built again by itself, a
-//! table of the source waits for a copy.
+//! Tables that somebody drops or alters by hand are noticed also while nothing is written to them. A mart is built again
+//! by itself, a table of the source waits for a copy.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use chrono::Utc;
 use millrace_events::TableId;
 use tokio::time::Instant;
 
+use super::altered::altered;
 use super::bookkeeping::{claimed, unclaim};
 use super::error::Error;
 use super::live::Live;
@@ -31,6 +32,7 @@ impl Live<'_> {
         marts.extend(suspects);
         let there = self.existing(&marts).await?;
         self.miss_tables(&there);
+        self.doubt_tables().await?;
         for mart in marts {
             let own = marts::tables_of(&mart);
             if own.iter().any(|table| !there.contains(table)) {
@@ -58,16 +60,30 @@ impl Live<'_> {
             .map(|(id, _)| id.clone())
             .collect();
         for table in missing {
-            let error = Error::Contradiction {
-                table: table.clone(),
-                lsn: self.group.stands.position.place.end_lsn,
-                reason: "its table in MySQL is gone".into(),
-            };
-            tracing::error!(%table, %error, "set aside; everything else goes on");
-            let catalog = &mut self.desk.catalog;
-            catalog.set_aside(&table, error.to_string(), Utc::now());
-            self.group.assembler.leave(&table);
+            self.set_aside(&table, "its table in MySQL is gone".into());
         }
+    }
+
+    /// Whatever such a table holds may not be what the source has.
+    async fn doubt_tables(&mut self) -> Result<(), Error> {
+        let tables = self.group.assembler.tables();
+        for (table, how) in altered(&mut self.desk.conn, tables).await? {
+            let reason = format!("somebody has altered its table in MySQL: {how}");
+            self.set_aside(&table, reason);
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self, table: &TableId, reason: String) {
+        let error = Error::Contradiction {
+            table: table.clone(),
+            lsn: self.group.stands.position.place.end_lsn,
+            reason,
+        };
+        tracing::error!(%table, %error, "set aside; everything else goes on");
+        let catalog = &mut self.desk.catalog;
+        catalog.set_aside(table, error.to_string(), Utc::now());
+        self.group.assembler.leave(table);
     }
 
     /// Drops the tables of marts that are configured no longer, and gives their names back.

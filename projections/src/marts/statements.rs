@@ -175,12 +175,12 @@ fn level(table: &str, key: &[&str], select: impl Fn(Sign) -> String) -> Level {
         add: format!(
             "INSERT INTO `{delta}` {}{}",
             select(Sign::Plus),
-            accumulate(&delta)
+            accumulate(&delta, key)
         ),
         cancel: format!("DELETE FROM `{delta}` WHERE `{n}` = 0 AND `{nn}` = 0 AND `{sum}` = 0"),
         merge: format!(
             "INSERT INTO `{table}` SELECT * FROM `{delta}` d{}",
-            accumulate(table)
+            accumulate(table, key)
         ),
         vanish: format!(
             "DELETE t FROM `{delta}` d STRAIGHT_JOIN `{table}` t ON {on} WHERE t.`{n}` = 0"
@@ -301,12 +301,22 @@ fn visible_columns(mart: &Mart) -> String {
     columns.join(", ")
 }
 
-fn accumulate(table: &str) -> String {
-    let figures: Vec<String> = FIGURES
+/// Adds to what is there under the same key. What is met through a key that somebody has added is left alone: its key
+/// would become NULL, which the server refuses.
+fn accumulate(table: &str, key: &[&str]) -> String {
+    let same: Vec<String> = key
         .iter()
-        .map(|figure| format!("`{figure}` = `{table}`.`{figure}` + VALUES(`{figure}`)"))
+        .map(|key| format!("`{table}`.`{key}` = VALUES(`{key}`)"))
         .collect();
-    format!(" ON DUPLICATE KEY UPDATE {}", figures.join(", "))
+    let kept = format!(
+        "`{KEY}` = IF({}, `{table}`.`{KEY}`, NULL)",
+        same.join(" AND ")
+    );
+    let figures = FIGURES
+        .iter()
+        .map(|figure| format!("`{figure}` = `{table}`.`{figure}` + VALUES(`{figure}`)"));
+    let assignments: Vec<String> = std::iter::once(kept).chain(figures).collect();
+    format!(" ON DUPLICATE KEY UPDATE {}", assignments.join(", "))
 }
 
 /// 32 bytes that are equal exactly if all values are: each is written with its length, NULL apart.

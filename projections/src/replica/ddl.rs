@@ -81,9 +81,11 @@ pub async fn add_indexes(
 /// Those of `names` that exist as tables or views.
 pub async fn existing(conn: &mut Session, names: &[String]) -> sqlx::Result<BTreeSet<String>> {
     let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()";
-    let rows = sqlx::query(sql).fetch_all(conn).await?;
-    let all: BTreeSet<String> = texts(&rows)?.into_iter().collect();
-    Ok(names.iter().filter(|n| all.contains(*n)).cloned().collect())
+    let rows = sqlx::query(sql).fetch_all(&mut *conn).await?;
+    let form = |name: &String| conn.server().table_name(name);
+    let all: BTreeSet<String> = texts(&rows)?.iter().map(form).collect();
+    let there = names.iter().filter(|name| all.contains(&form(name)));
+    Ok(there.cloned().collect())
 }
 
 async fn has_index(conn: &mut Session, table: &str, index: &str) -> sqlx::Result<bool> {

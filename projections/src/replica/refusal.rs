@@ -25,17 +25,28 @@ const OF_A_VALUE: [u16; 17] = [
 ];
 
 /// It takes no such row: because of its size, or of what somebody added to the table.
-const OF_A_ROW: [u16; 11] = [
-    1048, // NULL
+const OF_A_ROW: [u16; 22] = [
+    1048, // NULL: see `is_of_other_keys`
     1062, // a unique key
     1118, // too large
     1216, // a foreign key
     1217, // a foreign key
+    1305, // a trigger that calls what is not there
+    1318, // a trigger that calls something with other arguments
+    1329, // a trigger that finds nothing
     1364, // a column without a default
+    1422, // a trigger that would commit
+    1424, // a trigger that calls itself
+    1442, // a trigger that changes the table
+    1449, // a trigger whose definer is gone
     1451, // a foreign key
     1452, // a foreign key
+    1557, // a foreign key
     1644, // a trigger that says no
     1713, // too large for the undo log
+    1761, // a foreign key
+    1762, // a foreign key
+    1906, // a generated column, on MariaDB
     3105, // a generated column
 ];
 
@@ -56,6 +67,15 @@ const OF_A_TABLE: [u16; 14] = [
     1712, // damaged
     1932, // gone from the engine
 ];
+
+/// NULL in a column that takes none.
+const NULL: u16 = 1048;
+
+/// True if a row may have met one of another key: what we write is NULL nowhere else where it must not be. Somebody has
+/// added a unique key or changed a collation, or has made a column NOT NULL.
+pub(crate) fn is_of_other_keys(error: &sqlx::Error) -> bool {
+    server_code(error) == Some(NULL)
+}
 
 /// True if the row may be taken without one of its values.
 pub(crate) fn is_of_a_value(error: &sqlx::Error) -> bool {

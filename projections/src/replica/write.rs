@@ -313,23 +313,41 @@ fn insert_into(table: &str, names: &[&str]) -> String {
     format!("INSERT INTO {} ({})", quoted(table), names.join(","))
 }
 
+/// What becomes of a row whose key is there already. A row that is met through another key than ours, a unique one that
+/// somebody has added, would be overwritten: its key becomes NULL instead, which the server refuses.
 fn update_tail(table: &Table, names: &[&str]) -> String {
     let is_key = |name: &&str| table.key_columns().any(|column| column.name == *name);
-    let mut written: Vec<&str> = (names.iter().copied())
-        .filter(|name| !is_key(name))
+    let same: Vec<String> = (table.key_columns())
+        .map(|column| same_value(table, column))
         .collect();
-    if written.is_empty() {
-        written = names.iter().copied().take(1).collect();
-    }
+    let first = table.key_columns().next().map(|column| {
+        let name = quoted(&column.name);
+        let kept = format!("{}.{name}", quoted(&table.name));
+        format!("{name}=IF({},{kept},NULL)", same.join(" AND "))
+    });
     // VALUES(c) is deprecated in MySQL 8.0.20, but its successor is unknown to MariaDB.
-    let assignments: Vec<String> = written
-        .iter()
-        .map(|name| {
-            let name = quoted(name);
-            format!("{name}=VALUES({name})")
-        })
-        .collect();
+    let written = names.iter().filter(|name| !is_key(name)).map(|name| {
+        let name = quoted(name);
+        format!("{name}=VALUES({name})")
+    });
+    let assignments: Vec<String> = first.into_iter().chain(written).collect();
     format!(" ON DUPLICATE KEY UPDATE {}", assignments.join(","))
+}
+
+/// The condition under which the row that is there and the one to be written have the same value in `column`. Texts are
+/// compared byte by byte: somebody may have given the column a collation to which others are equal.
+fn same_value(table: &Table, column: &Column) -> String {
+    let name = quoted(&column.name);
+    let (there, new) = (
+        format!("{}.{name}", quoted(&table.name)),
+        format!("VALUES({name})"),
+    );
+    match column.kind {
+        Kind::VarChar(_) | Kind::BlankPadded(_) | Kind::Uuid => {
+            format!("CAST({there} AS BINARY)=CAST({new} AS BINARY)")
+        }
+        _ => format!("{there}={new}"),
+    }
 }
 
 fn key_tuple(sql: &mut String, table: &Table, key: &[Value]) -> Result<(), WriteError> {

@@ -1,10 +1,12 @@
 //! Somebody works by hand in the database of the projector.
 
+use millrace_events::Value;
 use millrace_projections::engine::{MartState, Status, TableState};
 use millrace_projections::marts::Marts;
 use sqlx::Executor;
 
 use super::copies::{joined, reason_of, state_of, the_mart_is_right, with_a_mart_on, MART};
+use super::source::text;
 use super::support::Server;
 use super::thing;
 use super::world::{Running, World, PATIENCE};
@@ -27,6 +29,13 @@ async fn tables(world: &mut World, like: &str) -> i64 {
     .fetch_one(&mut world.conn)
     .await
     .expect("a count")
+}
+
+fn pair(kind: &str, free: &str) -> Vec<Value> {
+    let rest = ["\\x00", "1", free, "2000-01-01"].map(text);
+    let mut row = vec![text(kind), Value::Int(1)];
+    row.extend(rest);
+    row
 }
 
 fn mart_is(state: MartState) -> impl Fn(&Status) -> bool {
@@ -113,9 +122,7 @@ async fn a_replica_table_that_is_emptied_is_set_aside_by_the_first_update_that_b
     let running = world.start();
     world.caught_up(&running).await;
     run(&mut world, "TRUNCATE TABLE things").await;
-    let change = world
-        .source
-        .touch("things", &[millrace_events::Value::Int(1)]);
+    let change = world.source.touch("things", &[Value::Int(1)]);
     world.source.commit(&[change], 10);
     let aside = |status: &Status| state_of(status, "things") == Some(TableState::SetAside);
     let status = running.until(aside).await;
@@ -125,6 +132,102 @@ async fn a_replica_table_that_is_emptied_is_set_aside_by_the_first_update_that_b
     let reached = running.handle.wait_for(lsn, PATIENCE).await;
     reached.expect("the rest goes on");
     world.compare_one("pairs", lsn).await;
+    running.stop().await;
+}
+
+/// Rows that must not be taken for one another are, by what somebody has done to the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unique_key_or_a_collation_that_somebody_has_put_on_a_table_never_changes_another_row() {
+    for (alter, table) in [
+        ("ALTER TABLE things ADD UNIQUE (name)", "things"),
+        (
+            "ALTER TABLE far__pairs MODIFY kind VARCHAR(60) COLLATE utf8mb4_general_ci NOT NULL",
+            "pairs",
+        ),
+    ] {
+        let mut world = World::new().await;
+        world.source.snapshot(5);
+        let rows = [
+            world.source.put("things", thing(1, "a")),
+            world.source.put("pairs", pair("a", "1")),
+        ];
+        world.source.commit(&rows, 10);
+        let running = world.start();
+        world.caught_up(&running).await;
+        let before = world.source.lsn;
+        run(&mut world, alter).await;
+        // In one transaction with a row that is welcome.
+        let other = match table {
+            "things" => [thing(7, "b"), thing(8, "a")].map(|row| world.source.put(table, row)),
+            _ => [pair("b", "2"), pair("A", "2")].map(|row| world.source.put(table, row)),
+        };
+        world.source.commit(&other, 10);
+        let aside = |status: &Status| state_of(status, table) == Some(TableState::SetAside);
+        let status = running.until(aside).await;
+        let reason = reason_of(&status, table);
+        let command = format!("millrace tables resnapshot {}", super::source::id(table));
+        for part in ["MR-P016", "a unique key, a collation", command.as_str()] {
+            assert!(reason.contains(part), "{alter}: {reason}");
+        }
+        // No row has become another one.
+        world.compare_one(table, before).await;
+        let copy = world.source.copy_under_traffic(table);
+        joined(&running, table, copy).await;
+        world.caught_up(&running).await;
+        running.stop().await;
+    }
+}
+
+/// What the server takes without a word, and stores something else or more than we wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_altered_so_that_it_may_differ_without_a_word_is_set_aside() {
+    let mut world = world().await;
+    let mut running = world.start();
+    world.caught_up(&running).await;
+    run(&mut world, "CREATE TABLE theirs (id BIGINT PRIMARY KEY)").await;
+    for (number, (alter, table, how)) in [
+        (
+            "CREATE TRIGGER louder BEFORE INSERT ON things FOR EACH ROW SET NEW.name = UPPER(NEW.name)",
+            "things",
+            "its trigger louder",
+        ),
+        ("ALTER TABLE things ENGINE = MyISAM", "things", "its engine is MyISAM"),
+        (
+            "ALTER TABLE things DROP PRIMARY KEY",
+            "things",
+            "its primary key",
+        ),
+        (
+            "ALTER TABLE things ADD theirs BIGINT NULL, ADD CONSTRAINT cascading FOREIGN KEY (theirs) \
+             REFERENCES theirs (id) ON DELETE CASCADE",
+            "things",
+            "its foreign key cascading",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Altered while it runs, and while it does not.
+        if number == 0 {
+            run(&mut world, alter).await;
+        } else {
+            running.stop().await;
+            run(&mut world, alter).await;
+            running = world.start();
+        }
+        let aside = |status: &Status| state_of(status, table) == Some(TableState::SetAside);
+        let status = running.until(aside).await;
+        let reason = reason_of(&status, table);
+        let command = format!("millrace tables resnapshot {}", super::source::id(table));
+        for part in ["MR-P014", how, command.as_str()] {
+            assert!(reason.contains(part), "{alter}: {reason}");
+        }
+        world.source.random_transaction();
+        let copy = world.source.copy_under_traffic(table);
+        joined(&running, table, copy).await;
+        world.caught_up(&running).await;
+        the_mart_is_right(&mut world).await;
+    }
     running.stop().await;
 }
 

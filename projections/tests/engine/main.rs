@@ -1,10 +1,12 @@
 //! The projector against a real MySQL or MariaDB, over a log in memory that misbehaves.
 
+mod attack;
 mod begun_again;
 mod checkpoints;
 mod copies;
 mod hand;
 mod memory_log;
+mod names;
 mod outage;
 mod pause;
 mod periodic;
@@ -12,6 +14,7 @@ mod pool;
 mod quarantine;
 mod refusals;
 mod settings;
+mod shop;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;

@@ -118,6 +118,30 @@ async fn a_statement_without_an_answer_is_shown_before_it_is_given_up() {
     running.kill().await;
 }
 
+/// As after a crash of a server that does not flush each commit, or in a replica that takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_lost_who_owns_the_position_is_taken_over_again() {
+    let mut world = filled().await;
+    let mut tokens: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..3 {
+        let running = world.start();
+        world.caught_up(&running).await;
+        running.stop().await;
+        let token = sqlx::query_scalar("SELECT CAST(owner AS BINARY) FROM millrace_position");
+        let token = token.fetch_one(&mut world.conn).await;
+        tokens.push(token.expect("its token"));
+    }
+    for token in tokens {
+        let running = world.start();
+        world.caught_up(&running).await;
+        let lost = sqlx::query("UPDATE millrace_position SET owner = ?").bind(token);
+        let lost = lost.execute(&mut world.conn).await;
+        lost.expect("the last commit is lost");
+        world.end_connections().await;
+        goes_on(&mut world, running).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_password_is_waited_out() {
     let mut world = filled().await;

@@ -87,6 +87,14 @@ async fn what_the_server_refuses_stops_its_table_and_nothing_else_by_default() {
             "ALTER TABLE things ADD added INT NOT NULL",
             thing(7, "no default"),
         ),
+        (
+            "CREATE TRIGGER again AFTER INSERT ON things FOR EACH ROW DELETE FROM things WHERE id = 0",
+            thing(7, "a table that its trigger changes"),
+        ),
+        (
+            "CREATE DEFINER = 'nobody'@'nowhere' TRIGGER left_behind AFTER INSERT ON things FOR EACH ROW SET @x = 1",
+            thing(7, "a trigger whose definer is gone"),
+        ),
     ] {
         let mut world = World::new().await;
         let running = {

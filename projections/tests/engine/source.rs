@@ -56,10 +56,11 @@ pub(crate) fn at() -> DateTime<Utc> {
 /// The schema whose tables keep their names.
 pub(crate) const MAIN_SCHEMA: &str = "source";
 
-/// The table that the tests call `name`: one of them is in another schema.
+/// The table that the tests call `name`: some of them are in other schemas.
 pub(crate) fn id(name: &str) -> TableId {
     match name {
         "pairs" => TableId::new("far", name),
+        "Straße" => TableId::new("Größe & Co.", name),
         _ => TableId::new(MAIN_SCHEMA, name),
     }
 }
@@ -72,7 +73,7 @@ pub(crate) fn mysql_name(table: &TableId) -> String {
     }
 }
 
-fn schema(number: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
+pub(crate) fn schema(number: u32, table: &str, columns: &[(&str, &str, bool)]) -> TableSchema {
     let column = |(name, type_name, key): &(&str, &str, bool)| Column {
         name: (*name).to_owned(),
         type_name: (*type_name).to_owned(),

@@ -5,6 +5,7 @@ use millrace_projections::marts::Marts;
 use sqlx::{Executor, Row};
 
 use super::copies::with_a_mart_on;
+use super::shop;
 use super::source::text;
 use super::support::proxy::Proxy;
 use super::support::Server;
@@ -29,18 +30,21 @@ impl Counted {
     /// On a server of its own, whose counters nobody else moves.
     async fn new() -> (Counted, Server) {
         let server = Server::start_with(&[]).await;
-        let mut world = with_a_mart_on(&server).await;
+        let world = with_a_mart_on(&server).await;
+        (Counted::of(world, &server).await, server)
+    }
+
+    async fn of(mut world: World, server: &Server) -> Counted {
         let proxy = Proxy::start(server.port()).await;
         let (direct, counted) = (format!(":{}", server.port()), format!(":{}", proxy.port));
         world.url = world.url.replace(&direct, &counted);
         let running = world.start();
         world.caught_up(&running).await;
-        let counted = Counted {
+        Counted {
             world,
             proxy,
             running,
-        };
-        (counted, server)
+        }
     }
 
     async fn questions(&mut self) -> u64 {
@@ -170,5 +174,41 @@ async fn unchanged_values_cost_one_more_trip_for_any_number_of_rows() {
         mut world, running, ..
     } = counted;
     world.caught_up(&running).await;
+    running.stop().await;
+}
+
+/// Five tables, three of them under four marts.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_the_shop_with_its_lines_its_user_and_four_marts_takes_two_trips() {
+    let server = Server::start_with(&[]).await;
+    let mut world = World::on(&server).await;
+    shop::open(&mut world.source);
+    world.source.snapshot(5);
+    world.marts = shop::marts();
+    let mut counted = Counted::of(world, &server).await;
+    let mut number = 0;
+    let cost = counted
+        .least(|world| {
+            number += 1;
+            shop::order(&mut world.source, number)
+        })
+        .await;
+    println!("one order of the shop: {cost:?}");
+    assert_eq!(cost.trips, 2);
+    assert!(cost.statements <= 98, "{cost:?}");
+    let Counted {
+        mut world, running, ..
+    } = counted;
+    world.caught_up(&running).await;
+    for mart in world.marts.iter() {
+        let wrong = [
+            format!("{} EXCEPT SELECT * FROM {}", mart.definition(), mart.name()),
+            format!("SELECT * FROM {} EXCEPT {}", mart.name(), mart.definition()),
+        ];
+        for sql in wrong {
+            let rows = world.conn.fetch_all(sql.as_str()).await;
+            assert_eq!(rows.expect("a comparison").len(), 0, "{sql}");
+        }
+    }
     running.stop().await;
 }

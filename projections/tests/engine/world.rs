@@ -298,10 +298,9 @@ fn fitting(table: &Table, values: &[Value], unfit: &mut Quarantined) -> Texts {
 
 /// What stands in quarantine of a MySQL table.
 pub(crate) async fn quarantined(conn: &mut Session, name: &str) -> Quarantined {
-    let sql = format!(
-        "SELECT row_key, column_name, value FROM millrace_quarantine WHERE name = '{name}'"
-    );
-    let rows = conn.fetch_all(sql.as_str()).await.expect("the quarantine");
+    let sql = "SELECT row_key, column_name, value FROM millrace_quarantine WHERE name = ?";
+    let rows = sqlx::query(sql).bind(name).fetch_all(conn).await;
+    let rows = rows.expect("the quarantine");
     let entry = |row: &sqlx::mysql::MySqlRow| {
         let key = (row.get_unchecked(0), row.get_unchecked(1));
         (key, row.get_unchecked(2))

@@ -30,6 +30,22 @@ cat >/dev/null
 kill "$server"; wait "$server"; rm -rf "$folder"
 "#;
 
+/// The same for a server that is started again whenever it ends.
+const AGAIN_AND_AGAIN: &str = r#"
+folder=$1; shift
+(
+    trap 'kill "$server"; wait "$server"; exit' TERM
+    while :; do
+        "$@" >>"$folder/log" 2>&1 </dev/null &
+        server=$!
+        wait "$server"
+    done
+) &
+keeper=$!
+cat >/dev/null
+kill "$keeper"; wait "$keeper"; rm -rf "$folder"
+"#;
+
 /// User and group that servers run as where the tests run as root.
 pub(crate) const NOBODY: u32 = 65534;
 
@@ -37,6 +53,7 @@ pub(crate) const NOBODY: u32 = 65534;
 pub(crate) struct Server {
     url: String,
     port: u16,
+    folder: PathBuf,
     _watchdog: Child,
 }
 
@@ -55,12 +72,21 @@ impl Server {
 
     /// A server of its own, with further arguments: for a test that changes what holds for all sessions.
     pub(crate) async fn start_with(arguments: &[&str]) -> Server {
+        Server::start_under(WATCHDOG, arguments).await
+    }
+
+    /// A server of its own that comes back when it is killed.
+    pub(crate) async fn start_again_and_again() -> Server {
+        Server::start_under(AGAIN_AND_AGAIN, &[]).await
+    }
+
+    async fn start_under(watchdog: &str, arguments: &[&str]) -> Server {
         let folder = folder_for("mysql");
-        install(&folder);
+        install(&folder, arguments);
         let port = free_port();
         let mut command = Command::new("sh");
         command
-            .args(["-c", WATCHDOG, "watchdog"])
+            .args(["-c", watchdog, "watchdog"])
             .arg(&folder)
             .arg(mysqld().unwrap_or_else(|| program("mariadbd")));
         command
@@ -72,16 +98,28 @@ impl Server {
         let server = Server {
             url: format!("mysql://root@127.0.0.1:{port}"),
             port,
+            folder,
             _watchdog: watchdog,
         };
-        server.wait(&folder).await;
+        server.wait().await;
         server
     }
 
-    async fn wait(&self, folder: &Path) {
+    /// Kills the server as a machine that loses its power does, and waits until it has come back.
+    pub(crate) async fn kill(&self) {
+        let pid = std::fs::read_to_string(self.folder.join("pid")).expect("its pid file");
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status();
+        assert!(killed.is_ok_and(|status| status.success()), "{pid}");
+        while Path::new("/proc").join(pid.trim()).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.wait().await;
+    }
+
+    async fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while let Err(error) = self.options("").connect().await {
-            let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(
                 Instant::now() < deadline,
                 "mariadbd does not answer: {error}\n{}",
@@ -158,11 +196,13 @@ fn is_mariadb(program: &Path) -> bool {
 
 /// A server that starts removes what looks like a table left behind in its folder for temporary files, also when it
 /// belongs to a server that runs: each has a folder of its own, here too.
-fn install(folder: &Path) {
+fn install(folder: &Path, arguments: &[&str]) {
     let mut command = match mysqld().filter(|program| !is_mariadb(program)) {
         Some(program) => {
             let mut command = Command::new(program);
             command.args(["--no-defaults", "--initialize-insecure"]);
+            // MySQL keeps what it was made with.
+            command.args(arguments.iter().filter(|it| it.contains("lower-case")));
             command
         }
         None => {

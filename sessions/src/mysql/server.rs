@@ -48,21 +48,25 @@ pub struct Server {
     pub packet_bytes_max: usize,
     /// What the server calls this session; `KILL` takes it.
     pub connection: u64,
+    /// `lower_case_table_names`: "Orders" and "orders" are one table, and it may be shown under another name than it was
+    /// made under.
+    pub ignores_case: bool,
 }
 
 impl Server {
     pub(super) async fn detect(conn: &mut MySqlConnection) -> Result<Server, ConnectError> {
         let sql = "SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS UNSIGNED), \
-                   CAST(CONNECTION_ID() AS UNSIGNED)";
+                   CAST(CONNECTION_ID() AS UNSIGNED), CAST(@@lower_case_table_names AS UNSIGNED)";
         let row = conn.fetch_one(sql).await?;
         let version: String = row.try_get_unchecked(0)?;
-        let packet: u64 = row.try_get(1)?;
+        let (packet, case): (u64, u64) = (row.try_get(1)?, row.try_get(3)?);
         let flavour = flavour_of(&version).ok_or_else(|| ConnectError::Version(version.clone()))?;
         Ok(Server {
             flavour,
             version,
             packet_bytes_max: usize::try_from(packet).unwrap_or(usize::MAX),
             connection: row.try_get(2)?,
+            ignores_case: case != 0,
         })
     }
 
@@ -71,6 +75,14 @@ impl Server {
         match self.flavour {
             Flavour::MySql => "utf8mb4_0900_bin",
             Flavour::MariaDb => "utf8mb4_nopad_bin",
+        }
+    }
+
+    /// The name of a table in a form that two names of one table have in common.
+    pub fn table_name(&self, name: &str) -> String {
+        match self.ignores_case {
+            true => name.to_lowercase(),
+            false => name.to_owned(),
         }
     }
 
