@@ -214,7 +214,7 @@ pub enum Error {
         difference: String,
     },
     /// A row does not fit into a record.
-    #[error("a row of {table} in {place} takes {bytes} bytes, more than the {limit} that a record may have: make the value smaller at the source, or leave the table out of the selection and start over with a new snapshot")]
+    #[error("a row of {table} in {place} takes {bytes} bytes without what could leave it, more than the {limit} that a record may have: make its key or its numbers shorter at the source, or leave the table out of the selection and start over with a new snapshot")]
     RowTooLarge {
         /// Its name.
         table: TableId,
@@ -320,6 +320,17 @@ pub enum Error {
     SlotUnreadable {
         /// Name of the slot.
         slot: String,
+        /// What Postgres said.
+        #[source]
+        source: ReplicationError,
+    },
+    /// Postgres cannot send what comes next.
+    #[error("Postgres cannot send the row that slot {slot:?} has to bring next: its values take more than 1 GB as text, and nobody can follow the log past it. Make them smaller or leave the table out of the selection, SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    RowUnsendable {
+        /// Name of the slot.
+        slot: String,
+        /// Topic of the change log.
+        topic: String,
         /// What Postgres said.
         #[source]
         source: ReplicationError,

@@ -132,6 +132,11 @@ impl Stream<'_> {
                 slot: self.config.slot.clone(),
                 source,
             },
+            Error::Replication(source) if source.is_unsendable_row() => Error::RowUnsendable {
+                slot: self.config.slot.clone(),
+                topic: self.config.topic_changes.clone(),
+                source,
+            },
             other => other,
         }
     }

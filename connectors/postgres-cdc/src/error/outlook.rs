@@ -45,6 +45,7 @@ impl Error {
             Error::CommitsNotVisible { .. } => "capture-commits-not-visible",
             Error::Standby => "capture-standby",
             Error::SlotUnreadable { .. } => "capture-slot-unreadable",
+            Error::RowUnsendable { .. } => "capture-row-unsendable",
             Error::Postgres(error) if errors::outlook(error) == Outlook::Refused => {
                 "capture-postgres-refused"
             }
@@ -81,6 +82,7 @@ impl Error {
             | Error::NoFreeSlot { .. }
             | Error::Standby
             | Error::SlotUnreadable { .. }
+            | Error::RowUnsendable { .. }
             | Error::Postgres(_) => true,
             Error::Replication(error) => !matches!(error, ReplicationError::TooLarge { .. }),
             other => other.code().is_none() || other.voids_log(),
