@@ -21,6 +21,9 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 const NOT_NOW: &str =
     "capture does not follow the stream of Postgres now, and tries again by itself; see `millrace status`";
 
+/// For so long it is tried to begin the log again where what is in the way passes by itself, such as a deadlock.
+const ASKED_FOR: Duration = Duration::from_secs(20);
+
 /// Captures one database into one topic.
 pub struct Capture {
     config: Config,
@@ -104,10 +107,18 @@ impl Capture {
             let pause = delay.mul_f64(rand::random_range(0.5..1.0));
             let is_void = error.voids_log() || asked.is_some();
             self.reporter.waits(text(&error), pause, is_void);
-            if let Some(asked) = asked {
-                asked.not_now(text(&error));
-            }
-            again = self.pause(pause, is_void).await;
+            again = match asked {
+                Some(asked) if error.code().is_none() && asked.age() < ASKED_FOR => {
+                    tokio::time::sleep(pause).await;
+                    Some(asked)
+                }
+                asked => {
+                    if let Some(asked) = asked {
+                        asked.not_now(text(&error));
+                    }
+                    self.pause(pause, is_void).await
+                }
+            };
             delay = (delay * 2).min(self.config.backoff_max);
         }
     }

@@ -86,9 +86,6 @@ impl Session<'_> {
             Some(facts) => self.renews(facts, scan, slot.as_ref(), wal_end)?,
             None => true,
         };
-        if !renews {
-            self.judge(&facts, scan, slot.as_ref(), wal_end)?;
-        }
         let epoch = scan.state.chain.epoch().next();
         self.fence(epoch, &cluster, scan, &mut log).await?;
         let slot_is_new = renews || scan.state.baseline.is_none();
@@ -97,13 +94,7 @@ impl Session<'_> {
             _ => found.first(&mut catalog, self.config).await?,
         };
         if slot_is_new {
-            let begin = Begin {
-                config: self.config,
-                source: self.source,
-                facts: &facts,
-                epoch,
-                again: again.is_some(),
-            };
+            let begin = self.beginning(&facts, epoch, again.is_some());
             self.begin(begin, &mut catalog, slot, &cluster, scan, &mut log)
                 .await?;
             self.begun_again(again.take(), scan);
@@ -142,6 +133,16 @@ impl Session<'_> {
         tokio::select! {
             result = streaming.run(stream) => result,
             Err(error) = copier.run(&tables, requests) => Err(error),
+        }
+    }
+
+    fn beginning<'a>(&'a self, facts: &'a Facts, epoch: Epoch, again: bool) -> Begin<'a> {
+        Begin {
+            config: self.config,
+            source: self.source,
+            facts,
+            epoch,
+            again,
         }
     }
 
@@ -292,7 +293,8 @@ impl Session<'_> {
     }
 
     /// Whether the log gets another slot: there is none, or it cannot be read on, and no table of the log is copied yet. So
-    /// nothing of it is worth anything but its name, and all copies begin again behind the new slot's point.
+    /// nothing of it is worth anything but its name, and all copies begin again behind the new slot's point. Otherwise log and
+    /// slot have to belong together.
     fn renews(
         &self,
         facts: &Facts,
@@ -301,12 +303,16 @@ impl Session<'_> {
         wal_end: Lsn,
     ) -> Result<bool, Error> {
         let Some(baseline) = &scan.state.baseline else {
-            return Ok(false);
+            return self.judge(facts, scan, slot, wal_end).map(|_| false);
         };
         check_origin(facts, baseline)?;
         let wanted = self.renews_slot || slot.is_none();
         let is_ahead = scan.state.chain.position().unwrap_or(baseline.lsn) > wal_end;
-        Ok(wanted && !is_ahead && !scan.state.has_copied_tables())
+        let renews = wanted && !is_ahead && !scan.state.has_copied_tables();
+        if !renews {
+            self.judge(facts, scan, slot, wal_end)?;
+        }
+        Ok(renews)
     }
 
     /// Makes a slot, and tells the log. Copies that were begun before its point are void.

@@ -65,10 +65,16 @@ async fn mended(loaded: &mut Loaded, codes: &[&str]) -> anyhow::Result<()> {
     );
     ensure!(rows(loaded).await? > 0);
     let before = loaded.commits();
+    let began = Instant::now();
+    let took = |what: &str| println!("{what} after {:.1} s", began.elapsed().as_secs_f64());
     remedy.apply(loaded).await?;
+    took("begun again");
     loaded.all_live().await?;
+    took("tables live");
     loaded.marts_live().await?;
+    took("marts live");
     loaded.is_equal().await?;
+    took("equal");
     ensure!(loaded.commits() > before, "that is no load");
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Changes of what is captured, asked for while capture works.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use millrace_events::TableId;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::copier::Copier;
 use super::desk::Announcement;
@@ -20,6 +22,7 @@ const GOES_ON: &str =
 /// A request, and whom to tell of it.
 pub(crate) struct Request {
     what: TableRequest,
+    at: Instant,
     answer: oneshot::Sender<Result<(), RequestError>>,
 }
 
@@ -27,6 +30,11 @@ impl Request {
     /// Whether the log is to be begun again.
     pub(crate) fn begins_again(&self) -> bool {
         self.what == TableRequest::BeginAgain
+    }
+
+    /// How long ago it was made.
+    pub(crate) fn age(&self) -> Duration {
+        self.at.elapsed()
     }
 
     /// It was done.
@@ -56,7 +64,11 @@ impl Requests {
             || RequestError::NotNow("capture has stopped, or starts over; try again".to_owned());
         let (answer, done) = oneshot::channel();
         self.0
-            .send(Request { what, answer })
+            .send(Request {
+                what,
+                at: Instant::now(),
+                answer,
+            })
             .await
             .map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
@@ -70,7 +82,7 @@ pub(crate) async fn serve(
 ) -> Result<Infallible, Error> {
     copier.reporter.follows().await;
     loop {
-        let Some(Request { what, answer }) = requests.recv().await else {
+        let Some(Request { what, answer, .. }) = requests.recv().await else {
             return std::future::pending().await;
         };
         let done = match what {
