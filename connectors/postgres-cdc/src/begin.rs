@@ -64,6 +64,7 @@ impl Begin<'_> {
             epoch: self.epoch,
             prev,
             end_lsn,
+            gap: true,
             at: Utc::now(),
         }
     }

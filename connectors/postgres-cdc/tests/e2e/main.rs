@@ -5,6 +5,7 @@
 mod copies;
 mod forgetful;
 mod handover;
+mod hindered;
 mod history;
 mod kills;
 mod lag;
