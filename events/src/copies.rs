@@ -48,6 +48,7 @@ pub struct Copied {
 pub struct Copies {
     tables: BTreeMap<TableId, CapturedTable>,
     removed: BTreeSet<TableId>,
+    former: BTreeSet<TableId>,
 }
 
 impl Copies {
@@ -57,18 +58,21 @@ impl Copies {
     }
 
     /// What a checkpoint says.
-    pub(crate) fn of(tables: &[CapturedTable], removed: &[TableId]) -> Copies {
+    pub(crate) fn of(tables: &[CapturedTable], removed: &[TableId], former: &[TableId]) -> Copies {
         let named = |table: &CapturedTable| (table.definition.table.clone(), table.clone());
         Copies {
             tables: tables.iter().map(named).collect(),
             removed: removed.iter().cloned().collect(),
+            former: former.iter().cloned().collect(),
         }
     }
 
     /// Takes a record that stands at `offset`, if `verdict` lets it count. True if it changed anything.
     pub fn offer(&mut self, offset: i64, record: &Record, verdict: Verdict) -> bool {
-        if verdict != Verdict::Announced {
-            return false;
+        match verdict {
+            Verdict::Announced => {}
+            Verdict::BegunAgain => return self.begin_again(),
+            _ => return false,
         }
         match record {
             Record::Copy(begun) => self.begin(offset, begun),
@@ -93,6 +97,11 @@ impl Copies {
         self.removed.iter()
     }
 
+    /// The tables that were captured before the log was begun again, and of which it has said nothing since.
+    pub fn former(&self) -> impl Iterator<Item = &TableId> {
+        self.former.iter()
+    }
+
     /// All captured tables by name.
     pub fn iter(&self) -> impl Iterator<Item = (&TableId, &CapturedTable)> {
         self.tables.iter()
@@ -113,13 +122,20 @@ impl Copies {
             };
             let name = table.definition.table.clone();
             self.removed.remove(&name);
+            self.former.remove(&name);
             self.tables.insert(name, captured);
         }
         !begun.tables.is_empty()
     }
 
+    fn begin_again(&mut self) -> bool {
+        let tables = std::mem::take(&mut self.tables);
+        self.former.extend(tables.into_keys());
+        true
+    }
+
     fn remove(&mut self, table: &TableId) -> bool {
-        let was_captured = self.tables.remove(table).is_some();
+        let was_captured = self.former.remove(table) | self.tables.remove(table).is_some();
         if was_captured {
             self.removed.insert(table.clone());
         }

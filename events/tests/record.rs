@@ -146,6 +146,7 @@ fn the_records_of_a_copy_look_like_this() {
                 system: "7".into(),
                 database: "shop".into(),
                 at: at(),
+                again: None,
             }),
             r#"{"kind":"baseline","epoch":2,"incarnation":"5f","lsn":"0/16B3700","system":"7","database":"shop","at":"2025-06-15T15:06:40.123456Z"}"#,
         ),

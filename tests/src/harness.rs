@@ -144,6 +144,20 @@ impl Servers {
         }
     }
 
+    /// Stops Postgres, does something to its folder, and starts it again at the same place.
+    pub async fn with_postgres_down(
+        self,
+        change: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Servers> {
+        let options = self.postgres.options().clone();
+        self.postgres.stop().await?;
+        change(&options.data_dir)?;
+        Ok(Servers {
+            postgres: PrivatePostgres::start(options).await?,
+            ..self
+        })
+    }
+
     /// Stops everything.
     pub async fn stop(self) -> anyhow::Result<()> {
         let (postgres, mysql, ()) = tokio::join!(

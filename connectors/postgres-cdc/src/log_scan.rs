@@ -124,7 +124,8 @@ impl LogScan {
         self.read(cluster, self.wanted(topic).until(fence)).await
     }
 
-    fn forget(&mut self) {
+    /// Reads the log anew.
+    pub(crate) fn forget(&mut self) {
         *self = LogScan {
             records: self.records,
             ..LogScan::default()

@@ -114,6 +114,7 @@ fn baseline() -> Baseline {
         system: "1".into(),
         database: "db".into(),
         at: chrono::DateTime::UNIX_EPOCH,
+        again: None,
     }
 }
 
@@ -127,6 +128,7 @@ fn checkpoint(epoch: u64, lsn: u64, tables: Vec<CapturedTable>) -> Record {
         source: None,
         last: None,
         removed: Vec::new(),
+        former: Vec::new(),
         unseen: Vec::new(),
     })
 }

@@ -73,6 +73,7 @@ impl LogState {
         self.copies.offer(offset, &record, verdict);
         match (record, verdict) {
             (Record::Baseline(baseline), Verdict::Moved) => self.baseline = Some(baseline),
+            (Record::Baseline(baseline), Verdict::BegunAgain) => self.begin_again(baseline),
             (Record::Progress(progress), Verdict::Moved) if progress.gap => self.void_copies(),
             (Record::Source(source), Verdict::Noted) => {
                 self.last = source.last;
@@ -103,6 +104,16 @@ impl LogState {
         let open = open.filter(|table| table.copied.is_none());
         self.void = open.map(|table| table.copy).collect();
         self.last = None;
+    }
+
+    /// Nothing from before says anything of what follows; numbers of transactions may mean others.
+    fn begin_again(&mut self, baseline: Baseline) {
+        self.baseline = Some(baseline);
+        self.source = None;
+        self.last = None;
+        self.notes = Notes::default();
+        self.void.clear();
+        self.has_rows = false;
     }
 
     fn announced(&mut self, record: &Record) {

@@ -28,7 +28,7 @@ use crate::relations::Relations;
 use crate::slot::{self, Slot};
 use crate::source::Source;
 use crate::start::Found;
-use crate::status::{Reporter, State};
+use crate::status::Reporter;
 use crate::stream::{Comparison, Stream};
 use crate::watch::Watch;
 use crate::witness::Overlap;
@@ -47,16 +47,18 @@ pub(crate) struct Session<'a> {
 
 impl Session<'_> {
     /// Runs until something fails.
+    /// Whom `again` names had the log begun again, and is told when that is acknowledged.
     pub(crate) async fn run(
         &self,
         scan: &mut LogScan,
         requests: &mut mpsc::Receiver<Request>,
+        again: &mut Option<Request>,
     ) -> Result<(), Error> {
-        self.reporter.state(State::Preflight);
+        self.reporter.looks();
         let guard = lock::acquire(self.source, self.config).await?;
         let mut guard = lock::keep(guard, self.config);
         tokio::select! {
-            result = self.locked(scan, requests) => result,
+            result = self.locked(scan, requests, again) => result,
             error = &mut guard => Err(error.unwrap_or_else(|error| Error::Protocol(error.to_string()))),
         }
     }
@@ -65,6 +67,7 @@ impl Session<'_> {
         &self,
         scan: &mut LogScan,
         requests: &mut mpsc::Receiver<Request>,
+        again: &mut Option<Request>,
     ) -> Result<(), Error> {
         let mut catalog = self.source.connect().await?;
         let facts = preflight::check(&mut catalog, self.source).await?;
@@ -72,10 +75,17 @@ impl Session<'_> {
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         // A connection for each session: an old one would learn nothing of a controller that started anew.
         let cluster = Cluster::new(self.config.fluvio_endpoint.as_str());
+        if again.is_some() {
+            scan.forget();
+        }
         scan.state.sees(copy::now(&mut catalog).await?);
-        let mut log = self.log(&cluster, &facts, scan).await?;
+        let own = again.is_none().then_some(&facts);
+        let mut log = self.log(&cluster, own, scan).await?;
         let wal_end = slot::wal_end(&mut catalog).await?;
-        let renews = self.renews(&facts, scan, slot.as_ref(), wal_end)?;
+        let renews = match own {
+            Some(facts) => self.renews(facts, scan, slot.as_ref(), wal_end)?,
+            None => true,
+        };
         if !renews {
             self.judge(&facts, scan, slot.as_ref(), wal_end)?;
         }
@@ -83,8 +93,8 @@ impl Session<'_> {
         self.fence(epoch, &cluster, scan, &mut log).await?;
         let slot_is_new = renews || scan.state.baseline.is_none();
         let tables = match &scan.state.baseline {
-            Some(_) => found.published(self.config)?,
-            None => found.first(&mut catalog, self.config).await?,
+            Some(_) if again.is_none() => found.published(self.config)?,
+            _ => found.first(&mut catalog, self.config).await?,
         };
         if slot_is_new {
             let begin = Begin {
@@ -92,9 +102,11 @@ impl Session<'_> {
                 source: self.source,
                 facts: &facts,
                 epoch,
+                again: again.is_some(),
             };
             self.begin(begin, &mut catalog, slot, &cluster, scan, &mut log)
                 .await?;
+            self.begun_again(again.take(), scan);
         }
         let provenance = self.provenance(&mut catalog, &facts, scan).await?;
         let tables = found.later(self.config, &provenance, tables)?;
@@ -198,17 +210,29 @@ impl Session<'_> {
             .update(|status| status.not_captured = not_captured);
     }
 
-    /// The log, read to its end from the newest checkpoint on. Nothing is written to one that is seen to be another database's.
+    /// Tells whoever has asked for it. Positions may be lower from here on.
+    fn begun_again(&self, asked: Option<Request>, scan: &LogScan) {
+        if let Some(asked) = asked {
+            self.reporter.pending.lock().clear();
+            self.reporter.captured(&scan.state.copies);
+            asked.done();
+        }
+    }
+
+    /// The log, read to its end from the newest checkpoint on. Nothing is written to one that is seen not to be that of
+    /// `own`, if that is asked.
     async fn log(
         &self,
         cluster: &Cluster,
-        facts: &Facts,
+        own: Option<&Facts>,
         scan: &mut LogScan,
     ) -> Result<Appender, Error> {
         let topic = &self.config.topic_changes;
         log_scan::ensure_topic(cluster, self.config).await?;
-        if let Some(baseline) = scan.look(cluster, topic).await? {
-            check_origin(facts, &baseline)?;
+        if let Some(facts) = own {
+            if let Some(baseline) = scan.look(cluster, topic).await? {
+                check_origin(facts, &baseline)?;
+            }
         }
         let mut log = append::open(cluster, self.config, topic).await?;
         scan.find_end(cluster, topic, &mut log).await?;
@@ -231,7 +255,6 @@ impl Session<'_> {
                 (Some(first), _) if first > Offset::default() => Err(Error::LogTrimmed {
                     topic: topic(),
                     first,
-                    slot: name(),
                 }),
                 // No capture ever started here, so the slot cannot be one that it left behind.
                 (_, Some(_)) if scan.state.chain.epoch() == Epoch::default() => {
@@ -249,14 +272,11 @@ impl Session<'_> {
             return Err(Error::LogAhead {
                 position,
                 current: wal_end,
-                topic: topic(),
-                slot: name(),
             });
         }
         let Some(slot) = slot else {
             return Err(Error::SlotMissing {
                 slot: name(),
-                topic: topic(),
                 position,
             });
         };
@@ -264,7 +284,6 @@ impl Session<'_> {
             return Err(Error::SlotLost {
                 slot: name(),
                 wal_status: "lost".into(),
-                topic: topic(),
             });
         }
         match slot.confirmed {
@@ -272,7 +291,6 @@ impl Session<'_> {
                 slot: name(),
                 confirmed,
                 position,
-                topic: topic(),
             }),
             _ => Ok(Some(position)),
         }

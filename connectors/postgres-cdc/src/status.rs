@@ -61,6 +61,8 @@ pub enum State {
     Streaming,
     /// Waiting before the next attempt.
     Backoff,
+    /// The log cannot go on. It is looked at again, as that may pass, until a person has it begun again.
+    Void,
     /// Ended.
     Stopped,
 }
@@ -72,6 +74,7 @@ impl State {
             State::Preflight => "preflight",
             State::Streaming => "streaming",
             State::Backoff => "backoff",
+            State::Void => "void",
             State::Stopped => "stopped",
         }
     }
@@ -101,7 +104,8 @@ impl Handle {
     /// # Errors
     /// If it makes no sense, or capture does not follow the stream now.
     pub async fn request(&self, what: TableRequest) -> Result<(), RequestError> {
-        if self.status.borrow().state != State::Streaming {
+        let follows = self.status.borrow().state == State::Streaming;
+        if !follows && what != TableRequest::BeginAgain {
             let reason =
                 "capture does not follow the stream of Postgres now; try again when it does";
             return Err(RequestError::NotNow(reason.to_owned()));
@@ -254,8 +258,18 @@ impl Reporter {
         });
     }
 
-    pub(crate) fn state(&self, state: State) {
-        self.update(|status| status.state = state);
+    /// A session looks where the log ends, which may still be void.
+    pub(crate) fn looks(&self) {
+        self.update(|status| {
+            if status.state != State::Void {
+                status.state = State::Preflight;
+            }
+        });
+    }
+
+    /// It has ended.
+    pub(crate) fn stopped(&self) {
+        self.update(|status| status.state = State::Stopped);
     }
 
     /// A session follows the stream.
@@ -263,6 +277,7 @@ impl Reporter {
         self.update(|status| {
             status.state = State::Streaming;
             status.last_lsn = position;
+            status.received_lsn = position;
             status.failing_since = None;
         });
     }
@@ -288,8 +303,8 @@ impl Reporter {
         self.update(|status| status.last_error = Some(error));
     }
 
-    /// Waits before another attempt.
-    pub(crate) fn waits(&self, error: String, pause: Duration) {
+    /// Waits before another attempt. `void`: the log cannot go on.
+    pub(crate) fn waits(&self, error: String, pause: Duration, void: bool) {
         let now = Utc::now();
         let since = self.status.borrow().failing_since.unwrap_or(now);
         tracing::warn!(
@@ -297,7 +312,10 @@ impl Reporter {
             retry_in_ms = pause.as_millis() as u64, "capture waits and starts over"
         );
         self.update(|status| {
-            status.state = State::Backoff;
+            status.state = match void {
+                true => State::Void,
+                false => State::Backoff,
+            };
             status.last_error = Some(error);
             status.failing_since = Some(since);
             status.next_attempt_at = TimeDelta::from_std(pause).ok().map(|pause| now + pause);

@@ -59,6 +59,7 @@ impl Stream<'_> {
         let mut events = Receiver::start(
             stream,
             self.assembler.position(),
+            self.comparison.proven(),
             self.config,
             acknowledged.clone(),
             pending,
@@ -119,7 +120,6 @@ impl Stream<'_> {
             }
             Error::Replication(source) if source.is_unmapped_file() => Error::SlotUnreadable {
                 slot: self.config.slot.clone(),
-                topic: self.config.topic_changes.clone(),
                 source,
             },
             Error::Replication(ReplicationError::TooLarge {
@@ -200,6 +200,7 @@ impl Stream<'_> {
         if !self.comparison.is_proven() {
             return Ok(());
         }
+        self.ask_for_witness().await;
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());
         match record {
             Some(record) => Ok(self.appender.append(record).await?),

@@ -48,6 +48,8 @@ pub enum TableRequest {
     Remove(Vec<TableId>),
     /// Copies captured tables again.
     Resnapshot(Vec<TableId>),
+    /// Begins a log that cannot go on again, with another slot and copies of all tables.
+    BeginAgain,
 }
 
 /// Why a request was not done.

@@ -294,7 +294,8 @@ impl Source {
             let record = Record::decode(&value).expect("a record");
             let verdict = chain.offer(&record);
             copies.offer(offset, &record, verdict);
-            if let (Record::Baseline(found), Verdict::Moved) = (record, verdict) {
+            let begins = matches!(verdict, Verdict::Moved | Verdict::BegunAgain);
+            if let (Record::Baseline(found), true) = (record, begins) {
                 baseline = Some(found);
             }
         }
@@ -312,6 +313,7 @@ impl Source {
             system: "1".into(),
             database: "db".into(),
             at: at(),
+            again: None,
         };
         self.write_checkpoint(self.lsn, baseline, &Copies::new());
     }
@@ -326,6 +328,7 @@ impl Source {
             source: None,
             last: None,
             removed: Vec::new(),
+            former: Vec::new(),
             unseen: Vec::new(),
         });
         self.log.append(CHANGES, checkpoint.encode());

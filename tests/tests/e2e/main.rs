@@ -1,6 +1,7 @@
 //! End-to-end tests on real servers. See each module for what it shows.
 
 mod attack;
+mod begun_again;
 mod binary;
 mod broker;
 mod cases;

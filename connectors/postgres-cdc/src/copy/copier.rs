@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use millrace_control::in_words;
 use millrace_events::{CapturedTable, Copies, CopyId, CopyTable, Epoch, TableId};
 use millrace_topic::Cluster;
 use tokio::sync::{mpsc, watch, Mutex};
+use tokio::time::sleep;
 
 use super::desk::{Announcement, Desk};
 use super::estimate::{self, estimated_rows};
@@ -20,6 +22,9 @@ use super::work::{self, Work};
 use crate::source::Source;
 use crate::status::Reporter;
 use crate::{catalog, resolve, Config, Error};
+
+/// How soon a copy of a table is tried again that could not be begun.
+const BEGUN_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What copying works with while a session follows the stream.
 pub(crate) struct Copier {
@@ -56,6 +61,10 @@ impl Copier {
             .cloned()
             .partition(|table| known.is_removed(table));
         self.finish_removing(&removed).await?;
+        let former: Vec<_> = known.former().cloned().collect();
+        for table in former.into_iter().filter(|table| !captured.contains(table)) {
+            self.desk.announce(Announcement::Removed(table)).await?;
+        }
         let void =
             |table: &CapturedTable| table.copied.is_none() && self.void.contains(&table.copy);
         let missing = left.into_iter();
@@ -65,14 +74,47 @@ impl Copier {
             self.reporter
                 .copy_void(table, "its log has a gap, or begins behind it");
         }
-        if !missing.is_empty() {
-            // Before the point of a new slot everybody had ended who began before the publication.
-            self.begin_with(&missing, !self.slot_is_new).await?;
-        }
+        let left = self.begin_together(missing).await?;
         // Not before: nobody is to take a table that has no copy yet for one that is not captured.
         self.reporter.captured(&self.copies.borrow());
-        let (never, _) = tokio::try_join!(self.copy_all(), requests::serve(self, requests))?;
+        let serving = requests::serve(self, requests);
+        let (never, _, ()) = tokio::try_join!(self.copy_all(), serving, self.begin_alone(left))?;
         Ok(never)
+    }
+
+    /// Begins a copy of tables that have none. Returns them if something is wrong with one of them.
+    async fn begin_together(&self, tables: Vec<TableId>) -> Result<Vec<TableId>, Error> {
+        if tables.is_empty() {
+            return Ok(tables);
+        }
+        match self.begin_missing(&tables).await {
+            Err(error) if work::is_of_the_table(&error) => Ok(tables),
+            begun => begun.map(|()| Vec::new()),
+        }
+    }
+
+    /// Begins a copy of each of them, as often as it takes; everything else goes on.
+    async fn begin_alone(&self, tables: Vec<TableId>) -> Result<(), Error> {
+        let begun: FuturesUnordered<_> = (tables.into_iter().map(|table| async move {
+            let table = [table];
+            loop {
+                match self.begin_missing(&table).await {
+                    Err(error) if work::is_of_the_table(&error) => {
+                        let (table, error) = (&table[0], in_words(&error));
+                        tracing::warn!(%table, error, "no copy of the table can be begun; it is tried again");
+                    }
+                    begun => return begun,
+                }
+                sleep(BEGUN_AGAIN_AFTER).await;
+            }
+        }))
+        .collect();
+        begun.try_collect().await
+    }
+
+    /// Before the point of a new slot everybody had ended who began before the publication.
+    async fn begin_missing(&self, tables: &[TableId]) -> Result<(), Error> {
+        self.begin_with(tables, !self.slot_is_new).await.map(drop)
     }
 
     /// Works at all copies that are not complete, and waits for more.

@@ -15,10 +15,30 @@ use crate::{catalog, resolve, Error};
 /// Requests that wait.
 const REQUESTS_MAX: usize = 16;
 
+const GOES_ON: &str =
+    "the log goes on, so that it need not be begun again; `millrace tables resnapshot` copies single tables";
+
 /// A request, and whom to tell of it.
 pub(crate) struct Request {
     what: TableRequest,
     answer: oneshot::Sender<Result<(), RequestError>>,
+}
+
+impl Request {
+    /// Whether the log is to be begun again.
+    pub(crate) fn begins_again(&self) -> bool {
+        self.what == TableRequest::BeginAgain
+    }
+
+    /// It was done.
+    pub(crate) fn done(self) {
+        let _ = self.answer.send(Ok(()));
+    }
+
+    /// It cannot be done now.
+    pub(crate) fn not_now(self, reason: String) {
+        let _ = self.answer.send(Err(RequestError::NotNow(reason)));
+    }
 }
 
 /// The asking side. Cheap to clone.
@@ -57,6 +77,7 @@ pub(crate) async fn serve(
             TableRequest::Add(tables) => copier.add(&tables).await,
             TableRequest::Remove(tables) => copier.remove(&tables).await,
             TableRequest::Resnapshot(tables) => copier.resnapshot(&tables).await,
+            TableRequest::BeginAgain => Err(Failed::Refused(GOES_ON.to_owned())),
         };
         match done {
             Ok(()) => _ = answer.send(Ok(())),

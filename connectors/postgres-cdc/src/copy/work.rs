@@ -359,7 +359,7 @@ fn name(table: &CapturedTable) -> TableId {
 
 /// Whether others can go on: the table is gone, somebody has locked it, it may not be read, or cannot be. A server that is
 /// away is everybody's.
-fn is_of_the_table(error: &Error) -> bool {
+pub(super) fn is_of_the_table(error: &Error) -> bool {
     match error {
         Error::Unsuitable(_) => true,
         Error::Postgres(sqlx::Error::Database(error)) => {

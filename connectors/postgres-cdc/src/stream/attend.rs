@@ -23,6 +23,10 @@ impl Stream<'_> {
     /// An answer that nobody waits for any more is dropped.
     async fn attend_to(&mut self, asked: Asked) -> Result<(), Error> {
         match asked {
+            // What is said of tables takes away the transaction by which the database is known again.
+            Asked::Announce(..) if !self.comparison.is_proven() => {
+                self.waiting.push(asked);
+            }
             Asked::Announce(..) if self.assembler.is_open() => self.waiting.push(asked),
             Asked::Moved(_, behind, _) if self.assembler.taken() < behind => {
                 self.waiting.push(asked)

@@ -1,6 +1,8 @@
 //! Whether the log and the source still belong together, while the stream goes on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use chrono::Utc;
 use millrace_events::{CopyTable, Lsn, Source, TableId, Witness};
@@ -19,9 +21,13 @@ pub(crate) struct Comparison {
     provenance: Provenance,
     /// What of the stream the log has already.
     overlap: Overlap,
+    /// Whether the stream has shown that it continues the log, for those who tell Postgres what is safe.
+    proven: Arc<AtomicBool>,
     /// The last transaction that the log had when the stream began, if it still wanted rows of the same tables.
     last: Option<Witness>,
     timeline: u32,
+    /// Postgres was asked for a transaction that can be a witness.
+    asked_for_witness: bool,
     /// Relations whose rows are left out, as the stream described them.
     left_out: HashMap<u32, Relation>,
 }
@@ -36,8 +42,10 @@ impl Comparison {
         Comparison {
             provenance,
             overlap,
+            proven: Arc::default(),
             last,
             timeline,
+            asked_for_witness: false,
             left_out: HashMap::new(),
         }
     }
@@ -48,6 +56,18 @@ impl Comparison {
 
     pub(super) fn is_proven(&self) -> bool {
         self.overlap.is_proven()
+    }
+
+    pub(super) fn proven(&self) -> Arc<AtomicBool> {
+        self.proven.clone()
+    }
+
+    /// Says so where it is asked. The history is the same, whoever is the primary now.
+    fn may_be_proven(&mut self) {
+        if self.is_proven() {
+            self.proven.store(true, Ordering::Relaxed);
+            self.provenance.promoted(self.timeline);
+        }
     }
 
     /// Whether the relation is not the table that was copied under its name.
@@ -67,18 +87,16 @@ impl Stream<'_> {
         let wanted = || self.assembler.wants(message);
         let passage = self.comparison.overlap.take(message, wanted);
         let passage = passage.map_err(|differs| self.differs(differs))?;
-        // The history is the same, whoever is the primary now.
-        if self.comparison.is_proven() {
-            let timeline = self.comparison.timeline;
-            self.comparison.provenance.promoted(timeline);
-        }
+        self.comparison.may_be_proven();
         Ok(passage)
     }
 
     /// The source has sent everything that committed before `lsn`.
-    pub(super) fn check_idle(&self, lsn: Lsn) -> Result<(), Error> {
+    pub(super) fn check_idle(&mut self, lsn: Lsn) -> Result<(), Error> {
         let checked = self.comparison.overlap.idle(lsn);
-        checked.map_err(|differs| self.differs(differs))
+        checked.map_err(|differs| self.differs(differs))?;
+        self.comparison.may_be_proven();
+        Ok(())
     }
 
     /// Compares the log with the catalog of now.
@@ -130,6 +148,7 @@ impl Stream<'_> {
     /// came before.
     pub(super) async fn tables_changed(&mut self) -> Result<(), Error> {
         self.comparison.last = None;
+        self.comparison.asked_for_witness = false;
         self.assembler.forget_last();
         self.watch.look_at(self.comparison.provenance.tables());
         for relation in std::mem::take(&mut self.comparison.left_out).values() {
@@ -150,6 +169,20 @@ impl Stream<'_> {
         Ok(())
     }
 
+    /// A log without a transaction cannot be told from that of a database that was restored. Where nobody commits one, one of
+    /// ours is it: a message, which changes nothing.
+    pub(super) async fn ask_for_witness(&mut self) {
+        if self.comparison.asked_for_witness || self.last().is_some() {
+            return;
+        }
+        self.comparison.asked_for_witness = true;
+        let emit = sqlx::query("SELECT pg_logical_emit_message(true, $1, 'witness')");
+        let emit = emit.bind(&self.config.message_prefix);
+        if let Err(error) = emit.execute(&mut self.catalog).await {
+            tracing::warn!(%error, "the log has no transaction by which its database could be known again");
+        }
+    }
+
     /// The last transaction of the log, if it wanted rows of the tables of now.
     pub(super) fn last(&self) -> Option<Witness> {
         self.assembler.last().or(self.comparison.last)
@@ -158,8 +191,6 @@ impl Stream<'_> {
     pub(super) fn publication_gone(&self) -> Error {
         Error::PublicationGone {
             publication: self.config.publication.clone(),
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
         }
     }
 
@@ -168,8 +199,6 @@ impl Stream<'_> {
             xid: last.xid.0,
             commit_lsn: last.commit_lsn,
             at: last.at,
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
         }
     }
 }

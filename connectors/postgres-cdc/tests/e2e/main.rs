@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod begun_again;
 mod copies;
 mod forgetful;
 mod handover;
