@@ -122,7 +122,7 @@ deny: ## licences, bans, sources and known vulnerabilities of the dependencies, 
 	fi; \
 	cargo deny --locked check --hide-inclusion-graph licenses bans sources; \
 	if cargo deny --locked fetch db >/dev/null 2>&1; then \
-	    cargo deny --locked check --hide-inclusion-graph --disable-fetch advisories; \
+	    cargo deny --locked --offline check --hide-inclusion-graph advisories; \
 	else \
 	    $(call skip,make deny: advisories SKIPPED; RustSec's database on github.com cannot be fetched); \
 	fi

@@ -125,7 +125,6 @@ impl Session<'_> {
         let (copies, known) = watch::channel(scan.state.copies.clone());
         let copier = self.copier(epoch, cluster, desk, known, scan, slot_is_new);
         let stream = self.start(overlap.start()).await?;
-        self.reporter.streaming(position);
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,

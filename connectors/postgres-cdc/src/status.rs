@@ -272,6 +272,14 @@ impl Reporter {
         self.update(|status| status.state = State::Stopped);
     }
 
+    /// Returns when a session follows the stream.
+    pub(crate) async fn follows(&self) {
+        let mut changes = self.status.subscribe();
+        let follows = changes.wait_for(|status| status.state == State::Streaming);
+        // It cannot be closed: this is its other end.
+        let _ = follows.await;
+    }
+
     /// A session follows the stream.
     pub(crate) fn streaming(&self, position: Lsn) {
         self.update(|status| {

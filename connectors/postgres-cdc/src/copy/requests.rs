@@ -64,11 +64,12 @@ impl Requests {
     }
 }
 
-/// Does what is asked for, one after the other.
+/// Does what is asked for, one after the other, once the stream is followed.
 pub(crate) async fn serve(
     copier: &Copier,
     requests: &mut mpsc::Receiver<Request>,
 ) -> Result<Infallible, Error> {
+    copier.reporter.follows().await;
     loop {
         let Some(Request { what, answer }) = requests.recv().await else {
             return std::future::pending().await;

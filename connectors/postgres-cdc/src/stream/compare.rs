@@ -62,12 +62,13 @@ impl Comparison {
         self.proven.clone()
     }
 
-    /// Says so where it is asked. The history is the same, whoever is the primary now.
-    fn may_be_proven(&mut self) {
-        if self.is_proven() {
-            self.proven.store(true, Ordering::Relaxed);
-            self.provenance.promoted(self.timeline);
+    /// True once it is. The history is the same then, whoever is the primary now.
+    fn becomes_proven(&mut self) -> bool {
+        if !self.is_proven() {
+            return false;
         }
+        self.provenance.promoted(self.timeline);
+        !self.proven.swap(true, Ordering::Relaxed)
     }
 
     /// Whether the relation is not the table that was copied under its name.
@@ -87,7 +88,7 @@ impl Stream<'_> {
         let wanted = || self.assembler.wants(message);
         let passage = self.comparison.overlap.take(message, wanted);
         let passage = passage.map_err(|differs| self.differs(differs))?;
-        self.comparison.may_be_proven();
+        self.may_follow();
         Ok(passage)
     }
 
@@ -95,8 +96,15 @@ impl Stream<'_> {
     pub(super) fn check_idle(&mut self, lsn: Lsn) -> Result<(), Error> {
         let checked = self.comparison.overlap.idle(lsn);
         checked.map_err(|differs| self.differs(differs))?;
-        self.comparison.may_be_proven();
+        self.may_follow();
         Ok(())
+    }
+
+    /// Before the stream has shown that it continues the log, nobody is told that capture follows it.
+    fn may_follow(&mut self) {
+        if self.comparison.becomes_proven() {
+            self.reporter.streaming(self.assembler.position());
+        }
     }
 
     /// Compares the log with the catalog of now.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_events::Lsn;
-use millrace_postgres_cdc::{RequestError, Selection, State, TableRequest};
+use millrace_postgres_cdc::{RequestError, Selection, State, Status, TableRequest};
+
+use sqlx::{Connection, PgConnection};
 
 use crate::model::Model;
 use crate::postgres::Postgres;
@@ -39,10 +41,15 @@ async fn followed(rig: &Rig) -> Running {
 
 /// Waits until capture says this, and does what it says, under load. In the end the log has everything.
 async fn mended(rig: &Rig, mut running: Running, code: &str) {
-    let void = running.until(|status| status.state == State::Void).await;
+    let says_how = |status: &Status| {
+        let reason = status.last_error.as_deref().unwrap_or_default();
+        reason.contains("`millrace tables begin-again`")
+    };
+    let void = running
+        .until(|status| status.state == State::Void && says_how(status))
+        .await;
     let reason = void.last_error.unwrap();
     assert!(reason.starts_with(code), "{reason}");
-    assert!(reason.contains("`millrace tables begin-again`"), "{reason}");
     let writers = Writers::start(rig, 2, rand::random()).await;
     running.begin_again().await;
     running.streaming().await;
@@ -203,11 +210,28 @@ async fn restored(copy: Copy, beyond: bool, promoted: bool) -> (Rig, Running) {
         postgres.promote_at_start();
     }
     postgres.start_again();
+    if promoted {
+        primary(&rig).await;
+    }
     if beyond {
         write_beyond(&rig, position).await;
     }
     let running = running.unwrap_or_else(|| rig.start());
     (rig, running)
+}
+
+/// Waits until the recovery is over.
+async fn primary(rig: &Rig) {
+    let promoted = async {
+        while PgConnection::connect(&rig.config.postgres_url)
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let promoted = tokio::time::timeout(crate::rig::PATIENCE, promoted).await;
+    promoted.expect("it becomes a primary");
 }
 
 async fn write_beyond(rig: &Rig, position: Lsn) {

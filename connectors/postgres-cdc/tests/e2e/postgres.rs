@@ -76,7 +76,7 @@ impl Postgres {
     pub fn promote_at_start(&self) {
         let data = self.data();
         let settings = data.join("postgresql.auto.conf");
-        let more = "restore_command = 'false'\n";
+        let more = "restore_command = 'false'\nhot_standby = off\n";
         let known = std::fs::read_to_string(&settings).unwrap();
         std::fs::write(settings, known + more).unwrap();
         run(as_user("touch").arg(data.join("recovery.signal")));
