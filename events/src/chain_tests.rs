@@ -50,6 +50,7 @@ fn progress(prev: u64, end: u64, epoch: u64) -> Record {
         epoch: Epoch(epoch),
         prev: Lsn(prev),
         end_lsn: Lsn(end),
+        gap: false,
         at: at(),
     })
 }

@@ -16,6 +16,9 @@ pub struct CapturedTable {
     /// See [`crate::CopyTable::published_lately`].
     #[serde(default = "crate::copy::yes")]
     pub published_lately: bool,
+    /// `pg_class.oid` of the table whose rows are copied, if the log says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oid: Option<u32>,
     /// The copy that counts.
     pub copy: CopyId,
     /// Topic with its rows.
@@ -110,6 +113,7 @@ impl Copies {
                 definition: table.definition.clone(),
                 estimated_rows: table.estimated_rows,
                 published_lately: table.published_lately,
+                oid: table.source.as_ref().map(|source| source.oid),
                 copy: begun.copy,
                 topic: begun.topic.clone(),
                 copy_offset: offset,

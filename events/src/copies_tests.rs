@@ -38,6 +38,7 @@ fn copy(epoch: u64, copy: u64, tables: &[&str]) -> Record {
         },
         estimated_rows: 10,
         published_lately: false,
+        source: None,
     };
     Record::Copy(CopyBegun {
         epoch: Epoch(epoch),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, Lsn, Row, SchemaId, Slice, TableId, TableSchema, Visibility};
+use crate::{Epoch, Lsn, Row, SchemaId, Slice, SourceTable, TableId, TableSchema, Visibility};
 
 /// Number of a copy of tables; that of its topic too. A later copy of a table has a higher one.
 #[derive(
@@ -123,6 +123,10 @@ pub struct CopyTable {
     /// is not in the log, so its rows are read when they have ended. Only capture asks; who did not say meant yes.
     #[serde(default = "yes")]
     pub published_lately: bool,
+    /// What its rows are taken from, in place of what the log said of the table before: here, so that nothing counts
+    /// without the copy. Only capture asks; an older one wrote a [`crate::Source`] instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceTable>,
 }
 
 pub(crate) fn yes() -> bool {

@@ -183,6 +183,7 @@ fn the_records_of_a_copy_look_like_this() {
                     definition,
                     estimated_rows: 9,
                     published_lately: false,
+                    source: None,
                 }],
                 at: at(),
             }),

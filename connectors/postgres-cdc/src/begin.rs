@@ -73,6 +73,7 @@ impl Begin<'_> {
             epoch: self.epoch,
             prev,
             end_lsn,
+            gap: true,
             at: Utc::now(),
         }
     }

@@ -218,6 +218,7 @@ mod tests {
                 },
                 estimated_rows: 1,
                 published_lately: false,
+                source: None,
             }],
             at: DateTime::UNIX_EPOCH,
         })

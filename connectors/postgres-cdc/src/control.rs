@@ -221,6 +221,7 @@ mod tests {
             },
             estimated_rows: 10,
             published_lately: false,
+            oid: None,
             copy: CopyId(3),
             topic: "shop-snapshot-3".to_owned(),
             copy_offset: 2,

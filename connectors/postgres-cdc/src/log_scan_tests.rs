@@ -78,6 +78,7 @@ impl World {
             epoch: Epoch(1),
             prev,
             end_lsn: Lsn(self.lsn),
+            gap: false,
             at: Utc::now(),
         };
         Record::Progress(progress).encode()
@@ -148,6 +149,7 @@ fn being_copied(offset: Offset) -> CapturedTable {
         },
         estimated_rows: 1,
         published_lately: false,
+        oid: None,
         copy: CopyId(1),
         topic: "t".into(),
         copy_offset: offset.to_i64(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Baseline, Epoch, Lsn, Record, Start, TableId};
+use millrace_events::{Baseline, Copies, Epoch, Lsn, Record, Start, TableId};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Wanted};
 use millrace_sessions::postgres::PgSession;
 use millrace_topic::{Cluster, Offset, RECORD_BYTES_MAX};
@@ -113,7 +113,8 @@ impl Session<'_> {
         let confirmed = slot.and_then(|slot| slot.confirmed).unwrap_or(position);
         let overlap = Overlap::new(position, confirmed, scan.state.last);
         let (desk, asked) = Desk::new();
-        let copier = self.copier(epoch, cluster, desk, scan, slot_is_new);
+        let (copies, known) = watch::channel(scan.state.copies.clone());
+        let copier = self.copier(epoch, cluster, desk, known, scan, slot_is_new);
         let stream = self.start(overlap.start()).await?;
         let streaming = Stream {
             config: self.config,
@@ -121,6 +122,7 @@ impl Session<'_> {
             watch: Watch::start(self.source, self.config, provenance.tables()),
             comparison: Comparison::new(provenance, overlap, scan.state.last, facts.timeline),
             relations: Relations::of(&tables, &scan.state.copies),
+            copies,
             asked,
             waiting: Vec::new(),
             catalog,
@@ -151,6 +153,7 @@ impl Session<'_> {
         epoch: Epoch,
         cluster: Cluster,
         desk: Desk,
+        copies: watch::Receiver<Copies>,
         scan: &LogScan,
         slot_is_new: bool,
     ) -> Copier {
@@ -161,7 +164,7 @@ impl Session<'_> {
             reporter: self.reporter.clone(),
             desk,
             epoch,
-            copies: watch::Sender::new(scan.state.copies.clone()),
+            copies,
             slot_is_new,
             void: scan.state.void.clone(),
             turn: Mutex::default(),
@@ -189,7 +192,9 @@ impl Session<'_> {
             .collect();
         let seen = observe(catalog, publication, &Scope::named(&tables)).await?;
         let mut provenance = Provenance::begin(publication, facts);
-        provenance.renew(&tables, &seen);
+        for table in &tables {
+            provenance.renew(table, &seen);
+        }
         Ok(provenance)
     }
 
@@ -292,9 +297,9 @@ impl Session<'_> {
         }
     }
 
-    /// Whether the log gets another slot: there is none, or it cannot be read on, and no table of the log is copied yet. So
-    /// nothing of it is worth anything but its name, and all copies begin again behind the new slot's point. Otherwise log and
-    /// slot have to belong together.
+    /// Whether the log gets another slot: there is none, or it cannot be read on, or it is one that a start made that did
+    /// not come to tell the log; and no table of the log was ever copied. So nothing of it is worth anything but its name,
+    /// and all copies begin again behind the new slot's point. Otherwise log and slot have to belong together.
     fn renews(
         &self,
         facts: &Facts,
@@ -306,16 +311,17 @@ impl Session<'_> {
             return self.judge(facts, scan, slot, wal_end).map(|_| false);
         };
         check_origin(facts, baseline)?;
-        let wanted = self.renews_slot || slot.is_none();
-        let is_ahead = scan.state.chain.position().unwrap_or(baseline.lsn) > wal_end;
-        let renews = wanted && !is_ahead && !scan.state.has_copied_tables();
+        let position = scan.state.chain.position().unwrap_or(baseline.lsn);
+        let goes_on = |slot: &Slot| slot.confirmed.is_none_or(|confirmed| confirmed <= position);
+        let wanted = self.renews_slot || !slot.is_some_and(goes_on);
+        let renews = wanted && position <= wal_end && !scan.state.has_copied_tables();
         if !renews {
             self.judge(facts, scan, slot, wal_end)?;
         }
         Ok(renews)
     }
 
-    /// Makes a slot, and tells the log. Copies that were begun before its point are void.
+    /// Makes a slot, and tells the log.
     async fn begin(
         &self,
         begin: Begin<'_>,
@@ -328,9 +334,7 @@ impl Session<'_> {
         let record = begin.run(catalog, slot, &scan.state).await?;
         let topic = &self.config.topic_changes;
         scan.append(cluster, topic, log, record).await?;
-        superseded(begin.epoch, scan)?;
-        scan.state.void_copies();
-        Ok(())
+        superseded(begin.epoch, scan)
     }
 
     /// Writes the start record and reads up to it: what counted before it is then agreed with every

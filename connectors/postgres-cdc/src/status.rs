@@ -1,6 +1,6 @@
 //! What capture is doing, for those who watch it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -232,11 +232,13 @@ impl Reporter {
         self.update(|status| status.copies_begun_again += 1);
     }
 
-    /// Topics of copies of an earlier session are not known to be needed.
-    pub(crate) fn needs_only(&self, topic: &str) {
+    /// What an earlier session needed of other topics than these is not needed any more. Of these nothing is let go in
+    /// between.
+    pub(crate) fn needs_only<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
+        let topics: BTreeSet<_> = topics.into_iter().collect();
         self.update(|status| {
             if let Some(needed) = &mut status.needed {
-                needed.retain(|known, _| known == topic);
+                needed.retain(|known, _| topics.contains(known.as_str()));
             }
         });
     }

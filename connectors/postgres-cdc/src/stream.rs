@@ -6,7 +6,7 @@ mod compare;
 
 use bytes::Bytes;
 use chrono::Utc;
-use millrace_events::Lsn;
+use millrace_events::{Copies, Lsn};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, ReplicationError};
 use millrace_sessions::postgres::PgSession;
 use tokio::sync::{mpsc, watch};
@@ -37,6 +37,8 @@ pub(crate) struct Stream<'a> {
     pub(crate) watch: Watch,
     /// The captured tables.
     pub(crate) relations: Relations,
+    /// Those who copy follow this: what the log says of tables.
+    pub(crate) copies: watch::Sender<Copies>,
     /// What copies ask for.
     pub(crate) asked: mpsc::Receiver<Asked>,
     /// What cannot be answered yet.
@@ -177,6 +179,8 @@ impl Stream<'_> {
             _ => None,
         };
         if let Some(commit) = ended {
+            // Before its last record: what the log does not say by then would never be said after a kill.
+            self.note_left_out().await?;
             self.received(commit.end_lsn);
         }
         let mut out = Vec::new();
@@ -188,9 +192,6 @@ impl Stream<'_> {
         }
         for record in out {
             self.appender.append(record).await?;
-        }
-        if ended.is_some() {
-            self.note_left_out().await?;
         }
         Ok(())
     }
@@ -207,6 +208,8 @@ impl Stream<'_> {
         let table = relation::table(relation);
         let standing = self.relations.describe(relation.oid, &table);
         if standing == Standing::Removed {
+            // It may be added again, and Postgres does not describe it twice.
+            self.comparison.leave_out(relation);
             return Ok(());
         }
         if standing == Standing::Stranger || self.comparison.contradicts(relation) {

@@ -148,6 +148,7 @@ mod tests {
             },
             estimated_rows: 1_000,
             published_lately: false,
+            oid: None,
             copy: CopyId(copy),
             topic: format!("shop-snapshot-{copy}"),
             copy_offset: 2,

@@ -155,6 +155,7 @@ fn begun(table: &CapturedTable, epoch: Epoch, at: chrono::DateTime<chrono::Utc>)
             definition: table.definition.clone(),
             estimated_rows: table.estimated_rows,
             published_lately: table.published_lately,
+            source: None,
         }],
         at,
     }

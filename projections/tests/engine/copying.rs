@@ -94,6 +94,7 @@ impl Source {
             definition: self.schema(table).clone(),
             estimated_rows: 1,
             published_lately: false,
+            source: None,
         };
         let begun = Record::Copy(CopyBegun {
             epoch: self.epoch,

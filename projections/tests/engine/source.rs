@@ -406,6 +406,7 @@ impl Source {
             epoch: self.epoch,
             prev: self.lsn,
             end_lsn: Lsn(self.lsn.0 + 8),
+            gap: false,
             at: at(),
         });
         self.log.append(CHANGES, record.encode());

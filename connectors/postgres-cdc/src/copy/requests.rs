@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use millrace_control::in_words;
 use millrace_events::TableId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -94,6 +95,7 @@ pub(crate) async fn serve(
         match done {
             Ok(()) => _ = answer.send(Ok(())),
             Err(Failed::Refused(reason)) => _ = answer.send(Err(RequestError::Refused(reason))),
+            Err(Failed::NotNow(reason)) => _ = answer.send(Err(RequestError::NotNow(reason))),
             Err(Failed::Session(error)) => return Err(error),
         }
     }
@@ -103,6 +105,8 @@ pub(crate) async fn serve(
 enum Failed {
     /// It makes no sense, or Postgres does not allow it.
     Refused(String),
+    /// Something in Postgres is in the way that passes: somebody has locked the table, for example.
+    NotNow(String),
     /// The session has failed.
     Session(Error),
 }
@@ -113,6 +117,8 @@ impl From<Error> for Failed {
             Error::Unsuitable(_) | Error::PublicationDenied { .. } => {
                 Failed::Refused(error.to_string())
             }
+            // What is asked for is done in sessions of its own; the others go on.
+            Error::Postgres(sqlx::Error::Database(_)) => Failed::NotNow(in_words(&error)),
             other => Failed::Session(other),
         }
     }
@@ -129,7 +135,6 @@ impl Copier {
         )?;
         let mut session = self.source.connect().await?;
         resolve::check(tables, &catalog::tables(&mut session).await?)?;
-        self.desk.expect(tables).await?;
         publish::add(&mut session, &self.config, tables).await?;
         // Were capture killed here, the next start would find published tables without a copy, and begin one.
         self.begin(tables).await?;
@@ -145,7 +150,9 @@ impl Copier {
             return Err(Failed::Refused(reason));
         }
         for table in tables {
-            self.announce(Announcement::Removed(table.clone())).await?;
+            self.desk
+                .announce(Announcement::Removed(table.clone()))
+                .await?;
         }
         self.finish_removing(tables).await?;
         Ok(())

@@ -1,11 +1,11 @@
 //! Whether the log and the source still belong together, while the stream goes on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use chrono::Utc;
-use millrace_events::{Lsn, Source, TableId, Witness};
+use millrace_events::{CopyTable, Lsn, Source, TableId, Witness};
 
 use super::Stream;
 use crate::assemble::Outgoing;
@@ -129,32 +129,32 @@ impl Stream<'_> {
         self.note().await
     }
 
-    /// The rows of these tables are about to be copied: the log is told what they are now. Returns those that are not
-    /// known to have been published ever since a copy for which all older writers had ended.
-    pub(super) async fn renew(&mut self, tables: &[TableId]) -> Result<BTreeSet<TableId>, Error> {
-        let scope = Scope::named(tables);
+    /// The rows of these tables are about to be copied: fills in what they are taken from now. Those of them were not
+    /// published lately that were published ever since a copy for which all older writers had ended.
+    pub(super) async fn renew(&mut self, tables: &mut [CopyTable]) -> Result<(), Error> {
+        let names: Vec<_> = tables
+            .iter()
+            .map(|table| table.definition.table.clone())
+            .collect();
+        let scope = Scope::named(&names);
         let seen = observe(&mut self.catalog, &self.config.publication, &scope).await?;
         let (provenance, copies) = (&mut self.comparison.provenance, &self.checkpoints.copies);
-        let settled = |table: &&TableId| {
-            let copy = copies.table(table);
+        for (table, name) in tables.iter_mut().zip(&names) {
+            let copy = copies.table(name);
             let waited = copy.is_some_and(|copy| copy.copied.is_some() || !copy.published_lately);
-            waited && provenance.is_published_as_before(table, &seen)
-        };
-        let lately = tables.iter().filter(|table| !settled(table));
-        let lately = lately.cloned().collect();
-        provenance.renew(tables, &seen);
-        self.tables_changed().await?;
-        Ok(lately)
+            table.published_lately &= !(waited && provenance.is_published_as_before(name, &seen));
+            table.source = provenance.renew(name, &seen);
+        }
+        Ok(())
     }
 
-    pub(super) async fn removed(&mut self, table: &TableId) -> Result<(), Error> {
+    pub(super) fn removed(&mut self, table: &TableId) {
         self.comparison.provenance.remove(table);
-        self.tables_changed().await
     }
 
     /// What was left out of the log for want of a table may be wanted now, so that no transaction proves anything that
     /// came before.
-    async fn tables_changed(&mut self) -> Result<(), Error> {
+    pub(super) async fn tables_changed(&mut self) -> Result<(), Error> {
         self.comparison.last = None;
         self.comparison.asked_for_witness = false;
         self.assembler.forget_last();
@@ -162,7 +162,7 @@ impl Stream<'_> {
         for relation in std::mem::take(&mut self.comparison.left_out).values() {
             self.relation(relation).await?;
         }
-        self.note().await
+        Ok(())
     }
 
     /// Tells the log what it is taken from, if it has something else.

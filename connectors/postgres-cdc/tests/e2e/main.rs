@@ -6,6 +6,7 @@ mod begun_again;
 mod copies;
 mod forgetful;
 mod handover;
+mod hindered;
 mod history;
 mod kills;
 

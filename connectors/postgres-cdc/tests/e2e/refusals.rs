@@ -220,6 +220,7 @@ async fn a_log_that_is_ahead_of_its_database() {
         epoch: Epoch(1),
         prev: Model::position(&rig).await,
         end_lsn: Lsn(u64::MAX / 4),
+        gap: false,
         at: Default::default(),
     });
     let producer = rig
