@@ -12,11 +12,12 @@ use crate::own_servers::Own;
 use crate::services::{self, peak_of, Load, Services, PEAK_MAX, SERVICES};
 use crate::tables::is_live;
 
-/// Bytes that compress about as badly as any, so that nothing travels smaller than it is.
+/// Bytes that compress about as badly as any, so that nothing travels smaller than it is. They repeat themselves after a
+/// little more than 1 MiB: no two slices are alike.
 const MAKE: &str = "
     CREATE TABLE public.papers (id bigint PRIMARY KEY, title text, body text, scan bytea);
     CREATE FUNCTION public.noise(megabytes int, seed text) RETURNS text LANGUAGE sql AS $$
-        SELECT string_agg(md5(seed || n), '' ORDER BY n) FROM generate_series(1, megabytes * 32768) n $$;";
+        SELECT left(repeat(string_agg(md5(seed || n), '' ORDER BY n), megabytes), megabytes * 1048576) FROM generate_series(1, 32771) n $$;";
 
 /// An unchanged value, a changed one, one that moves to another key, one that comes and goes in one transaction.
 const CHANGES: &str = "
