@@ -174,7 +174,9 @@ async fn anew(conn: &mut Session) -> Result<(), Failure> {
 
 fn new_source() -> Source {
     let rng = rand::rngs::StdRng::seed_from_u64(1);
-    Source::new(memory_log::MemoryLog::new(), rng)
+    let mut source = Source::new(memory_log::MemoryLog::new(), rng);
+    source.slices = false;
+    source
 }
 
 /// A log with these orders, each in a transaction of its own.

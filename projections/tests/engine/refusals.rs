@@ -16,6 +16,7 @@ async fn a_value_that_only_the_server_refuses_is_found_among_the_others() {
     let mut world = World::new().await;
     world.values = "text".parse().expect("policies");
     let mut world = fill(world);
+    world.source.slices = false;
     let running = world.start();
     world.caught_up(&running).await;
     // As somebody may have altered it.

@@ -35,6 +35,8 @@ impl Counted {
     }
 
     async fn of(mut world: World, server: &Server) -> Counted {
+        // A large value costs trips of its own.
+        world.source.slices = false;
         let proxy = Proxy::start(server.port()).await;
         let (direct, counted) = (format!(":{}", server.port()), format!(":{}", proxy.port));
         world.url = world.url.replace(&direct, &counted);

@@ -9,7 +9,7 @@ use std::io;
 use sqlx::mysql::MySqlDatabaseError;
 
 /// Error number, and what the server says with it.
-const PASSING: [(u16, &str); 58] = [
+const PASSING: [(u16, &str); 59] = [
     (3, "writing a file failed (EE_WRITE)"),
     (20, "disk full (EE_DISK_FULL)"),
     (28, "no space left on the device (errno)"),
@@ -74,6 +74,7 @@ const PASSING: [(u16, &str); 58] = [
     ),
     (1836, "the server is read only for now"),
     (1874, "InnoDB is read only for now"),
+    (1878, "a temporary file could not be written: disk full"),
     (1927, "the connection was killed"),
     (1969, "the statement took longer than max_statement_time"),
     (3024, "the statement took longer than max_execution_time"),
@@ -156,7 +157,7 @@ mod tests {
     /// Out of disk, out of connections, read only for a while, interrupted by a limit: all of them ended a projector.
     #[test]
     fn what_ended_projectors_is_waited_out() {
-        for code in [1030, 1180, 1203, 1226, 1792, 1836, 1969, 3024, 3100] {
+        for code in [1030, 1180, 1203, 1226, 1792, 1836, 1878, 1969, 3024, 3100] {
             assert!(PASSING.iter().any(|(known, _)| *known == code), "{code}");
         }
     }
