@@ -137,7 +137,8 @@ async fn placeholders(conn: &mut Session, rows: &[Vec<Value>]) -> Result<(), Fai
                 Value::Int(value) => query.bind(value),
                 Value::Text(value) => query.bind(value),
                 Value::Bool(value) => query.bind(value),
-                Value::Null => query.bind(None::<String>),
+                // None of these rows is large.
+                Value::Null | Value::Sliced(_) => query.bind(None::<String>),
             };
         }
         query.execute(&mut *conn).await?;

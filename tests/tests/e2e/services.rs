@@ -44,7 +44,7 @@ pub(crate) const SERVICES: [&str; 3] = ["broker", "capture", "project"];
 const ROWS: u64 = 60_000;
 const KILLS_MIN: u64 = 6;
 /// Resident memory that no service may exceed, in kB, however many rows there are.
-pub(crate) const PEAK_MAX: u64 = 150 * 1024;
+const PEAK_MAX: u64 = 150 * 1024;
 
 fn rows() -> anyhow::Result<u64> {
     match std::env::var("MILLRACE_TEST_ROWS") {
