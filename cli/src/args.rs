@@ -5,19 +5,23 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use millrace_events::{Lsn, TableId};
-use millrace_topic::StreamingUnit;
 
-use crate::address::{Host, HostPort};
-use crate::spu;
+use crate::address::HostPort;
 
 mod consumers;
+mod marts;
 mod pipeline;
 mod quarantine;
+mod rejected;
+mod services;
 mod tables;
 
 pub use consumers::{Consumers, ConsumersAction, DeletedConsumer};
+pub use marts::{Marts, MartsAction, RebuiltMarts};
 pub use pipeline::{Pipeline, Source};
 pub use quarantine::{Quarantine, QuarantineAction, QuarantineList};
+pub use rejected::{Rejected, RejectedAction, RejectedList, RejectedOne, RejectedState};
+pub use services::{Broker, Dashboard, Generate, Init};
 pub use tables::{RemovedTables, Tables, TablesAction};
 
 /// Where `up` keeps its data, and where the other commands look for a running one.
@@ -112,6 +116,8 @@ pub enum Command {
     Projection(Projection),
     /// List the captured tables, and change which they are, while everything else stays live
     Tables(Tables),
+    /// List the marts, and build them again, while everything else stays live
+    Marts(Marts),
     /// Look at values that MySQL cannot hold, such as NaN in a number
     Quarantine(Quarantine),
     /// List the consumers of the topics, and delete one that never comes back, so that nothing is kept for it
@@ -184,88 +190,6 @@ pub struct Clean {
     /// The data directory. Only what millrace made in it is removed; anything else stays and is named
     #[arg(long, value_name = "DIR", default_value = ".millrace")]
     pub data_dir: PathBuf,
-}
-
-/// `millrace broker`
-#[derive(Debug, Args)]
-pub struct Broker {
-    /// Directory in which the broker keeps its topics
-    #[arg(long, value_name = "DIR", default_value = ".millrace/broker")]
-    pub log_dir: PathBuf,
-    /// Address on which the broker listens
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = ip_address)]
-    pub bind: std::net::IpAddr,
-    /// Tell clients to read and write records at this address, for example that of a container whose ports
-    /// are published elsewhere [default: the address on which the broker listens]
-    #[arg(long, value_name = "HOST:PORT")]
-    pub advertise: Option<HostPort>,
-    /// Accept TLS connections only, with this certificate (PEM) for the clients' domain and *.domain
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key of that certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Accept only clients whose certificate is signed by one of these certificates (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_client_ca: Option<PathBuf>,
-}
-
-/// `::1` and `[::1]` alike.
-fn ip_address(text: &str) -> Result<std::net::IpAddr, String> {
-    let host = Host::parse(text).and_then(|host| host.bare().parse().ok());
-    host.ok_or_else(|| "expected an IP address, such as 127.0.0.1 or ::1".to_owned())
-}
-
-impl Broker {
-    /// What `--tls-…` say.
-    #[must_use]
-    pub fn tls(&self) -> Option<millrace_broker::Tls> {
-        Some(millrace_broker::Tls {
-            certificate: self.tls_cert.clone()?,
-            key: self.tls_key.clone()?,
-            client_ca: self.tls_client_ca.clone(),
-        })
-    }
-}
-
-/// `millrace dashboard`
-#[derive(Debug, Args)]
-pub struct Dashboard {
-    /// What is shown
-    #[command(flatten)]
-    pub pipeline: Pipeline,
-    /// Keep the history of the lag in this directory; without it, the history is lost at a restart
-    #[arg(long, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
-}
-
-/// `millrace generate`
-#[derive(Debug, Args)]
-#[command(after_help = TARGET_HELP)]
-pub struct Generate {
-    /// Which deployment
-    #[command(flatten)]
-    pub target: Target,
-    /// Seed of the shop; the same seed generates the same rows [default: MILLRACE_SEED]
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Fill the shop and exit
-    #[arg(long)]
-    pub fill_only: bool,
-}
-
-/// `millrace init`
-#[derive(Debug, Args)]
-#[command(after_help = TARGET_HELP)]
-pub struct Init {
-    /// Which deployment
-    #[command(flatten)]
-    pub target: Target,
-    /// Register a streaming unit (SPU): its id, its address for clients, its address for other units, and
-    /// optionally its address for clients in its own network, if that is another one. A unit that is
-    /// registered with other addresses is changed to these
-    #[arg(long, value_name = "ID,PUBLIC,PRIVATE[,LOCAL]", value_parser = spu::parse)]
-    pub spu: Option<StreamingUnit>,
 }
 
 /// `millrace status`
@@ -417,65 +341,4 @@ pub struct Asked {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// `millrace rejected`
-#[derive(Debug, Args)]
-pub struct Rejected {
-    /// What to do
-    #[command(subcommand)]
-    pub action: RejectedAction,
-}
-
-/// What to do with rejected events.
-#[derive(Debug, Subcommand)]
-pub enum RejectedAction {
-    /// List them by reason, with what would have been valid
-    List(RejectedList),
-    /// Show one: what was sent, what is wrong with it, and what would be valid
-    Show(RejectedOne),
-    /// Send one again; refused if it would be rejected again
-    Retry(RejectedOne),
-    /// Take one off the list of open events
-    Discard(RejectedOne),
-}
-
-/// `millrace rejected list`
-#[derive(Debug, Args)]
-pub struct RejectedList {
-    /// Which deployment, and how to answer
-    #[command(flatten)]
-    pub asked: Asked,
-    /// List only the events in this state
-    #[arg(long, value_enum, default_value = "open")]
-    pub state: RejectedState,
-    /// List at most this many events, the newest ones
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
-    pub limit: u16,
-    /// List only events before this offset, to see the next page
-    #[arg(long, value_name = "OFFSET")]
-    pub before: Option<u64>,
-}
-
-/// States of a rejected event.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum RejectedState {
-    /// Nobody has done anything about it
-    Open,
-    /// It was sent again
-    Retried,
-    /// It was discarded
-    Discarded,
-    /// Any state
-    All,
-}
-
-/// `millrace rejected show|retry|discard`
-#[derive(Debug, Args)]
-pub struct RejectedOne {
-    /// Its offset in the topic of rejected events, as `millrace rejected list` shows it
-    pub offset: u64,
-    /// Which deployment, and how to answer
-    #[command(flatten)]
-    pub asked: Asked,
 }

@@ -26,8 +26,8 @@ use crate::settings::table::{
 use crate::settings::{Setting, Settings};
 use crate::smartmodules;
 use crate::{
-    answer, cluster, config, consumers, exposure, health, output, projection, quarantine, rejected,
-    services, source, status, tables, up, verify, wait_for,
+    answer, cluster, config, consumers, exposure, health, marts, output, projection, quarantine,
+    rejected, services, source, status, tables, up, verify, wait_for,
 };
 
 const VERSION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"), "\n");
@@ -53,6 +53,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Projection(args) => return projection::run(args, &settings).await,
         Command::Tables(args) => return tables::run(args, &settings).await,
+        Command::Marts(args) => return marts::run(args, &settings).await,
         Command::Quarantine(args) => return quarantine::run(args, &settings).await,
         Command::Consumers(args) => return consumers::run(args, &settings).await,
         Command::Rejected(args) => return rejected::run(args, &settings).await,

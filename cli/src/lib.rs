@@ -20,6 +20,7 @@ pub mod endpoints;
 mod exposure;
 mod health;
 mod log;
+mod marts;
 pub mod mirror;
 pub mod output;
 mod projection;

@@ -1,13 +1,15 @@
 //! From settings to the configuration of each service.
 
-use std::future::Future;
+mod control;
+mod mirrors;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{bail, Context};
-use millrace_control::{in_words, Front, Server};
+use anyhow::Context;
+use millrace_control::in_words;
 use millrace_dashboard as dashboard;
 use millrace_postgres_cdc as capture;
 use millrace_projections::engine;
@@ -15,14 +17,12 @@ use millrace_projections::marts::{Mart, Marts};
 use millrace_projections::verify;
 use millrace_sessions::postgres;
 use millrace_shop_generator::{plan, trade, user_events, SchemaName};
-use millrace_topic::{Offset, Retention, SmartModule};
+use millrace_topic::{Retention, SmartModule};
 use millrace_users_data as ingest;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::address::Host;
-use crate::endpoints::{Endpoints, CAPTURE_CONTROL, INGEST_CONTROL, PROJECTOR_CONTROL};
-use crate::mirror::{self, Mirror, Need};
+use crate::endpoints::Endpoints;
 use crate::settings::table::{
     DASHBOARD_HOST, DASHBOARD_NAMES, DASHBOARD_PASSWORD, DASHBOARD_PORT, DASHBOARD_USER,
     MILLRACE_CATEGORIES, MILLRACE_COLUMNS, MILLRACE_HEARTBEAT_PERIOD_MS, MILLRACE_LOYALTY_ROWS,
@@ -35,6 +35,9 @@ use crate::settings::table::{
 };
 use crate::settings::{Names, Settings};
 use crate::smartmodules;
+
+pub use control::{capture_control, control, generate_control, ingest_control, Control};
+pub use mirrors::{mirror_capture, mirror_ingest, mirror_projector};
 
 /// Filling the shop uses one connection after the other.
 const SHOP_CONNECTIONS: u32 = 4;
@@ -113,61 +116,6 @@ fn columns_module(settings: &Settings) -> anyhow::Result<Option<SmartModule>> {
     }))
 }
 
-/// What the projector still needs, as consumer offsets.
-pub fn mirror_projector(
-    settings: &Settings,
-    endpoints: &Endpoints,
-    handle: engine::Handle,
-    shutdown: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
-    let log = Names::of(settings).changes;
-    let mirror = mirror(settings, endpoints, mirror::PROJECTOR);
-    let needs = move |status: &engine::Status| {
-        let live_and_copies = [status.offset, status.needed.log];
-        let offset = live_and_copies.into_iter().flatten().min()?;
-        let of_log = Need {
-            topic: log.clone(),
-            offset,
-            behind: status.lag_records.unwrap_or(0),
-        };
-        let copies = status.needed.copies.iter().map(of_copy);
-        Some(std::iter::once(of_log).chain(copies).collect())
-    };
-    mirror.run(handle.watch(), needs, shutdown)
-}
-
-/// What the next start of capture needs, as consumer offsets.
-pub fn mirror_capture(
-    settings: &Settings,
-    endpoints: &Endpoints,
-    handle: &capture::Handle,
-    shutdown: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
-    let mirror = mirror(settings, endpoints, mirror::CAPTURE);
-    let needs = |status: &capture::Status| {
-        let needed = status.needed.as_ref()?;
-        Some(needed.iter().map(of_copy).collect())
-    };
-    mirror.run(handle.watch(), needs, shutdown)
-}
-
-fn mirror(settings: &Settings, endpoints: &Endpoints, consumer: &'static str) -> Mirror {
-    Mirror {
-        endpoint: endpoints.fluvio.clone(),
-        consumer,
-        copies: Some(format!("{}-", Names::of(settings).snapshot_prefix)),
-    }
-}
-
-/// Nobody waits for these to be published: a read for each of them would cost more than it is worth.
-fn of_copy((topic, offset): (&String, &Offset)) -> Need {
-    Need {
-        topic: topic.clone(),
-        offset: *offset,
-        behind: u64::MAX,
-    }
-}
-
 /// The verifications that the projector runs by itself.
 pub async fn verify_by_itself(
     settings: &Settings,
@@ -181,30 +129,6 @@ pub async fn verify_by_itself(
         false => verify::period::run(verify(settings, endpoints)?, period, handle, shutdown).await,
     }
     Ok(())
-}
-
-/// Ingest's position as a consumer offset.
-pub fn mirror_ingest(
-    settings: &Settings,
-    endpoints: &Endpoints,
-    handle: ingest::Handle,
-    shutdown: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
-    let mirror = Mirror {
-        endpoint: endpoints.fluvio.clone(),
-        consumer: mirror::INGEST,
-        copies: None,
-    };
-    let topic: String = settings.get(MILLRACE_TOPIC_USERS).into();
-    let needs = move |status: &ingest::Status| {
-        let behind = status.lag().and_then(|lag| lag.try_into().ok());
-        Some(vec![Need {
-            topic: topic.clone(),
-            offset: Offset::of(status.next_offset? - 1)?,
-            behind: behind.unwrap_or(0),
-        }])
-    };
-    mirror.run(handle.watch(), needs, shutdown)
 }
 
 /// Ingest of incoming users.
@@ -280,113 +204,6 @@ pub fn user_events(
         period: settings.get(MILLRACE_USER_EVENT_PERIOD_MS).get(),
         seed: settings.get(MILLRACE_SEED),
     })
-}
-
-/// A control API that listens and has not been started.
-pub struct Control {
-    server: Server,
-    token: String,
-}
-
-impl Control {
-    async fn listen((host, port): (Host, u16), endpoints: &Endpoints) -> anyhow::Result<Control> {
-        let address = host.listen_address(port).await.context("control API")?;
-        if endpoints.control_token.is_empty() {
-            bail!(
-                "MILLRACE_CONTROL_TOKEN is empty. Set it to a long random text, the same one for all services and \
-                 for the commands that talk to them: whoever knows it controls the services"
-            );
-        }
-        Ok(Control {
-            server: Server::bind(address).await?,
-            token: endpoints.control_token.clone(),
-        })
-    }
-
-    /// The token that the API asks for.
-    pub(crate) fn token(&self) -> &str {
-        &self.token
-    }
-
-    /// Serves what a front shows until `shutdown`.
-    pub(crate) async fn front(
-        self,
-        front: Front,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        Ok(self.server.run(front.router(), shutdown).await?)
-    }
-
-    /// Serves the projector's API until `shutdown`.
-    pub async fn project(
-        self,
-        handle: engine::Handle,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let api = millrace_projections::control::api(handle, &self.token);
-        Ok(self.server.run(api, shutdown).await?)
-    }
-
-    /// Serves capture's API until `shutdown`.
-    pub async fn capture(
-        self,
-        handle: capture::Handle,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let api = capture::control::api(handle, &self.token);
-        Ok(self.server.run(api, shutdown).await?)
-    }
-
-    /// Serves the generator's API until `shutdown`.
-    pub async fn generate(
-        self,
-        trade: trade::Handle,
-        users: user_events::Handle,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let api = millrace_shop_generator::control::api(trade, users, &self.token);
-        Ok(self.server.run(api, shutdown).await?)
-    }
-
-    /// Serves ingest's API until `shutdown`.
-    pub async fn ingest(
-        self,
-        handle: ingest::Handle,
-        rejected: ingest::Rejected,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let api = ingest::control::api(handle, rejected, &self.token);
-        Ok(self.server.run(api, shutdown).await?)
-    }
-}
-
-/// The projector's control API, listening.
-pub async fn control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
-    Control::listen(PROJECTOR_CONTROL.of(settings), endpoints).await
-}
-
-/// Capture's control API, listening.
-pub async fn capture_control(
-    settings: &Settings,
-    endpoints: &Endpoints,
-) -> anyhow::Result<Control> {
-    Control::listen(CAPTURE_CONTROL.of(settings), endpoints).await
-}
-
-/// Ingest's control API, listening.
-pub async fn ingest_control(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<Control> {
-    Control::listen(INGEST_CONTROL.of(settings), endpoints).await
-}
-
-/// The generator's control API, listening, if it is to have one.
-pub async fn generate_control(
-    settings: &Settings,
-    endpoints: &Endpoints,
-) -> anyhow::Result<Option<Control>> {
-    match crate::endpoints::generate_control(settings) {
-        Some(address) => Control::listen(address, endpoints).await.map(Some),
-        None => Ok(None),
-    }
 }
 
 /// The page, on this address.
@@ -477,6 +294,7 @@ pub fn verify(settings: &Settings, endpoints: &Endpoints) -> anyhow::Result<veri
             .unwrap_or_default(),
         marts: marts(settings)?,
         control_url: endpoints.control.clone(),
+        capture_url: Some(endpoints.capture_control.clone()),
         control_token: endpoints.control_token.clone(),
         hold_timeout: Duration::from_secs(30),
         slot_timeout: Duration::from_secs(30),

@@ -143,7 +143,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: Vec<&str>| {
         let padded = cells.iter().zip(&widths).map(|(cell, width)| {
             let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
-            if cell.parse::<f64>().is_ok() {
+            if is_number(cell) {
                 format!("{gap}{cell}")
             } else {
                 format!("{cell}{gap}")
@@ -158,6 +158,11 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         text += &line(row.iter().map(String::as_str).collect());
     }
     text
+}
+
+/// `NaN` and `infinity` are words here, although they can be read as numbers.
+fn is_number(cell: &str) -> bool {
+    cell.ends_with(|last: char| last.is_ascii_digit()) && cell.parse::<f64>().is_ok()
 }
 
 /// Text of others with everything escaped that a terminal obeys or that turns text around. One line
@@ -232,5 +237,7 @@ mod tests {
             &[vec!["a".into(), "5".into()], vec!["b".into(), "100".into()]],
         );
         assert_eq!(text, "name  n\n----  ---\na       5\nb     100\n");
+        let words = table(&["value"], &[vec!["NaN".into()], vec!["1.5".into()]]);
+        assert_eq!(words, "value\n-----\nNaN\n  1.5\n");
     }
 }

@@ -16,6 +16,9 @@ use crate::endpoints::Endpoints;
 use crate::output;
 use crate::settings::Settings;
 
+/// What a report names while the projector knows no table.
+const REPLICA: &str = "replica";
+
 /// Exit 0 equal, 1 different, 2 something is not live or no answer could be had. A refused repair is an answer, too.
 pub(crate) async fn run(
     args: &args::Verify,
@@ -65,13 +68,13 @@ impl Repair {
             let different = subjects.iter().filter(|subject| !subject.equal);
             different.map(|subject| subject.name.clone()).collect()
         };
-        // The position is told among the tables, and is none: its name has no schema.
+        // The position is told among the tables, and is none: its name has no schema. Nor is `replica` a mart.
         let tables = different(&report.tables);
         let mut marts = different(&report.marts);
         let not_live = report.not_live.iter();
         marts.extend(
             not_live
-                .filter(|name| name.parse::<TableId>().is_err())
+                .filter(|name| name.parse::<TableId>().is_err() && *name != REPLICA)
                 .cloned(),
         );
         Repair {
@@ -84,9 +87,8 @@ impl Repair {
         if !self.tables.is_empty() {
             crate::tables::resnapshot(endpoints, &self.tables).await?;
         }
-        for mart in &self.marts {
-            let path = format!("/rebuild?mart={mart}");
-            endpoints.projector().post(&path).await?;
+        if !self.marts.is_empty() {
+            crate::marts::rebuild(endpoints, &self.marts).await?;
         }
         output::stderr().put(&self.told());
         Ok(())
@@ -102,6 +104,7 @@ impl Repair {
         }
         if !self.marts.is_empty() {
             told += &format!("built again: {}\n", self.marts.join(" "));
+            told += "How far that is: millrace marts list\n";
         }
         match told.is_empty() {
             true => "nothing to repair\n".to_owned(),
@@ -123,6 +126,11 @@ pub(crate) fn text(report: &Report) -> String {
     }
     for name in &report.not_live {
         text += &format!("  {name:<28} NOT LIVE\n");
+    }
+    for name in &report.not_compared {
+        text += &format!(
+            "  {name:<28} NOT COMPARED: its file is not in the folder of marts (--marts)\n"
+        );
     }
     text + if report.equal {
         "everything is equal\n"
@@ -220,6 +228,7 @@ mod tests {
             tables: subjects(tables),
             marts: subjects(marts),
             not_live: not_live.iter().map(|name| (*name).to_owned()).collect(),
+            not_compared: Vec::new(),
         })
     }
 
@@ -232,7 +241,7 @@ mod tests {
                 ("millrace_position", false),
             ],
             &[("mart_x", true), ("mart_y", false)],
-            &["public.c", "mart_z"],
+            &["public.c", "mart_z", "replica"],
         );
         assert_eq!(repair.tables, [TableId::new("public", "b")]);
         assert_eq!(repair.marts, ["mart_y", "mart_z"]);

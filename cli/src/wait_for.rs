@@ -7,6 +7,7 @@ use anyhow::{bail, Context};
 use millrace_control::in_words;
 use millrace_events::Lsn;
 use millrace_sessions::postgres::{Server, Work};
+use serde_json::Value;
 use tokio::time::{sleep, timeout_at, Instant};
 
 use crate::answer;
@@ -15,6 +16,7 @@ use crate::control::{self, TokenRefused};
 use crate::endpoints::{Damaged, Endpoints};
 use crate::output;
 use crate::settings::Settings;
+use crate::terminal::plain;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -33,6 +35,7 @@ pub(crate) async fn run(args: &args::WaitFor, settings: &Settings) -> anyhow::Re
         let failed = match timeout_at(deadline, attempt).await {
             Ok(Ok(lsn)) => {
                 answer::print(&format!("{lsn}\n"))?;
+                tell_what_stands_still(args, settings).await;
                 return Ok(ExitCode::SUCCESS);
             }
             Ok(Err(error)) if is_final(&error) => return Err(error),
@@ -67,6 +70,31 @@ impl Mark {
             }
         }
     }
+}
+
+/// Names the tables and marts that are set aside: they do not move, so it was not waited for them.
+async fn tell_what_stands_still(args: &args::WaitFor, settings: &Settings) {
+    let status = async {
+        let endpoints = Endpoints::find(&args.target, settings)?;
+        endpoints.projector().get("/status").await
+    };
+    // It has just answered; if it does not any more, that is somebody else's question.
+    let names = status.await.map(|status| set_aside(&status));
+    let names = names.unwrap_or_default().join(", ");
+    if !names.is_empty() {
+        output::tell(format!(
+            "set aside, and not waited for: {names}; `millrace tables list` and `marts list` say why"
+        ));
+    }
+}
+
+fn set_aside(status: &Value) -> Vec<String> {
+    let named = |list: &str, name: &str| -> Vec<String> {
+        let all = status[list].as_array().into_iter().flatten();
+        let aside = all.filter(|one| one["state"] == "set_aside");
+        aside.map(|one| plain(&one[name])).collect()
+    };
+    [named("tables", "table"), named("marts", "name")].concat()
 }
 
 fn is_final(error: &anyhow::Error) -> bool {
@@ -137,6 +165,15 @@ mod tests {
         let waited = run(&args, &settings);
         let waited = tokio::time::timeout(Duration::from_secs(20), waited).await;
         waited.expect("no answer at once").unwrap_err()
+    }
+
+    #[test]
+    fn what_is_set_aside_is_named() {
+        let status = serde_json::json!({
+            "tables": [{ "table": "public.a", "state": "live" }, { "table": "public.b", "state": "set_aside" }],
+            "marts": [{ "name": "mart_b", "state": "set_aside" }, { "name": "mart_c", "state": "waiting" }],
+        });
+        assert_eq!(set_aside(&status), ["public.b", "mart_b"]);
     }
 
     #[tokio::test]

@@ -228,3 +228,11 @@ fn debians_own_compose_takes_the_file() {
         assert!(known, "{key}");
     }
 }
+
+/// The projector verifies by itself, and asks capture whether a table was set aside.
+#[test]
+fn the_projector_listens_to_all_and_asks_capture_where_it_is() {
+    let environment = service("project")["environment"].clone();
+    assert_eq!(environment["MILLRACE_CONTROL_HOST"], "0.0.0.0");
+    assert_eq!(environment["MILLRACE_CAPTURE_CONTROL_HOST"], "capture");
+}

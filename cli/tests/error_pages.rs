@@ -55,7 +55,7 @@ fn every_code_has_its_section() {
         ("projector", codes(&projector, numbered("MR-P"))),
         (
             "verify",
-            codes(&read("projections/src/verify/mod.rs"), numbered("MR-V")),
+            codes(&read("projections/src/verify/error.rs"), numbered("MR-V")),
         ),
         ("capture", capture),
         (

@@ -6,7 +6,11 @@ use std::time::Duration;
 use millrace_broker::{Broker, Config, Storage};
 use millrace_cli::address::HostPort;
 use millrace_cli::cluster;
+use millrace_cli::endpoints::Endpoints;
+use millrace_cli::settings::Settings;
+use millrace_control::{Front, Server};
 use millrace_topic::{AppendLimits, Appender, Read, Retention};
+use tokio_util::sync::CancellationToken;
 
 fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
@@ -44,4 +48,31 @@ async fn a_broker_on_an_ipv6_address_takes_and_gives_records() {
     let record = records.next().await.unwrap().unwrap();
     assert_eq!(record.value, b"over IPv6");
     broker.shutdown().await;
+}
+
+/// In a URL the brackets count: without them `::1:8081` is another address.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_api_on_an_ipv6_address_is_asked_at_the_url_of_the_settings() {
+    if !has_ipv6() {
+        return;
+    }
+    for spelled in ["::1", "[::1]"] {
+        let any_port = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        let server = Server::bind(any_port).await.unwrap();
+        let port = server.address().port().to_string();
+        let shutdown = CancellationToken::new();
+        let nothing = Front::new(&[], || None).router();
+        let serving = tokio::spawn(server.run(nothing, shutdown.clone()));
+        let settings = [
+            ("MILLRACE_CONTROL_HOST", spelled),
+            ("MILLRACE_CONTROL_PORT", &port),
+        ];
+        let settings = settings.map(|(name, value)| (name.into(), value.into()));
+        let settings = Settings::resolve(None, settings.into()).unwrap();
+        let endpoints = Endpoints::from_settings(&settings).unwrap();
+        let health = format!("{}/health", endpoints.control);
+        reqwest::get(health).await.unwrap();
+        shutdown.cancel();
+        serving.await.unwrap().unwrap();
+    }
 }

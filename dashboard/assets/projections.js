@@ -91,7 +91,7 @@ function stacked(label, main, ...others) {
 
 function makeRow({ name }) {
   const f = Object.fromEntries(
-    ["name", "kind", "verdict", "different", "state", "lag", "own", "records", "bytes", "rate", "changes", "position", "applied"].map(
+    ["name", "kind", "verdict", "different", "state", "quarantined", "lag", "own", "records", "bytes", "rate", "changes", "position", "applied"].map(
       (key) => [key, field(key)],
     ),
   );
@@ -101,7 +101,7 @@ function makeRow({ name }) {
   const node = el(
     "tr",
     { role: "row", "data-projection": name },
-    el("th", { role: "rowheader", scope: "row" }, f.name, lesser(f.kind)),
+    el("th", { role: "rowheader", scope: "row" }, f.name, lesser(f.kind), lesser(f.quarantined)),
     stacked("Verdict", f.verdict, f.different, f.state),
     stacked("Lag", f.lag, f.own),
     stacked("To do", f.records, f.bytes),
@@ -122,6 +122,8 @@ function fillRow(node, f, lag, speed, projection, now) {
   put(f.name, projection.name, { max: 60 });
   put(f.kind, `${projection.kind}${projection.version === "-" ? "" : `, version ${projection.version}`}`, { max: 60 });
   badge(f.verdict, projection.verdict);
+  show(f.quarantined, projection.quarantined > 0);
+  say(f.quarantined, `${counted(projection.quarantined ?? 0, "value")} in quarantine`);
   attr(node, "data-differences", projection.differences ?? "unknown");
   show(f.different, projection.differences > 0);
   badge(f.different, "different", counted(projection.differences, "difference"));

@@ -40,7 +40,7 @@ const WAL_STATUS = {
   reserved: "within max_wal_size",
   extended: "beyond max_wal_size, still kept",
   unreserved: "about to be removed",
-  lost: "the slot is dead: a new snapshot is needed",
+  lost: "the slot is dead: run millrace tables begin-again",
 };
 
 function heartbeatFacts(heartbeat) {

@@ -45,14 +45,16 @@ function make({ name }) {
     eta: lesser(),
     reason: el("span"),
   };
+  f.copy = cell("Copy", f.bar, f.copied, f.eta);
+  f.why = cell("Why not live", f.reason);
   const node = el(
     "tr",
     { role: "row", "data-table": name },
     el("th", { role: "rowheader", scope: "row" }, f.name, f.target),
     cell("State", f.state, el("div", {}, f.since)),
     cell("Rows", f.rows, f.size, f.quarantined),
-    cell("Copy", f.bar, f.copied, f.eta),
-    cell("Why not live", f.reason),
+    f.copy,
+    f.why,
   );
   return { node, f };
 }
@@ -68,14 +70,19 @@ function fill({ node, f }, table, now) {
   say(f.size, about(bytes(table.bytes)));
   show(f.quarantined, table.quarantined > 0);
   say(f.quarantined, `${counted(table.quarantined ?? 0, "value")} in quarantine`);
+  nothing(f.why, !table.reason);
   put(f.reason, table.reason ?? "", { max: 300, title: "Why it is not live" });
   fillCopy(f, table);
 }
+
+/// A cell without anything in it has no place among the cards of a narrow window.
+const nothing = (node, isEmpty) => attr(node, "data-empty", isEmpty ? "" : null);
 
 const about = (text) => (text === "unknown" ? text : `about ${text}`);
 
 /// Reading and loading together: a copy is complete when both are.
 function fillCopy(f, { name, copy }) {
+  nothing(f.copy, !isKnown(copy));
   for (const node of [f.bar, f.copied, f.eta]) show(node, isKnown(copy));
   if (!isKnown(copy)) return;
   const whole = Math.max(copy.rows_estimated ?? 0, copy.rows_read ?? 0, copy.rows_loaded ?? 0);

@@ -1,6 +1,6 @@
 // What verify last said, whoever ran it: Postgres, the replica and the marts compared row by row at one LSN.
 
-import { byId, el, enable, keep, say, show } from "./dom.js";
+import { byId, el, enable, keep, lesser, say, show } from "./dom.js";
 import { ago, counted, number } from "./format.js";
 import { report, run } from "./actions.js";
 import { put } from "./text.js";
@@ -74,15 +74,17 @@ function makeTable() {
   const rows = el("td", { class: "num" });
   const equal = el("td");
   const verdict = el("span");
-  equal.append(verdict);
-  return { node: el("tr", {}, name, rows, equal), name, rows, verdict };
+  const kept = lesser();
+  equal.append(verdict, kept);
+  return { node: el("tr", {}, name, rows, equal), name, rows, verdict, kept };
 }
 
-function fillTable({ name, rows, verdict }, table) {
+function fillTable({ name, rows, verdict, kept }, table) {
   put(name, table.name, { max: 60 });
   number(rows, counted(table.rows, "row"));
-  const kept = table.quarantined > 0 ? `, ${counted(table.quarantined, "value")} in quarantine` : "";
-  badge(verdict, table.equal ? "ok" : "different", (table.equal ? "equal" : counted(table.differences, "difference")) + kept);
+  badge(verdict, table.equal ? "ok" : "different", table.equal ? "equal" : counted(table.differences, "difference"));
+  show(kept, table.quarantined > 0);
+  say(kept, `${counted(table.quarantined ?? 0, "value")} in quarantine`);
 }
 
 function lines(id, texts) {

@@ -6,6 +6,8 @@
 //!    what is pending; a lower epoch behind a higher one never counts.
 //! 3. A `start` record fences: all readers agree on what counted before it, because they apply these
 //!    rules to the same bytes in the same order.
+//! 4. A baseline begins a log; a later one only if it says that it begins the log again, where this one ended. Positions
+//!    may be lower from there on, and what is known of tables is void.
 //!
 //! Every reader, capture's own resume included, decides through [`Chain`] and nothing else.
 
@@ -51,6 +53,9 @@ pub enum Verdict {
     Part(PartVerdict),
     /// The chain moved to [`Chain::position`] without a change of rows.
     Moved,
+    /// The log begins again here, wherever the reader stood: nothing it knows of tables counts any more, and what was
+    /// committed in between is not in the log.
+    BegunAgain,
     /// A start or a baseline that changes nothing for this reader but, possibly, its epoch.
     /// Parts kept from before are void.
     Fenced,
@@ -228,11 +233,14 @@ impl Chain {
         if !self.admit(baseline.epoch) {
             return Verdict::Ignored;
         }
-        if self.position.is_some() {
-            return Verdict::Fenced;
-        }
+        let verdict = match self.position {
+            None => Verdict::Moved,
+            Some(position) if baseline.begins_again_at(position) => Verdict::BegunAgain,
+            Some(_) => return Verdict::Fenced,
+        };
+        self.pending = None;
         self.position = Some(baseline.lsn);
-        Verdict::Moved
+        verdict
     }
 
     /// Nothing is said of tables before the log has begun.

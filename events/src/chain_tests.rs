@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{PartHeader, PartWriter, Xid};
+use crate::{BegunAgain, PartHeader, PartWriter, Xid};
 
 fn at() -> chrono::DateTime<chrono::Utc> {
     chrono::DateTime::from_timestamp_micros(1_750_000_000_123_456).expect("a valid time")
@@ -41,6 +41,7 @@ fn baseline(lsn: u64) -> Record {
         system: "1".into(),
         database: "db".into(),
         at: at(),
+        again: None,
     })
 }
 
@@ -49,6 +50,7 @@ fn progress(prev: u64, end: u64, epoch: u64) -> Record {
         epoch: Epoch(epoch),
         prev: Lsn(prev),
         end_lsn: Lsn(end),
+        gap: false,
         at: at(),
     })
 }
@@ -156,6 +158,87 @@ fn the_first_baseline_begins_the_log_and_no_other() {
     assert_eq!(chain.position(), Some(Lsn(100)));
     chain.offer(&start(2));
     assert_eq!(chain.offer(&baseline(500)), Verdict::Ignored);
+}
+
+fn begun_again(epoch: u64, prev: Option<u64>, lsn: u64) -> Record {
+    let Record::Baseline(first) = baseline(lsn) else {
+        unreachable!()
+    };
+    let again = BegunAgain::after(Some(&first), prev.map(Lsn));
+    Record::Baseline(Baseline {
+        epoch: Epoch(epoch),
+        incarnation: "b".into(),
+        again: Some(again),
+        ..first
+    })
+}
+
+/// Of a database that was restored: its positions are lower.
+#[test]
+fn a_log_that_is_begun_again_goes_on_where_it_says_and_only_once() {
+    let mut chain = begun();
+    chain.offer(&progress(100, 900, 1));
+    chain.offer(&start(2));
+    assert_eq!(
+        chain.offer(&begun_again(2, Some(900), 400)),
+        Verdict::BegunAgain
+    );
+    assert_eq!(chain.position(), Some(Lsn(400)));
+    assert_eq!(
+        chain.offer(&begun_again(2, Some(900), 400)),
+        Verdict::Fenced
+    );
+    assert_eq!(chain.offer(&progress(400, 500, 2)), Verdict::Moved);
+    // A copy of the record that comes late changes nothing, nor does one of a capture that was fenced off.
+    assert_eq!(
+        chain.offer(&begun_again(2, Some(900), 400)),
+        Verdict::Fenced
+    );
+    chain.offer(&start(3));
+    assert_eq!(
+        chain.offer(&begun_again(2, Some(500), 450)),
+        Verdict::Ignored
+    );
+    assert_eq!(chain.position(), Some(Lsn(500)));
+}
+
+#[test]
+fn a_log_whose_beginning_is_lost_may_be_begun_again_too() {
+    let mut chain = Chain::unanchored();
+    chain.offer(&start(7));
+    assert_eq!(chain.offer(&begun_again(7, None, 400)), Verdict::Moved);
+    let mut reader = begun();
+    reader.offer(&start(7));
+    assert_eq!(
+        reader.offer(&begun_again(7, None, 400)),
+        Verdict::BegunAgain
+    );
+    assert_eq!(reader.position(), Some(Lsn(400)));
+}
+
+#[test]
+fn a_log_that_was_begun_again_names_those_that_it_replaces() {
+    let mut known = match baseline(1) {
+        Record::Baseline(first) => first,
+        _ => unreachable!(),
+    };
+    assert!(!known.replaces("z"));
+    for n in 0..10 {
+        known = Baseline {
+            incarnation: format!("b{n}"),
+            again: Some(BegunAgain::after(Some(&known), None)),
+            ..known
+        };
+        assert!(known.replaces("a") && !known.replaces("z"), "{n}");
+    }
+    assert!(known.replaces("b8") && !known.replaces("b9"));
+    // What it was is not known.
+    let lost = Some(BegunAgain::after(None, None));
+    let unknown = Baseline {
+        again: lost,
+        ..known
+    };
+    assert!(unknown.replaces("z"));
 }
 
 #[test]

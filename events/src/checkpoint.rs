@@ -36,6 +36,9 @@ pub struct Checkpoint {
     /// Tables that were captured once and are no longer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<TableId>,
+    /// See [`Copies::former`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<TableId>,
     /// The newest record of its kind that counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
@@ -50,7 +53,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The captured tables as of here.
     pub fn copies(&self) -> Copies {
-        Copies::of(&self.tables, &self.removed)
+        Copies::of(&self.tables, &self.removed, &self.former)
     }
 }
 

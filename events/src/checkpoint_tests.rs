@@ -24,6 +24,7 @@ fn baseline() -> Baseline {
         system: "1".into(),
         database: "db".into(),
         at: at(),
+        again: None,
     }
 }
 
@@ -45,6 +46,7 @@ fn checkpoint(epoch: Epoch, lsn: Lsn) -> Record {
         source: None,
         last: None,
         removed: Vec::new(),
+        former: Vec::new(),
         unseen: Vec::new(),
     })
 }

@@ -16,6 +16,9 @@ pub struct CapturedTable {
     /// See [`crate::CopyTable::published_lately`].
     #[serde(default = "crate::copy::yes")]
     pub published_lately: bool,
+    /// `pg_class.oid` of the table whose rows are copied, if the log says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oid: Option<u32>,
     /// The copy that counts.
     pub copy: CopyId,
     /// Topic with its rows.
@@ -45,6 +48,7 @@ pub struct Copied {
 pub struct Copies {
     tables: BTreeMap<TableId, CapturedTable>,
     removed: BTreeSet<TableId>,
+    former: BTreeSet<TableId>,
 }
 
 impl Copies {
@@ -54,18 +58,21 @@ impl Copies {
     }
 
     /// What a checkpoint says.
-    pub(crate) fn of(tables: &[CapturedTable], removed: &[TableId]) -> Copies {
+    pub(crate) fn of(tables: &[CapturedTable], removed: &[TableId], former: &[TableId]) -> Copies {
         let named = |table: &CapturedTable| (table.definition.table.clone(), table.clone());
         Copies {
             tables: tables.iter().map(named).collect(),
             removed: removed.iter().cloned().collect(),
+            former: former.iter().cloned().collect(),
         }
     }
 
     /// Takes a record that stands at `offset`, if `verdict` lets it count. True if it changed anything.
     pub fn offer(&mut self, offset: i64, record: &Record, verdict: Verdict) -> bool {
-        if verdict != Verdict::Announced {
-            return false;
+        match verdict {
+            Verdict::Announced => {}
+            Verdict::BegunAgain => return self.begin_again(),
+            _ => return false,
         }
         match record {
             Record::Copy(begun) => self.begin(offset, begun),
@@ -90,6 +97,11 @@ impl Copies {
         self.removed.iter()
     }
 
+    /// The tables that were captured before the log was begun again, and of which it has said nothing since.
+    pub fn former(&self) -> impl Iterator<Item = &TableId> {
+        self.former.iter()
+    }
+
     /// All captured tables by name.
     pub fn iter(&self) -> impl Iterator<Item = (&TableId, &CapturedTable)> {
         self.tables.iter()
@@ -101,6 +113,7 @@ impl Copies {
                 definition: table.definition.clone(),
                 estimated_rows: table.estimated_rows,
                 published_lately: table.published_lately,
+                oid: table.source.as_ref().map(|source| source.oid),
                 copy: begun.copy,
                 topic: begun.topic.clone(),
                 copy_offset: offset,
@@ -109,13 +122,20 @@ impl Copies {
             };
             let name = table.definition.table.clone();
             self.removed.remove(&name);
+            self.former.remove(&name);
             self.tables.insert(name, captured);
         }
         !begun.tables.is_empty()
     }
 
+    fn begin_again(&mut self) -> bool {
+        let tables = std::mem::take(&mut self.tables);
+        self.former.extend(tables.into_keys());
+        true
+    }
+
     fn remove(&mut self, table: &TableId) -> bool {
-        let was_captured = self.tables.remove(table).is_some();
+        let was_captured = self.former.remove(table) | self.tables.remove(table).is_some();
         if was_captured {
             self.removed.insert(table.clone());
         }

@@ -25,6 +25,7 @@ fn baseline(epoch: u64) -> Record {
         system: "1".into(),
         database: "db".into(),
         at: at(),
+        again: None,
     })
 }
 
@@ -37,6 +38,7 @@ fn copy(epoch: u64, copy: u64, tables: &[&str]) -> Record {
         },
         estimated_rows: 10,
         published_lately: false,
+        source: None,
     };
     Record::Copy(CopyBegun {
         epoch: Epoch(epoch),
@@ -116,10 +118,49 @@ fn a_table_that_is_copied_again_forgets_its_older_copy() {
     assert_eq!(a.topic, "shop-snapshot-2");
 }
 
+#[test]
+fn a_log_that_is_begun_again_knows_of_its_tables_only_that_they_were() {
+    let mut log = vec![
+        start(1),
+        baseline(1),
+        copy(1, 1, &["a", "b"]),
+        copied(1, 1, "a"),
+    ];
+    log.push(start(2));
+    let Record::Baseline(first) = baseline(2) else {
+        unreachable!()
+    };
+    log.push(Record::Baseline(Baseline {
+        again: Some(crate::BegunAgain::after(Some(&first), Some(Lsn(100)))),
+        lsn: Lsn(50),
+        ..first
+    }));
+    let copies = read(&log);
+    let former = |copies: &Copies| copies.former().cloned().collect::<Vec<_>>();
+    assert_eq!(copies.iter().count(), 0);
+    assert_eq!(former(&copies), [table("a"), table("b")]);
+    assert_eq!(through_a_checkpoint(&copies), copies);
+    log.push(copy(2, 2, &["b"]));
+    let copies = read(&log);
+    assert_eq!(former(&copies), [table("a")]);
+    assert!(copies
+        .table(&table("b"))
+        .is_some_and(|b| b.copied.is_none()));
+    log.push(Record::Removed(TableRemoved {
+        epoch: Epoch(2),
+        table: table("a"),
+        at: at(),
+    }));
+    let copies = read(&log);
+    assert_eq!(former(&copies), []);
+    assert!(copies.is_removed(&table("a")));
+}
+
 fn through_a_checkpoint(copies: &Copies) -> Copies {
     let tables: Vec<_> = copies.iter().map(|(_, table)| table.clone()).collect();
     let removed: Vec<_> = copies.removed().cloned().collect();
-    Copies::of(&tables, &removed)
+    let former: Vec<_> = copies.former().cloned().collect();
+    Copies::of(&tables, &removed, &former)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, Lsn, Row, SchemaId, Slice, TableId, TableSchema, Visibility};
+use crate::{Epoch, Lsn, Row, SchemaId, Slice, SourceTable, TableId, TableSchema, Visibility};
 
 /// Number of a copy of tables; that of its topic too. A later copy of a table has a higher one.
 #[derive(
@@ -35,6 +35,63 @@ pub struct Baseline {
     pub database: String,
     /// When it was written.
     pub at: DateTime<Utc>,
+    /// Set if the log was begun again in its topic: nothing that stands before this says anything of what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<BegunAgain>,
+}
+
+/// What a log that was begun again takes the place of. Its positions may be lower, and between the two anything may have
+/// been committed: no table of the earlier log goes on without a new copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BegunAgain {
+    /// Where the earlier log ended; `None` if nobody could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<Lsn>,
+    /// Incarnations of the logs that this topic held before; empty if they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incarnations: Vec<String>,
+}
+
+impl BegunAgain {
+    /// So many incarnations are kept by name. A projection that still stands in an older one is rare enough to be let in
+    /// without being asked for its name.
+    const NAMED_MAX: usize = 16;
+
+    /// What takes the place of a log that began with `baseline`, if that is known, and ended at `prev`.
+    pub fn after(baseline: Option<&Baseline>, prev: Option<Lsn>) -> BegunAgain {
+        let incarnations = match baseline.map(|known| (&known.incarnation, &known.again)) {
+            Some((own, None)) => vec![own.clone()],
+            Some((own, Some(again))) if again.is_named() => {
+                let earlier = again.incarnations.iter();
+                earlier.chain([own]).cloned().collect()
+            }
+            _ => Vec::new(),
+        };
+        BegunAgain { prev, incarnations }
+    }
+
+    fn is_named(&self) -> bool {
+        (1..Self::NAMED_MAX).contains(&self.incarnations.len())
+    }
+}
+
+impl Baseline {
+    /// Whether this log takes the place of the one of that name.
+    pub fn replaces(&self, incarnation: &str) -> bool {
+        self.again.as_ref().is_some_and(|again| {
+            let earlier = &again.incarnations;
+            earlier.is_empty() || earlier.iter().any(|known| known == incarnation)
+        })
+    }
+
+    /// Whether a reader that stands at `position` begins again here. A second copy of the record comes when the log has
+    /// moved on, and changes nothing.
+    pub(crate) fn begins_again_at(&self, position: Lsn) -> bool {
+        self.again.as_ref().is_some_and(|again| match again.prev {
+            Some(prev) => prev == position,
+            None => self.lsn != position,
+        })
+    }
 }
 
 /// A copy of tables begins. Everything that stands in the log before this record is visible to every chunk of the
@@ -66,6 +123,10 @@ pub struct CopyTable {
     /// is not in the log, so its rows are read when they have ended. Only capture asks; who did not say meant yes.
     #[serde(default = "yes")]
     pub published_lately: bool,
+    /// What its rows are taken from, in place of what the log said of the table before: here, so that nothing counts
+    /// without the copy. Only capture asks; an older one wrote a [`crate::Source`] instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceTable>,
 }
 
 pub(crate) fn yes() -> bool {

@@ -55,6 +55,12 @@ impl InTransit {
         }
     }
 
+    /// The log was begun again: positions from before mean nothing any more.
+    pub fn clear(&mut self) {
+        self.arrived = Lsn::ZERO;
+        self.waiting.clear();
+    }
+
     /// When the oldest of them was committed in the source.
     pub fn oldest_at(&self) -> Option<DateTime<Utc>> {
         self.waiting.values().next().copied()

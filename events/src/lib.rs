@@ -37,7 +37,8 @@ pub use chain::{Chain, PartVerdict, Verdict};
 pub use checkpoint::{Begin, Checkpoint, CheckpointSearch, Passed, Sign, StaleMax};
 pub use copies::{CapturedTable, Copied, Copies};
 pub use copy::{
-    Baseline, Chunk, ChunkPlanned, CopyBegun, CopyId, CopyTable, TableCopied, TableRemoved,
+    Baseline, BegunAgain, Chunk, ChunkPlanned, CopyBegun, CopyId, CopyTable, TableCopied,
+    TableRemoved,
 };
 pub use copy_reader::{ChunkVerdict, CopyReader, TableChunks};
 pub use glob::{split_unquoted, Glob};

@@ -92,6 +92,10 @@ pub struct Progress {
     pub prev: Lsn,
     /// The log is complete up to here.
     pub end_lsn: Lsn,
+    /// The slot was lost before any table was copied, and another one made: what was committed in between is not in the log.
+    /// Copies that were begun before are void.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gap: bool,
     /// When it was written.
     pub at: DateTime<Utc>,
 }

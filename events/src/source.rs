@@ -29,6 +29,21 @@ pub struct Source {
     pub at: DateTime<Utc>,
 }
 
+impl Source {
+    /// The rows of the table are taken from this now.
+    pub fn renew(&mut self, table: SourceTable) {
+        self.remove(&table.table);
+        self.tables.push(table);
+        self.tables
+            .sort_by(|one, other| one.table.cmp(&other.table));
+    }
+
+    /// No rows of the table are taken any more.
+    pub fn remove(&mut self, table: &TableId) {
+        self.tables.retain(|known| known.table != *table);
+    }
+}
+
 /// A table of [`Source`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceTable {

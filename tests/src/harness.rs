@@ -99,10 +99,10 @@ impl Servers {
     pub async fn target(&self, database: &str) -> anyhow::Result<MySqlConnection> {
         let mut connection = MySqlConnection::connect(&self.mysql.url()).await?;
         connection
-            .execute(format!("CREATE DATABASE IF NOT EXISTS {database}").as_str())
+            .execute(format!("CREATE DATABASE IF NOT EXISTS `{database}`").as_str())
             .await?;
         connection
-            .execute(format!("USE {database}").as_str())
+            .execute(format!("USE `{database}`").as_str())
             .await?;
         Ok(connection)
     }
@@ -142,6 +142,20 @@ impl Servers {
             limits: engine::Limits::default(),
             hooks: engine::Hooks::default(),
         }
+    }
+
+    /// Stops Postgres, does something to its folder, and starts it again at the same place.
+    pub async fn with_postgres_down(
+        self,
+        change: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Servers> {
+        let options = self.postgres.options().clone();
+        self.postgres.stop().await?;
+        change(&options.data_dir)?;
+        Ok(Servers {
+            postgres: PrivatePostgres::start(options).await?,
+            ..self
+        })
     }
 
     /// Stops everything.

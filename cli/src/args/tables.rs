@@ -24,6 +24,9 @@ pub enum TablesAction {
     Remove(RemovedTables),
     /// Copy tables again beside their old rows, which stay until the copy takes their place: repairs whatever differs
     Resnapshot(NamedTables),
+    /// Begin again a log that cannot go on (see `millrace status`): another slot, and copies of all tables. MySQL keeps what
+    /// it has until the copies take its place
+    BeginAgain(Asked),
 }
 
 /// `millrace tables list`

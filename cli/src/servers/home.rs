@@ -27,7 +27,7 @@ pub(super) struct Account {
 
 /// A server's folder, locked by this process for as long as the value lives.
 #[derive(Debug)]
-pub(super) struct Home {
+pub struct Home {
     /// The real folder, links resolved, owned by the account.
     pub(super) dir: PathBuf,
     /// `None`: run as ourselves.

@@ -1,6 +1,6 @@
 //! Private database servers for `millrace up` and for the tests.
 //!
-//! [`PrivatePostgres`] and [`PrivateMySql`] run a server of the machine's own installation on loopback, with data
+//! [`PrivatePostgres`] and [`PrivateMySql`], two kinds of [`Private`] server, run a server of the machine's own installation on loopback, with data
 //! in a folder of ours. The machine's own services and their data are never used, touched or looked at.
 //!
 //! - Starting is idempotent: the data is made in a temporary folder and renamed, so a kill half-way is harmless.
@@ -8,7 +8,7 @@
 //!   ours only if its pid file, its start time and the folder that it works in are: a copied data directory holds
 //!   the pid file of the original's server, which is neither adopted nor stopped.
 //! - At most one server runs on a data folder; the lock lives as long as the handle, or as its process.
-//! - Dropping a handle stops its server hard; [`stop`](PrivatePostgres::stop) does it cleanly, within a bound.
+//! - Dropping a handle stops its server hard; [`stop`](Private::stop) does it cleanly, within a bound.
 //! - Servers refuse to run as root, so for root they run under another account (see `home.rs`).
 
 mod discover;
@@ -19,6 +19,7 @@ mod patience;
 mod place;
 mod ports;
 mod postgres;
+mod private;
 mod process;
 
 pub use discover::{
@@ -29,6 +30,7 @@ pub use home::{is_own_link, remove, ScratchDir};
 pub use mysql::{MySqlOptions, PrivateMySql};
 pub use ports::{check_free, free_ports};
 pub use postgres::{PostgresOptions, PrivatePostgres};
+pub use private::{Kind, Private};
 
 /// Percent-encodes one part of a URL; everything but letters, digits and `-._~`.
 fn url_part(text: &str) -> String {

@@ -40,7 +40,7 @@ pub(super) struct Launch<'a> {
 
 /// The signals that end a server.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Signal {
+pub enum Signal {
     Int,
     Quit,
     Term,

@@ -1,5 +1,6 @@
 //! `millrace tables`: what is captured, and its changes, each while everything else stays live.
 
+mod again;
 mod drop;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ async fn change_and_list(args: &args::Tables, settings: &Settings) -> anyhow::Re
         TablesAction::List(args) => (&args.asked, &args.tables),
         TablesAction::Add(args) | TablesAction::Resnapshot(args) => (&args.asked, &args.tables),
         TablesAction::Remove(args) => (&args.named.asked, &args.named.tables),
+        TablesAction::BeginAgain(asked) => (asked, &Vec::new()),
     };
     let endpoints = Endpoints::find(&asked.target, settings)?;
     match &args.action {
@@ -33,6 +35,7 @@ async fn change_and_list(args: &args::Tables, settings: &Settings) -> anyhow::Re
         TablesAction::Add(_) => ask(&endpoints, "add", named).await?,
         TablesAction::Remove(args) => drop::remove(&endpoints, args).await?,
         TablesAction::Resnapshot(_) => resnapshot(&endpoints, named).await?,
+        TablesAction::BeginAgain(_) => again::begin(&endpoints).await?,
     }
     let settings = endpoints.settings(settings)?;
     let mut tables = status::fresh(&settings, &endpoints).await?.tables;

@@ -80,7 +80,7 @@ impl Databases {
         terminal.step(match &self.postgres {
             Place::Private(server) => format!(
                 "Postgres {} listens on port {}{}",
-                server.binaries().version,
+                server.installation().version,
                 server.options().port,
                 adopted(server.was_adopted())
             ),
@@ -90,7 +90,7 @@ impl Databases {
             Place::Private(server) => format!(
                 "{} {} listens on port {}{}",
                 product(server),
-                server.binary().version,
+                server.installation().version,
                 server.options().port,
                 adopted(server.was_adopted())
             ),
@@ -178,7 +178,7 @@ fn not_ours(title: &str, url: &str) -> Shown {
 
 /// `MySQL` or `MariaDB`.
 fn product(mysql: &PrivateMySql) -> &'static str {
-    match mysql.binary().flavour {
+    match mysql.installation().flavour {
         Flavour::MySql => "MySQL",
         Flavour::MariaDb => "MariaDB",
     }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, Instant};
 use super::deployment::open_broker;
 use super::parts::Supervisor;
 use super::supervise::{End, Next, Record, Role, STARTS};
-use crate::servers::{Error, MySqlOptions, PostgresOptions, PrivateMySql, PrivatePostgres};
+use crate::servers::{Error, Kind, Private};
 use crate::settings::table::{
     FLUVIO_HOST, FLUVIO_PORT, FLUVIO_SPU_PORT, MILLRACE_RETENTION_HARD_SIZE,
 };
@@ -31,35 +31,19 @@ pub(super) trait Database: Sized + Send + 'static {
     fn stop(self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-impl Database for PrivatePostgres {
-    type Options = PostgresOptions;
+impl<K: Kind> Database for Private<K> {
+    type Options = K::Options;
 
-    async fn start(options: PostgresOptions) -> Result<Self, Error> {
-        PrivatePostgres::start(options).await
+    async fn start(options: K::Options) -> Result<Self, Error> {
+        Private::start(options).await
     }
 
     async fn ended(&mut self) -> Error {
-        PrivatePostgres::ended(self).await
+        Private::ended(self).await
     }
 
     async fn stop(self) -> Result<(), Error> {
-        PrivatePostgres::stop(self).await
-    }
-}
-
-impl Database for PrivateMySql {
-    type Options = MySqlOptions;
-
-    async fn start(options: MySqlOptions) -> Result<Self, Error> {
-        PrivateMySql::start(options).await
-    }
-
-    async fn ended(&mut self) -> Error {
-        PrivateMySql::ended(self).await
-    }
-
-    async fn stop(self) -> Result<(), Error> {
-        PrivateMySql::stop(self).await
+        Private::stop(self).await
     }
 }
 

@@ -122,6 +122,7 @@ async fn fill(config: &Config, connection: &mut PgConnection, records: u64) -> u
         epoch: checkpoint.epoch,
         prev: position,
         end_lsn: end.parse().unwrap(),
+        gap: false,
         at: Utc::now(),
     };
     log.append(Record::Progress(progress).encode())

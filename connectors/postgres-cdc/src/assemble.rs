@@ -222,6 +222,7 @@ impl Assembler {
             epoch: self.epoch,
             prev: self.prev,
             end_lsn: self.idle,
+            gap: false,
             at,
         };
         self.prev = self.idle;

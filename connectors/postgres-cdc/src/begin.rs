@@ -1,7 +1,8 @@
-//! The slot of a log that begins, or that lost its slot before any table was copied, and the record that says where it stands.
+//! The slot of a log that begins, that is begun again, or that lost its slot before any table was copied, and the record that
+//! says where it stands.
 
 use chrono::Utc;
-use millrace_events::{Baseline, Epoch, Lsn, Progress, Record};
+use millrace_events::{Baseline, BegunAgain, Epoch, Lsn, Progress, Record};
 use millrace_sessions::postgres::PgSession;
 
 use crate::log_state::LogState;
@@ -17,6 +18,8 @@ pub(crate) struct Begin<'a> {
     pub(crate) source: &'a Source,
     pub(crate) facts: &'a Facts,
     pub(crate) epoch: Epoch,
+    /// A person has asked for it: the log that there is cannot go on.
+    pub(crate) again: bool,
 }
 
 impl Begin<'_> {
@@ -37,13 +40,18 @@ impl Begin<'_> {
         let point = slot::create(catalog, self.source, self.config).await?;
         let lsn = point.lsn;
         copy::until_point_is_seen(catalog, self.source, point, self.config).await?;
-        Ok(match log.chain.position() {
-            None => Record::Baseline(self.baseline(lsn)),
-            Some(prev) => Record::Progress(self.gap(prev, lsn)),
+        let prev = log.chain.position();
+        Ok(match (self.again, prev) {
+            (true, _) => {
+                let again = BegunAgain::after(log.baseline.as_ref(), prev);
+                Record::Baseline(self.baseline(lsn, Some(again)))
+            }
+            (false, None) => Record::Baseline(self.baseline(lsn, None)),
+            (false, Some(prev)) => Record::Progress(self.gap(prev, lsn)),
         })
     }
 
-    fn baseline(&self, lsn: Lsn) -> Baseline {
+    fn baseline(&self, lsn: Lsn, again: Option<BegunAgain>) -> Baseline {
         Baseline {
             epoch: self.epoch,
             incarnation: format!("{:032x}", rand::random::<u128>()),
@@ -51,6 +59,7 @@ impl Begin<'_> {
             system: self.facts.system.clone(),
             database: self.facts.database.clone(),
             at: Utc::now(),
+            again,
         }
     }
 
@@ -64,6 +73,7 @@ impl Begin<'_> {
             epoch: self.epoch,
             prev,
             end_lsn,
+            gap: true,
             at: Utc::now(),
         }
     }

@@ -12,11 +12,17 @@ use crate::log_scan::LogScan;
 use crate::receive::MESSAGES_MAX;
 use crate::session::Session;
 use crate::source::Source;
-use crate::status::{Handle, Reporter, State};
+use crate::status::{Handle, Reporter};
 use crate::{preflight, Config, Error};
 
 /// A session that lasted this long has proved that things work: the delay starts small again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+
+const NOT_NOW: &str =
+    "capture does not follow the stream of Postgres now, and tries again by itself; see `millrace status`";
+
+/// For so long it is tried to begin the log again where what is in the way passes by itself, such as a deadlock.
+const ASKED_FOR: Duration = Duration::from_secs(20);
 
 /// Captures one database into one topic.
 pub struct Capture {
@@ -62,7 +68,7 @@ impl Capture {
             _ = shutdown.cancelled() => Ok(()),
             error = self.sessions() => Err(error),
         };
-        self.reporter.state(State::Stopped);
+        self.reporter.stopped();
         result
     }
 
@@ -70,6 +76,7 @@ impl Capture {
         let mut scan = LogScan::default();
         let mut delay = self.config.backoff_min;
         let (mut silence_max, mut renews_slot) = (STREAM_SILENCE_MIN, false);
+        let mut again = None;
         loop {
             let started = tokio::time::Instant::now();
             self.reporter.tries();
@@ -80,10 +87,13 @@ impl Capture {
                 silence_max,
                 renews_slot,
             };
-            let Err(error) = session.run(&mut scan, &mut self.requests).await else {
+            let run = session.run(&mut scan, &mut self.requests, &mut again);
+            let Err(error) = run.await else {
                 continue;
             };
-            if !error.is_transient() {
+            // Nothing has changed, then: the next attempt says again what is wrong with the log.
+            let asked: Option<Request> = again.take();
+            if !error.is_transient() && asked.is_none() {
                 self.reporter.ends(text(&error));
                 return error;
             }
@@ -95,9 +105,36 @@ impl Capture {
                 delay = self.config.backoff_min;
             }
             let pause = delay.mul_f64(rand::random_range(0.5..1.0));
-            self.reporter.waits(text(&error), pause);
-            tokio::time::sleep(pause).await;
+            let is_void = error.voids_log() || asked.is_some();
+            self.reporter.waits(text(&error), pause, is_void);
+            again = match asked {
+                Some(asked) if error.code().is_none() && asked.age() < ASKED_FOR => {
+                    tokio::time::sleep(pause).await;
+                    Some(asked)
+                }
+                asked => {
+                    if let Some(asked) = asked {
+                        asked.not_now(text(&error));
+                    }
+                    self.pause(pause, is_void).await
+                }
+            };
             delay = (delay * 2).min(self.config.backoff_max);
+        }
+    }
+
+    /// Waits for the next attempt. A request to begin the log again ends the wait if the log cannot go on.
+    async fn pause(&mut self, pause: Duration, is_void: bool) -> Option<Request> {
+        let rest = tokio::time::sleep(pause);
+        tokio::pin!(rest);
+        loop {
+            tokio::select! {
+                () = &mut rest => return None,
+                Some(request) = self.requests.recv() => match request.begins_again() && is_void {
+                    true => return Some(request),
+                    false => request.not_now(NOT_NOW.to_owned()),
+                },
+            }
         }
     }
 }

@@ -169,6 +169,7 @@ impl Checkpoints {
             baseline: self.baseline.clone(),
             tables: self.copies.iter().map(|(_, table)| table.clone()).collect(),
             removed: self.copies.removed().cloned().collect(),
+            former: self.copies.former().cloned().collect(),
             source: None,
             last: None,
             unseen: assembler.notes.unseen.xids().to_vec(),
@@ -192,6 +193,7 @@ mod tests {
             system: "1".into(),
             database: "db".into(),
             at: DateTime::UNIX_EPOCH,
+            again: None,
         };
         Checkpoints::new(baseline, Copies::new(), Offset(10))
     }
@@ -216,6 +218,7 @@ mod tests {
                 },
                 estimated_rows: 1,
                 published_lately: false,
+                source: None,
             }],
             at: DateTime::UNIX_EPOCH,
         })

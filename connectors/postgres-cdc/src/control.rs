@@ -7,6 +7,7 @@
 //! | `GET /status` | what it is doing and how far the log is, as JSON; what is not known is null |
 //! | `POST /tables/add` | captures tables, `{"tables": ["public.a"]}`; answers when the log has acknowledged it |
 //! | `POST /tables/remove`, `/tables/resnapshot` | captures them no longer; copies them again |
+//! | `POST /tables/begin-again` | begins a log that cannot go on again, with another slot and copies of all tables |
 //!
 //! A request about tables that makes no sense as things are is answered with 409, one that capture cannot take now
 //! with 503, both with the reason.
@@ -34,6 +35,7 @@ pub fn api(handle: Handle, token: &str) -> Router {
         .route("/tables/add", post(add))
         .route("/tables/remove", post(remove))
         .route("/tables/resnapshot", post(resnapshot))
+        .route("/tables/begin-again", post(begin_again))
         .with_state(handle.clone());
     let watched = handle.clone();
     let alive = move || match watched.status().state {
@@ -64,6 +66,10 @@ async fn remove(Given(handle): Given<Handle>, Json(named): Json<Named>) -> Respo
 
 async fn resnapshot(Given(handle): Given<Handle>, Json(named): Json<Named>) -> Response {
     change(&handle, TableRequest::Resnapshot(named.tables)).await
+}
+
+async fn begin_again(Given(handle): Given<Handle>) -> Response {
+    change(&handle, TableRequest::BeginAgain).await
 }
 
 async fn change(handle: &Handle, what: TableRequest) -> Response {
@@ -215,6 +221,7 @@ mod tests {
             },
             estimated_rows: 10,
             published_lately: false,
+            oid: None,
             copy: CopyId(3),
             topic: "shop-snapshot-3".to_owned(),
             copy_offset: 2,

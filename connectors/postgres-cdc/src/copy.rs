@@ -29,7 +29,7 @@ mod work;
 mod writers;
 
 pub(crate) use copier::Copier;
-pub(crate) use desk::{Announced, Announcement, Asked, Desk};
+pub(crate) use desk::{Announcement, Asked, Desk};
 pub(crate) use fence::{now, until_point_is_seen};
 pub(crate) use notes::Notes;
 pub(crate) use requests::{Request, Requests};

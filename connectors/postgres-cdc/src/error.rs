@@ -9,6 +9,10 @@ use millrace_topic::Offset;
 
 use crate::resolve::Unsuitable;
 
+/// The way back from whatever voids the log.
+pub(crate) const BEGIN_AGAIN: &str =
+    "`millrace tables begin-again` makes another slot and copies all tables again, while MySQL keeps what it has";
+
 /// Why a session ended. What time can heal, or a person elsewhere, is tried again with a growing delay
 /// ([`Error::is_transient`]); for the others a person has to decide.
 #[derive(Debug, thiserror::Error)]
@@ -72,17 +76,13 @@ pub enum Error {
         remedy: String,
     },
     /// There is no publication, or there was none at a position that the stream has to pass.
-    #[error("publication {publication:?} was dropped: Postgres has not sent what was committed since, and putting it back does not change that. SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    #[error("publication {publication:?} was dropped: Postgres has not sent what was committed since, and putting it back does not change that; {}", BEGIN_AGAIN)]
     PublicationGone {
         /// Its name.
         publication: String,
-        /// Name of the slot.
-        slot: String,
-        /// Topic of the change log.
-        topic: String,
     },
     /// The database does not have what the log tells of it.
-    #[error("this database does not have the last transaction of the log as the log has it (xid {xid}, committed at {commit_lsn} on {at}): it was restored from an older copy, or a standby took over that did not have everything. SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    #[error("this database does not have the last transaction of the log as the log has it (xid {xid}, committed at {commit_lsn} on {at}): it was restored from an older copy, or a standby took over that did not have everything; {}", BEGIN_AGAIN)]
     HistoryDiffers {
         /// Number of the transaction.
         xid: u32,
@@ -90,10 +90,6 @@ pub enum Error {
         commit_lsn: Lsn,
         /// When it was committed.
         at: DateTime<Utc>,
-        /// Name of the slot.
-        slot: String,
-        /// Topic of the change log.
-        topic: String,
     },
     /// The user may not create the publication.
     #[error("publication {publication:?} cannot be created: {reason}; let the owner of the tables run: {statement}")]
@@ -114,7 +110,7 @@ pub enum Error {
         difference: String,
     },
     /// A slot exists, but the log that it belongs to does not.
-    #[error("slot {slot:?} exists, but topic {topic:?} is empty: the log was lost, or the slot is another capture's. If the log is lost, SELECT pg_drop_replication_slot('{slot}') and start again with a new snapshot")]
+    #[error("slot {slot:?} exists, but topic {topic:?} is empty: the log was lost, or the slot is another capture's. If the log is lost, {}", BEGIN_AGAIN)]
     SlotWithoutLog {
         /// Its name.
         slot: String,
@@ -122,27 +118,23 @@ pub enum Error {
         topic: String,
     },
     /// The log exists, but its slot is gone.
-    #[error("slot {slot:?} is gone, but the log continues at {position}: commits since then may be lost. Start over with a new snapshot: delete topic {topic:?} and start capture again")]
+    #[error("slot {slot:?} is gone, but the log continues at {position}: commits since then may be lost; {}", BEGIN_AGAIN)]
     SlotMissing {
         /// Its name.
         slot: String,
-        /// Topic of the change log.
-        topic: String,
         /// Where the log ends.
         position: Lsn,
     },
     /// Postgres has removed WAL that the slot needs.
-    #[error("slot {slot:?} is lost (wal_status = {wal_status}): Postgres removed WAL that the log has not seen. Raise max_slot_wal_keep_size, SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    #[error("slot {slot:?} is lost (wal_status = {wal_status}): Postgres removed WAL that the log has not seen. Raise max_slot_wal_keep_size; {}", BEGIN_AGAIN)]
     SlotLost {
         /// Its name.
         slot: String,
         /// `pg_replication_slots.wal_status`.
         wal_status: String,
-        /// Topic of the change log.
-        topic: String,
     },
     /// The slot has moved beyond the end of the log.
-    #[error("slot {slot:?} stands at {confirmed}, but the log ends at {position}: the log lost records. SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    #[error("slot {slot:?} stands at {confirmed}, but the log ends at {position}: the log lost records; {}", BEGIN_AGAIN)]
     LogLostRecords {
         /// Its name.
         slot: String,
@@ -150,33 +142,25 @@ pub enum Error {
         confirmed: Lsn,
         /// Where the log ends.
         position: Lsn,
-        /// Topic of the change log.
-        topic: String,
     },
     /// Postgres has been set back to an earlier state.
-    #[error("the log ends at {position}, but Postgres' WAL only reaches {current}: the database was restored from a backup. SELECT pg_drop_replication_slot('{slot}') if the slot exists, delete topic {topic:?} and start capture again for a new snapshot")]
+    #[error("the log ends at {position}, but Postgres' WAL only reaches {current}: the database was restored from a backup; {}", BEGIN_AGAIN)]
     LogAhead {
         /// Where the log ends.
         position: Lsn,
         /// `pg_current_wal_flush_lsn`.
         current: Lsn,
-        /// Topic of the change log.
-        topic: String,
-        /// Name of the slot.
-        slot: String,
     },
     /// The log's beginning has been removed by retention.
-    #[error("topic {topic:?} begins at offset {first}: its snapshot mark is gone (retention). SELECT pg_drop_replication_slot('{slot}'), delete the topic and start capture again for a new snapshot; give topics a longer retention")]
+    #[error("topic {topic:?} begins at offset {first}: its snapshot mark is gone (retention). Give topics a longer retention; {}", BEGIN_AGAIN)]
     LogTrimmed {
         /// Topic of the change log.
         topic: String,
         /// Its first offset.
         first: Offset,
-        /// Name of the slot.
-        slot: String,
     },
     /// Records that nobody has read yet have been removed by retention.
-    #[error("topic {topic:?} begins at offset {first}, but capture has read it up to {wanted} only: the log lost records (retention). Drop capture's slot, delete the topic and start capture again for a new snapshot; give topics a longer retention")]
+    #[error("topic {topic:?} begins at offset {first}, but capture has read it up to {wanted} only: the log lost records (retention). Give topics a longer retention; {}", BEGIN_AGAIN)]
     LogEvicted {
         /// Topic of the change log.
         topic: String,
@@ -214,7 +198,7 @@ pub enum Error {
         reason: String,
     },
     /// The log belongs to another database.
-    #[error("the log was taken from {expected}, but this is {found}: point capture at the right database, or give it another topic and slot")]
+    #[error("the log was taken from {expected}, but this is {found}: point capture at the right database; if this one has taken its place, {}", BEGIN_AGAIN)]
     OtherDatabase {
         /// As the snapshot mark says.
         expected: String,
@@ -230,7 +214,7 @@ pub enum Error {
         difference: String,
     },
     /// A row does not fit into a record.
-    #[error("a row of {table} in {place} takes {bytes} bytes, more than the {limit} that a record may have: make the value smaller at the source, or leave the table out of the selection and start over with a new snapshot")]
+    #[error("a row of {table} in {place} takes {bytes} bytes without what could leave it, more than the {limit} that a record may have: make its key or its numbers shorter at the source, or leave the table out of the selection and start over with a new snapshot")]
     RowTooLarge {
         /// Its name.
         table: TableId,
@@ -332,8 +316,17 @@ pub enum Error {
         epoch: u64,
     },
     /// Postgres cannot decode what comes next.
-    #[error("Postgres cannot decode what slot {slot:?} has to bring next; as long as no table is copied, another slot is made. Otherwise update Postgres, or SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    #[error("Postgres cannot decode what slot {slot:?} has to bring next; as long as no table is copied, another slot is made. Otherwise update Postgres, or {}", BEGIN_AGAIN)]
     SlotUnreadable {
+        /// Name of the slot.
+        slot: String,
+        /// What Postgres said.
+        #[source]
+        source: ReplicationError,
+    },
+    /// Postgres cannot send what comes next.
+    #[error("Postgres cannot send the row that slot {slot:?} has to bring next: its values take more than 1 GB as text, and nobody can follow the log past it. Make them smaller or leave the table out of the selection, SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    RowUnsendable {
         /// Name of the slot.
         slot: String,
         /// Topic of the change log.

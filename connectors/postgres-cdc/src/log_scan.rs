@@ -84,8 +84,7 @@ impl LogScan {
         if let Some(Begin { offset, checkpoint }) = found.begin {
             let next = Offset(offset).next();
             self.begin = Offset(offset);
-            self.state.begin_at(checkpoint);
-            self.state.void = found.void;
+            self.state.begin_at(checkpoint, found.void);
             (self.first, self.next) = (Some(next), next);
         }
         Ok(())
@@ -125,7 +124,8 @@ impl LogScan {
         self.read(cluster, self.wanted(topic).until(fence)).await
     }
 
-    fn forget(&mut self) {
+    /// Reads the log anew.
+    pub(crate) fn forget(&mut self) {
         *self = LogScan {
             records: self.records,
             ..LogScan::default()
@@ -169,6 +169,7 @@ fn end_finder() -> Record {
         epoch: Epoch::default(),
         prev: Lsn::ZERO,
         end_lsn: Lsn::ZERO,
+        gap: false,
         at: chrono::Utc::now(),
     })
 }

@@ -78,6 +78,7 @@ impl World {
             epoch: Epoch(1),
             prev,
             end_lsn: Lsn(self.lsn),
+            gap: false,
             at: Utc::now(),
         };
         Record::Progress(progress).encode()
@@ -113,6 +114,7 @@ fn baseline() -> Baseline {
         system: "1".into(),
         database: "db".into(),
         at: chrono::DateTime::UNIX_EPOCH,
+        again: None,
     }
 }
 
@@ -126,6 +128,7 @@ fn checkpoint(epoch: u64, lsn: u64, tables: Vec<CapturedTable>) -> Record {
         source: None,
         last: None,
         removed: Vec::new(),
+        former: Vec::new(),
         unseen: Vec::new(),
     })
 }
@@ -146,6 +149,7 @@ fn being_copied(offset: Offset) -> CapturedTable {
         },
         estimated_rows: 1,
         published_lately: false,
+        oid: None,
         copy: CopyId(1),
         topic: "t".into(),
         copy_offset: offset.to_i64(),

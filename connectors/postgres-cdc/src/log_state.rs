@@ -27,6 +27,8 @@ pub(crate) struct LogState {
     pub(crate) void: BTreeSet<CopyId>,
     /// Who wrote the `start` that the epoch of now began with; unknown if that was not read.
     owner: Option<String>,
+    /// Whether a table was ever copied. Readers keep what they have of a table while it is copied again.
+    has_rows: bool,
     /// What was visible before the log was read.
     seen: Option<Visibility>,
 }
@@ -39,10 +41,14 @@ impl LogState {
     }
 
     /// Takes everything that stands before the checkpoint, as it says it. It must stand before each copy that is not
-    /// complete at the end: what those have to know is noted behind it.
-    pub(crate) fn begin_at(&mut self, checkpoint: Checkpoint) {
+    /// complete at the end: what those have to know is noted behind it. Those that it does not are `void`.
+    pub(crate) fn begin_at(&mut self, checkpoint: Checkpoint, void: BTreeSet<CopyId>) {
         self.chain = Chain::begin_at(&checkpoint);
         self.copies = checkpoint.copies();
+        // Of a table whose copy is void it is not known what there was before.
+        let mut tables = self.copies.iter();
+        self.has_rows = !void.is_empty() || tables.any(|(_, table)| table.copied.is_some());
+        self.void = void;
         self.baseline = Some(checkpoint.baseline);
         self.source = checkpoint.source;
         self.last = checkpoint.last;
@@ -67,6 +73,8 @@ impl LogState {
         self.copies.offer(offset, &record, verdict);
         match (record, verdict) {
             (Record::Baseline(baseline), Verdict::Moved) => self.baseline = Some(baseline),
+            (Record::Baseline(baseline), Verdict::BegunAgain) => self.begin_again(baseline),
+            (Record::Progress(progress), Verdict::Moved) if progress.gap => self.void_copies(),
             (Record::Source(source), Verdict::Noted) => {
                 self.last = source.last;
                 self.source = Some(source);
@@ -85,17 +93,27 @@ impl LogState {
         self.owner.as_deref() == Some(owner)
     }
 
-    /// Whether any table of the log is copied. Until then it has nothing that could be lost.
+    /// Whether any table of the log was ever copied, as far as is known. Until then it has nothing that could be lost.
     pub(crate) fn has_copied_tables(&self) -> bool {
-        self.copies.iter().any(|(_, table)| table.copied.is_some())
+        self.has_rows
     }
 
     /// All copies that are not complete are void: the log has a gap behind their beginning.
-    pub(crate) fn void_copies(&mut self) {
+    fn void_copies(&mut self) {
         let open = self.copies.iter().map(|(_, table)| table);
         let open = open.filter(|table| table.copied.is_none());
         self.void = open.map(|table| table.copy).collect();
         self.last = None;
+    }
+
+    /// Nothing from before says anything of what follows; numbers of transactions may mean others.
+    fn begin_again(&mut self, baseline: Baseline) {
+        self.baseline = Some(baseline);
+        self.source = None;
+        self.last = None;
+        self.notes = Notes::default();
+        self.void.clear();
+        self.has_rows = false;
     }
 
     fn announced(&mut self, record: &Record) {
@@ -104,15 +122,30 @@ impl LogState {
                 for table in &begun.tables {
                     self.notes.moved.watch(&table.definition);
                 }
+                let taken = begun.tables.iter().filter_map(|table| table.source.clone());
+                self.taken_from(|source| taken.for_each(|table| source.renew(table)));
             }
             Record::Copied(copied) => {
                 let captured = self.copies.table(&copied.table);
                 if captured.is_some_and(|table| table.copied.is_some()) {
+                    self.has_rows = true;
                     self.notes.moved.forget(&copied.table);
                 }
             }
-            Record::Removed(removed) => self.notes.moved.forget(&removed.table),
+            Record::Removed(removed) => {
+                self.notes.moved.forget(&removed.table);
+                self.taken_from(|source| source.remove(&removed.table));
+            }
             _ => {}
+        }
+    }
+
+    /// The log is taken from other tables than before, of which no transaction before tells anything.
+    fn taken_from(&mut self, change: impl FnOnce(&mut Source)) {
+        self.last = None;
+        if let Some(source) = &mut self.source {
+            source.last = None;
+            change(source);
         }
     }
 
@@ -187,6 +220,7 @@ mod tests {
             epoch: Epoch(5),
             prev: Lsn(1),
             end_lsn: Lsn(2),
+            gap: false,
             at: chrono::DateTime::UNIX_EPOCH,
         });
         assert!(!read(&[progress, start(5, Some("b"))]).is_owned_by("b"));

@@ -34,19 +34,12 @@ impl Provenance {
         }
     }
 
-    /// The rows of these tables are about to be copied. What was said of them before does not count any more. A table that is
-    /// not published yet is as it was.
-    pub(crate) fn renew(&mut self, tables: &[TableId], seen: &Observed) {
-        for begun in tables.iter().filter_map(|table| begun(table, seen)) {
-            self.source
-                .tables
-                .retain(|known| known.table != begun.table);
-            self.source.tables.push(begun);
-            self.unwritten = true;
-        }
-        self.source
-            .tables
-            .sort_by(|one, other| one.table.cmp(&other.table));
+    /// The rows of the table are about to be copied. What was said of it before does not count any more. The record of the
+    /// copy tells the log; `None`: the table is not published, and is as it was.
+    pub(crate) fn renew(&mut self, table: &TableId, seen: &Observed) -> Option<SourceTable> {
+        let begun = begun(table, seen)?;
+        self.source.renew(begun.clone());
+        Some(begun)
     }
 
     /// Whether the publication has the table as it had it when its rows were copied.
@@ -61,11 +54,9 @@ impl Provenance {
             .is_some_and(|(known, now)| same(known, &now))
     }
 
-    /// The table is captured no longer.
+    /// The table is captured no longer, which another record tells the log.
     pub(crate) fn remove(&mut self, table: &TableId) {
-        let before = self.source.tables.len();
-        self.source.tables.retain(|known| known.table != *table);
-        self.unwritten |= self.source.tables.len() < before;
+        self.source.remove(table);
     }
 
     /// As the log has it.

@@ -10,9 +10,10 @@ pub(crate) fn ready(status: &Status) -> Result<(), NotReady> {
     let because = |reason: &str| Err(NotReady::new(reason, status.last_error.as_deref()));
     match &status.state {
         State::Streaming => Ok(()),
-        State::Preflight | State::Backoff if status.failing_since.is_some() => {
+        State::Preflight | State::Backoff | State::Void if status.failing_since.is_some() => {
             because(&waits(status))
         }
+        State::Void => because("the log cannot go on"),
         State::Preflight => because("it looks where the log ends"),
         State::Backoff => because("its session failed; it tries again"),
         State::Stopped => because("it has stopped"),

@@ -4,6 +4,7 @@
 //! What was received and not yet encoded takes at most [`RECEIVED_BYTES_MAX`], and one message more, or one fragment of a row, that is being read.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ impl Receiver {
     pub(crate) fn start(
         (incoming, feedback): (Incoming, Feedback),
         position: Lsn,
+        proven: Arc<AtomicBool>,
         config: &Config,
         acknowledged: watch::Receiver<Acknowledged>,
         pending: Pending,
@@ -68,6 +70,7 @@ impl Receiver {
         let teller = Teller {
             feedback,
             position,
+            proven,
             acknowledged,
             pending,
             asked,
@@ -173,8 +176,10 @@ async fn next(acknowledged: &mut watch::Receiver<Acknowledged>) {
 
 struct Teller {
     feedback: Feedback,
-    /// Where the stream began, which is durable.
+    /// Where the log ends, which is durable.
     position: Lsn,
+    /// The stream has shown that it continues the log.
+    proven: Arc<AtomicBool>,
     acknowledged: watch::Receiver<Acknowledged>,
     pending: Pending,
     asked: Arc<Notify>,
@@ -208,13 +213,17 @@ impl Teller {
         lsn
     }
 
-    /// Nothing but an acknowledged record raises what Postgres is told.
+    /// Nothing but an acknowledged record raises what Postgres is told, and nothing at all before the stream has shown that
+    /// it continues the log.
     async fn tell(&mut self) -> Result<(), ReplicationError> {
         let ask_reply = self.pinged.elapsed() >= Feedback::PING_PERIOD;
         if ask_reply {
             self.pinged = Instant::now();
         }
-        let lsn = self.arrived();
+        let lsn = match (self.arrived(), self.proven.load(Ordering::Relaxed)) {
+            (lsn, true) => lsn,
+            (_, false) => Lsn::ZERO,
+        };
         self.feedback.send(lsn, ask_reply).await
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Baseline, Epoch, Lsn, Record, Start, TableId};
+use millrace_events::{Baseline, Copies, Epoch, Lsn, Record, Start, TableId};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, Wanted};
 use millrace_sessions::postgres::PgSession;
 use millrace_topic::{Cluster, Offset, RECORD_BYTES_MAX};
@@ -28,7 +28,7 @@ use crate::relations::Relations;
 use crate::slot::{self, Slot};
 use crate::source::Source;
 use crate::start::Found;
-use crate::status::{Reporter, State};
+use crate::status::Reporter;
 use crate::stream::{Comparison, Stream, Wide};
 use crate::watch::Watch;
 use crate::witness::Overlap;
@@ -47,16 +47,18 @@ pub(crate) struct Session<'a> {
 
 impl Session<'_> {
     /// Runs until something fails.
+    /// Whom `again` names had the log begun again, and is told when that is acknowledged.
     pub(crate) async fn run(
         &self,
         scan: &mut LogScan,
         requests: &mut mpsc::Receiver<Request>,
+        again: &mut Option<Request>,
     ) -> Result<(), Error> {
-        self.reporter.state(State::Preflight);
+        self.reporter.looks();
         let guard = lock::acquire(self.source, self.config).await?;
         let mut guard = lock::keep(guard, self.config);
         tokio::select! {
-            result = self.locked(scan, requests) => result,
+            result = self.locked(scan, requests, again) => result,
             error = &mut guard => Err(error.unwrap_or_else(|error| Error::Protocol(error.to_string()))),
         }
     }
@@ -65,6 +67,7 @@ impl Session<'_> {
         &self,
         scan: &mut LogScan,
         requests: &mut mpsc::Receiver<Request>,
+        again: &mut Option<Request>,
     ) -> Result<(), Error> {
         let mut catalog = self.source.connect().await?;
         let facts = preflight::check(&mut catalog, self.source).await?;
@@ -72,29 +75,29 @@ impl Session<'_> {
         let slot = slot::release(&mut catalog, &self.config.slot, &facts.database).await?;
         // A connection for each session: an old one would learn nothing of a controller that started anew.
         let cluster = Cluster::new(self.config.fluvio_endpoint.as_str());
-        scan.state.sees(copy::now(&mut catalog).await?);
-        let mut log = self.log(&cluster, &facts, scan).await?;
-        let wal_end = slot::wal_end(&mut catalog).await?;
-        let renews = self.renews(&facts, scan, slot.as_ref(), wal_end)?;
-        if !renews {
-            self.judge(&facts, scan, slot.as_ref(), wal_end)?;
+        if again.is_some() {
+            scan.forget();
         }
+        scan.state.sees(copy::now(&mut catalog).await?);
+        let own = again.is_none().then_some(&facts);
+        let mut log = self.log(&cluster, own, scan).await?;
+        let wal_end = slot::wal_end(&mut catalog).await?;
+        let renews = match own {
+            Some(facts) => self.renews(facts, scan, slot.as_ref(), wal_end)?,
+            None => true,
+        };
         let epoch = scan.state.chain.epoch().next();
         self.fence(epoch, &cluster, scan, &mut log).await?;
         let slot_is_new = renews || scan.state.baseline.is_none();
         let tables = match &scan.state.baseline {
-            Some(_) => found.published(self.config)?,
-            None => found.first(&mut catalog, self.config).await?,
+            Some(_) if again.is_none() => found.published(self.config)?,
+            _ => found.first(&mut catalog, self.config).await?,
         };
         if slot_is_new {
-            let begin = Begin {
-                config: self.config,
-                source: self.source,
-                facts: &facts,
-                epoch,
-            };
+            let begin = self.beginning(&facts, epoch, again.is_some());
             self.begin(begin, &mut catalog, slot, &cluster, scan, &mut log)
                 .await?;
+            self.begun_again(again.take(), scan);
         }
         let provenance = self.provenance(&mut catalog, &facts, scan).await?;
         let tables = found.later(self.config, &provenance, tables)?;
@@ -110,15 +113,16 @@ impl Session<'_> {
         let confirmed = slot.and_then(|slot| slot.confirmed).unwrap_or(position);
         let overlap = Overlap::new(position, confirmed, scan.state.last);
         let (desk, asked) = Desk::new();
-        let copier = self.copier(epoch, cluster, desk, scan, slot_is_new);
+        let (copies, known) = watch::channel(scan.state.copies.clone());
+        let copier = self.copier(epoch, cluster, desk, known, scan, slot_is_new);
         let stream = self.start(overlap.start()).await?;
-        self.reporter.streaming(position);
         let streaming = Stream {
             config: self.config,
             reporter: self.reporter,
             watch: Watch::start(self.source, self.config, provenance.tables()),
             comparison: Comparison::new(provenance, overlap, scan.state.last, facts.timeline),
             relations: Relations::of(&tables, &scan.state.copies),
+            copies,
             asked,
             waiting: Vec::new(),
             catalog,
@@ -134,11 +138,22 @@ impl Session<'_> {
         }
     }
 
+    fn beginning<'a>(&'a self, facts: &'a Facts, epoch: Epoch, again: bool) -> Begin<'a> {
+        Begin {
+            config: self.config,
+            source: self.source,
+            facts,
+            epoch,
+            again,
+        }
+    }
+
     fn copier(
         &self,
         epoch: Epoch,
         cluster: Cluster,
         desk: Desk,
+        copies: watch::Receiver<Copies>,
         scan: &LogScan,
         slot_is_new: bool,
     ) -> Copier {
@@ -149,7 +164,7 @@ impl Session<'_> {
             reporter: self.reporter.clone(),
             desk,
             epoch,
-            copies: watch::Sender::new(scan.state.copies.clone()),
+            copies,
             slot_is_new,
             void: scan.state.void.clone(),
             turn: Mutex::default(),
@@ -177,7 +192,9 @@ impl Session<'_> {
             .collect();
         let seen = observe(catalog, publication, &Scope::named(&tables)).await?;
         let mut provenance = Provenance::begin(publication, facts);
-        provenance.renew(&tables, &seen);
+        for table in &tables {
+            provenance.renew(table, &seen);
+        }
         Ok(provenance)
     }
 
@@ -194,17 +211,29 @@ impl Session<'_> {
             .update(|status| status.not_captured = not_captured);
     }
 
-    /// The log, read to its end from the newest checkpoint on. Nothing is written to one that is seen to be another database's.
+    /// Tells whoever has asked for it. Positions may be lower from here on.
+    fn begun_again(&self, asked: Option<Request>, scan: &LogScan) {
+        if let Some(asked) = asked {
+            self.reporter.pending.lock().clear();
+            self.reporter.captured(&scan.state.copies);
+            asked.done();
+        }
+    }
+
+    /// The log, read to its end from the newest checkpoint on. Nothing is written to one that is seen not to be that of
+    /// `own`, if that is asked.
     async fn log(
         &self,
         cluster: &Cluster,
-        facts: &Facts,
+        own: Option<&Facts>,
         scan: &mut LogScan,
     ) -> Result<Appender, Error> {
         let topic = &self.config.topic_changes;
         log_scan::ensure_topic(cluster, self.config).await?;
-        if let Some(baseline) = scan.look(cluster, topic).await? {
-            check_origin(facts, &baseline)?;
+        if let Some(facts) = own {
+            if let Some(baseline) = scan.look(cluster, topic).await? {
+                check_origin(facts, &baseline)?;
+            }
         }
         let mut log = append::open(cluster, self.config, topic).await?;
         scan.find_end(cluster, topic, &mut log).await?;
@@ -227,7 +256,6 @@ impl Session<'_> {
                 (Some(first), _) if first > Offset::default() => Err(Error::LogTrimmed {
                     topic: topic(),
                     first,
-                    slot: name(),
                 }),
                 // No capture ever started here, so the slot cannot be one that it left behind.
                 (_, Some(_)) if scan.state.chain.epoch() == Epoch::default() => {
@@ -245,14 +273,11 @@ impl Session<'_> {
             return Err(Error::LogAhead {
                 position,
                 current: wal_end,
-                topic: topic(),
-                slot: name(),
             });
         }
         let Some(slot) = slot else {
             return Err(Error::SlotMissing {
                 slot: name(),
-                topic: topic(),
                 position,
             });
         };
@@ -260,7 +285,6 @@ impl Session<'_> {
             return Err(Error::SlotLost {
                 slot: name(),
                 wal_status: "lost".into(),
-                topic: topic(),
             });
         }
         match slot.confirmed {
@@ -268,14 +292,14 @@ impl Session<'_> {
                 slot: name(),
                 confirmed,
                 position,
-                topic: topic(),
             }),
             _ => Ok(Some(position)),
         }
     }
 
-    /// Whether the log gets another slot: there is none, or it cannot be read on, and no table of the log is copied yet. So
-    /// nothing of it is worth anything but its name, and all copies begin again behind the new slot's point.
+    /// Whether the log gets another slot: there is none, or it cannot be read on, or it is one that a start made that did
+    /// not come to tell the log; and no table of the log was ever copied. So nothing of it is worth anything but its name,
+    /// and all copies begin again behind the new slot's point. Otherwise log and slot have to belong together.
     fn renews(
         &self,
         facts: &Facts,
@@ -284,15 +308,20 @@ impl Session<'_> {
         wal_end: Lsn,
     ) -> Result<bool, Error> {
         let Some(baseline) = &scan.state.baseline else {
-            return Ok(false);
+            return self.judge(facts, scan, slot, wal_end).map(|_| false);
         };
         check_origin(facts, baseline)?;
-        let wanted = self.renews_slot || slot.is_none();
-        let is_ahead = scan.state.chain.position().unwrap_or(baseline.lsn) > wal_end;
-        Ok(wanted && !is_ahead && !scan.state.has_copied_tables())
+        let position = scan.state.chain.position().unwrap_or(baseline.lsn);
+        let goes_on = |slot: &Slot| slot.confirmed.is_none_or(|confirmed| confirmed <= position);
+        let wanted = self.renews_slot || !slot.is_some_and(goes_on);
+        let renews = wanted && position <= wal_end && !scan.state.has_copied_tables();
+        if !renews {
+            self.judge(facts, scan, slot, wal_end)?;
+        }
+        Ok(renews)
     }
 
-    /// Makes a slot, and tells the log. Copies that were begun before its point are void.
+    /// Makes a slot, and tells the log.
     async fn begin(
         &self,
         begin: Begin<'_>,
@@ -305,9 +334,7 @@ impl Session<'_> {
         let record = begin.run(catalog, slot, &scan.state).await?;
         let topic = &self.config.topic_changes;
         scan.append(cluster, topic, log, record).await?;
-        superseded(begin.epoch, scan)?;
-        scan.state.void_copies();
-        Ok(())
+        superseded(begin.epoch, scan)
     }
 
     /// Writes the start record and reads up to it: what counted before it is then agreed with every

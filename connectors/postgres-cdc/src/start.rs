@@ -65,8 +65,6 @@ impl Found {
             Some(published) => Ok(published.tables.clone()),
             None => Err(Error::PublicationGone {
                 publication: config.publication.clone(),
-                slot: config.slot.clone(),
-                topic: config.topic_changes.clone(),
             }),
         }
     }

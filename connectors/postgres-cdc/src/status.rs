@@ -1,6 +1,6 @@
 //! What capture is doing, for those who watch it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub enum State {
     Streaming,
     /// Waiting before the next attempt.
     Backoff,
+    /// The log cannot go on. It is looked at again, as that may pass, until a person has it begun again.
+    Void,
     /// Ended.
     Stopped,
 }
@@ -72,6 +74,7 @@ impl State {
             State::Preflight => "preflight",
             State::Streaming => "streaming",
             State::Backoff => "backoff",
+            State::Void => "void",
             State::Stopped => "stopped",
         }
     }
@@ -101,7 +104,8 @@ impl Handle {
     /// # Errors
     /// If it makes no sense, or capture does not follow the stream now.
     pub async fn request(&self, what: TableRequest) -> Result<(), RequestError> {
-        if self.status.borrow().state != State::Streaming {
+        let follows = self.status.borrow().state == State::Streaming;
+        if !follows && what != TableRequest::BeginAgain {
             let reason =
                 "capture does not follow the stream of Postgres now; try again when it does";
             return Err(RequestError::NotNow(reason.to_owned()));
@@ -228,11 +232,13 @@ impl Reporter {
         self.update(|status| status.copies_begun_again += 1);
     }
 
-    /// Topics of copies of an earlier session are not known to be needed.
-    pub(crate) fn needs_only(&self, topic: &str) {
+    /// What an earlier session needed of other topics than these is not needed any more. Of these nothing is let go in
+    /// between.
+    pub(crate) fn needs_only<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
+        let topics: BTreeSet<_> = topics.into_iter().collect();
         self.update(|status| {
             if let Some(needed) = &mut status.needed {
-                needed.retain(|known, _| known == topic);
+                needed.retain(|known, _| topics.contains(known.as_str()));
             }
         });
     }
@@ -252,8 +258,26 @@ impl Reporter {
         });
     }
 
-    pub(crate) fn state(&self, state: State) {
-        self.update(|status| status.state = state);
+    /// A session looks where the log ends, which may still be void.
+    pub(crate) fn looks(&self) {
+        self.update(|status| {
+            if status.state != State::Void {
+                status.state = State::Preflight;
+            }
+        });
+    }
+
+    /// It has ended.
+    pub(crate) fn stopped(&self) {
+        self.update(|status| status.state = State::Stopped);
+    }
+
+    /// Returns when a session follows the stream.
+    pub(crate) async fn follows(&self) {
+        let mut changes = self.status.subscribe();
+        let follows = changes.wait_for(|status| status.state == State::Streaming);
+        // It cannot be closed: this is its other end.
+        let _ = follows.await;
     }
 
     /// A session follows the stream.
@@ -261,6 +285,7 @@ impl Reporter {
         self.update(|status| {
             status.state = State::Streaming;
             status.last_lsn = position;
+            status.received_lsn = position;
             status.failing_since = None;
         });
     }
@@ -286,8 +311,8 @@ impl Reporter {
         self.update(|status| status.last_error = Some(error));
     }
 
-    /// Waits before another attempt.
-    pub(crate) fn waits(&self, error: String, pause: Duration) {
+    /// Waits before another attempt. `void`: the log cannot go on.
+    pub(crate) fn waits(&self, error: String, pause: Duration, void: bool) {
         let now = Utc::now();
         let since = self.status.borrow().failing_since.unwrap_or(now);
         tracing::warn!(
@@ -295,7 +320,10 @@ impl Reporter {
             retry_in_ms = pause.as_millis() as u64, "capture waits and starts over"
         );
         self.update(|status| {
-            status.state = State::Backoff;
+            status.state = match void {
+                true => State::Void,
+                false => State::Backoff,
+            };
             status.last_error = Some(error);
             status.failing_since = Some(since);
             status.next_attempt_at = TimeDelta::from_std(pause).ok().map(|pause| now + pause);

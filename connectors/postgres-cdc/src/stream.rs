@@ -6,7 +6,7 @@ mod compare;
 
 use bytes::Bytes;
 use chrono::Utc;
-use millrace_events::Lsn;
+use millrace_events::{Copies, Lsn};
 use millrace_sessions::postgres::replication::{Feedback, Incoming, ReplicationError};
 use millrace_sessions::postgres::PgSession;
 use tokio::sync::{mpsc, watch};
@@ -37,6 +37,8 @@ pub(crate) struct Stream<'a> {
     pub(crate) watch: Watch,
     /// The captured tables.
     pub(crate) relations: Relations,
+    /// Those who copy follow this: what the log says of tables.
+    pub(crate) copies: watch::Sender<Copies>,
     /// What copies ask for.
     pub(crate) asked: mpsc::Receiver<Asked>,
     /// What cannot be answered yet.
@@ -68,6 +70,7 @@ impl Stream<'_> {
         let mut events = Receiver::start(
             stream,
             self.assembler.position(),
+            self.comparison.proven(),
             self.config,
             acknowledged.clone(),
             pending,
@@ -129,6 +132,10 @@ impl Stream<'_> {
             }
             Error::Replication(source) if source.is_unmapped_file() => Error::SlotUnreadable {
                 slot: self.config.slot.clone(),
+                source,
+            },
+            Error::Replication(source) if source.is_unsendable_row() => Error::RowUnsendable {
+                slot: self.config.slot.clone(),
                 topic: self.config.topic_changes.clone(),
                 source,
             },
@@ -172,6 +179,8 @@ impl Stream<'_> {
             _ => None,
         };
         if let Some(commit) = ended {
+            // Before its last record: what the log does not say by then would never be said after a kill.
+            self.note_left_out().await?;
             self.received(commit.end_lsn);
         }
         let mut out = Vec::new();
@@ -183,9 +192,6 @@ impl Stream<'_> {
         }
         for record in out {
             self.appender.append(record).await?;
-        }
-        if ended.is_some() {
-            self.note_left_out().await?;
         }
         Ok(())
     }
@@ -202,6 +208,8 @@ impl Stream<'_> {
         let table = relation::table(relation);
         let standing = self.relations.describe(relation.oid, &table);
         if standing == Standing::Removed {
+            // It may be added again, and Postgres does not describe it twice.
+            self.comparison.leave_out(relation);
             return Ok(());
         }
         if standing == Standing::Stranger || self.comparison.contradicts(relation) {
@@ -219,6 +227,7 @@ impl Stream<'_> {
         if !self.comparison.is_proven() {
             return Ok(());
         }
+        self.ask_for_witness().await;
         let record: Option<Outgoing> = self.assembler.progress(Utc::now());
         match record {
             Some(record) => Ok(self.appender.append(record).await?),

@@ -48,6 +48,8 @@ pub enum TableRequest {
     Remove(Vec<TableId>),
     /// Copies captured tables again.
     Resnapshot(Vec<TableId>),
+    /// Begins a log that cannot go on again, with another slot and copies of all tables.
+    BeginAgain,
 }
 
 /// Why a request was not done.
@@ -146,6 +148,7 @@ mod tests {
             },
             estimated_rows: 1_000,
             published_lately: false,
+            oid: None,
             copy: CopyId(copy),
             topic: format!("shop-snapshot-{copy}"),
             copy_offset: 2,

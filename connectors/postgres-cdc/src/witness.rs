@@ -38,6 +38,8 @@ pub(crate) struct Overlap {
     last: Option<Witness>,
     /// It has to come again, and has not yet.
     awaited: bool,
+    /// The stream has come to the end of the log.
+    passed: bool,
     inside: Inside,
 }
 
@@ -65,6 +67,7 @@ impl Overlap {
             start,
             last,
             awaited: awaited.is_some(),
+            passed: false,
             inside: Inside::New,
         }
     }
@@ -74,9 +77,10 @@ impl Overlap {
         self.start
     }
 
-    /// The witness has come, or none was awaited.
+    /// Everything up to the end of the log has come as the log has it. Before that, Postgres must not be told that anything is
+    /// safe: the slot would move, and the next stream would begin behind what proves the contrary.
     pub(crate) fn is_proven(&self) -> bool {
-        !self.awaited
+        self.passed
     }
 
     /// Judges the next message, definitions excepted. `is_wanted` says whether it is one for the log.
@@ -100,15 +104,19 @@ impl Overlap {
     }
 
     /// The source has sent everything that committed before `lsn`.
-    pub(crate) fn idle(&self, lsn: Lsn) -> Result<(), HistoryDiffers> {
+    pub(crate) fn idle(&mut self, lsn: Lsn) -> Result<(), HistoryDiffers> {
         match self.last {
             Some(last) if self.awaited && lsn > last.commit_lsn => Err(HistoryDiffers(last)),
-            _ => Ok(()),
+            _ => {
+                self.passed |= !self.awaited && lsn >= self.position;
+                Ok(())
+            }
         }
     }
 
     fn begin(&mut self, begin: &Begin) -> Result<(), HistoryDiffers> {
         let Some(last) = self.last else {
+            self.passed = true;
             return Ok(());
         };
         if self.awaited && is(&last, begin) {
@@ -118,6 +126,8 @@ impl Overlap {
             self.inside = Inside::Unwanted(last);
         } else if self.awaited {
             return Err(HistoryDiffers(last));
+        } else {
+            self.passed = true;
         }
         Ok(())
     }
@@ -183,12 +193,14 @@ mod tests {
         assert_eq!(overlap.idle(Lsn(1000)), Ok(()));
         let old = [begin(1000, 7, 1), row(), commit(1000)];
         assert_eq!(judged(&mut overlap, &old), Ok(vec![Passage::Old; 3]));
-        assert!(overlap.is_proven());
+        assert!(!overlap.is_proven());
         // Below the end of the log, and without anything for it.
         let unwanted = [begin(1200, 8, 2), commit(1200)];
         assert_eq!(judged(&mut overlap, &unwanted), Ok(vec![Passage::Old; 2]));
+        assert!(!overlap.is_proven());
         let new = [begin(1500, 9, 3), row(), commit(1500)];
         assert_eq!(judged(&mut overlap, &new), Ok(vec![Passage::New; 3]));
+        assert!(overlap.is_proven());
         assert_eq!(overlap.idle(Lsn(9000)), Ok(()));
     }
 
@@ -206,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_passes_the_witness_by_is_another_history() {
-        let overlap = Overlap::new(Lsn(1100), Lsn(1000), Some(witness()));
+        let mut overlap = Overlap::new(Lsn(1100), Lsn(1000), Some(witness()));
         assert_eq!(overlap.idle(Lsn(1001)), Err(HistoryDiffers(witness())));
     }
 
@@ -223,8 +235,9 @@ mod tests {
     #[test]
     fn a_slot_behind_the_witness_needs_none_and_shows_what_follows_it() {
         let mut overlap = Overlap::new(Lsn(1500), Lsn(1100), Some(witness()));
-        assert!(overlap.is_proven());
         assert_eq!(overlap.start(), Lsn(1100));
+        assert_eq!(overlap.idle(Lsn(1499)), Ok(()));
+        assert!(!overlap.is_proven());
         let messages = [begin(1200, 8, 2), row()];
         assert_eq!(
             judged(&mut overlap, &messages),
@@ -238,7 +251,7 @@ mod tests {
     fn without_a_witness_everything_is_new() {
         let mut overlap = Overlap::new(Lsn(1500), Lsn(900), None);
         assert_eq!(overlap.start(), Lsn(1500));
-        assert!(overlap.is_proven() && overlap.idle(Lsn(9000)).is_ok());
+        assert!(overlap.idle(Lsn(9000)).is_ok() && overlap.is_proven());
         let messages = [begin(1500, 8, 2), row(), commit(1500)];
         assert_eq!(judged(&mut overlap, &messages), Ok(vec![Passage::New; 3]));
     }

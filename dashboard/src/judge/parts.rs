@@ -77,9 +77,13 @@ fn down(part: &PartDown) -> Trouble {
 }
 
 fn ended_capture(capture: Option<&CaptureReading>) -> Option<Trouble> {
-    let is_over = |state: &str| matches!(state, "stopped" | "failed");
-    let capture = capture.filter(|capture| is_over(&capture.state))?;
-    Some(ended("capture", false, capture.last_error.as_ref()))
+    let capture = capture?;
+    let fault = capture.last_error.as_ref();
+    match capture.state.as_str() {
+        "stopped" | "failed" => Some(ended("capture", false, fault)),
+        "void" => Some(void(fault)),
+        _ => None,
+    }
 }
 
 /// Nobody reads Postgres, for a reason that capture does not say.
@@ -102,6 +106,16 @@ fn failed_ingest(ingest: &IngestReading) -> Option<Trouble> {
             is_aside: true,
         }),
         _ => None,
+    }
+}
+
+/// It looks again by itself, but nothing comes of that as a rule.
+fn void(fault: Option<&Fault>) -> Trouble {
+    let why = fault.map_or(String::new(), |fault| format!(": {}", in_short(fault)));
+    Trouble {
+        verdict: Verdict::Stopped,
+        sentence: format!("capture cannot go on{why}"),
+        is_aside: false,
     }
 }
 

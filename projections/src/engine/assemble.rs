@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use millrace_events::{
-    Chain, Lsn, PartVerdict, Progress, Record, Slice, TableId, TableSchema, TransactionPart,
-    Verdict,
+    Baseline, Chain, Lsn, PartVerdict, Progress, Record, Slice, TableId, TableSchema,
+    TransactionPart, Verdict,
 };
 use millrace_topic::Offset;
 
@@ -47,6 +47,8 @@ pub(crate) struct Step {
     pub(crate) gap: bool,
     /// It says something of tables, which counts.
     pub(crate) announced: Option<Record>,
+    /// The log begins again with it.
+    pub(crate) begun_again: Option<Baseline>,
 }
 
 /// Collects what one MySQL transaction will apply.
@@ -160,6 +162,7 @@ impl Assembler {
             }
             (Verdict::Moved, Record::Progress(progress)) => self.progress(offset, &progress),
             (Verdict::Announced, record) => step.announced = Some(record),
+            (Verdict::BegunAgain, Record::Baseline(baseline)) => step.begun_again = Some(baseline),
             (Verdict::Hole { expected, found }, _)
             | (Verdict::Part(PartVerdict::Hole { expected, found }), _) => {
                 tracing::warn!(%offset, %expected, %found, "a record is missing before this one; waiting for its re-send");

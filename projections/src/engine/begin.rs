@@ -11,9 +11,12 @@ use sqlx::Executor;
 
 use super::catalog::Catalog;
 use super::error::Error;
+use super::follower::Desk;
+use super::position::Position;
 use super::reader::backoff;
 use super::rows::Place;
 use super::Service;
+use crate::script::Script;
 
 /// So often in a row the log may fail to be searched. Then it is read from its beginning, which says the same.
 const SEARCH_ATTEMPTS: u32 = 10;
@@ -78,6 +81,27 @@ pub(super) async fn run(conn: &mut Session, statement: &str) -> Result<(), Error
     done.map(drop).map_err(Error::sql("its first position"))
 }
 
+/// Moves the position to where a log begins that has taken the place of its own, together with what that means for tables.
+pub(super) async fn again(
+    desk: &mut Desk,
+    position: &Position,
+    place: Place,
+    incarnation: String,
+) -> Result<(), Error> {
+    tracing::warn!(
+        %incarnation, offset = %place.offset, lsn = %place.end_lsn,
+        "the log was begun again; tables and marts stay as they are until new copies take their places"
+    );
+    desk.begin().await?;
+    let mut script = Script::on(&mut desk.conn);
+    position
+        .begin_again(&mut script, place, &incarnation)
+        .await?;
+    script.send().await?;
+    desk.catalog.save(&mut desk.conn).await?;
+    desk.execute("COMMIT", "a commit").await
+}
+
 /// The place of a checkpoint.
 pub(super) fn place(begin: &Begin) -> Place {
     Place {
@@ -88,6 +112,16 @@ pub(super) fn place(begin: &Begin) -> Place {
 }
 
 impl Catalog {
+    /// The log was begun again, and nothing of an earlier one goes on.
+    pub(super) fn begin_again_at(&mut self, begin: &Begin, main_schema: Option<&str>) {
+        let now = begin.checkpoint.at;
+        self.begin_again(now);
+        for table in &begin.checkpoint.removed {
+            self.remove(table, now);
+        }
+        self.begin_at(begin, main_schema);
+    }
+
     /// What the log had announced before the checkpoint.
     pub(super) fn begin_at(&mut self, begin: &Begin, main_schema: Option<&str>) {
         let checkpoint = &begin.checkpoint;
@@ -121,6 +155,7 @@ fn begun(table: &CapturedTable, epoch: Epoch, at: chrono::DateTime<chrono::Utc>)
             definition: table.definition.clone(),
             estimated_rows: table.estimated_rows,
             published_lately: table.published_lately,
+            source: None,
         }],
         at,
     }

@@ -208,6 +208,23 @@ impl Catalog {
         self.forget_copies();
     }
 
+    /// The log was begun again: no table goes on without a new copy, whatever its number, and the marts wait for their tables.
+    pub(crate) fn begin_again(&mut self, now: DateTime<Utc>) {
+        let tables: Vec<TableId> = self.tables.keys().cloned().collect();
+        for table in tables {
+            self.forget_shadow(&table);
+            let Some(row) = self.table(&table) else {
+                continue;
+            };
+            row.next = None;
+            row.copy = CopyId::default();
+            if row.state != TableState::Removed {
+                self.set_aside(&table, Error::BegunAgain.to_string(), now);
+            }
+        }
+        self.forget_copies();
+    }
+
     /// A table cannot be applied any more; the marts that read it go with it.
     pub(crate) fn set_aside(&mut self, table: &TableId, reason: String, now: DateTime<Utc>) {
         if let Some(row) = self.table(table) {

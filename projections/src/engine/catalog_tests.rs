@@ -33,6 +33,7 @@ fn begun(copy: u64, names: &[&str]) -> CopyBegun {
         definition: definition(name),
         estimated_rows: 3,
         published_lately: false,
+        source: None,
     };
     CopyBegun {
         epoch: Epoch(1),

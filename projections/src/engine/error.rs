@@ -152,6 +152,9 @@ pub enum Error {
     /// Something was put aside in the middle of a large transaction, which begins again without it.
     #[error("{0:?} was set aside; the transaction begins again without it")]
     PutAside(Culprit),
+    /// The log was begun again, and the projector with it.
+    #[error("[MR-P024] the log was begun again: what was committed in between is not in it, so the table stays as it was until its new copy takes its place")]
+    BegunAgain,
     /// The records would come through another SmartModule than those that made the tables.
     #[error("[MR-P022] the replica was built through SmartModule \"{stored}\", but \"{configured}\" is configured; \
              a new snapshot is needed for that")]
@@ -195,6 +198,7 @@ impl Error {
             Error::Bookkeeping(_) => "MR-P019",
             Error::SmartModule { .. } => "MR-P022",
             Error::StatementBinlog(_) => "MR-P023",
+            Error::BegunAgain => "MR-P024",
             // It passes; shown is that MySQL is waited for.
             Error::StillHeld(_) | Error::PutAside(_) => "MR-P002",
         }
@@ -226,7 +230,7 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Error::Server(error) => error.may_pass(),
-            Error::StillHeld(_) | Error::PutAside(_) => true,
+            Error::StillHeld(_) | Error::PutAside(_) | Error::BegunAgain => true,
             _ => self.of_mysql().is_some_and(mysql::may_pass),
         }
     }

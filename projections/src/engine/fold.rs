@@ -261,7 +261,7 @@ fn in_columns(row: Row, table: &Table) -> Result<Vec<Option<Value>>, String> {
         // Rows come in the order of the columns, so the next one is nearly always the one.
         let found = table.columns[next..]
             .iter()
-            .position(|column| column.name == name)
+            .position(|column| column.source == name)
             .map(|ahead| next + ahead)
             .or_else(|| table.position(&name));
         let position = found.ok_or_else(|| format!("it has no column {name}"))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Lsn, Record, TableId};
+use millrace_events::{Baseline, Lsn, Record, TableId};
 use millrace_sessions::mysql::Session;
 use sqlx::Executor;
 
@@ -86,6 +86,8 @@ pub(crate) struct Outcome {
     pub(crate) gap: bool,
     /// It says something of tables.
     pub(crate) announced: Option<Record>,
+    /// The log begins again with it; what stood before is committed.
+    pub(crate) begun_again: Option<Baseline>,
     /// Changes that were applied and are not committed yet.
     pub(crate) applied: u64,
     /// What was committed with it.
@@ -110,10 +112,16 @@ impl<S: Stands> Follower<S> {
 
     /// Takes the next record, and applies what is due.
     pub(crate) async fn step(&mut self, desk: &mut Desk, item: Item) -> Result<Outcome, Error> {
+        let before = match &item.record {
+            Record::Baseline(_) => self.commit(desk).await?,
+            _ => None,
+        };
         let step = self.assembler.offer(item.offset, item.record, item.bytes);
         let mut outcome = Outcome {
             gap: step.gap,
             announced: step.announced,
+            begun_again: step.begun_again,
+            committed: before,
             ..Outcome::default()
         };
         if step.voided {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use millrace_events::{Lsn, Record, TableId};
+use millrace_events::{Baseline, Lsn, Record, TableId};
 use millrace_sessions::mysql;
 use millrace_topic::Offset;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::assemble::Followed;
+use super::begin;
 use super::copier::Copier;
 use super::error::Error;
 use super::follower::{lose, Committed, Desk, Follower, Outcome};
@@ -246,7 +247,24 @@ impl<'a> Live<'a> {
         if let Some(record) = outcome.announced {
             self.announced(&record, offset, place).await?;
         }
-        Ok(())
+        match outcome.begun_again {
+            Some(baseline) => self.begin_again(offset, baseline).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Everything that was live stays as it is, and waits for new copies. What this connection has read is void.
+    async fn begin_again(&mut self, offset: Offset, baseline: Baseline) -> Result<(), Error> {
+        let place = Place {
+            offset,
+            end_lsn: baseline.lsn,
+            epoch: baseline.epoch,
+        };
+        let position = &self.group.stands.position;
+        self.desk.catalog.begin_again(Utc::now());
+        begin::again(&mut self.desk, position, place, baseline.incarnation).await?;
+        self.show();
+        Err(Error::BegunAgain)
     }
 
     /// What the log says of tables. It is written down before the position passes it.

@@ -136,6 +136,27 @@ impl Position {
         self.update(script, &moved).await
     }
 
+    /// Moves the row to the beginning of another log, in the open transaction.
+    pub(crate) async fn begin_again(
+        &self,
+        script: &mut Script<'_>,
+        to: Place,
+        incarnation: &str,
+    ) -> Result<(), ScriptError> {
+        let moved = format!(
+            "log_offset = {}, end_lsn = {}, epoch = {}, incarnation = '{}'",
+            to.offset.0,
+            to.end_lsn.0,
+            to.epoch.0,
+            incarnation.replace(['\\', '\''], "")
+        );
+        let begun = Position {
+            heard: to.offset,
+            ..self.clone()
+        };
+        begun.update(script, &moved).await
+    }
+
     /// Locks the row for a transaction that does not move it, or only later.
     pub(crate) async fn lock(&self, script: &mut Script<'_>) -> Result<(), ScriptError> {
         self.update(script, "end_lsn = end_lsn").await

@@ -74,7 +74,10 @@ impl Service {
             let Err(error) = self.session(&mut run).await else {
                 continue;
             };
-            if matches!(error, Error::PutAside(_)) {
+            if matches!(error, Error::BegunAgain) {
+                self.shared.pending().clear();
+            }
+            if matches!(error, Error::PutAside(_) | Error::BegunAgain) {
                 continue;
             }
             if !error.is_transient() {
@@ -227,8 +230,17 @@ impl Service {
         position: Position,
         run: &mut Run,
     ) -> Result<(), Error> {
-        if !run.compared {
-            looked_after(&mut conn, self.compare_incarnation(&position)).await?;
+        let replaced = match run.compared {
+            true => None,
+            false => looked_after(&mut conn, self.compare_incarnation(&position)).await?,
+        };
+        let mut catalog = Catalog::read(&mut conn).await?;
+        catalog.policies.clone_from(&self.config.values);
+        catalog.configure(&self.config.marts, Utc::now());
+        if let Some(begin) = replaced {
+            return self
+                .begin_again(Desk { conn, catalog }, &position, begin)
+                .await;
         }
         self.shared.pending().arrived(position.place.end_lsn);
         let mut reader = Reader::start_to_apply(
@@ -239,12 +251,24 @@ impl Service {
         );
         looked_after(&mut conn, self.compare_record(&mut reader, &position)).await?;
         run.compared = true;
-        let mut catalog = Catalog::read(&mut conn).await?;
-        catalog.policies.clone_from(&self.config.values);
-        catalog.configure(&self.config.marts, Utc::now());
         self.show(&position);
         let mut live = self.live_at(Desk { conn, catalog }, position, reader);
         live.run().await
+    }
+
+    /// Goes on in a log that has taken the place of the one that the position stands in.
+    async fn begin_again(
+        &self,
+        mut desk: Desk,
+        position: &Position,
+        begin: Begin,
+    ) -> Result<(), Error> {
+        let main_schema = self.config.main_schema.as_deref();
+        desk.catalog.begin_again_at(&begin, main_schema);
+        let (place, incarnation) = (begin::place(&begin), begin.checkpoint.baseline.incarnation);
+        begin::again(&mut desk, position, place, incarnation).await?;
+        self.shared.show_catalog(&desk.catalog);
+        Err(Error::BegunAgain)
     }
 
     fn live_at(&self, desk: Desk, position: Position, reader: Reader) -> Live<'_> {
@@ -303,9 +327,18 @@ impl Service {
 
     /// The log must still be the one that the tables were built from, as its newest checkpoint says. One that has none
     /// yet says it at its beginning; if that was removed by retention, the record at the position has to say it alone.
-    async fn compare_incarnation(&self, position: &Position) -> Result<(), Error> {
+    /// Returns where a log begins that has taken its place.
+    async fn compare_incarnation(&self, position: &Position) -> Result<Option<Begin>, Error> {
         if let Some(begin) = self.newest_checkpoint().await {
-            return self.compare_baseline(position, begin.checkpoint.baseline);
+            let baseline = &begin.checkpoint.baseline;
+            let is_ours = baseline.incarnation == position.incarnation;
+            if !is_ours && baseline.replaces(&position.incarnation) {
+                return Ok(Some(begin));
+            }
+            if is_ours || self.begins_at(position).await {
+                return Ok(None);
+            }
+            return self.other_log(position, begin.checkpoint.baseline);
         }
         let mut reader = self.read_from_start(true);
         let mut chain = Chain::unanchored();
@@ -313,7 +346,7 @@ impl Service {
         while counted < BASELINE_WITHIN_RECORDS {
             let item = match tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await {
                 Ok(Ok(item)) => item,
-                Ok(Err(Error::Evicted { .. })) => return Ok(()),
+                Ok(Err(Error::Evicted { .. })) => return Ok(None),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
                     counted += 1;
@@ -326,16 +359,26 @@ impl Service {
                 continue;
             }
             if let Record::Baseline(baseline) = item.record {
-                return self.compare_baseline(position, baseline);
+                return match baseline.incarnation == position.incarnation {
+                    true => Ok(None),
+                    false => self.other_log(position, baseline),
+                };
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn compare_baseline(&self, position: &Position, baseline: Baseline) -> Result<(), Error> {
-        if baseline.incarnation == position.incarnation {
-            return Ok(());
-        }
+    /// The log begins at the position, and has no checkpoint yet.
+    async fn begins_at(&self, position: &Position) -> bool {
+        let topic = self.config.changes_topic.clone();
+        let (log, shared) = (self.log.clone(), self.shared.clone());
+        let mut reader = Reader::start(log, shared, topic, position.place.offset, true);
+        let read = tokio::time::timeout(RESUME_TIMEOUT, reader.next()).await;
+        let Ok(Ok(item)) = read else { return false };
+        matches!(item.record, Record::Baseline(begun) if begun.incarnation == position.incarnation)
+    }
+
+    fn other_log<T>(&self, position: &Position, baseline: Baseline) -> Result<T, Error> {
         Err(Error::Incarnation {
             topic: self.config.changes_topic.clone(),
             stored: position.incarnation.clone(),

@@ -1,6 +1,6 @@
 //! What a projector says about itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -346,10 +346,25 @@ fn mart_statuses(catalog: &Catalog) -> Vec<MartStatus> {
         name: name.clone(),
         state: row.state,
         since: row.since,
-        reason: row.reason.clone(),
+        reason: row.reason.clone().or_else(|| waits_for(name, row, catalog)),
         quarantined: read_by(name, catalog),
     };
     catalog.marts.iter().map(status).collect()
+}
+
+/// The tables that keep a mart from being built.
+fn waits_for(mart: &str, row: &MartRow, catalog: &Catalog) -> Option<String> {
+    if row.state != MartState::Waiting {
+        return None;
+    }
+    let live: BTreeSet<&String> = catalog.live().map(|(_, row)| &row.name).collect();
+    let inputs = catalog.inputs.get(mart).map(Vec::as_slice);
+    let missing = inputs.unwrap_or_default().iter();
+    let missing: Vec<&str> = missing
+        .filter(|name| !live.contains(name))
+        .map(String::as_str)
+        .collect();
+    (!missing.is_empty()).then(|| format!("it waits for {}", missing.join(", ")))
 }
 
 /// Values in quarantine of the tables that a mart reads.

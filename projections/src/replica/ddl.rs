@@ -60,7 +60,7 @@ pub async fn add_indexes(
 ) -> sqlx::Result<()> {
     let physical = suffixed(&table.name, suffix);
     for column in columns {
-        let Some(position) = table.position(column) else {
+        let Some(found) = table.column(column) else {
             continue;
         };
         let index = derived("millrace_", column, "");
@@ -71,7 +71,7 @@ pub async fn add_indexes(
             "CREATE INDEX {} ON {} ({})",
             quoted(&index),
             quoted(&physical),
-            indexed(&table.columns[position]),
+            indexed(found),
         );
         conn.on_a_table().execute(sql.as_str()).await?;
     }

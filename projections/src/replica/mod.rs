@@ -15,6 +15,7 @@
 pub(crate) mod bases;
 pub mod ddl;
 mod fill;
+mod known;
 pub mod names;
 pub mod naming;
 mod policy;
@@ -28,6 +29,7 @@ mod upsert;
 pub mod write;
 
 pub(crate) use fill::{fill, fill_quarantine};
+pub use known::types_as_markdown;
 pub use policy::{ParsePoliciesError, Policies, Policy, TablePolicies};
 pub use slices::{Kept, KeptIn};
 pub use text::{canonical, exact, from_server, Unrepresentable};

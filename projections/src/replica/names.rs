@@ -6,6 +6,10 @@ use sha2::{Digest, Sha256};
 
 /// MySQL: no name is longer.
 pub(crate) const NAME_CHARS_MAX: usize = 64;
+/// The last character that MySQL allows in a name.
+pub(super) const LAST_NAME_CHAR: char = '\u{FFFF}';
+/// InnoDB keeps these for itself, in upper case.
+const RESERVED: [&str; 4] = ["DB_ROW_ID", "DB_TRX_ID", "DB_ROLL_PTR", "FTS_DOC_ID"];
 /// Hexadecimal digits that stand for the rest of a name.
 const HASH_CHARS: usize = 16;
 
@@ -35,7 +39,55 @@ pub fn suffixed(name: &str, suffix: &str) -> String {
     derived("", name, suffix)
 }
 
-/// Name of the column beside another one. `taken` are the names of the table's columns in lower case.
+/// The names in MySQL of a table's columns, in their order. Each keeps its own, unless MySQL does not take it, or takes
+/// it for that of an earlier column; then a hash of it stands at its end.
+pub(super) fn column_names<'a>(columns: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let columns: Vec<&str> = columns.collect();
+    // Those that can keep theirs come first: a hash never takes the name of another column.
+    let mut taken = BTreeSet::new();
+    let kept: Vec<bool> = (columns.iter())
+        .map(|name| is_column_name(name) && taken.insert(alike(name)))
+        .collect();
+    let name = |(name, kept): (&&str, bool)| match kept {
+        true => (*name).to_owned(),
+        false => {
+            let hashed = (0..).map(|attempt| with_hash(name, attempt));
+            let mut free = hashed.filter(|name| taken.insert(alike(name)));
+            free.next().unwrap_or_default()
+        }
+    };
+    columns.iter().zip(kept).map(name).collect()
+}
+
+fn is_column_name(name: &str) -> bool {
+    name.chars().count() <= NAME_CHARS_MAX
+        && !name.ends_with(' ')
+        && name.chars().all(|c| c <= LAST_NAME_CHAR)
+        && !RESERVED.contains(&name.to_uppercase().as_str())
+}
+
+fn with_hash(name: &str, attempt: u32) -> String {
+    let hash = match attempt {
+        0 => hash(name),
+        attempt => hash(&format!("{name} {attempt}")),
+    };
+    let allowed = name.chars().map(|c| match c <= LAST_NAME_CHAR {
+        true => c,
+        false => '_',
+    });
+    let kept = NAME_CHARS_MAX - HASH_CHARS - 1;
+    let start: String = allowed.take(kept).collect();
+    format!("{start}_{hash}")
+}
+
+/// Equal for all names that a server may take for one: it ignores case, and folds characters in ways of its own.
+pub(super) fn alike(name: &str) -> String {
+    let folded = name.to_uppercase().to_lowercase();
+    let dot_above = '\u{307}';
+    folded.chars().filter(|c| *c != dot_above).collect()
+}
+
+/// Name of the column beside another one. `taken` are the names of the table's columns, as [`alike`] gives them.
 pub(super) fn beside(column: &str, taken: &BTreeSet<String>) -> String {
     let plain = derived("", column, BESIDE);
     let hashed = |attempt: u32| {
@@ -45,7 +97,7 @@ pub(super) fn beside(column: &str, taken: &BTreeSet<String>) -> String {
     let candidates = std::iter::once(plain.clone()).chain((0..).map(hashed));
     let free = candidates
         .into_iter()
-        .find(|name| !taken.contains(&name.to_lowercase()));
+        .find(|name| !taken.contains(&alike(name)));
     free.unwrap_or(plain)
 }
 
@@ -79,6 +131,42 @@ mod tests {
         assert_eq!(key_table("things"), "millrace_keys_things");
         assert_eq!(suffixed("things", SHADOW), "things__shadow");
         assert_eq!(suffixed("things", ""), "things");
+    }
+
+    #[test]
+    fn columns_keep_their_names_where_mysql_takes_them() {
+        let long = "ü".repeat(NAME_CHARS_MAX + 1);
+        let columns = [
+            "id",
+            "ID",
+            "trailing ",
+            "🙂",
+            "db_trx_id",
+            "a`b\"c",
+            "İ",
+            "i",
+            "ı",
+            "Kelvin",
+            "\u{212a}elvin",
+            " leading",
+            &long,
+        ];
+        let names = column_names(columns.into_iter());
+        let kept = ["id", "a`b\"c", "İ", "Kelvin", " leading"];
+        for (column, name) in columns.iter().zip(&names) {
+            assert_eq!(kept.contains(column), column == name, "{column} is {name}");
+            assert!(is_column_name(name), "{name}");
+        }
+        let distinct: BTreeSet<String> = names.iter().map(|name| alike(name)).collect();
+        assert_eq!(distinct.len(), columns.len(), "{names:?}");
+    }
+
+    #[test]
+    fn a_hashed_name_never_takes_that_of_another_column() {
+        let hashed = with_hash("ID", 0);
+        let names = column_names(["id", "ID", &hashed].into_iter());
+        assert_eq!((&names[0], &names[2]), (&"id".to_owned(), &hashed));
+        assert_ne!(names[1], names[2]);
     }
 
     #[test]

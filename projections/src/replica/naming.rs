@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 
 use millrace_events::TableId;
 
-use super::names::{hash, NAME_CHARS_MAX, RETIRED, SHADOW};
-use super::types::LAST_NAME_CHAR;
+use super::names::{hash, LAST_NAME_CHAR, NAME_CHARS_MAX, RETIRED, SHADOW};
 
 /// Begins every table that millrace keeps for itself.
 const OURS: &str = "millrace_";

@@ -149,6 +149,7 @@ mod tests {
 
     fn table(key: Kind, others: &[(usize, Kind)]) -> Vec<Column> {
         let column = |kind, key| Column {
+            source: "c".into(),
             name: "c".into(),
             key,
             kind,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use millrace_events::Value;
 
+use super::known::{DIGITS_BEFORE_MAX, DIGITS_BEHIND_MAX};
 use super::{Column, Kind};
 
 /// MySQL has no such value. It is never replaced by another one, and never printed.
@@ -132,7 +133,7 @@ fn fixed(text: &str, precision: u32, scale: u32) -> Result<Cow<'_, str>, Unrepre
 fn any_decimal(text: &str) -> Result<Cow<'_, str>, Unrepresentable> {
     let (whole, fraction) = decimal_parts(text)?;
     let fraction = fraction.trim_end_matches('0');
-    if whole.len() > 35 || fraction.len() > 30 {
+    if whole.len() > DIGITS_BEFORE_MAX as usize || fraction.len() > DIGITS_BEHIND_MAX as usize {
         return Err(Unrepresentable(
             "a number with more than 35 digits before or 30 behind the point",
         ));
@@ -213,6 +214,7 @@ mod tests {
 
     fn column(kind: Kind) -> Column {
         Column {
+            source: "c".into(),
             name: "c".into(),
             key: false,
             kind,

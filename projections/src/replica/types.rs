@@ -4,17 +4,13 @@ use std::collections::BTreeSet;
 
 use millrace_events::{TableId, TableSchema, Value};
 
-use super::names::{beside, NAME_CHARS_MAX};
+use super::known::{kind_of, KEY_BYTES_MAX, KEY_CHARS_MAX};
+use super::names::{alike, beside, column_names};
 use super::policy::{Policy, TablePolicies};
 use super::{quoted, row};
 
-/// InnoDB: no index entry is longer (3072 bytes of utf8mb4).
-const KEY_CHARS_MAX: u32 = 768;
-const KEY_BYTES_MAX: usize = 3072;
 /// InnoDB: columns of a table.
 const COLUMNS_MAX: usize = 1017;
-/// The last character that MySQL allows in a name.
-pub(super) const LAST_NAME_CHAR: char = '\u{FFFF}';
 
 /// How a column is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +30,7 @@ pub enum Kind {
         /// Digits behind the point.
         scale: u32,
     },
-    /// `numeric` without modifier, or with one that MySQL lacks: `DECIMAL(65,30)`.
+    /// `numeric` without modifier, or with a scale that MySQL lacks: `DECIMAL(65,30)`.
     DecimalAny,
     /// `real` and `double precision`. Both as DOUBLE: MySQL prints a FLOAT with six digits only.
     Double,
@@ -63,7 +59,9 @@ pub enum Kind {
 /// A column of a replica table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// The same as in Postgres.
+    /// Its name in Postgres.
+    pub source: String,
+    /// Its name in MySQL: the same where MySQL takes it ([`super::names`]).
     pub name: String,
     /// Part of the primary key.
     pub key: bool,
@@ -118,12 +116,14 @@ impl Table {
             table: schema.table.clone(),
             reason,
         };
-        check_columns(schema).map_err(fail)?;
-        let mut columns: Vec<Column> = schema
-            .columns
-            .iter()
-            .map(|column| Column {
-                name: column.name.clone(),
+        if schema.columns.len() > COLUMNS_MAX {
+            return Err(fail(format!("it has more than {COLUMNS_MAX} columns")));
+        }
+        let names = column_names(schema.columns.iter().map(|column| column.name.as_str()));
+        let mut columns: Vec<Column> = (schema.columns.iter().zip(names))
+            .map(|(column, name)| Column {
+                source: column.name.clone(),
+                name,
                 key: column.key,
                 kind: kind_of(&column.type_name, column.key),
                 policy: policies.of(&column.name),
@@ -166,16 +166,21 @@ impl Table {
         self.key.iter().map(|&i| row[i].clone()).collect()
     }
 
-    /// Position of a column.
-    pub fn position(&self, column: &str) -> Option<usize> {
-        self.columns.iter().position(|c| c.name == column)
+    /// Position of the column that Postgres calls so.
+    pub fn position(&self, source: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.source == source)
+    }
+
+    /// The column that MySQL calls so.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name == name)
     }
 }
 
-impl Column {
-    /// The column's type as DDL, without the collation that its table gives.
-    pub fn sql_type(&self) -> String {
-        match self.kind {
+impl Kind {
+    /// As DDL, without the collation that its table gives.
+    pub(super) fn sql_type(&self) -> String {
+        match self {
             Kind::SmallInt => "SMALLINT".into(),
             Kind::Int => "INT".into(),
             Kind::BigInt => "BIGINT".into(),
@@ -184,7 +189,7 @@ impl Column {
             Kind::DecimalAny => "DECIMAL(65,30)".into(),
             Kind::Double => "DOUBLE".into(),
             Kind::VarChar(n) => format!("VARCHAR({n})"),
-            Kind::BlankPadded(n) if n <= 255 => format!("CHAR({n})"),
+            Kind::BlankPadded(n) if *n <= 255 => format!("CHAR({n})"),
             Kind::BlankPadded(n) => format!("VARCHAR({n})"),
             Kind::LongText | Kind::LongBlankPadded => "LONGTEXT".into(),
             Kind::Uuid => "CHAR(36)".into(),
@@ -194,6 +199,13 @@ impl Column {
             Kind::LongBlob => "LONGBLOB".into(),
             Kind::VarBinary(n) => format!("VARBINARY({n})"),
         }
+    }
+}
+
+impl Column {
+    /// The column's type as DDL, without the collation that its table gives.
+    pub fn sql_type(&self) -> String {
+        self.kind.sql_type()
     }
 
     /// An expression over the column, whose text [`super::from_server`] turns into the canonical form.
@@ -220,14 +232,13 @@ impl Column {
 
 /// The columns beside those with the policy `text`, in the order of these.
 fn beside_columns(columns: &[Column]) -> Vec<Beside> {
-    let names = columns.iter().map(|column| column.name.to_lowercase());
-    let mut taken: BTreeSet<String> = names.collect();
+    let mut taken: BTreeSet<String> = columns.iter().map(|c| alike(&c.name)).collect();
     let texts = columns.iter().enumerate();
     texts
         .filter(|(_, column)| column.policy == Policy::Text && !column.key)
         .map(|(of, column)| {
             let name = beside(&column.name, &taken);
-            taken.insert(name.to_lowercase());
+            taken.insert(alike(&name));
             Beside { of, name }
         })
         .collect()
@@ -242,6 +253,7 @@ fn fit(columns: &mut Vec<Column>, beside: &[Beside]) -> Result<(), String> {
         ));
     }
     columns.extend(beside.iter().map(|beside| Column {
+        source: String::new(),
         name: beside.name.clone(),
         key: false,
         kind: Kind::LongText,
@@ -250,109 +262,6 @@ fn fit(columns: &mut Vec<Column>, beside: &[Beside]) -> Result<(), String> {
     let fits = row::fit(columns);
     columns.truncate(own);
     fits
-}
-
-fn check_columns(schema: &TableSchema) -> Result<(), String> {
-    if schema.columns.len() > COLUMNS_MAX {
-        return Err(format!("it has more than {COLUMNS_MAX} columns"));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for column in &schema.columns {
-        if column.name.chars().count() > NAME_CHARS_MAX {
-            return Err(format!("column {} has too long a name", column.name));
-        }
-        if column.name.ends_with(' ') {
-            return Err(format!(
-                "the name of column {:?} ends with a blank, which MySQL does not allow",
-                column.name
-            ));
-        }
-        if let Some(c) = column.name.chars().find(|c| *c > LAST_NAME_CHAR) {
-            return Err(format!(
-                "the name of column {:?} contains {c:?}, which MySQL does not allow",
-                column.name
-            ));
-        }
-        if !seen.insert(column.name.to_lowercase()) {
-            return Err(format!(
-                "column {} differs from another one only by case, which MySQL ignores",
-                column.name
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn kind_of(type_name: &str, key: bool) -> Kind {
-    let (base, modifiers) = split_modifiers(type_name);
-    match base.as_str() {
-        "smallint" => Kind::SmallInt,
-        "integer" => Kind::Int,
-        "bigint" => Kind::BigInt,
-        "boolean" => Kind::Bool,
-        "numeric" => decimal(&modifiers),
-        "real" | "double precision" => Kind::Double,
-        "character varying" => match modifiers.first() {
-            Some(&n) if (1..=i64::from(u16::MAX)).contains(&n) => Kind::VarChar(n as u32),
-            _ => long_text(key),
-        },
-        "character" => match modifiers.first() {
-            Some(&n) if (1..=i64::from(u16::MAX)).contains(&n) => Kind::BlankPadded(n as u32),
-            _ => long_text(key),
-        },
-        "uuid" => Kind::Uuid,
-        "date" => Kind::Date,
-        "timestamp without time zone"
-        | "timestamp with time zone"
-        | "timestamp"
-        | "timestamptz" => Kind::DateTime,
-        "time without time zone" | "time" => Kind::Time,
-        "bytea" if key => Kind::VarBinary(KEY_BYTES_MAX as u32),
-        "bytea" => Kind::LongBlob,
-        _ => long_text(key),
-    }
-}
-
-fn long_text(key: bool) -> Kind {
-    if key {
-        Kind::VarChar(KEY_CHARS_MAX)
-    } else {
-        Kind::LongText
-    }
-}
-
-fn decimal(modifiers: &[i64]) -> Kind {
-    match *modifiers {
-        [precision] if (1..=65).contains(&precision) => Kind::Decimal {
-            precision: precision as u32,
-            scale: 0,
-        },
-        [precision, scale]
-            if (1..=65).contains(&precision) && (0..=30).contains(&scale) && scale <= precision =>
-        {
-            Kind::Decimal {
-                precision: precision as u32,
-                scale: scale as u32,
-            }
-        }
-        _ => Kind::DecimalAny,
-    }
-}
-
-/// `timestamp(3) without time zone` becomes (`timestamp without time zone`, [3]).
-fn split_modifiers(type_name: &str) -> (String, Vec<i64>) {
-    if type_name.ends_with("[]") {
-        return (type_name.to_owned(), Vec::new());
-    }
-    let Some((before, rest)) = type_name.split_once('(') else {
-        return (type_name.to_owned(), Vec::new());
-    };
-    let (inside, after) = rest.split_once(')').unwrap_or((rest, ""));
-    let modifiers = inside.split(',').map(|m| m.trim().parse()).collect();
-    match modifiers {
-        Ok(modifiers) => (format!("{before}{after}"), modifiers),
-        Err(_) => (type_name.to_owned(), Vec::new()),
-    }
 }
 
 /// Text and bytes of a composite key share what an index entry may hold.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::replica::names::NAME_CHARS_MAX;
 use millrace_events::{Column as SourceColumn, SchemaId};
 
 fn schema(columns: &[(&str, &str, bool)]) -> TableSchema {
@@ -63,7 +64,7 @@ fn postgres_types_map_to_mysql_types() {
         ("numeric(12,2)", "DECIMAL(12,2)"),
         ("numeric(8,0)", "DECIMAL(8,0)"),
         ("numeric", "DECIMAL(65,30)"),
-        ("numeric(80,2)", "DECIMAL(65,30)"),
+        ("numeric(80,2)", "LONGTEXT"),
         ("numeric(3,-2)", "DECIMAL(65,30)"),
         ("real", "DOUBLE"),
         ("double precision", "DOUBLE"),
@@ -122,21 +123,7 @@ fn more_short_texts_than_fit_on_a_page_become_long_ones() {
 }
 
 #[test]
-fn column_names_that_mysql_refuses_are_named_with_the_table() {
-    for (column, reason) in [("a ", "blank"), ("a🙂", "does not allow")] {
-        let error = table(&[("id", "integer", true), (column, "text", false)]);
-        let error = error.expect_err(column).to_string();
-        assert!(
-            error.contains(reason) && error.contains("source.t"),
-            "{error}"
-        );
-    }
-}
-
-#[test]
 fn tables_that_mysql_cannot_hold_are_named() {
     let error = table(&[("a", "text", false)]).expect_err("no key");
     assert!(error.to_string().contains("no primary key"));
-    let error = table(&[("a", "integer", true), ("A", "text", false)]);
-    assert!(error.expect_err("case").to_string().contains("case"));
 }

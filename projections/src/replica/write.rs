@@ -220,11 +220,11 @@ pub fn describe_key(table: &Table, key: &[Value]) -> String {
         .key_columns()
         .zip(key)
         .map(|(column, value)| match value {
-            Value::Null => format!("{}=NULL", column.name),
-            Value::Bool(value) => format!("{}={value}", column.name),
-            Value::Int(value) => format!("{}={value}", column.name),
-            Value::Text(value) => format!("{}={}", column.name, shortened(value)),
-            Value::Sliced(value) => format!("{}=({} bytes)", column.name, value.bytes),
+            Value::Null => format!("{}=NULL", column.source),
+            Value::Bool(value) => format!("{}={value}", column.source),
+            Value::Int(value) => format!("{}={value}", column.source),
+            Value::Text(value) => format!("{}={}", column.source, shortened(value)),
+            Value::Sliced(value) => format!("{}=({} bytes)", column.source, value.bytes),
         })
         .collect();
     parts.join(", ")
@@ -381,7 +381,7 @@ pub(super) fn refused(
     WriteError::Value {
         table: table.source.clone(),
         key: describe_key(table, key),
-        column: column.name.clone(),
+        column: column.source.clone(),
         reason,
     }
 }

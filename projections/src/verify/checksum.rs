@@ -75,7 +75,7 @@ fn hashed(source: String, replica: String) -> Sides {
 
 /// The part of a row's text that stands for a column. Never NULL.
 pub(super) fn field(column: &Column, type_name: &str) -> Sides {
-    let source = format!("t.{}", name(&column.name));
+    let source = format!("t.{}", name(&column.source));
     let replica = format!("t.{}", quoted(&column.name));
     match column.kind {
         Kind::SmallInt | Kind::Int | Kind::BigInt | Kind::Decimal { .. } => {
@@ -324,6 +324,17 @@ impl Sums {
             known.parts = std::array::from_fn(|i| known.parts[i] + parts[i]);
         }
         Some(())
+    }
+
+    /// Adds a row by its digest, which has to be of 64 hexadecimal digits, as [`selected_sums`] does.
+    pub(super) fn add_digest(&mut self, digest: &str) {
+        let part = |from: usize| {
+            let digits = digest.get(from..from + SUM_DIGITS).unwrap_or_default();
+            u128::from_str_radix(digits, 16).unwrap_or_default()
+        };
+        let known = self.0.entry(String::new()).or_default();
+        known.rows += 1;
+        known.parts = [known.parts[0] + part(0), known.parts[1] + part(SUM_DIGITS)];
     }
 
     /// Takes in the sums of other rows.

@@ -2,6 +2,7 @@ use super::*;
 
 fn column(name: &str, kind: Kind) -> Column {
     Column {
+        source: name.into(),
         name: name.into(),
         key: false,
         kind,

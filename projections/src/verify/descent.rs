@@ -12,6 +12,7 @@ use millrace_sessions::postgres::PgSession;
 use sqlx::Executor;
 
 use super::checksum::{in_buckets, replica_sums, source_sums, Rows, Sides, Sums};
+use super::error::{DEFINITION_CHANGED, NO_SUCH_TABLE};
 use super::merge::merge;
 use super::pair::Pair;
 use super::ranges::{in_blocks, Cut, Key, Range};
@@ -19,7 +20,7 @@ use super::report::Tally;
 use super::sides::{
     all_from_mysql, from_mysql, from_postgres, sums_from_mysql, sums_from_postgres,
 };
-use super::{mysql, postgres, Error, Pace, DEFINITION_CHANGED, NO_SUCH_TABLE};
+use super::{mysql, postgres, Error, Pace};
 use crate::replica::names::{suffixed, SHADOW};
 use crate::replica::quoted;
 
@@ -99,11 +100,21 @@ impl Both<'_> {
     /// read in this range: its name is locked then.
     async fn is_replaced(&mut self, pair: &Pair<'_>) -> Result<bool, Error> {
         let copy = suffixed(pair.replica(), SHADOW);
-        if !self.existing.contains(&copy) {
+        self.is_another(&copy).await
+    }
+
+    /// The same of a table that was not read in this range.
+    pub(super) async fn is_replaced_unread(&mut self, pair: &Pair<'_>) -> Result<bool, Error> {
+        Ok(self.is_another(pair.replica()).await? || self.is_replaced(pair).await?)
+    }
+
+    /// Whether a table that was there when the snapshot was opened is gone, or another one has its name.
+    async fn is_another(&mut self, name: &str) -> Result<bool, Error> {
+        if !self.existing.contains(name) {
             return Ok(false);
         }
-        // Not information_schema: on MySQL that is read as the snapshot shows it.
-        let look = format!("SELECT 1 FROM {} LIMIT 1", quoted(&copy));
+        // Not information_schema: MySQL answers from it as of the snapshot, MariaDB as of now.
+        let look = format!("SELECT 1 FROM {} LIMIT 1", quoted(name));
         match self.mysql.execute(look.as_str()).await {
             Ok(_) => Ok(false),
             Err(error)
@@ -114,7 +125,7 @@ impl Both<'_> {
             {
                 Ok(true)
             }
-            Err(error) => Err(mysql("looking for a copy that was being filled")(error)),
+            Err(error) => Err(mysql("looking for a table of the snapshot")(error)),
         }
     }
 

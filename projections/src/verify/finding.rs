@@ -17,9 +17,9 @@ pub struct Finding {
     pub lsn: Option<Lsn>,
     /// Tables and marts that were compared.
     pub tables: Vec<Compared>,
-    /// What could not be compared because it is not live.
+    /// What is not live.
     pub not_live: Vec<String>,
-    /// Why there is no answer.
+    /// Why there is no answer, or no whole one.
     pub error: Option<String>,
     /// Who asked.
     #[serde(default)]
@@ -94,7 +94,7 @@ impl Finding {
             lsn: (report.lsn > Lsn::ZERO).then_some(report.lsn),
             tables: subjects.map(Compared::of).collect(),
             not_live: report.not_live.clone(),
-            error: None,
+            error: not_compared(&report.not_compared),
             by: By::default(),
             took_ms: 0,
         }
@@ -118,6 +118,14 @@ impl Finding {
     pub fn differences(&self) -> u64 {
         self.tables.iter().map(|table| table.differences).sum()
     }
+}
+
+/// Why there is no whole answer although everything is live.
+fn not_compared(marts: &[String]) -> Option<String> {
+    let marts = (!marts.is_empty()).then(|| marts.join(", "))?;
+    Some(format!(
+        "not compared, as their files are not in the folder of marts: {marts}"
+    ))
 }
 
 impl Compared {

@@ -20,7 +20,7 @@ fn may_be_long(column: &Column) -> bool {
 
 /// Bytes of a value: the same on both sides where it is the same. `type_name` is that of Postgres.
 fn bytes(column: &Column, type_name: &str) -> Sides {
-    let source = format!("t.{}", name(&column.name));
+    let source = format!("t.{}", name(&column.source));
     let printed = match column.kind {
         Kind::LongBlob => source,
         _ if super::checksum::is_text(type_name) => source,
@@ -35,7 +35,7 @@ fn bytes(column: &Column, type_name: &str) -> Sides {
 /// How a column is selected: a long value is NULL.
 pub(super) fn selected(column: &Column, type_name: &str) -> Sides {
     let whole = Sides {
-        source: format!("t.{}", name(&column.name)),
+        source: format!("t.{}", name(&column.source)),
         replica: column.select_expression(),
     };
     if !may_be_long(column) {
@@ -105,6 +105,7 @@ mod tests {
 
     fn column(kind: Kind) -> Column {
         Column {
+            source: "c".into(),
             name: "c".into(),
             key: false,
             kind,

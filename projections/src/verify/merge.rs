@@ -91,7 +91,7 @@ impl Shape {
             });
         }
         for unfit in &left.unfit {
-            tally.expect(&self.key_of(left), unfit);
+            tally.unfit.add(|| self.key_of(left), unfit);
         }
     }
 

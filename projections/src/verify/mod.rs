@@ -17,8 +17,11 @@
 //! way to everybody else. Neither database is written to, but for the message. Memory is bounded by a few rows and by the
 //! differences that are kept.
 
+mod capture;
 mod checksum;
+mod definition;
 mod descent;
+mod error;
 mod fence;
 mod finding;
 mod key;
@@ -34,6 +37,7 @@ mod projector;
 mod quarantine;
 mod ranges;
 mod report;
+mod round;
 mod sides;
 mod tables;
 mod turn;
@@ -42,22 +46,21 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use millrace_control::in_words;
-use millrace_events::{Lsn, TableId};
-use millrace_sessions::mysql::{self, ConnectError, Purpose, Session};
-use millrace_sessions::postgres::replication::ReplicationError;
+use millrace_events::TableId;
+use millrace_sessions::mysql::Session;
 use millrace_sessions::postgres::PgSession;
-use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
 use crate::marts::Marts;
 use descent::{Both, Gone};
-use fence::Fence;
+pub use error::Error;
 pub use finding::{Answer, By, Compared, Finding};
 pub use pace::Pace;
 pub use period::Periodic;
 use position::{LiveTable, Position};
-use projector::{Held, Projector};
+use projector::Projector;
 pub use report::{Difference, DifferenceKind, Exit, Report, Subject};
+use round::Round;
 use turn::Turn;
 
 /// Consistent points that one run may take for tables that are truncated or rewritten meanwhile.
@@ -79,7 +82,9 @@ pub struct Config {
     pub marts: Marts,
     /// Base URL of the projector's control API, such as `http://127.0.0.1:9101`.
     pub control_url: String,
-    /// Its bearer token.
+    /// Base URL of capture's control API, which knows the tables that no longer get all changes. `None`: nobody asks.
+    pub capture_url: Option<String>,
+    /// The bearer token of both.
     pub control_token: String,
     /// How long the projector may take to hold.
     pub hold_timeout: Duration,
@@ -105,104 +110,6 @@ pub enum Method {
     Sums,
     /// All rows are read.
     Rows,
-}
-
-/// No answer to the question whether all is equal.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A URL or name cannot be used.
-    #[error("[MR-V001] {0}")]
-    Config(String),
-    /// The projector does not answer, or refuses.
-    #[error("[MR-V002] the projector's control API: {0}")]
-    Projector(String),
-    /// Postgres cannot make a slot while an older transaction is open.
-    #[error("[MR-V003] Postgres made no slot within {seconds} s: {blocker}; end that transaction or try again later")]
-    SlotBlocked {
-        /// The limit.
-        seconds: u64,
-        /// Who is in the way.
-        blocker: String,
-    },
-    /// A question to Postgres failed.
-    #[error("[MR-V004] Postgres, {doing}")]
-    Postgres {
-        /// What was asked.
-        doing: &'static str,
-        /// Answer.
-        source: sqlx::Error,
-    },
-    /// The replication connection failed.
-    #[error("[MR-V004] Postgres, replication connection")]
-    Replication(#[from] ReplicationError),
-    /// A question to MySQL failed.
-    #[error("[MR-V005] MySQL, {doing}")]
-    MySql {
-        /// What was asked.
-        doing: &'static str,
-        /// Answer.
-        source: sqlx::Error,
-    },
-    /// No session with MySQL.
-    #[error("[MR-V005] MySQL, connecting")]
-    Connect(#[from] ConnectError),
-    /// The bookkeeping of the projector cannot be read.
-    #[error("[MR-V006] the projector's bookkeeping: {0}")]
-    Bookkeeping(String),
-    /// Tables change their files faster than they can be compared.
-    #[error("[MR-V008] {} was truncated, rewritten or replaced each time before its turn came, {ROUNDS_MAX} times: run verify again when that is over", .0.join(", "))]
-    Rewritten(Vec<String>),
-    /// Another verification of this replica runs.
-    #[error("[MR-V009] another verification is running; run verify again when it has ended")]
-    Running,
-    /// Somebody asked to stop.
-    #[error("[MR-V007] verify was interrupted")]
-    Interrupted,
-}
-
-/// MySQL's error for a table that was made after the snapshot that looks for it.
-const DEFINITION_CHANGED: u16 = 1412;
-/// Postgres' code for it.
-const DEADLOCK: &str = "40P01";
-/// MySQL's error for a table that is not there.
-const NO_SUCH_TABLE: u16 = 1146;
-
-impl Error {
-    /// Nothing is wrong but the moment: the next attempt may give an answer, without anybody doing anything about us.
-    fn is_of_the_moment(&self) -> bool {
-        matches!(
-            self,
-            Error::Projector(_)
-                | Error::SlotBlocked { .. }
-                | Error::Rewritten(_)
-                | Error::Running
-                | Error::Interrupted
-        )
-    }
-
-    fn is_of_a_replaced_table(&self) -> bool {
-        match self {
-            Error::MySql { source, .. } => mysql::server_code(source) == Some(DEFINITION_CHANGED),
-            _ => false,
-        }
-    }
-
-    fn is_of_a_deadlock(&self) -> bool {
-        match self {
-            Error::Postgres { source, .. } => {
-                let code = source.as_database_error().and_then(|error| error.code());
-                code.as_deref() == Some(DEADLOCK)
-            }
-            _ => false,
-        }
-    }
-
-    fn is_of_a_missing_table(&self) -> bool {
-        match self {
-            Error::MySql { source, .. } => mysql::server_code(source) == Some(NO_SUCH_TABLE),
-            _ => false,
-        }
-    }
 }
 
 /// Compares Postgres with replica and marts. The projector is released in every case, also when
@@ -252,7 +159,7 @@ async fn tell(config: &Config, finding: &Finding) {
 }
 
 async fn run(config: &Config) -> Result<Report, Error> {
-    let known = known(config).await?;
+    let known = round::known(config).await?;
     if known
         .as_ref()
         .is_none_or(|position| position.live.is_empty())
@@ -269,11 +176,12 @@ async fn run(config: &Config) -> Result<Report, Error> {
 async fn compare_all(config: &Config, projector: &Projector) -> Result<Report, Error> {
     let round = Round::begin(config, projector).await?;
     let mut report = Report::new(round.lsn);
-    check_position(&mut report, &round.position, round.log_end);
+    round.check_position(&mut report);
     let (chosen, absent) = tables::chosen(config, &round.position);
     report
         .not_live
         .extend(absent.iter().map(TableId::to_string));
+    report.not_compared = unknown_marts(config, &round.position);
     let mut mysql = round.mysql;
     let mut moved = Moved {
         tables: compare(
@@ -287,7 +195,16 @@ async fn compare_all(config: &Config, projector: &Projector) -> Result<Report, E
         marts: compare_marts(config, &mut mysql, &round.position, None, &mut report).await?,
     };
     again(config, projector, &mut moved, &mut report).await?;
+    // Last, so that what was noticed meanwhile counts.
+    report.are_not_live(capture::not_live(config).await?);
     Ok(report.finish())
+}
+
+/// The marts that the projector keeps and the caller does not know.
+fn unknown_marts(config: &Config, position: &Position) -> Vec<String> {
+    let known = config.marts.names();
+    let unknown = position.marts.iter().filter(|mart| !known.contains(mart));
+    unknown.cloned().collect()
 }
 
 /// What cannot be read as of a consistent point any more: tables that were truncated or rewritten in Postgres, tables and
@@ -381,35 +298,6 @@ async fn compare_marts(
     Ok(replaced)
 }
 
-/// Both databases as of one consistent point.
-struct Round {
-    lsn: Lsn,
-    log_end: Lsn,
-    position: Position,
-    postgres: PgSession,
-    mysql: [Session; 2],
-}
-
-impl Round {
-    /// Steps 1 to 4.
-    async fn begin(config: &Config, projector: &Projector) -> Result<Round, Error> {
-        fence::wait_for_old_transactions(config).await?;
-        let held = projector.hold(config.by, config.hold_timeout).await?;
-        let frozen = freeze(config, &held).await;
-        let released = held.release().await;
-        let (mut fence, sessions) = frozen?;
-        // A hold that ended by itself before the snapshots were open proves nothing.
-        released?;
-        Ok(Round {
-            lsn: fence.lsn(),
-            log_end: fence.log_end().await?,
-            position: sessions.position,
-            postgres: fence.into_session(),
-            mysql: sessions.mysql,
-        })
-    }
-}
-
 /// Compares tables, and returns those that cannot be read as of the consistent point any more. The session with
 /// Postgres ends with that, and its locks on the tables.
 async fn compare(
@@ -433,50 +321,6 @@ async fn compare(
     }
     let _ = postgres.close().await;
     Ok(rewritten)
-}
-
-/// Two sessions that see MySQL at the same commit.
-struct Sessions {
-    mysql: [Session; 2],
-    position: Position,
-}
-
-/// Steps 2 to 4, with the projector held.
-async fn freeze(config: &Config, held: &Held) -> Result<(Fence, Sessions), Error> {
-    let fence = Fence::create(config).await?;
-    fence.emit_message(config).await?;
-    held.stop_before(fence.lsn(), config.catch_up_timeout)
-        .await?;
-    let mut mysql = [snapshot(config).await?, snapshot(config).await?];
-    let [first, _] = &mut mysql;
-    let position = Position::read(first)
-        .await?
-        .ok_or_else(|| Error::Bookkeeping("the position row is gone".into()))?;
-    Ok((fence, Sessions { mysql, position }))
-}
-
-/// What the projector's tables say now; `None` if no projector was ever here.
-async fn known(config: &Config) -> Result<Option<Position>, Error> {
-    let mut conn = mysql::connect(&config.mysql_url, Purpose::Compare).await?;
-    Position::read(&mut conn).await
-}
-
-/// A read-only session that sees one state.
-async fn snapshot(config: &Config) -> Result<Session, Error> {
-    let mut conn = mysql::connect(&config.mysql_url, Purpose::Compare).await?;
-    conn.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        .await
-        .map_err(mysql("opening a consistent snapshot"))?;
-    Ok(conn)
-}
-
-/// The position row may stand behind the consistent point, where nothing was committed in between, but never behind the
-/// end of the log.
-fn check_position(report: &mut Report, position: &Position, log_end: Lsn) {
-    if position.end_lsn > log_end {
-        let found = position.end_lsn.to_string();
-        report.wrong_position(format!("at most {log_end}"), found);
-    }
 }
 
 fn mysql(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {

@@ -122,9 +122,9 @@ impl<'a> Pair<'a> {
             .key_columns()
             .map(|column| match column.kind {
                 Kind::VarChar(_) | Kind::LongText | Kind::BlankPadded(_) => {
-                    format!("t.{}::text COLLATE \"C\"", name(&column.name))
+                    format!("t.{}::text COLLATE \"C\"", name(&column.source))
                 }
-                _ => format!("t.{}", name(&column.name)),
+                _ => format!("t.{}", name(&column.source)),
             })
             .collect();
         format!(

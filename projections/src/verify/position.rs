@@ -22,7 +22,9 @@ pub(super) struct Position {
     pub(super) live: Vec<LiveTable>,
     /// Those that should and do not.
     pub(super) not_live: Vec<TableId>,
-    /// The marts that move with the position.
+    /// The marts that the projector keeps.
+    pub(super) marts: Vec<String>,
+    /// Those that move with the position.
     pub(super) live_marts: BTreeSet<String>,
     /// Those of the live tables, and of the copies that may take their place, that exist.
     pub(super) existing: BTreeSet<String>,
@@ -55,14 +57,13 @@ impl Position {
         };
         let broken = |error: crate::engine::Error| Error::Bookkeeping(error.to_string());
         let marts = read_marts(conn).await.map_err(broken)?;
-        let marts = marts
-            .into_iter()
-            .filter(|(_, row)| row.state == MartState::Live);
+        let live = marts.iter().filter(|(_, row)| row.state == MartState::Live);
         let mut position = Position {
             end_lsn: Lsn(end_lsn),
             live: Vec::new(),
             not_live: Vec::new(),
-            live_marts: marts.map(|(name, _)| name).collect(),
+            live_marts: live.map(|(name, _)| name.clone()).collect(),
+            marts: marts.into_keys().collect(),
             existing: BTreeSet::new(),
         };
         for (id, row) in read_tables(conn).await.map_err(broken)? {

@@ -47,7 +47,7 @@ impl<'a> Cut<'a> {
             let pairs = key.iter().zip(index);
             pairs
                 .take_while(|((column, type_name), indexed)| {
-                    indexed.name == column.name && is_alike(column, type_name, indexed.by_bytes)
+                    indexed.name == column.source && is_alike(column, type_name, indexed.by_bytes)
                 })
                 .count()
         });
@@ -95,7 +95,7 @@ impl<'a> Cut<'a> {
         let row: Vec<String> = self
             .columns
             .iter()
-            .map(|column| format!("t.{}", name(&column.name)))
+            .map(|column| format!("t.{}", name(&column.source)))
             .collect();
         let side = |operator: &str, key: &Key| {
             let values = self.columns.iter().zip(&key.0);
@@ -217,6 +217,7 @@ mod tests {
 
     fn column(name: &str, kind: Kind) -> Column {
         Column {
+            source: name.into(),
             name: name.into(),
             key: true,
             kind,

@@ -4,8 +4,8 @@ use millrace_events::{Lsn, TableId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::merge::Unfit;
 use super::position::Position;
+use super::quarantine::Expected;
 use super::Config;
 
 /// The answer, as it is printed in JSON.
@@ -19,8 +19,10 @@ pub struct Report {
     pub tables: Vec<Subject>,
     /// Marts, their state tables included, against their SQL over the replica.
     pub marts: Vec<Subject>,
-    /// What could not be compared because it is not live.
+    /// What is not live: it could not be compared, or does not get all changes any more.
     pub not_live: Vec<String>,
+    /// Marts that the projector keeps and that could not be compared, because their files are not in the folder of marts.
+    pub not_compared: Vec<String>,
 }
 
 /// One table or mart.
@@ -71,7 +73,7 @@ pub enum DifferenceKind {
     Missing,
     /// The row should not be there.
     Unexpected,
-    /// The tables have other columns, or are not both there.
+    /// The tables have other columns or keys, or are not both there.
     Definition,
     /// A value that MySQL cannot hold does not stand in quarantine, or another one does.
     Quarantine,
@@ -85,7 +87,7 @@ pub enum Exit {
     Equal = 0,
     /// Something is different.
     Different = 1,
-    /// Nothing is different, but something is not live.
+    /// Nothing is different, but something is not live, or was not compared.
     NotLive = 2,
 }
 
@@ -97,6 +99,7 @@ impl Report {
             tables: Vec::new(),
             marts: Vec::new(),
             not_live: Vec::new(),
+            not_compared: Vec::new(),
         }
     }
 
@@ -131,6 +134,16 @@ impl Report {
         self.tables.push(subject.finish(1));
     }
 
+    /// Adds tables that are not live, each once.
+    pub(super) fn are_not_live(&mut self, tables: Vec<TableId>) {
+        for table in tables {
+            let name = table.to_string();
+            if !self.not_live.contains(&name) {
+                self.not_live.push(name);
+            }
+        }
+    }
+
     pub(super) fn finish(mut self) -> Report {
         self.equal = self.exit() == Exit::Equal;
         self
@@ -145,7 +158,7 @@ impl Report {
             .any(|subject| !subject.equal)
         {
             Exit::Different
-        } else if !self.not_live.is_empty() {
+        } else if !self.not_live.is_empty() || !self.not_compared.is_empty() {
             Exit::NotLive
         } else {
             Exit::Equal
@@ -160,14 +173,9 @@ pub(super) struct Tally {
     kept_max: usize,
     kept: Vec<Difference>,
     total: u64,
-    /// The first values that have to stand in quarantine, with the keys of their rows.
-    pub(super) unfit: Vec<(Map<String, Value>, Unfit)>,
-    /// How many there are.
-    pub(super) unfit_total: u64,
+    /// The values that have to stand in quarantine.
+    pub(super) unfit: Expected,
 }
-
-/// So many values in quarantine are compared one by one; beyond, their number is.
-const UNFIT_MAX: usize = 20_000;
 
 impl Tally {
     pub(super) fn new(name: &str, kept_max: usize) -> Tally {
@@ -176,16 +184,7 @@ impl Tally {
             kept_max,
             kept: Vec::new(),
             total: 0,
-            unfit: Vec::new(),
-            unfit_total: 0,
-        }
-    }
-
-    /// Notes a value that has to stand in quarantine.
-    pub(super) fn expect(&mut self, key: &Map<String, Value>, unfit: &Unfit) {
-        self.unfit_total += 1;
-        if self.unfit.len() < UNFIT_MAX {
-            self.unfit.push((key.clone(), unfit.clone()));
+            unfit: Expected::default(),
         }
     }
 
@@ -202,7 +201,7 @@ impl Tally {
             rows,
             ranges: 0,
             rows_read: 0,
-            quarantined: self.unfit_total,
+            quarantined: self.unfit.total,
             equal: self.total == 0,
             differences: self.kept,
             differences_total: self.total,

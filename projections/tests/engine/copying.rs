@@ -3,8 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use millrace_events::{
-    Baseline, Chunk, CopyBegun, CopyId, CopyTable, Record, Row, Start, TableCopied, TableRemoved,
-    Value,
+    Baseline, BegunAgain, Chain, Chunk, CopyBegun, CopyId, CopyTable, Lsn, Record, Row, Start,
+    TableCopied, TableRemoved, Value, Verdict,
 };
 use rand::seq::SliceRandom;
 use rand::RngExt;
@@ -22,6 +22,7 @@ impl Source {
             system: "1".into(),
             database: "db".into(),
             at: at(),
+            again: None,
         });
         self.log.append(CHANGES, baseline.encode());
         self.history.insert(self.lsn, self.state.clone());
@@ -40,6 +41,51 @@ impl Source {
         }
     }
 
+    /// The log begins again in its topic, at a lower position.
+    pub(crate) fn begin_again(&mut self) {
+        let (mut chain, mut baseline) = (Chain::unanchored(), None);
+        for value in self.log.values(CHANGES) {
+            let record = Record::decode(&value).expect("a record");
+            let verdict = chain.offer(&record);
+            match (record, verdict) {
+                (Record::Baseline(found), Verdict::Moved | Verdict::BegunAgain) => {
+                    baseline = Some(found);
+                }
+                (Record::Checkpoint(found), _) if chain.position().is_none() => {
+                    chain = Chain::begin_at(&found);
+                    baseline = Some(found.baseline);
+                }
+                _ => {}
+            }
+        }
+        self.epoch = self.epoch.max(chain.epoch());
+        self.start();
+        self.lsn = Lsn(self.lsn.0 / 2);
+        self.incarnation = format!("{}+", self.incarnation);
+        self.history.clear();
+        self.history.insert(self.lsn, self.state.clone());
+        let record = Record::Baseline(Baseline {
+            epoch: self.epoch,
+            incarnation: self.incarnation.clone(),
+            lsn: self.lsn,
+            system: "1".into(),
+            database: "db".into(),
+            at: at(),
+            again: Some(BegunAgain::after(baseline.as_ref(), chain.position())),
+        });
+        self.log.append(CHANGES, record.encode());
+    }
+
+    /// A copy of all tables, each in one chunk.
+    pub(crate) fn copy_all(&mut self) {
+        let tables: Vec<String> = self.schemas.iter().map(|s| s.table.name.clone()).collect();
+        for table in tables {
+            let copy = self.begin_copy(&[&table]);
+            self.chunk(copy, &table, 1, 1);
+            self.copied(copy, &table, 1);
+        }
+    }
+
     /// A copy of tables begins.
     pub(crate) fn begin_copy(&mut self, tables: &[&str]) -> CopyId {
         self.copies += 1;
@@ -48,6 +94,7 @@ impl Source {
             definition: self.schema(table).clone(),
             estimated_rows: 1,
             published_lately: false,
+            source: None,
         };
         let begun = Record::Copy(CopyBegun {
             epoch: self.epoch,

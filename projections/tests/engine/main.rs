@@ -1,6 +1,7 @@
 //! The projector against a real MySQL or MariaDB, over a log in memory that misbehaves.
 
 mod attack;
+mod begun_again;
 mod checkpoints;
 mod copies;
 mod hand;
@@ -309,6 +310,7 @@ async fn a_late_baseline_of_a_fenced_capture_is_not_followed() {
         system: "1".into(),
         database: "db".into(),
         at: source::at(),
+        again: None,
     };
     world.source.start();
     let late = Record::Baseline(late).encode();

@@ -36,6 +36,7 @@ async fn it_says_who_is_in_the_way_goes_on_alone_and_gives_way_to_a_person() {
         .await
         .expect("a pid");
     let config = Config {
+        capture_url: None,
         postgres_url: postgres.url("postgres"),
         mysql_url: world.config().mysql_url,
         tables: Vec::new(),

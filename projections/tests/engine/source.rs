@@ -301,7 +301,8 @@ impl Source {
             let record = Record::decode(&value).expect("a record");
             let verdict = chain.offer(&record);
             copies.offer(offset, &record, verdict);
-            if let (Record::Baseline(found), Verdict::Moved) = (record, verdict) {
+            let begins = matches!(verdict, Verdict::Moved | Verdict::BegunAgain);
+            if let (Record::Baseline(found), true) = (record, begins) {
                 baseline = Some(found);
             }
         }
@@ -319,6 +320,7 @@ impl Source {
             system: "1".into(),
             database: "db".into(),
             at: at(),
+            again: None,
         };
         self.write_checkpoint(self.lsn, baseline, &Copies::new());
     }
@@ -333,6 +335,7 @@ impl Source {
             source: None,
             last: None,
             removed: Vec::new(),
+            former: Vec::new(),
             unseen: Vec::new(),
         });
         self.log.append(CHANGES, checkpoint.encode());
@@ -403,6 +406,7 @@ impl Source {
             epoch: self.epoch,
             prev: self.lsn,
             end_lsn: Lsn(self.lsn.0 + 8),
+            gap: false,
             at: at(),
         });
         self.log.append(CHANGES, record.encode());

@@ -89,6 +89,7 @@ impl Shop {
     /// Keys stand where the marts look for them.
     pub(crate) async fn touch(&mut self, table: &str, keys: impl Iterator<Item = i64>) {
         let key = Column {
+            source: key_of(table).into(),
             name: key_of(table).into(),
             key: true,
             kind: Kind::BigInt,

@@ -205,6 +205,32 @@ async fn a_copy_that_takes_the_place_of_a_table_meanwhile_is_no_difference() {
     }
 }
 
+/// What takes the table's place is read in MySQL as it is now, and the snapshot is older.
+#[tokio::test]
+async fn a_table_of_another_definition_that_takes_its_place_meanwhile_is_no_difference() {
+    for shadow_is_there in [true, false] {
+        let mut stage = large("large").await;
+        let make =
+            "CREATE TABLE large__shadow LIKE large; ALTER TABLE large__shadow ADD COLUMN w text";
+        let swap = "RENAME TABLE large TO large__retired, large__shadow TO large";
+        let swap = match shadow_is_there {
+            true => {
+                stage.change(make).await;
+                swap.to_owned()
+            }
+            false => format!("{make}; {swap}"),
+        };
+        stage.afterwards(stage.in_replica(&swap));
+        let nothing = stage.in_replica("DO 0");
+        let back = stage.in_replica("RENAME TABLE large TO large__other, large__retired TO large");
+        stage.meanwhile(&[nothing, back]);
+        let report = stage.report().await;
+        let found = report.tables[0].differences.first();
+        assert_eq!(report.exit(), Exit::Equal, "{shadow_is_there}: {found:?}");
+        assert_eq!(stage.points(), 2);
+    }
+}
+
 #[tokio::test]
 async fn a_mart_that_is_built_again_meanwhile_is_compared_at_a_point_of_its_own() {
     let mut stage = Stage::shop().await;

@@ -91,6 +91,37 @@ async fn a_table_that_the_projector_lacks_and_a_mart_that_is_gone_are_not_live()
 }
 
 #[tokio::test]
+async fn a_table_that_capture_has_set_aside_is_not_live_although_all_its_rows_are_equal() {
+    let mut stage = Stage::new(&TABLES, Marts::none()).await;
+    stage.config.capture_url = Some(stage.config.control_url.clone());
+    let aside = json!({ "not_live": [{ "table": id("users"), "code": "capture-table-filtered" }] });
+    stage.projector.lock().expect("a lock").capture = Some(aside);
+    let report = stage.report().await;
+    assert_eq!(report.not_live, ["source.users"]);
+    assert_eq!(report.exit(), Exit::NotLive, "{report:#?}");
+    assert!(report.tables.iter().all(|table| table.equal));
+    stage.config.tables = vec![id("orders")];
+    assert_eq!(stage.report().await.exit(), Exit::Equal);
+}
+
+#[tokio::test]
+async fn without_an_answer_of_capture_nothing_is_said_to_be_equal() {
+    let mut stage = Stage::new(&["users"], Marts::none()).await;
+    stage.config.capture_url = Some(stage.config.control_url.clone());
+    let outcome = stage.verify().await;
+    assert!(matches!(outcome, Err(Error::Capture(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_mart_that_the_projector_keeps_and_the_caller_does_not_know_is_named() {
+    let mut stage = Stage::shop().await;
+    stage.config.marts = Marts::none();
+    let report = stage.report().await;
+    assert_eq!(report.not_compared, MARTS);
+    assert_eq!(report.exit(), Exit::NotLive, "{report:#?}");
+}
+
+#[tokio::test]
 async fn a_column_that_only_one_side_has_is_a_difference() {
     let mut stage = Stage::shop().await;
     stage

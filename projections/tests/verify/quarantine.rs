@@ -10,6 +10,11 @@ const SCRIPT: &str = "
     CREATE TABLE money (id bigint PRIMARY KEY, amount numeric(12,2), note text);
     INSERT INTO money SELECT n, n * 1.25, 'note ' || n FROM generate_series(1, 300) n;";
 
+/// More than are told by name.
+const MANY: &str = "
+    CREATE TABLE money (id bigint PRIMARY KEY, amount numeric(12,2), note text);
+    INSERT INTO money SELECT n, n * 1.25, 'note ' || n FROM generate_series(1, 20500) n;";
+
 /// As the projector would have written it.
 const QUARANTINE: &str = "
     CREATE TABLE millrace_quarantine (name VARCHAR(64) NOT NULL, digest CHAR(64) NOT NULL,
@@ -18,12 +23,19 @@ const QUARANTINE: &str = "
     UPDATE millrace_tables SET policies = '{\"amount\":\"text\"}';
     UPDATE money SET amount = NULL, amount__text = 'NaN' WHERE id IN (7, 250)";
 
-/// A row of the quarantine. The digest covers the length of the key's text, in eight bytes, and the text.
+/// A row of the quarantine.
 fn kept(id: u32, value: &str) -> String {
-    format!(
-        "INSERT INTO millrace_quarantine SELECT 'money', SHA2(CONCAT(UNHEX(LPAD(HEX(LENGTH('{id}')), 16, '0')), '{id}'), 256), \
-         'amount', '{value}'"
-    )
+    kept_of(&format!("'{id}'"), value, "")
+}
+
+fn kept_of(id: &str, value: &str, from: &str) -> String {
+    let digest = digest_of(id);
+    format!("INSERT INTO millrace_quarantine SELECT 'money', {digest}, 'amount', '{value}' {from}")
+}
+
+/// It covers the length of the key's text, in eight bytes, and the text.
+fn digest_of(id: &str) -> String {
+    format!("SHA2(CONCAT(UNHEX(LPAD(HEX(LENGTH({id})), 16, '0')), {id}), 256)")
 }
 
 /// Two values stand in quarantine, and everything is as it should be.
@@ -122,5 +134,31 @@ async fn without_a_policy_such_a_value_is_a_difference() {
     for report in both_ways(&mut stage).await {
         assert_eq!(report.tables[0].differences_total, 2, "{report:#?}");
         assert_eq!(report.tables[0].quarantined, 0);
+    }
+}
+
+#[tokio::test]
+async fn of_very_many_values_each_one_counts() {
+    let mut stage = Stage::of(&[MANY], &["money"], Marts::none()).await;
+    let source = "UPDATE money SET amount = 'NaN'";
+    stage.postgres.execute(source).await.expect("values");
+    stage.change(QUARANTINE).await;
+    stage
+        .change("UPDATE millrace_tables SET policies = '{\"amount\":\"null\"}'")
+        .await;
+    stage.change("ALTER TABLE money DROP amount__text").await;
+    stage.change("UPDATE money SET amount = NULL").await;
+    stage.change(&kept_of("id", "NaN", "FROM money")).await;
+    let report = stage.report().await;
+    assert_eq!(report.exit(), Exit::Equal, "{report:#?}");
+    assert_eq!(report.tables[0].quarantined, 20_500);
+    let digest = digest_of("'20400'");
+    let other =
+        format!("UPDATE millrace_quarantine SET value = 'Infinity' WHERE digest = {digest}");
+    assert_eq!(stage.change(&other).await, 1);
+    for report in both_ways(&mut stage).await {
+        assert_eq!(report.exit(), Exit::Different);
+        let found = &report.tables[0].differences;
+        assert_eq!(found[0].kind, DifferenceKind::Quarantine, "{found:?}");
     }
 }

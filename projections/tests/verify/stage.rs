@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use millrace_events::{Column as SourceColumn, SchemaId, TableId, TableSchema, Value};
 use millrace_projections::marts::Marts;
@@ -93,6 +93,8 @@ pub(crate) struct Projector {
     pub(crate) calls: Vec<String>,
     pub(crate) held: bool,
     pub(crate) loses_holds: bool,
+    /// The status of a capture at the same address.
+    pub(crate) capture: Option<serde_json::Value>,
     /// What others commit while the projector is led to one consistent point after the other.
     pub(crate) meanwhile: VecDeque<Meanwhile>,
     /// What others commit after a consistent point, before anything is compared.
@@ -175,6 +177,7 @@ impl Stage {
             columns: serde_json::Map::new(),
             marts,
             control_url: serve(projector.clone()).await,
+            capture_url: None,
             control_token: "secret".into(),
             hold_timeout: Duration::from_secs(10),
             slot_timeout: Duration::from_secs(10),
@@ -245,6 +248,7 @@ async fn serve(projector: Shared) -> String {
         .route("/hold", post(hold))
         .route("/stop-before", post(stop_before))
         .route("/release", post(release))
+        .route("/status", get(capture))
         .with_state(projector);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -263,6 +267,12 @@ async fn serve(projector: Shared) -> String {
         })
     });
     format!("http://{address}")
+}
+
+async fn capture(State(projector): State<Shared>) -> Result<Json<serde_json::Value>, StatusCode> {
+    let projector = projector.lock().expect("a lock");
+    let status = projector.capture.clone();
+    status.map(Json).ok_or(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 async fn hold(State(projector): State<Shared>) -> Json<serde_json::Value> {

@@ -1,5 +1,6 @@
 //! Whatever is changed by hand in a replica table, a mart or a mart's state is found, and named.
 
+use millrace_projections::marts::Marts;
 use millrace_projections::verify::{Difference, DifferenceKind, Exit, Report};
 
 use crate::stage::{shop_marts, Stage, TABLES};
@@ -146,6 +147,33 @@ async fn restore(stage: &mut Stage, table: &str) {
         ))
         .await;
     stage.change(&format!("DROP TABLE `kept_{table}`")).await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_added_dropped_or_changed_by_hand_is_a_difference() {
+    let mut stage = Stage::new(&["users", "orders", "products", "reviews"], Marts::none()).await;
+    for change in [
+        "ALTER TABLE users ADD UNIQUE KEY by_hand (email)",
+        "ALTER TABLE orders DROP PRIMARY KEY",
+        "ALTER TABLE products DROP PRIMARY KEY, ADD PRIMARY KEY (product_id, name(10))",
+        "ALTER TABLE reviews ADD KEY for_people (rating)",
+    ] {
+        stage.change(change).await;
+    }
+    let report = stage.report().await;
+    for table in ["users", "orders", "products"] {
+        let found = differences(&report, table);
+        assert_eq!(found.len(), 1, "{table}: {found:#?}");
+        assert_eq!(found[0].kind, DifferenceKind::Definition);
+        assert_ne!(found[0].expected, found[0].found);
+    }
+    assert!(differences(&report, "reviews").is_empty(), "{report:#?}");
+    let users = report.tables.iter().find(|it| it.name == "source.users");
+    assert_eq!(
+        users.map(|users| users.rows),
+        Some(50),
+        "its rows are compared all the same"
+    );
 }
 
 #[tokio::test]

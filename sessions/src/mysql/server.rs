@@ -159,6 +159,7 @@ mod tests {
         ];
         for (version, product) in cases {
             let server = Server {
+                ignores_case: false,
                 flavour: flavour_of(version).expect("supported"),
                 version: version.to_owned(),
                 packet_bytes_max: 0,

@@ -99,6 +99,16 @@ impl ReplicationError {
         };
         sqlstate == "XX000" && message.contains("could not map filen")
     }
+
+    /// Postgres makes no text, and no message, of more than 1 GB.
+    pub fn is_unsendable_row(&self) -> bool {
+        let ReplicationError::Server { sqlstate, message } = self else {
+            return false;
+        };
+        let no_text = sqlstate == "XX000" && message.contains("invalid memory alloc request size");
+        // `program_limit_exceeded`: a message that cannot grow any more.
+        no_text || sqlstate == "54000"
+    }
 }
 
 fn described(what: Oversized) -> String {
@@ -482,5 +492,18 @@ mod tests {
             );
         }
         assert!(!ReplicationError::Ended.is_unmapped_file());
+    }
+
+    #[test]
+    fn rows_that_postgres_cannot_send_are_told_from_other_failures() {
+        let server = |sqlstate: &str, message: &str| ReplicationError::Server {
+            sqlstate: sqlstate.into(),
+            message: message.into(),
+        };
+        let size = "invalid memory alloc request size 1200000003";
+        assert!(server("XX000", size).is_unsendable_row());
+        assert!(server("54000", "out of memory").is_unsendable_row());
+        assert!(!server("53200", "out of memory").is_unsendable_row());
+        assert!(!server("XX000", "could not map filenode").is_unsendable_row());
     }
 }

@@ -11,14 +11,14 @@ const WRITERS: u64 = 4;
 
 /// What to do, as it is printed: statements for Postgres, and a command.
 #[derive(Debug, PartialEq, Eq)]
-struct Remedy {
+pub(crate) struct Remedy {
     statements: Vec<String>,
     command: Vec<String>,
 }
 
 impl Remedy {
     /// From the end of a reason: `…; in Postgres, A; B; then `millrace …``.
-    fn printed(reason: &str) -> anyhow::Result<Remedy> {
+    pub(crate) fn printed(reason: &str) -> anyhow::Result<Remedy> {
         let (before, rest) = reason.split_once('`').context(reason.to_owned())?;
         let (command, _) = rest.split_once('`').context(reason.to_owned())?;
         let statements = match before.split_once("in Postgres, ") {
@@ -36,7 +36,7 @@ impl Remedy {
         })
     }
 
-    async fn apply(&self, loaded: &mut Loaded) -> anyhow::Result<()> {
+    pub(crate) async fn apply(&self, loaded: &mut Loaded) -> anyhow::Result<()> {
         for statement in &self.statements {
             loaded.in_source(statement).await?;
         }

@@ -1,5 +1,6 @@
 //! Random writers over the tables of the shop, on servers of one's own, and an `up` that follows them with its marts.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,11 +60,27 @@ async fn write(
     let mut pace = tokio::time::interval(PACE);
     while !stop.is_cancelled() {
         pace.tick().await;
-        if workload.run(&mut connection).await? {
-            commits.fetch_add(1, Relaxed);
+        match workload.run(&mut connection).await {
+            Ok(committed) => _ = commits.fetch_add(committed.into(), Relaxed),
+            Err(error) if is_away(&error) => {
+                connection = match PgConnection::connect(&url).await {
+                    Ok(again) => again,
+                    Err(_) => continue,
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(connection.close().await?)
+}
+
+/// The server was stopped, or comes up.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        _ => false,
+    }
 }
 
 /// A shop under load that `up` keeps in MySQL.
@@ -85,11 +102,7 @@ impl Loaded {
         drop(servers.target("loaded").await?);
         let (postgres, mysql) = (servers.postgres.url(), servers.mysql_url("loaded"));
         let mut demo = Demo::new(name)?;
-        let marts = marts_folder().display().to_string();
-        let flags = [
-            "--name", "loaded", "--tables", "source.*", "--marts", &marts,
-        ];
-        demo.start_on(&postgres, &mysql, &flags)?;
+        start(&mut demo, &postgres, &mysql)?;
         let deadline = Instant::now() + SOON;
         while Endpoints::read(&demo.data_dir()).is_err() {
             ensure!(Instant::now() < deadline, "{}", demo.log());
@@ -109,8 +122,29 @@ impl Loaded {
         Ok(loaded)
     }
 
+    /// Starts `up` after it was stopped.
+    pub(crate) fn start_again(&mut self) -> anyhow::Result<()> {
+        start(&mut self.demo, &self.servers.postgres.url(), &self.mysql)
+    }
+
+    /// Stops Postgres, does something to its folder, and starts it again.
+    pub(crate) async fn with_postgres_down(
+        self,
+        change: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Loaded> {
+        drop(self.source);
+        let servers = self.servers.with_postgres_down(change).await?;
+        Ok(Loaded {
+            source: servers.source().await?,
+            servers,
+            demo: self.demo,
+            mysql: self.mysql,
+            writers: self.writers,
+        })
+    }
+
     /// Marts join when all their tables have.
-    async fn marts_live(&self) -> anyhow::Result<()> {
+    pub(crate) async fn marts_live(&self) -> anyhow::Result<()> {
         const NOT_LIVE: Option<i32> = Some(2);
         let deadline = Instant::now() + SOON;
         loop {
@@ -239,6 +273,14 @@ impl Loaded {
         ensure!(well, "{}", self.demo.log());
         self.servers.stop().await
     }
+}
+
+fn start(demo: &mut Demo, postgres: &str, mysql: &str) -> anyhow::Result<()> {
+    let marts = marts_folder().display().to_string();
+    let flags = [
+        "--name", "loaded", "--tables", "source.*", "--marts", &marts,
+    ];
+    demo.start_on(postgres, mysql, &flags)
 }
 
 pub(crate) fn is_live(table: &Value) -> bool {

@@ -1,6 +1,7 @@
 //! End-to-end tests on real servers. See each module for what it shows.
 
 mod attack;
+mod begun_again;
 mod binary;
 mod broker;
 mod cases;
@@ -10,6 +11,7 @@ mod lag;
 mod large;
 mod load;
 mod mirror;
+mod names;
 mod oracle;
 mod own_servers;
 mod page;
@@ -20,5 +22,6 @@ mod stage;
 mod stalled;
 mod supervise;
 mod tables;
+mod types;
 mod values;
 mod verified;

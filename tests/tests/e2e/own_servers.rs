@@ -31,39 +31,44 @@ INSERT INTO public.audit_log VALUES (2, 'nor this');
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A library on servers of its own, and an `up` that follows it.
-pub(crate) struct Library {
+/// A database of one's own on servers of its own, and an `up` that follows it.
+pub(crate) struct Own {
     servers: Servers,
     pub(crate) source: PgConnection,
     pub(crate) demo: Demo,
+    tables: &'static str,
     mysql: String,
 }
 
-impl Library {
-    /// `.env` in force describes the shop; `--tables` says that this is another database.
-    pub(crate) async fn open(name: &str) -> anyhow::Result<Library> {
+impl Own {
+    /// The library: two schemas, and a table that is left out.
+    pub(crate) async fn library(name: &str) -> anyhow::Result<Own> {
+        let tables = "public.*,lending.*,!public.audit_*";
+        let mut own = Own::open(name, LIBRARY, tables).await?;
+        own.start().await?;
+        Ok(own)
+    }
+
+    /// Makes a database; nothing follows it yet. `.env` in force describes the shop; `--tables` says that this is another one.
+    pub(crate) async fn open(name: &str, sql: &str, tables: &'static str) -> anyhow::Result<Own> {
         let servers = Servers::start(name).await?;
         let mut source = servers.source().await?;
-        source.execute(sqlx::raw_sql(LIBRARY)).await?;
+        source.execute(sqlx::raw_sql(sql)).await?;
         drop(servers.target("library").await?);
         let mysql = servers.mysql_url("library");
-        let mut library = Library {
+        Ok(Own {
             demo: Demo::new("library")?,
             servers,
             source,
+            tables,
             mysql,
-        };
-        library.start().await?;
-        Ok(library)
+        })
     }
 
     /// Starts `up`, for the first time or again, and waits until MySQL has everything.
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
-        let (postgres, tables) = (
-            self.servers.postgres.url(),
-            "public.*,lending.*,!public.audit_*",
-        );
-        let flags = ["--name", "library", "--tables", tables];
+        let postgres = self.servers.postgres.url();
+        let flags = ["--name", "library", "--tables", self.tables];
         self.demo.start_on(&postgres, &self.mysql, &flags)?;
         live(&self.demo).await
     }
@@ -94,7 +99,7 @@ impl Library {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_several_schemas_that_is_not_the_shop_is_replicated_without_marts(
 ) -> anyhow::Result<()> {
-    let mut library = Library::open("own-servers").await?;
+    let mut library = Own::library("own-servers").await?;
     library.source.execute(sqlx::raw_sql(CHANGES)).await?;
     library.demo.wait_for()?;
     let report = library.verify(0)?;

@@ -21,6 +21,8 @@ const VICTIMS: &str = "
 /// Somebody keeps changing other rows of the second.
 const MOVE: &str = "UPDATE source.moving SET n = n + 1 WHERE k = 'key 500'";
 
+const MART: &str = "mart_user_loyalty_points";
+
 const WRITERS: u64 = 8;
 const ROUNDS: usize = 8;
 const SOON: Duration = Duration::from_secs(120);
@@ -144,8 +146,38 @@ async fn a_mart_that_was_edited_or_dropped_by_hand_is_built_again() -> anyhow::R
     let repaired = loaded.run(&["verify", "--repair"]).await?;
     println!("dropped by hand: {}", said(&repaired));
     until_equal(&loaded).await?;
+
+    // By name, as a person would who has read what `verify` says.
+    target.execute(stranger).await?;
+    let before = mart(&loaded).await?;
+    let asked = loaded.run(&["marts", "rebuild", MART]).await?;
+    ensure!(asked.status.success(), "{}", said(&asked));
+    let is_new = |now: &Value| now["state"] == "live" && now["since"] != before["since"];
+    let deadline = Instant::now() + SOON;
+    while !is_new(&mart(&loaded).await?) {
+        ensure!(Instant::now() < deadline, "{}", loaded.demo.log());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let (code, report) = loaded.answer(&[]).await?;
+    ensure!(code == Some(0), "{report:#}");
+    let unknown = loaded.run(&["marts", "rebuild", "nowhere"]).await?;
+    ensure!(unknown.status.code() == Some(1), "{}", said(&unknown));
+    ensure!(
+        said(&unknown).contains("keeps no mart nowhere"),
+        "{}",
+        said(&unknown)
+    );
     drop(target);
     loaded.close().await
+}
+
+/// The mart as `marts list` shows it.
+async fn mart(loaded: &Loaded) -> anyhow::Result<Value> {
+    let listed = loaded.run(&["marts", "list", "--json"]).await?;
+    let answer: Value = serde_json::from_slice(&listed.stdout)?;
+    let mut marts = answer["marts"].as_array().into_iter().flatten();
+    let found = marts.find(|mart| mart["name"] == MART);
+    found.cloned().with_context(|| said(&listed))
 }
 
 /// A mart that is built again says so nowhere but in what `verify` finds.

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::binary::{binary, said};
 
 /// One large table, one of values out of line whose keys change, one of a composite key of text.
-fn tables(rows: u64) -> String {
+pub(crate) fn tables(rows: u64) -> String {
     format!(
         "CREATE TABLE source.ledger (id bigint PRIMARY KEY, account int NOT NULL, amount numeric(12, 2) NOT NULL, note text, at timestamptz NOT NULL);
          CREATE TABLE source.letters (id int PRIMARY KEY, opened boolean NOT NULL, body text);
@@ -39,12 +39,12 @@ fn tables(rows: u64) -> String {
 }
 
 const WRITERS: u64 = 6;
-const SERVICES: [&str; 3] = ["broker", "capture", "project"];
+pub(crate) const SERVICES: [&str; 3] = ["broker", "capture", "project"];
 /// Rows of the large table; a long run sets `MILLRACE_TEST_ROWS`.
 const ROWS: u64 = 60_000;
 const KILLS_MIN: u64 = 6;
 /// Resident memory that no service may exceed, in kB, however many rows there are.
-const PEAK_MAX: u64 = 150 * 1024;
+pub(crate) const PEAK_MAX: u64 = 150 * 1024;
 
 fn rows() -> anyhow::Result<u64> {
     match std::env::var("MILLRACE_TEST_ROWS") {
@@ -61,16 +61,16 @@ fn port_in(url: &str) -> anyhow::Result<String> {
 }
 
 /// The services, and what is the same for all of them.
-struct Services {
+pub(crate) struct Services {
     folder: ScratchDir,
     settings: Vec<(&'static str, String)>,
     running: BTreeMap<&'static str, Child>,
     /// Largest resident memory of any process of a service so far, in kB.
-    peaks: BTreeMap<&'static str, u64>,
+    pub(crate) peaks: BTreeMap<&'static str, u64>,
 }
 
 impl Services {
-    fn new(servers: &Servers) -> anyhow::Result<Services> {
+    pub(crate) fn new(servers: &Servers) -> anyhow::Result<Services> {
         let folder = ScratchDir::new("services")?;
         let names = ["fluvio", "spu", "capture", "project"];
         let ports = free_ports(folder.path(), &names)?;
@@ -102,7 +102,7 @@ impl Services {
     }
 
     /// `millrace COMMAND`, without a settings file.
-    fn command(&self, name: &str) -> anyhow::Result<Command> {
+    pub(crate) fn command(&self, name: &str) -> anyhow::Result<Command> {
         let mut command = Command::new(binary()?);
         command.arg(name).current_dir(self.folder.path());
         let settings = self.settings.iter();
@@ -121,7 +121,7 @@ impl Services {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    fn start(&mut self, name: &'static str) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self, name: &'static str) -> anyhow::Result<()> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -132,22 +132,17 @@ impl Services {
         Ok(())
     }
 
-    /// The largest resident memory of a process so far (proc(5), `VmHWM`), in kB; 0 if it has ended.
     fn peak(&self, name: &str) -> u64 {
-        let pid = self.running.get(name).map_or(0, Child::id);
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.unwrap_or_default()
+        self.running.get(name).map_or(0, peak_of)
     }
 
-    fn note_peak(&mut self, name: &'static str) {
+    pub(crate) fn note_peak(&mut self, name: &'static str) {
         let peak = self.peak(name);
         let largest = self.peaks.entry(name).or_default();
         *largest = peak.max(*largest);
     }
 
-    fn kill(&mut self, name: &'static str) -> anyhow::Result<()> {
+    pub(crate) fn kill(&mut self, name: &'static str) -> anyhow::Result<()> {
         self.note_peak(name);
         let mut child = self.running.remove(name).context("it does not run")?;
         let ended = child.try_wait()?;
@@ -158,23 +153,27 @@ impl Services {
     }
 
     /// Runs a command of a person to its end.
-    fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+    pub(crate) fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let mut command = self.command(arguments[0])?;
         Ok(command.args(&arguments[1..]).output()?)
     }
 
-    /// Whether every table is live, and none is being copied.
-    fn all_live(&self) -> bool {
+    /// Whether so many tables are live, and none is being copied.
+    pub(crate) fn all_live(&self, count: usize) -> bool {
         let listed = self.run(&["tables", "list", "--json"]);
         let listed = listed.ok().filter(|listed| listed.status.success());
         let answer = listed.and_then(|listed| serde_json::from_slice::<Value>(&listed.stdout).ok());
         let tables = answer.and_then(|answer| answer["tables"].as_array().cloned());
         let is_live = |table: &Value| table["state"] == "live" && table["copy"].is_null();
-        tables.is_some_and(|tables| tables.len() == 3 && tables.iter().all(is_live))
+        tables.is_some_and(|tables| tables.len() == count && tables.iter().all(is_live))
     }
 
     /// Runs a command until it says yes.
-    fn until_well(&self, arguments: &[&str], patience: Duration) -> anyhow::Result<Output> {
+    pub(crate) fn until_well(
+        &self,
+        arguments: &[&str],
+        patience: Duration,
+    ) -> anyhow::Result<Output> {
         let deadline = Instant::now() + patience;
         loop {
             let output = self.run(arguments)?;
@@ -193,6 +192,15 @@ impl Services {
     }
 }
 
+/// The largest resident memory of a process so far (proc(5), `VmHWM`), in kB; 0 if it has ended.
+pub(crate) fn peak_of(process: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()));
+    let status = status.unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_default()
+}
+
 impl Drop for Services {
     fn drop(&mut self) {
         for child in self.running.values_mut() {
@@ -203,14 +211,14 @@ impl Drop for Services {
 }
 
 /// Sessions that change all three tables until stopped.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     committed: Arc<AtomicU64>,
     writers: JoinSet<anyhow::Result<()>>,
 }
 
 impl Load {
-    async fn start(servers: &Servers, rows: u64, seed: u64) -> anyhow::Result<Load> {
+    pub(crate) async fn start(servers: &Servers, rows: u64, seed: u64) -> anyhow::Result<Load> {
         let mut load = Load {
             stop: Arc::default(),
             committed: Arc::default(),
@@ -226,7 +234,7 @@ impl Load {
         Ok(load)
     }
 
-    async fn stop(mut self) -> anyhow::Result<u64> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.writers.join_next().await {
             ended??;
@@ -284,7 +292,7 @@ fn kill_until_live(
 ) -> anyhow::Result<u64> {
     let deadline = Instant::now() + patience;
     let mut kills = 0;
-    while kills < KILLS_MIN || !services.all_live() {
+    while kills < KILLS_MIN || !services.all_live(3) {
         let pause = rng.random_range(100..1_500 + 500 * kills.min(20));
         std::thread::sleep(Duration::from_millis(pause));
         let victim = SERVICES[rng.random_range(0..SERVICES.len())];

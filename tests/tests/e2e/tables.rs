@@ -7,7 +7,7 @@ use serde_json::Value;
 use sqlx::Executor;
 
 use crate::binary::said;
-use crate::own_servers::Library;
+use crate::own_servers::Own;
 
 const SOON: Duration = Duration::from_secs(90);
 
@@ -18,7 +18,7 @@ const BY_HAND: [&str; 3] = [
     "INSERT INTO books (isbn, title, pages) VALUES ('isbn x', 'not yours', 1)",
 ];
 
-impl Library {
+impl Own {
     fn table(&self, name: &str) -> anyhow::Result<Value> {
         let listed = self.demo.run(&["tables", "list", name, "--json"])?;
         let answer: Value = serde_json::from_slice(&listed.stdout)?;
@@ -56,7 +56,7 @@ pub(crate) fn is_live(table: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_was_edited_by_hand_is_repaired_to_the_last_row() -> anyhow::Result<()> {
-    let library = Library::open("resnapshot").await?;
+    let library = Own::library("resnapshot").await?;
     library.until("public.books", is_live)?;
     let mut target = library.target().await?;
     for statement in BY_HAND {
@@ -73,7 +73,7 @@ async fn a_table_that_was_edited_by_hand_is_repaired_to_the_last_row() -> anyhow
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_removed_stands_still_and_one_that_is_added_is_live() -> anyhow::Result<()>
 {
-    let mut library = Library::open("tables").await?;
+    let mut library = Own::library("tables").await?;
     library.change("remove", "public.books")?;
     library.until("public.books", |table| table["state"] != "live")?;
     let statement = "UPDATE public.books SET pages = 0; UPDATE lending.loans SET reader = 'x'";
@@ -93,7 +93,7 @@ async fn a_table_that_is_removed_stands_still_and_one_that_is_added_is_live() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_removed_stays_in_mysql_until_that_is_asked_to_drop_it(
 ) -> anyhow::Result<()> {
-    let library = Library::open("drop").await?;
+    let library = Own::library("drop").await?;
     let mut target = library.target().await?;
     let remove = |flags: &[&str]| {
         let command = ["tables", "remove", "lending.loans"];

@@ -26,7 +26,12 @@ struct ServicePart {
 const CAPTURE: ServicePart = ServicePart {
     name: "capture",
     control: "capture's control API",
-    needs_it: &["/tables/add", "/tables/remove", "/tables/resnapshot"],
+    needs_it: &[
+        "/tables/add",
+        "/tables/remove",
+        "/tables/resnapshot",
+        "/tables/begin-again",
+    ],
 };
 /// A pause can be written down at any time.
 const PROJECTOR: ServicePart = ServicePart {

@@ -3,22 +3,28 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
-use futures_util::StreamExt;
-use millrace_events::{CapturedTable, Copies, CopyId, CopyTable, Epoch, TableId, Verdict};
+use futures_util::{StreamExt, TryStreamExt};
+use millrace_control::in_words;
+use millrace_events::{CapturedTable, Copies, CopyId, CopyTable, Epoch, TableId};
 use millrace_topic::Cluster;
 use tokio::sync::{mpsc, watch, Mutex};
+use tokio::time::sleep;
 
-use super::desk::{Announced, Announcement, Desk};
+use super::desk::{Announcement, Desk};
 use super::estimate::{self, estimated_rows};
+use super::publish;
 use super::requests::{self, Request};
 use super::sessions::Sessions;
-use super::{publish, work};
-use crate::catalog;
+use super::work::{self, Work};
 use crate::source::Source;
 use crate::status::Reporter;
-use crate::{Config, Error};
+use crate::{catalog, resolve, Config, Error};
+
+/// How soon a copy of a table is tried again that could not be begun.
+const BEGUN_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What copying works with while a session follows the stream.
 pub(crate) struct Copier {
@@ -28,8 +34,8 @@ pub(crate) struct Copier {
     pub(crate) reporter: Reporter,
     pub(crate) desk: Desk,
     pub(crate) epoch: Epoch,
-    /// What the log says of tables, with what is announced here.
-    pub(crate) copies: watch::Sender<Copies>,
+    /// What the log says of tables.
+    pub(crate) copies: watch::Receiver<Copies>,
     /// The slot was made by this session, when the publication was there.
     pub(crate) slot_is_new: bool,
     /// Copies that are not complete and never will be.
@@ -45,13 +51,20 @@ impl Copier {
         captured: &[TableId],
         requests: &mut mpsc::Receiver<Request>,
     ) -> Result<Infallible, Error> {
-        self.reporter.needs_only(&self.config.topic_changes);
         let known = self.copies.borrow().clone();
+        let open = work::incomplete(&known, &self.void);
+        let topics = open.iter().map(Work::topic);
+        let log = self.config.topic_changes.as_str();
+        self.reporter.needs_only(topics.chain([log]));
         let (removed, left): (Vec<_>, Vec<_>) = captured
             .iter()
             .cloned()
             .partition(|table| known.is_removed(table));
         self.finish_removing(&removed).await?;
+        let former: Vec<_> = known.former().cloned().collect();
+        for table in former.into_iter().filter(|table| !captured.contains(table)) {
+            self.desk.announce(Announcement::Removed(table)).await?;
+        }
         let void =
             |table: &CapturedTable| table.copied.is_none() && self.void.contains(&table.copy);
         let missing = left.into_iter();
@@ -61,26 +74,55 @@ impl Copier {
             self.reporter
                 .copy_void(table, "its log has a gap, or begins behind it");
         }
-        if !missing.is_empty() {
-            let lately = self.desk.expect(&missing).await?;
-            // Before the slot's point everybody had ended who began before the publication.
-            let lately = match self.slot_is_new {
-                true => BTreeSet::new(),
-                false => lately,
-            };
-            self.begin_with(&missing, &lately).await?;
-        }
-        self.report();
-        let (never, _) = tokio::try_join!(self.copy_all(), requests::serve(self, requests))?;
+        let left = self.begin_together(missing).await?;
+        // Not before: nobody is to take a table that has no copy yet for one that is not captured.
+        self.reporter.captured(&self.copies.borrow());
+        let serving = requests::serve(self, requests);
+        let (never, _, ()) = tokio::try_join!(self.copy_all(), serving, self.begin_alone(left))?;
         Ok(never)
+    }
+
+    /// Begins a copy of tables that have none. Returns them if something is wrong with one of them.
+    async fn begin_together(&self, tables: Vec<TableId>) -> Result<Vec<TableId>, Error> {
+        if tables.is_empty() {
+            return Ok(tables);
+        }
+        match self.begin_missing(&tables).await {
+            Err(error) if work::is_of_the_table(&error) => Ok(tables),
+            begun => begun.map(|()| Vec::new()),
+        }
+    }
+
+    /// Begins a copy of each of them, as often as it takes; everything else goes on.
+    async fn begin_alone(&self, tables: Vec<TableId>) -> Result<(), Error> {
+        let begun: FuturesUnordered<_> = (tables.into_iter().map(|table| async move {
+            let table = [table];
+            loop {
+                match self.begin_missing(&table).await {
+                    Err(error) if work::is_of_the_table(&error) => {
+                        let (table, error) = (&table[0], in_words(&error));
+                        tracing::warn!(%table, error, "no copy of the table can be begun; it is tried again");
+                    }
+                    begun => return begun,
+                }
+                sleep(BEGUN_AGAIN_AFTER).await;
+            }
+        }))
+        .collect();
+        begun.try_collect().await
+    }
+
+    /// Before the point of a new slot everybody had ended who began before the publication.
+    async fn begin_missing(&self, tables: &[TableId]) -> Result<(), Error> {
+        self.begin_with(tables, !self.slot_is_new).await.map(drop)
     }
 
     /// Works at all copies that are not complete, and waits for more.
     async fn copy_all(&self) -> Result<Infallible, Error> {
-        let mut changes = self.copies.subscribe();
+        let mut changes = self.copies.clone();
         let (mut known, mut at_work) = (BTreeSet::new(), FuturesUnordered::new());
         loop {
-            for work in work::incomplete(&changes.borrow_and_update()) {
+            for work in work::incomplete(&changes.borrow_and_update(), &self.void) {
                 if known.insert(work.copy) {
                     at_work.push(self.work(work));
                 }
@@ -94,16 +136,11 @@ impl Copier {
 
     /// Begins a copy of these tables with their definitions of today. Returns its number.
     pub(crate) async fn begin(&self, tables: &[TableId]) -> Result<CopyId, Error> {
-        let lately = self.desk.expect(tables).await?;
-        self.begin_with(tables, &lately).await
+        self.begin_with(tables, true).await
     }
 
-    /// `lately`: those of them that may have come to the publication lately.
-    async fn begin_with(
-        &self,
-        tables: &[TableId],
-        lately: &BTreeSet<TableId>,
-    ) -> Result<CopyId, Error> {
+    /// `lately`: they may have come to the publication lately.
+    async fn begin_with(&self, tables: &[TableId], lately: bool) -> Result<CopyId, Error> {
         let tables = self.described(tables, lately).await?;
         let copy = self.next_number().await?;
         let topic = format!("{}-{}", self.config.topic_snapshot_prefix, copy.0);
@@ -114,41 +151,44 @@ impl Copier {
             topic,
             tables,
         };
-        self.announce(begun).await?;
+        self.desk.announce(begun).await?;
         Ok(copy)
     }
 
-    /// Takes tables out of the publication that the log says are removed.
+    /// Takes tables out of the publication that the log says are removed. One that cannot be taken out now costs Postgres
+    /// some work, and nobody else: its rows are dropped. The next start tries again.
     pub(crate) async fn finish_removing(&self, tables: &[TableId]) -> Result<(), Error> {
         if tables.is_empty() {
             return Ok(());
         }
         let mut session = self.source.connect().await?;
         for table in tables {
-            publish::remove(&mut session, &self.config, table).await?;
+            let removed = publish::remove(&mut session, &self.config, table).await;
+            if let Err(error) = removed {
+                let error = in_words(&error);
+                tracing::warn!(%table, error, "the table is removed, and stays in the publication for now");
+            }
         }
         Ok(())
     }
 
-    async fn described(
-        &self,
-        tables: &[TableId],
-        lately: &BTreeSet<TableId>,
-    ) -> Result<Vec<CopyTable>, Error> {
-        let sessions = Sessions::new(self.source.clone());
+    async fn described(&self, tables: &[TableId], lately: bool) -> Result<Vec<CopyTable>, Error> {
+        let sessions = Sessions::new(self.source.clone(), &self.config);
         let mut copying = sessions.take().await?;
         let mut described = Vec::with_capacity(tables.len());
         let mut bytes = 0;
         for table in tables {
             let found = catalog::table(&mut copying.session, table).await?;
             let found = found.ok_or_else(|| publish::missing(table))?;
+            resolve::check([table], std::slice::from_ref(&found))?;
             let id = Default::default();
             let (session, types) = (&mut copying.session, &mut copying.types);
             bytes += estimate::bytes(session, &found).await?;
             described.push(CopyTable {
                 definition: catalog::schema(session, types, id, &found).await?,
                 estimated_rows: estimated_rows(session, &found).await?,
-                published_lately: lately.contains(table),
+                published_lately: lately,
+                source: None,
             });
         }
         let keeps = self.config.retention_of_snapshots.bytes;
@@ -175,23 +215,6 @@ impl Copier {
             .map(|(_, table)| table.copy.0)
             .collect();
         Ok(CopyId(used.chain(named).max().unwrap_or(0) + 1))
-    }
-
-    pub(crate) async fn announce(&self, what: Announcement) -> Result<(), Error> {
-        let announced = self.desk.announce(what).await?;
-        self.take(&announced);
-        Ok(())
-    }
-
-    pub(super) fn take(&self, announced: &Announced) {
-        self.copies.send_modify(|copies| {
-            copies.offer(announced.offset, &announced.record, Verdict::Announced);
-        });
-        self.report();
-    }
-
-    fn report(&self) {
-        self.reporter.captured(&self.copies.borrow());
     }
 }
 

@@ -1,8 +1,6 @@
 //! What copies ask of the session that follows the stream: it alone appends to the log, and knows what stands there.
 
-use std::collections::BTreeSet;
-
-use millrace_events::{CopyId, CopyTable, Lsn, Record, TableCopied, TableId};
+use millrace_events::{CopyId, CopyTable, Lsn, TableCopied, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::fence::Unseen;
@@ -18,23 +16,21 @@ pub(crate) struct Desk(mpsc::Sender<Asked>);
 
 /// Something asked of the stream.
 pub(crate) enum Asked {
-    /// Append this between two transactions.
-    Announce(Announcement, oneshot::Sender<Announced>),
+    /// Append this between two transactions. Answered when the log has it and everybody knows.
+    Announce(Announcement, oneshot::Sender<()>),
     /// Which keys has a table to be read again for, of all that committed before this?
     Moved(TableId, Lsn, oneshot::Sender<MovedKeys>),
-    /// Rows of these tables will come. Answered with those that came to the publication since their last complete copy,
-    /// as far as anybody knows: transactions that are open may have written to them before.
-    Expect(Vec<TableId>, oneshot::Sender<BTreeSet<TableId>>),
     /// Which transactions of the log may not be visible yet?
     Unseen(oneshot::Sender<Unseen>),
 }
 
-/// What is to be said of tables. Numbers of definitions, epoch and time are the stream's.
+/// What is to be said of tables. Numbers of definitions, epoch and time are the stream's, and what copies are taken from.
 pub(crate) enum Announcement {
     /// A copy begins.
     Copy {
         copy: CopyId,
         topic: String,
+        /// Without what they are taken from, and `published_lately` as far as is known without it.
         tables: Vec<CopyTable>,
     },
     /// A table is copied.
@@ -43,31 +39,19 @@ pub(crate) enum Announcement {
     Removed(TableId),
 }
 
-/// A record about tables that the log has acknowledged.
-#[derive(Debug)]
-pub(crate) struct Announced {
-    pub(crate) record: Record,
-    pub(crate) offset: i64,
-}
-
 impl Desk {
     pub(crate) fn new() -> (Desk, mpsc::Receiver<Asked>) {
         let (sender, receiver) = mpsc::channel(ASKED_MAX);
         (Desk(sender), receiver)
     }
 
-    pub(crate) async fn announce(&self, what: Announcement) -> Result<Announced, Error> {
+    pub(crate) async fn announce(&self, what: Announcement) -> Result<(), Error> {
         self.ask(|answer| Asked::Announce(what, answer)).await
     }
 
     /// The answer comes when the stream has come to `behind`.
     pub(crate) async fn moved(&self, table: &TableId, behind: Lsn) -> Result<MovedKeys, Error> {
         self.ask(|answer| Asked::Moved(table.clone(), behind, answer))
-            .await
-    }
-
-    pub(crate) async fn expect(&self, tables: &[TableId]) -> Result<BTreeSet<TableId>, Error> {
-        self.ask(|answer| Asked::Expect(tables.to_vec(), answer))
             .await
     }
 

@@ -4,7 +4,9 @@
 //! TRUNCATE and no rewrite can fall between them: those are not MVCC-safe for a reader with an older snapshot.
 
 use futures_util::TryStreamExt;
-use millrace_events::{Lsn, Row, Slice, Sliced, TableId, TableSchema, Value, Visibility};
+use millrace_events::{
+    CapturedTable, Lsn, Row, Slice, Sliced, TableId, TableSchema, Value, Visibility,
+};
 use millrace_sessions::postgres::PgSession;
 use sqlx::{Executor, Row as _};
 
@@ -16,10 +18,7 @@ use super::sessions::Copying;
 use crate::catalog::{self, Types};
 use crate::cell::{copy_cells, value};
 use crate::wide::whole_characters;
-use crate::{Config, Error};
-
-/// `lock_not_available`.
-const LOCK_TIMEOUT: &str = "55P03";
+use crate::{Error, Unsuitable};
 
 /// What a transaction that reads a table sees.
 #[derive(Clone, Debug)]
@@ -33,58 +32,38 @@ pub(crate) struct Seal {
 #[derive(Clone, Debug)]
 pub(crate) struct TableSource {
     pub(crate) definition: TableSchema,
+    /// `pg_class.oid`, if the log says it.
+    oid: Option<u32>,
     pub(crate) keys: Keys,
     /// Where the types of the key and their operators are.
     search_path: String,
 }
 
 impl TableSource {
-    pub(crate) async fn of(
-        session: &mut PgSession,
-        definition: TableSchema,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn of(session: &mut PgSession, table: &CapturedTable) -> Result<Self, Error> {
+        let definition = table.definition.clone();
         let keys = Keys::of(&definition);
         let search_path = search_path(session, &definition).await?;
         Ok(TableSource {
             definition,
+            oid: table.oid,
             keys,
             search_path,
         })
     }
 
-    /// Begins a transaction in which the table is as its copy was begun with. Waits for whoever changes its definition.
-    pub(crate) async fn begin(
-        &self,
-        copying: &mut Copying,
-        config: &Config,
-    ) -> Result<Seal, Error> {
+    /// Begins a transaction in which the table is as its copy was begun with. An error if somebody changes its definition
+    /// for too long.
+    pub(crate) async fn begin(&self, copying: &mut Copying) -> Result<Seal, Error> {
         let Copying { session, types } = copying;
-        while !self.lock(session, config).await? {
-            let table = &self.definition.table;
-            tracing::warn!(%table, "a chunk waits for a lock on its table, which somebody changes");
-        }
+        let search_path = &self.search_path;
+        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = {search_path}");
+        session.execute(begin.as_str()).await?;
+        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", self.keys.table());
+        session.execute(lock.as_str()).await?;
         let seal = seal(session).await?;
         self.check(session, types).await?;
         Ok(seal)
-    }
-
-    /// False if somebody else has held the table for too long.
-    async fn lock(&self, session: &mut PgSession, config: &Config) -> Result<bool, Error> {
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {}; SET LOCAL search_path = {}",
-            config.lock_timeout.as_millis(),
-            self.search_path
-        );
-        session.execute(begin.as_str()).await?;
-        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", self.keys.table());
-        match session.execute(lock.as_str()).await {
-            Ok(_) => Ok(true),
-            Err(error) if sqlstate(&error).as_deref() == Some(LOCK_TIMEOUT) => {
-                session.execute("ROLLBACK").await?;
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 
     async fn check(&self, session: &mut PgSession, types: &mut Types) -> Result<(), Error> {
@@ -94,6 +73,9 @@ impl TableSource {
         };
         let table = catalog::table(session, &expected.table).await?;
         let table = table.ok_or_else(redefined)?;
+        if self.oid.is_some_and(|oid| i64::from(oid) != table.oid) {
+            return Err(replaced(&expected.table));
+        }
         let found = catalog::schema(session, types, expected.id, &table).await?;
         match found.same_shape(expected) {
             true => Ok(()),
@@ -259,9 +241,13 @@ async fn search_path(session: &mut PgSession, definition: &TableSchema) -> Resul
     Ok(path.join(", "))
 }
 
-fn sqlstate(error: &sqlx::Error) -> Option<String> {
-    let code = error.as_database_error()?.code()?;
-    Some(code.into_owned())
+/// The rows of another table do not belong to the copy, even if it is put back later.
+fn replaced(table: &TableId) -> Error {
+    Error::Unsuitable(vec![Unsuitable {
+        table: table.clone(),
+        reason: "is another table than the one whose copy was begun".to_owned(),
+        remedy: format!("rename them back, or run `millrace tables resnapshot {table}`"),
+    }])
 }
 
 /// One line of `COPY`.

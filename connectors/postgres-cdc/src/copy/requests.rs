@@ -1,9 +1,12 @@
 //! Changes of what is captured, asked for while capture works.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
+use millrace_control::in_words;
 use millrace_events::TableId;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::copier::Copier;
 use super::desk::Announcement;
@@ -14,10 +17,36 @@ use crate::{catalog, resolve, Error};
 /// Requests that wait.
 const REQUESTS_MAX: usize = 16;
 
+const GOES_ON: &str =
+    "the log goes on, so that it need not be begun again; `millrace tables resnapshot` copies single tables";
+
 /// A request, and whom to tell of it.
 pub(crate) struct Request {
     what: TableRequest,
+    at: Instant,
     answer: oneshot::Sender<Result<(), RequestError>>,
+}
+
+impl Request {
+    /// Whether the log is to be begun again.
+    pub(crate) fn begins_again(&self) -> bool {
+        self.what == TableRequest::BeginAgain
+    }
+
+    /// How long ago it was made.
+    pub(crate) fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
+
+    /// It was done.
+    pub(crate) fn done(self) {
+        let _ = self.answer.send(Ok(()));
+    }
+
+    /// It cannot be done now.
+    pub(crate) fn not_now(self, reason: String) {
+        let _ = self.answer.send(Err(RequestError::NotNow(reason)));
+    }
 }
 
 /// The asking side. Cheap to clone.
@@ -36,30 +65,37 @@ impl Requests {
             || RequestError::NotNow("capture has stopped, or starts over; try again".to_owned());
         let (answer, done) = oneshot::channel();
         self.0
-            .send(Request { what, answer })
+            .send(Request {
+                what,
+                at: Instant::now(),
+                answer,
+            })
             .await
             .map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
     }
 }
 
-/// Does what is asked for, one after the other.
+/// Does what is asked for, one after the other, once the stream is followed.
 pub(crate) async fn serve(
     copier: &Copier,
     requests: &mut mpsc::Receiver<Request>,
 ) -> Result<Infallible, Error> {
+    copier.reporter.follows().await;
     loop {
-        let Some(Request { what, answer }) = requests.recv().await else {
+        let Some(Request { what, answer, .. }) = requests.recv().await else {
             return std::future::pending().await;
         };
         let done = match what {
             TableRequest::Add(tables) => copier.add(&tables).await,
             TableRequest::Remove(tables) => copier.remove(&tables).await,
             TableRequest::Resnapshot(tables) => copier.resnapshot(&tables).await,
+            TableRequest::BeginAgain => Err(Failed::Refused(GOES_ON.to_owned())),
         };
         match done {
             Ok(()) => _ = answer.send(Ok(())),
             Err(Failed::Refused(reason)) => _ = answer.send(Err(RequestError::Refused(reason))),
+            Err(Failed::NotNow(reason)) => _ = answer.send(Err(RequestError::NotNow(reason))),
             Err(Failed::Session(error)) => return Err(error),
         }
     }
@@ -69,6 +105,8 @@ pub(crate) async fn serve(
 enum Failed {
     /// It makes no sense, or Postgres does not allow it.
     Refused(String),
+    /// Something in Postgres is in the way that passes: somebody has locked the table, for example.
+    NotNow(String),
     /// The session has failed.
     Session(Error),
 }
@@ -79,6 +117,8 @@ impl From<Error> for Failed {
             Error::Unsuitable(_) | Error::PublicationDenied { .. } => {
                 Failed::Refused(error.to_string())
             }
+            // What is asked for is done in sessions of its own; the others go on.
+            Error::Postgres(sqlx::Error::Database(_)) => Failed::NotNow(in_words(&error)),
             other => Failed::Session(other),
         }
     }
@@ -95,7 +135,6 @@ impl Copier {
         )?;
         let mut session = self.source.connect().await?;
         resolve::check(tables, &catalog::tables(&mut session).await?)?;
-        self.desk.expect(tables).await?;
         publish::add(&mut session, &self.config, tables).await?;
         // Were capture killed here, the next start would find published tables without a copy, and begin one.
         self.begin(tables).await?;
@@ -111,7 +150,9 @@ impl Copier {
             return Err(Failed::Refused(reason));
         }
         for table in tables {
-            self.announce(Announcement::Removed(table.clone())).await?;
+            self.desk
+                .announce(Announcement::Removed(table.clone()))
+                .await?;
         }
         self.finish_removing(tables).await?;
         Ok(())

@@ -11,16 +11,20 @@ use sqlx::Executor;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::desk::{Announced, Announcement, Desk};
+use super::desk::{Announcement, Desk};
 use super::keys::{Key, Range};
 use super::moved::MovedKeys;
 use super::output::Output;
 use super::pieces::Pieces;
 use super::read::{Seal, TableSource};
 use super::resume::{Job, Left, Progress};
-use super::sessions::Sessions;
+use super::sessions::{Copying, Sessions};
 use crate::status::Reporter;
 use crate::{Config, Error};
+
+/// A commit of its own number that is written to disk. Not transactional, the message itself is none of the log's.
+const COMMIT: &str =
+    "SELECT pg_current_xact_id(), pg_logical_emit_message(false, $1::text || '.sealed', '')";
 
 /// Keys of one statement.
 const KEYS_OF_A_STATEMENT: usize = 1_000;
@@ -70,7 +74,7 @@ impl TableCopy {
         self: Arc<Self>,
         progress: &Progress,
         desk: &Desk,
-    ) -> Result<Announced, Error> {
+    ) -> Result<(), Error> {
         let name = self.name().clone();
         let planned = self.clone().read_all(progress.left(&name)).await?;
         for (chunk, visible) in progress.unfinished_again(&name) {
@@ -166,13 +170,26 @@ impl TableCopy {
     async fn read_jobs(self: Arc<Self>, jobs: Jobs) -> Result<(), Error> {
         while let Some(job) = next(&jobs).await {
             let mut session = self.sessions.take().await?;
-            let seal = self.table.begin(&mut session, &self.config).await?;
+            let seal = self.begin(&mut session).await?;
             let sql = self.table.keys.copy(&job.range);
             let chunk = self.chunk(job.chunk, &seal, false);
             self.read(&mut session.session, &[sql], chunk).await?;
             self.sessions.give(session);
         }
         Ok(())
+    }
+
+    /// Begins a transaction to read rows in. What it sees survives a crash of the server from here on: a commit that is
+    /// visible may not be on disk yet (`synchronous_commit = off`), and after a crash another transaction may have the number
+    /// of one that left no trace there, so that a reader would take it for contained in the rows. Hence a transaction
+    /// with a number above all of those is committed before any row is sent.
+    async fn begin(&self, copying: &mut Copying) -> Result<Seal, Error> {
+        let seal = self.table.begin(copying).await?;
+        let mut session = self.sessions.take().await?;
+        let commit = sqlx::query(COMMIT).bind(&self.config.message_prefix);
+        commit.execute(&mut session.session).await?;
+        self.sessions.give(session);
+        Ok(seal)
     }
 
     /// Reads a chunk in the transaction that was begun for it, and ends that.
@@ -225,7 +242,7 @@ impl TableCopy {
     /// One snapshot for all of them, and every update that it sees is known before they are read.
     async fn read_again(&self, desk: &Desk, number: u32) -> Result<(), Error> {
         let mut session = self.sessions.take().await?;
-        let seal = self.table.begin(&mut session, &self.config).await?;
+        let seal = self.begin(&mut session).await?;
         let keys = self.was_moved(desk, seal.lsn).await?.unwrap_or_default();
         let keys: Vec<_> = keys.into_iter().collect();
         let statements = keys

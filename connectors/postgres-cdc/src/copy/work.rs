@@ -33,6 +33,8 @@ use crate::{append, Error};
 /// How soon a table is tried again that could not be read; then after twice as long, up to a limit.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// `lock_not_available`.
+const LOCK_TIMEOUT: &str = "55P03";
 /// How often the beginning of a copy is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// How often those are looked at that a table waits for.
@@ -47,11 +49,11 @@ pub(super) struct Work {
     tables: Vec<CapturedTable>,
 }
 
-/// All that are not complete.
-pub(super) fn incomplete(copies: &Copies) -> Vec<Work> {
+/// All that are not complete, but for those that never will be.
+pub(super) fn incomplete(copies: &Copies, void: &BTreeSet<CopyId>) -> Vec<Work> {
     let open = || {
         let tables = copies.iter().map(|(_, table)| table);
-        tables.filter(|table| table.copied.is_none())
+        tables.filter(|table| table.copied.is_none() && !void.contains(&table.copy))
     };
     let numbers: BTreeSet<_> = open().map(|table| table.copy).collect();
     let work = |copy| {
@@ -76,37 +78,47 @@ struct Shared {
     admitted: watch::Sender<BTreeSet<TableId>>,
 }
 
+impl Work {
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+}
+
 impl Copier {
-    /// Copies all tables of a copy.
+    /// Copies all tables of a copy, whose topic is needed whole meanwhile.
     pub(super) async fn work(&self, work: Work) -> Result<(), Error> {
+        self.reporter.needs(&work.topic, Some(Offset::default()));
+        self.copy_tables(&work).await?;
+        self.reporter.needs(&work.topic, None);
+        Ok(())
+    }
+
+    async fn copy_tables(&self, work: &Work) -> Result<(), Error> {
         let limits = append::limits(&self.config);
         let appender = self.cluster.appender(&work.topic, limits).await?;
         let shared = Shared {
-            sessions: Arc::new(Sessions::new(self.source.clone())),
+            sessions: Arc::new(Sessions::new(self.source.clone(), &self.config)),
             pieces: Pieces::new(appender),
             progress: tokio::sync::Mutex::default(),
             admitted: watch::Sender::default(),
         };
-        let progress = match self.progress(&work, &shared.pieces).await {
-            Err(error @ Error::CopyTrimmed { .. }) => return self.begin_again(&work, &error).await,
+        let progress = match self.progress(work, &shared.pieces).await {
+            Err(error @ Error::CopyTrimmed { .. }) => return self.begin_again(work, &error).await,
             progress => progress?,
         };
-        self.reporter.needs(&work.topic, Some(Offset::default()));
         let has_begun = |table: &&CapturedTable| progress.has_begun(&table.definition.table);
         let (begun, fresh): (Vec<_>, Vec<_>) = work.tables.iter().partition(has_begun);
         *shared.progress.lock().await = Some(progress);
         shared.admit(begun.into_iter().map(name));
         let tables = work.tables.iter();
         let reading: FuturesUnordered<_> =
-            (tables.map(|table| self.table(table, &work, &shared))).collect();
+            (tables.map(|table| self.table(table, work, &shared))).collect();
         let read = reading.try_for_each(|()| std::future::ready(Ok(())));
         let copied = async { tokio::try_join!(self.admit(&fresh, &shared), read) };
         tokio::select! {
-            copied = copied => drop(copied?),
-            never = self.watch_beginning(&work) => match never {},
+            copied = copied => copied.map(drop),
+            never = self.watch_beginning(work) => match never {},
         }
-        self.reporter.needs(&work.topic, None);
-        Ok(())
     }
 
     /// Says that retention has removed the beginning of a copy that is under way. The copy is good if the projector has read
@@ -132,18 +144,21 @@ impl Copier {
 
     /// Copies the tables of a copy that cannot be completed anew.
     async fn begin_again(&self, work: &Work, why: &Error) -> Result<(), Error> {
-        let mut tables: Vec<_> = work.tables.iter().map(name).collect();
-        tables.retain(|table| {
-            let now = self.copies.borrow();
-            now.table(table).is_some_and(|now| now.copy == work.copy)
-        });
-        for table in &tables {
-            self.reporter.copy_void(table, &why.to_string());
-        }
-        match tables.is_empty() {
-            true => Ok(()),
-            false => self.begin(&tables).await.map(drop),
-        }
+        let tables = work.tables.iter().filter(|table| self.counts(table));
+        let begun: FuturesUnordered<_> = (tables.map(|table| async move {
+            self.reporter.copy_void(&name(table), &why.to_string());
+            let begin = || async { self.begin(&[name(table)]).await.map(drop) };
+            self.as_often_as_it_takes(table, begin).await
+        }))
+        .collect();
+        begun.try_for_each(|()| std::future::ready(Ok(()))).await
+    }
+
+    /// Whether no newer copy of the table has begun, and it was not removed.
+    fn counts(&self, table: &CapturedTable) -> bool {
+        let now = self.copies.borrow();
+        now.table(&name(table))
+            .is_some_and(|now| now.copy == table.copy)
     }
 
     /// What earlier starts, or attempts, have done of a copy.
@@ -210,30 +225,39 @@ impl Copier {
         Ok(())
     }
 
-    /// Copies a table, as often as it takes.
+    /// Copies a table when it may be read.
     async fn table(
         &self,
         table: &CapturedTable,
         work: &Work,
         shared: &Shared,
     ) -> Result<(), Error> {
-        let (mut pause, name) = (RETRY_AFTER_MIN, name(table));
         let mut admitted = shared.admitted.subscribe();
         let admitted = async {
-            let admitted = admitted.wait_for(|tables| tables.contains(&name)).await;
+            let admitted = admitted
+                .wait_for(|tables| tables.contains(&name(table)))
+                .await;
             admitted.map(drop).map_err(|_| closed())
         };
         self.unless_void(table, admitted).await?;
+        self.as_often_as_it_takes(table, || self.read(table, work, shared))
+            .await
+    }
+
+    /// Tries again what is wrong with this table alone, until it works, or the copy does not count any more.
+    async fn as_often_as_it_takes<F: Future<Output = Result<(), Error>>>(
+        &self,
+        table: &CapturedTable,
+        attempt: impl Fn() -> F,
+    ) -> Result<(), Error> {
+        let mut pause = RETRY_AFTER_MIN;
         loop {
-            let error = match self
-                .unless_void(table, self.read(table, work, shared))
-                .await
-            {
+            let error = match self.unless_void(table, attempt()).await {
                 Err(error) if is_of_the_table(&error) => in_words(&error),
                 other => return other,
             };
             let notice = format!("could not be copied: {error}; it is tried again");
-            self.reporter.copy_notice(&name, notice);
+            self.reporter.copy_notice(&name(table), notice);
             let rest = async {
                 sleep(pause).await;
                 Ok(())
@@ -275,9 +299,8 @@ impl Copier {
         shared: &Shared,
     ) -> Result<(), Error> {
         let mut session = shared.sessions.take().await?;
-        let definition = table.definition.clone();
         let chunk_rows = estimate::chunk_rows(&mut session.session, &self.config, table).await?;
-        let source = TableSource::of(&mut session.session, definition).await?;
+        let source = TableSource::of(&mut session.session, table).await?;
         shared.sessions.give(session);
         let done = Done::of(progress, &table.definition.table);
         self.reporter.copy_goes_on(&table.definition.table, done);
@@ -292,9 +315,7 @@ impl Copier {
             chunk_rows,
             done: Mutex::new(done),
         };
-        let announced = Arc::new(copy).run(progress, &self.desk).await?;
-        self.take(&announced);
-        Ok(())
+        Arc::new(copy).run(progress, &self.desk).await
     }
 
     /// Gives a copy up when a newer one of the table begins, or the table is removed.
@@ -303,7 +324,7 @@ impl Copier {
         table: &CapturedTable,
         copying: impl Future<Output = Result<(), Error>>,
     ) -> Result<(), Error> {
-        let mut changes = self.copies.subscribe();
+        let mut changes = self.copies.clone();
         let name = name(table);
         let is_void =
             |copies: &Copies| copies.table(&name).is_none_or(|now| now.copy != table.copy);
@@ -336,13 +357,14 @@ fn name(table: &CapturedTable) -> TableId {
     table.definition.table.clone()
 }
 
-/// Whether others can go on: the table is gone, may not be read, or cannot be. A server that is away is everybody's.
-fn is_of_the_table(error: &Error) -> bool {
+/// Whether others can go on: the table is gone, somebody has locked it, it may not be read, or cannot be. A server that is
+/// away is everybody's.
+pub(super) fn is_of_the_table(error: &Error) -> bool {
     match error {
         Error::Unsuitable(_) => true,
         Error::Postgres(sqlx::Error::Database(error)) => {
             let code = error.code().unwrap_or_default();
-            code == "42501" || errors::of(&code) == Outlook::Wrong
+            code == "42501" || code == LOCK_TIMEOUT || errors::of(&code) == Outlook::Wrong
         }
         _ => false,
     }

@@ -15,23 +15,30 @@ use sqlx::Row;
 use crate::Error;
 
 // Whoever has written to a table holds this lock, or a stronger one, until its transaction is visible; a prepared
-// transaction too, which has no process, but a number behind the slash.
+// transaction too, which has no process. It has a number of its own from before its first row on and keeps that when it is
+// prepared, unlike its virtual number; the first one is that of the transaction, those behind it are of its savepoints. Who
+// has the lock and no number has not written anything yet. One look at the locks: in between two a transaction could be
+// prepared, and be in neither.
 const WRITERS: &str = "
+    WITH locks AS MATERIALIZED (SELECT * FROM pg_locks WHERE granted),
+         numbers AS (SELECT DISTINCT ON (virtualtransaction) virtualtransaction, transactionid FROM locks
+                      WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock'
+                      ORDER BY virtualtransaction, age(transactionid) DESC)
     SELECT l.pid, coalesce(a.usename::text, p.owner::text, '?'), coalesce(a.application_name, p.gid, ''),
            CASE WHEN l.pid IS NULL THEN 'prepared' ELSE coalesce(a.state, 'state unknown') END,
-           coalesce(a.xact_start, p.prepared), n.nspname::text, c.relname::text, l.virtualtransaction
-      FROM pg_locks l
+           coalesce(a.xact_start, p.prepared), n.nspname::text, c.relname::text, x.transactionid::text
+      FROM locks l
+      JOIN numbers x USING (virtualtransaction)
       JOIN pg_class c ON c.oid = l.relation
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-      LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction::text = split_part(l.virtualtransaction, '/', 2)
-     WHERE l.locktype = 'relation' AND l.relation IN (SELECT to_regclass(name)::oid FROM unnest($1::text[]) AS name) AND l.granted
+      LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = x.transactionid
+     WHERE l.locktype = 'relation' AND l.relation IN (SELECT to_regclass(name)::oid FROM unnest($1::text[]) AS name)
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
        AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
      ORDER BY 5";
 
-/// Transactions by the number that Postgres gives them while they run, with what is known of who runs them. The oldest
-/// is the first.
+/// Transactions by their number, with what is known of who runs them. The oldest is the first.
 type Running = Vec<(String, String)>;
 
 /// The transactions that had written to tables at one moment, as far as they have not ended since.
@@ -56,11 +63,13 @@ impl Writers {
         Ok(())
     }
 
+    /// Of those that are known, the ones that run `now` stay, as they are described now.
     fn retain(&mut self, now: &BTreeMap<TableId, Running>) {
         for (table, known) in &mut self.0 {
+            let numbers: BTreeSet<_> = known.drain(..).map(|(number, _)| number).collect();
             let now = now.get(table).into_iter().flatten();
-            let now: BTreeSet<_> = now.map(|(number, _)| number).collect();
-            known.retain(|(number, _)| now.contains(number));
+            let left = now.filter(|(number, _)| numbers.contains(number));
+            known.extend(left.cloned());
         }
     }
 
@@ -124,18 +133,18 @@ mod tests {
     fn a_table_is_free_when_those_have_ended_that_had_written_to_it() {
         let table = |name| TableId::new("s", name);
         let mut writers = Writers(BTreeMap::from([
-            (table("a"), running(&["3/7", "4/1"])),
+            (table("a"), running(&["7", "8"])),
             (table("b"), running(&[])),
         ]));
         assert_eq!(writers.take_free(), [table("b")]);
-        // Another transaction of the same session is another one; a new table is nobody's.
+        // Who comes later has not written before; a new table is nobody's.
         writers.retain(&BTreeMap::from([
-            (table("a"), running(&["3/8", "4/1"])),
-            (table("b"), running(&["9/9"])),
+            (table("a"), running(&["9", "8"])),
+            (table("b"), running(&["10"])),
         ]));
         assert_eq!(writers.take_free(), []);
         let waiting: Vec<_> = writers.waiting().collect();
-        assert_eq!(waiting, [(&table("a"), "pid of 4/1")]);
+        assert_eq!(waiting, [(&table("a"), "pid of 8")]);
         writers.retain(&BTreeMap::new());
         assert_eq!(writers.take_free(), [table("a")]);
         assert!(writers.is_empty());

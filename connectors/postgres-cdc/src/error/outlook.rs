@@ -45,6 +45,7 @@ impl Error {
             Error::CommitsNotVisible { .. } => "capture-commits-not-visible",
             Error::Standby => "capture-standby",
             Error::SlotUnreadable { .. } => "capture-slot-unreadable",
+            Error::RowUnsendable { .. } => "capture-row-unsendable",
             Error::Postgres(error) if errors::outlook(error) == Outlook::Refused => {
                 "capture-postgres-refused"
             }
@@ -81,10 +82,30 @@ impl Error {
             | Error::NoFreeSlot { .. }
             | Error::Standby
             | Error::SlotUnreadable { .. }
+            | Error::RowUnsendable { .. }
             | Error::Postgres(_) => true,
             Error::Replication(error) => !matches!(error, ReplicationError::TooLarge { .. }),
-            other => other.code().is_none(),
+            other => other.code().is_none() || other.voids_log(),
         }
+    }
+
+    /// True if the log cannot go on, but for what may pass by itself: a server that is not the right one yet, a slot that
+    /// comes back. A person who knows better has it begun again.
+    pub fn voids_log(&self) -> bool {
+        matches!(
+            self,
+            Error::PublicationGone { .. }
+                | Error::HistoryDiffers { .. }
+                | Error::SlotWithoutLog { .. }
+                | Error::SlotMissing { .. }
+                | Error::SlotLost { .. }
+                | Error::LogLostRecords { .. }
+                | Error::LogEvicted { .. }
+                | Error::LogAhead { .. }
+                | Error::LogTrimmed { .. }
+                | Error::OtherDatabase { .. }
+                | Error::SlotUnreadable { .. }
+        )
     }
 
     pub(crate) fn cell(table: &TableId, column: &str, error: BadCell) -> Self {

@@ -1,9 +1,11 @@
 //! Whether the log and the source still belong together, while the stream goes on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use chrono::Utc;
-use millrace_events::{Lsn, Source, TableId, Witness};
+use millrace_events::{CopyTable, Lsn, Source, TableId, Witness};
 
 use super::Stream;
 use crate::assemble::Outgoing;
@@ -19,9 +21,13 @@ pub(crate) struct Comparison {
     provenance: Provenance,
     /// What of the stream the log has already.
     overlap: Overlap,
+    /// Whether the stream has shown that it continues the log, for those who tell Postgres what is safe.
+    proven: Arc<AtomicBool>,
     /// The last transaction that the log had when the stream began, if it still wanted rows of the same tables.
     last: Option<Witness>,
     timeline: u32,
+    /// Postgres was asked for a transaction that can be a witness.
+    asked_for_witness: bool,
     /// Relations whose rows are left out, as the stream described them.
     left_out: HashMap<u32, Relation>,
 }
@@ -36,8 +42,10 @@ impl Comparison {
         Comparison {
             provenance,
             overlap,
+            proven: Arc::default(),
             last,
             timeline,
+            asked_for_witness: false,
             left_out: HashMap::new(),
         }
     }
@@ -48,6 +56,19 @@ impl Comparison {
 
     pub(super) fn is_proven(&self) -> bool {
         self.overlap.is_proven()
+    }
+
+    pub(super) fn proven(&self) -> Arc<AtomicBool> {
+        self.proven.clone()
+    }
+
+    /// True once it is. The history is the same then, whoever is the primary now.
+    fn becomes_proven(&mut self) -> bool {
+        if !self.is_proven() {
+            return false;
+        }
+        self.provenance.promoted(self.timeline);
+        !self.proven.swap(true, Ordering::Relaxed)
     }
 
     /// Whether the relation is not the table that was copied under its name.
@@ -67,18 +88,23 @@ impl Stream<'_> {
         let wanted = || self.assembler.wants(message);
         let passage = self.comparison.overlap.take(message, wanted);
         let passage = passage.map_err(|differs| self.differs(differs))?;
-        // The history is the same, whoever is the primary now.
-        if self.comparison.is_proven() {
-            let timeline = self.comparison.timeline;
-            self.comparison.provenance.promoted(timeline);
-        }
+        self.may_follow();
         Ok(passage)
     }
 
     /// The source has sent everything that committed before `lsn`.
-    pub(super) fn check_idle(&self, lsn: Lsn) -> Result<(), Error> {
+    pub(super) fn check_idle(&mut self, lsn: Lsn) -> Result<(), Error> {
         let checked = self.comparison.overlap.idle(lsn);
-        checked.map_err(|differs| self.differs(differs))
+        checked.map_err(|differs| self.differs(differs))?;
+        self.may_follow();
+        Ok(())
+    }
+
+    /// Before the stream has shown that it continues the log, nobody is told that capture follows it.
+    fn may_follow(&mut self) {
+        if self.comparison.becomes_proven() {
+            self.reporter.streaming(self.assembler.position());
+        }
     }
 
     /// Compares the log with the catalog of now.
@@ -103,39 +129,40 @@ impl Stream<'_> {
         self.note().await
     }
 
-    /// The rows of these tables are about to be copied: the log is told what they are now. Returns those that are not
-    /// known to have been published ever since a copy for which all older writers had ended.
-    pub(super) async fn renew(&mut self, tables: &[TableId]) -> Result<BTreeSet<TableId>, Error> {
-        let scope = Scope::named(tables);
+    /// The rows of these tables are about to be copied: fills in what they are taken from now. Those of them were not
+    /// published lately that were published ever since a copy for which all older writers had ended.
+    pub(super) async fn renew(&mut self, tables: &mut [CopyTable]) -> Result<(), Error> {
+        let names: Vec<_> = tables
+            .iter()
+            .map(|table| table.definition.table.clone())
+            .collect();
+        let scope = Scope::named(&names);
         let seen = observe(&mut self.catalog, &self.config.publication, &scope).await?;
         let (provenance, copies) = (&mut self.comparison.provenance, &self.checkpoints.copies);
-        let settled = |table: &&TableId| {
-            let copy = copies.table(table);
+        for (table, name) in tables.iter_mut().zip(&names) {
+            let copy = copies.table(name);
             let waited = copy.is_some_and(|copy| copy.copied.is_some() || !copy.published_lately);
-            waited && provenance.is_published_as_before(table, &seen)
-        };
-        let lately = tables.iter().filter(|table| !settled(table));
-        let lately = lately.cloned().collect();
-        provenance.renew(tables, &seen);
-        self.tables_changed().await?;
-        Ok(lately)
+            table.published_lately &= !(waited && provenance.is_published_as_before(name, &seen));
+            table.source = provenance.renew(name, &seen);
+        }
+        Ok(())
     }
 
-    pub(super) async fn removed(&mut self, table: &TableId) -> Result<(), Error> {
+    pub(super) fn removed(&mut self, table: &TableId) {
         self.comparison.provenance.remove(table);
-        self.tables_changed().await
     }
 
     /// What was left out of the log for want of a table may be wanted now, so that no transaction proves anything that
     /// came before.
-    async fn tables_changed(&mut self) -> Result<(), Error> {
+    pub(super) async fn tables_changed(&mut self) -> Result<(), Error> {
         self.comparison.last = None;
+        self.comparison.asked_for_witness = false;
         self.assembler.forget_last();
         self.watch.look_at(self.comparison.provenance.tables());
         for relation in std::mem::take(&mut self.comparison.left_out).values() {
             self.relation(relation).await?;
         }
-        self.note().await
+        Ok(())
     }
 
     /// Tells the log what it is taken from, if it has something else.
@@ -150,6 +177,20 @@ impl Stream<'_> {
         Ok(())
     }
 
+    /// A log without a transaction cannot be told from that of a database that was restored. Where nobody commits one, one of
+    /// ours is it: a message, which changes nothing.
+    pub(super) async fn ask_for_witness(&mut self) {
+        if self.comparison.asked_for_witness || self.last().is_some() {
+            return;
+        }
+        self.comparison.asked_for_witness = true;
+        let emit = sqlx::query("SELECT pg_logical_emit_message(true, $1, 'witness')");
+        let emit = emit.bind(&self.config.message_prefix);
+        if let Err(error) = emit.execute(&mut self.catalog).await {
+            tracing::warn!(%error, "the log has no transaction by which its database could be known again");
+        }
+    }
+
     /// The last transaction of the log, if it wanted rows of the tables of now.
     pub(super) fn last(&self) -> Option<Witness> {
         self.assembler.last().or(self.comparison.last)
@@ -158,8 +199,6 @@ impl Stream<'_> {
     pub(super) fn publication_gone(&self) -> Error {
         Error::PublicationGone {
             publication: self.config.publication.clone(),
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
         }
     }
 
@@ -168,8 +207,6 @@ impl Stream<'_> {
             xid: last.xid.0,
             commit_lsn: last.commit_lsn,
             at: last.at,
-            slot: self.config.slot.clone(),
-            topic: self.config.topic_changes.clone(),
         }
     }
 }

@@ -426,6 +426,42 @@ async fn a_copy_waits_for_whoever_wrote_before_the_table_was_published_and_nothi
     model.assert_equals(&rig, "users", USERS).await;
 }
 
+/// It is the same transaction, whatever Postgres calls it from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_waits_for_a_writer_that_is_prepared_meanwhile() {
+    let rig = Rig::new(storm::SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    let lines = || vec![table("lines")];
+    ask(&running, TableRequest::Remove(lines())).await;
+    let mut writer = rig.connect().await;
+    let write = "BEGIN; SAVEPOINT s; INSERT INTO source.lines VALUES ('early', 1, 'before it was published')";
+    sqlx::raw_sql(write).execute(&mut writer).await.unwrap();
+    // This one has the lock and writes only later, which comes through the stream: nobody waits for it.
+    let mut idle = rig.connect().await;
+    let begin = "BEGIN; DELETE FROM source.lines WHERE false";
+    sqlx::raw_sql(begin).execute(&mut idle).await.unwrap();
+    ask(&running, TableRequest::Add(lines())).await;
+    let why = notice(&mut running, "lines").await;
+    assert!(why.contains("pid "), "{why}");
+    let prepare = "PREPARE TRANSACTION 'in two steps'";
+    sqlx::raw_sql(prepare).execute(&mut writer).await.unwrap();
+    let prepared = |status: &Status| {
+        let notice = find(status, "lines").and_then(|found| found.notice.as_deref());
+        notice.is_some_and(|notice| notice.contains("\"in two steps\""))
+    };
+    running.until(prepared).await;
+    assert_eq!(status_of(&running, "lines").state, TableState::Planned);
+    rig.sql("COMMIT PREPARED 'in two steps'").await;
+    running.streaming().await;
+    let write = "INSERT INTO source.lines VALUES ('late', 1, 'after it was published'); COMMIT";
+    sqlx::raw_sql(write).execute(&mut idle).await.unwrap();
+    running.reaches(rig.end().await).await;
+    running.stop().await;
+    let model = Model::read(&rig).await;
+    model.assert_equals(&rig, "lines", LINES).await;
+}
+
 /// What it writes comes through the stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_table_that_was_published_all_the_time_waits_for_nobody() {

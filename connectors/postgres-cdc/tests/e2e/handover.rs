@@ -82,6 +82,8 @@ async fn progress_of_an_idle_source_moves_the_slot() {
     let rig = Rig::new(SETUP, &TABLES).await;
     let mut running = rig.start();
     running.streaming().await;
+    // The messages at the ends of copies are counted by then.
+    running.reaches(rig.end().await).await;
     let before = running.handle.status().transactions;
     // WAL that concerns none of the captured tables.
     rig.sql("INSERT INTO source.unseen SELECT generate_series(1, 10000)")

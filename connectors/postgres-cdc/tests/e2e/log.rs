@@ -153,9 +153,7 @@ async fn records_that_retention_removed_unread_are_lost_records() {
     let gone = tokio::time::timeout(PATIENCE, gone).await;
     gone.unwrap_or_else(|_| panic!("nothing is removed: {:?}", running.handle.status()));
     disturb(&rig).await;
-    let handle = running.handle.clone();
     let error = running.failure().await;
     assert_eq!(error.code(), Some("capture-log-lost-records"), "{error}");
     assert!(error.to_string().contains("retention"), "{error}");
-    assert_eq!(handle.status().state, State::Stopped, "and /health says so");
 }

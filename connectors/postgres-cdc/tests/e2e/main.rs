@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod begun_again;
 mod copies;
 mod forgetful;
 mod handover;
+mod hindered;
 mod history;
 mod kills;
 

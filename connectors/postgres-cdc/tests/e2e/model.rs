@@ -25,6 +25,10 @@ pub struct Model {
     pub parts_max: u32,
     pub starts: u64,
     pub baselines: u64,
+    /// How often the log was begun again.
+    pub begun_again: u64,
+    /// Tables that are captured no longer.
+    pub removed: Vec<TableId>,
     /// What was read of the copies that count, over all tables.
     pub copied: Tally,
     /// Every copy that was ever completed, as if it were the one that counts.
@@ -121,6 +125,7 @@ impl Model {
                 .every_copy
                 .push((table.copy, name.clone(), reader.rows));
         }
+        model.removed = log.copies.removed().cloned().collect();
         for (name, table) in log.copies.iter() {
             assert!(table.copied.is_some(), "{name} is not copied");
         }
@@ -141,6 +146,14 @@ impl Model {
             log.copies.offer(offset, &record, verdict);
             match (record, verdict) {
                 (Record::Baseline(_), Verdict::Moved) => self.baselines += 1,
+                (Record::Baseline(_), Verdict::BegunAgain) => {
+                    self.begun_again += 1;
+                    parts.clear();
+                    log = Log {
+                        copies: log.copies,
+                        ..Log::default()
+                    };
+                }
                 (Record::Start(_), _) => self.starts += 1,
                 (Record::Copy(begun), Verdict::Announced) => {
                     assert!(parts.is_empty(), "inside a transaction");

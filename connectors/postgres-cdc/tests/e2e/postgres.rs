@@ -72,6 +72,16 @@ impl Postgres {
         self.serve();
     }
 
+    /// The next start of the stopped server recovers what it has and begins a timeline of its own.
+    pub fn promote_at_start(&self) {
+        let data = self.data();
+        let settings = data.join("postgresql.auto.conf");
+        let more = "restore_command = 'false'\nhot_standby = off\n";
+        let known = std::fs::read_to_string(&settings).unwrap();
+        std::fs::write(settings, known + more).unwrap();
+        run(as_user("touch").arg(data.join("recovery.signal")));
+    }
+
     /// As a crash would end it.
     pub fn stop(&self) {
         run(as_user("pg_ctl")

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use millrace_events::{Epoch, Lsn, Progress, Record};
-use millrace_postgres_cdc::{Config, Error};
+use millrace_postgres_cdc::Config;
 use sqlx::Executor;
 
 use crate::model::Model;
-use crate::rig::Rig;
+use crate::rig::{Failure, Rig};
 use crate::writers::{SETUP, TABLES};
 
-async fn refused(rig: &Rig, code: &str, words: &[&str]) -> Error {
+async fn refused(rig: &Rig, code: &str, words: &[&str]) -> Failure {
     refused_with(rig, rig.config.clone(), code, words).await
 }
 
-async fn refused_with(rig: &Rig, config: Config, code: &str, words: &[&str]) -> Error {
+async fn refused_with(rig: &Rig, config: Config, code: &str, words: &[&str]) -> Failure {
     let error = rig.failure(config).await;
     assert_eq!(error.code(), Some(code), "{error}");
     for word in words {
@@ -101,7 +101,7 @@ async fn a_slot_that_is_not_ours() {
     refused(
         &rig,
         "capture-slot-without-log",
-        &["is empty", "pg_drop_replication_slot"],
+        &["is empty", "tables begin-again"],
     )
     .await;
 }
@@ -118,7 +118,7 @@ async fn a_slot_that_vanished_or_was_made_anew() {
     while connection.execute(drop.as_str()).await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    refused(&rig, "capture-slot-missing", &[slot, "new snapshot"]).await;
+    refused(&rig, "capture-slot-missing", &[slot, "tables begin-again"]).await;
     rig.sql("INSERT INTO source.users VALUES (1001, 'lost', NULL)")
         .await;
     rig.sql(&format!(
@@ -220,6 +220,7 @@ async fn a_log_that_is_ahead_of_its_database() {
         epoch: Epoch(1),
         prev: Model::position(&rig).await,
         end_lsn: Lsn(u64::MAX / 4),
+        gap: false,
         at: Default::default(),
     });
     let producer = rig

@@ -12,7 +12,7 @@ use futures_util::{pin_mut, StreamExt};
 use millrace_broker::{Broker, Handle as BrokerHandle, Storage};
 use millrace_events::{Lsn, Op, Record, TableId};
 use millrace_postgres_cdc::{
-    Capture, Config, Error, Handle, Selection, State, Status, TableState, TableStatus,
+    Capture, Config, Error, Handle, Selection, State, Status, TableRequest, TableState, TableStatus,
 };
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
@@ -232,7 +232,7 @@ impl Rig {
     }
 
     /// Runs a capture that is expected to give up.
-    pub async fn failure(&self, config: Config) -> Error {
+    pub async fn failure(&self, config: Config) -> Failure {
         self.start_with(config).failure().await
     }
 
@@ -325,6 +325,23 @@ impl Rig {
     }
 }
 
+/// Why a capture does not go on, with its code.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    pub fn code(&self) -> Option<&str> {
+        let (code, _) = self.0.split_once(": ")?;
+        code.starts_with("capture-").then_some(code)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Running {
     pub async fn until(&mut self, wanted: impl FnMut(&Status) -> bool) -> Status {
         let found = tokio::time::timeout(PATIENCE, self.handle.wait_for(wanted)).await;
@@ -349,10 +366,21 @@ impl Running {
         self.until(|status| status.last_lsn >= lsn).await;
     }
 
-    /// The error with which it gives up.
-    pub async fn failure(self) -> Error {
-        let result = tokio::time::timeout(PATIENCE, self.task).await;
-        result.expect("it gives up").unwrap().expect_err("it fails")
+    /// Why it has ended, or waits for a person. Ends it.
+    pub async fn failure(mut self) -> Failure {
+        let failed = |status: &Status| matches!(status.state, State::Void | State::Stopped);
+        let status = self.until(failed).await;
+        self.shutdown.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        drop(ended.expect("it ends").unwrap());
+        Failure(status.last_error.expect("a reason"))
+    }
+
+    /// Has a log that cannot go on begun again.
+    pub async fn begin_again(&mut self) {
+        self.until(|status| status.state == State::Void).await;
+        let asked = self.handle.request(TableRequest::BeginAgain).await;
+        asked.expect("the log is begun again");
     }
 
     /// As a crash would end it: nothing is finished, nothing is said to Postgres.

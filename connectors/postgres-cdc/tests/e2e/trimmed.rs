@@ -33,9 +33,8 @@ async fn copying(running: &mut Running, chunks: u32) {
     assert!(tables.all(|found| found.state != TableState::Captured));
 }
 
-/// As Postgres 15 demands it after "could not map filenode", and as anybody may do by hand.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slot_that_is_gone_before_any_table_was_copied_is_made_again() {
+/// A capture that was killed while it copied, whose slot somebody has dropped before rows were changed.
+async fn without_a_slot() -> Rig {
     let more = "INSERT INTO source.lines SELECT 'more', i, 'x' FROM generate_series(1, 5000) i;
                 INSERT INTO source.users SELECT i, 'more', 'x' FROM generate_series(1001, 6000) i;";
     let mut rig = Rig::new(&format!("{SETUP} {more}"), &TABLES).await;
@@ -52,6 +51,18 @@ async fn a_slot_that_is_gone_before_any_table_was_copied_is_made_again() {
     running.kill().await;
     drop(holder);
     rig.config.chunk_rows_max = chunk_rows;
+    drop_slot(&rig).await;
+    // Of rows that were copied, of some that were not, and new ones: no slot brings these.
+    rig.sql(
+        "DELETE FROM source.lines WHERE line % 7 = 0;
+         UPDATE source.users SET name = 'in the gap' WHERE user_id % 5 = 0;
+         INSERT INTO source.users VALUES (9000, 'in the gap', NULL)",
+    )
+    .await;
+    rig
+}
+
+async fn drop_slot(rig: &Rig) {
     let slot = &rig.config.slot;
     rig.sql(&format!(
         "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
@@ -68,13 +79,10 @@ async fn a_slot_that_is_gone_before_any_table_was_copied_is_made_again() {
     tokio::time::timeout(PATIENCE, dropped)
         .await
         .expect("the slot goes");
-    // Of rows that were copied, of some that were not, and new ones: no slot brings these.
-    rig.sql(
-        "DELETE FROM source.lines WHERE line % 7 = 0;
-         UPDATE source.users SET name = 'in the gap' WHERE user_id % 5 = 0;
-         INSERT INTO source.users VALUES (9000, 'in the gap', NULL)",
-    )
-    .await;
+}
+
+/// Both tables are copied anew, in the first session of this capture, and end as the database does.
+async fn copies_all_again(rig: &Rig) {
     let mut running = rig.start();
     running.streaming().await;
     rig.sql("UPDATE source.users SET name = 'behind it' WHERE user_id % 11 = 0")
@@ -83,9 +91,69 @@ async fn a_slot_that_is_gone_before_any_table_was_copied_is_made_again() {
     let status = running.handle.status();
     assert_eq!((status.copies_begun_again, status.sessions), (2, 1));
     running.stop().await;
-    let model = Model::read_newest(&rig).await;
-    model.assert_equals(&rig, "users", USERS).await;
-    model.assert_equals(&rig, "lines", LINES).await;
+    let model = Model::read_newest(rig).await;
+    model.assert_equals(rig, "users", USERS).await;
+    model.assert_equals(rig, "lines", LINES).await;
+}
+
+/// As Postgres 15 demands it after "could not map filenode", and as anybody may do by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_gone_before_any_table_was_copied_is_made_again() {
+    let rig = without_a_slot().await;
+    copies_all_again(&rig).await;
+}
+
+/// The log has the record over the gap, and no other copies yet. The old ones do not contain what is in the gap.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_ended_behind_another_slot_leaves_no_copy_from_before_it() {
+    let rig = without_a_slot().await;
+    let mut config = rig.config.clone();
+    // It finds out that it may not go on when it has made the slot.
+    config.tables = "source.users".parse().unwrap();
+    let error = rig.failure(config).await;
+    assert_eq!(error.code(), Some("capture-publication-differs"), "{error}");
+    copies_all_again(&rig).await;
+}
+
+/// A start made another slot and did not come to tell the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_ahead_of_a_log_without_any_copied_table_is_made_again() {
+    let rig = without_a_slot().await;
+    let slot = &rig.config.slot;
+    rig.sql(&format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+    ))
+    .await;
+    copies_all_again(&rig).await;
+}
+
+/// Readers keep the rows of the copy before until the next one is complete, and would miss what is in the gap.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_gone_while_all_tables_are_copied_again_is_not_made_again() {
+    let rig = Rig::new(SETUP, &TABLES).await;
+    let mut running = rig.start();
+    running.streaming().await;
+    let mut writer = rig.connect().await;
+    let write =
+        "BEGIN; UPDATE source.users SET name = 'open'; UPDATE source.lines SET note = 'open'";
+    sqlx::raw_sql(write).execute(&mut writer).await.unwrap();
+    // Their copies wait for the writer.
+    let publication = "ALTER PUBLICATION millrace";
+    rig.sql(&format!(
+        "{publication} DROP TABLE source.users, source.lines; {publication} ADD TABLE ONLY source.users, ONLY source.lines"
+    ))
+    .await;
+    let tables = TABLES.map(|name| TableId::new("source", name)).to_vec();
+    let again = TableRequest::Resnapshot(tables);
+    running.handle.request(again).await.unwrap();
+    running.kill().await;
+    drop_slot(&rig).await;
+    let mut running = rig.start();
+    let named = |status: &Status| {
+        let error = status.last_error.as_deref().unwrap_or_default();
+        error.starts_with("capture-slot-missing")
+    };
+    running.until(named).await;
 }
 
 /// The log does not tell any more which keys were changed since the copy began.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use millrace_events::Record;
 use millrace_postgres_cdc::{NotLive, State, Status, TableRequest};
 use sqlx::Executor;
 
@@ -273,6 +274,36 @@ async fn a_publication_that_was_narrowed_and_put_back_between_two_looks() {
     others_are_whole(&rig, running, writers).await;
 }
 
+/// What the table is taken from counts with the copy, and not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_asked_for_and_did_not_begin_mends_nothing() {
+    let rig = rig().await;
+    let (mut running, writers) = under_load(&rig).await;
+    rig.sql(
+        "ALTER PUBLICATION millrace DROP TABLE source.reviews; DELETE FROM source.reviews WHERE user_id = 7; \
+         ALTER PUBLICATION millrace ADD TABLE ONLY source.reviews",
+    )
+    .await;
+    let code = "capture-publication-altered";
+    noticed(&mut running, "source.reviews", code).await;
+    let mut holder = rig.connect().await;
+    let lock = "BEGIN; LOCK TABLE source.reviews IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let reviews = vec!["source.reviews".parse().unwrap()];
+    let asked = running.handle.request(TableRequest::Resnapshot(reviews));
+    let asked = tokio::time::timeout(2 * rig.config.lock_timeout, asked).await;
+    assert!(!matches!(asked, Ok(Ok(()))), "the table is locked");
+    looked_at(&mut running).await;
+    assert_eq!(not_live(&running), ["source.reviews"]);
+    assert_eq!(running.handle.status().sessions, 1, "all others go on");
+    running.kill().await;
+    drop(holder);
+    let mut running = rig.start();
+    running.streaming().await;
+    noticed(&mut running, "source.reviews", code).await;
+    mended(&rig, running, writers).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_joins_the_publication_is_no_alteration() {
     let rig = rig().await;
@@ -333,6 +364,32 @@ async fn rows_of_a_renamed_table_are_left_out_and_said() {
     mended(&rig, running, writers).await;
 }
 
+/// Killed in between, capture would go on behind the transaction, and nobody would say what it left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_transaction_leaves_out_is_said_before_the_transaction() {
+    let rig = rig().await;
+    let mut running = rig.start();
+    running.streaming().await;
+    rig.sql(
+        "ALTER TABLE source.reviews RENAME TO opinions; \
+         BEGIN; DELETE FROM source.opinions WHERE user_id = 1; \
+         UPDATE source.products SET name = 'beside it' WHERE product_id = 1; COMMIT",
+    )
+    .await;
+    running.reaches(rig.end().await).await;
+    running.stop().await;
+    let log = rig.log().await;
+    let said = log.iter().position(|record| match record {
+        Record::Source(source) => source.tables.iter().any(|table| table.left_out.is_some()),
+        _ => false,
+    });
+    let whole = log.iter().position(|record| match record {
+        Record::Transaction(part) => part.last && !part.changes.is_empty(),
+        _ => false,
+    });
+    assert!(said.unwrap() < whole.unwrap(), "{said:?}, {whole:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_table_is_said() {
     let rig = rig().await;
@@ -354,7 +411,7 @@ async fn a_publication_that_is_dropped_ends_the_log() {
     rig.sql("DROP PUBLICATION millrace").await;
     let error = running.failure().await;
     assert_eq!(error.code(), Some("capture-publication-gone"), "{error}");
-    assert!(error.to_string().contains("new snapshot"), "{error}");
+    assert!(error.to_string().contains("tables begin-again"), "{error}");
     // Nor is it made anew, which would look like health.
     let error = rig.failure(rig.config.clone()).await;
     assert_eq!(error.code(), Some("capture-publication-gone"), "{error}");

@@ -95,6 +95,20 @@ fn a_capture_that_has_ended_says_why_in_place_of_the_slot_that_nobody_reads() {
 }
 
 #[test]
+fn a_capture_whose_log_cannot_go_on_says_what_to_do() {
+    let status = World::at_rest().tick(|readings| {
+        if let Answer::Known(capture) = &mut readings.capture {
+            capture.state = "void".into();
+            capture.last_error =
+                Some("capture-slot-missing: it is gone; `millrace tables begin-again`".into());
+        }
+    });
+    assert_eq!(status.verdict, Verdict::Stopped);
+    let words = "Stopped: capture cannot go on: capture-slot-missing: it is gone; `millrace tables begin-again`";
+    assert!(status.headline.starts_with(words), "{}", status.headline);
+}
+
+#[test]
 fn a_part_that_cannot_say_so_itself_is_stopped_and_named_with_its_reason() {
     let status = World::at_rest().tick(|readings| {
         readings.parts_down.push(PartDown {

@@ -159,6 +159,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
                     definition,
                     estimated_rows,
                     published_lately: false,
+                    source: None,
                 })
                 .collect(),
             at,
