@@ -164,7 +164,6 @@ mod tests {
                 version: version.to_owned(),
                 packet_bytes_max: 0,
                 connection: 0,
-                ignores_case: false,
             };
             assert_eq!(server.product(), product);
         }
