@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use support::{commands, leaves, millrace};
@@ -129,7 +130,11 @@ fn answer(mut stream: TcpStream) {
         .map_while(Result::ok)
         .take_while(|line| !line.is_empty())
         .count();
-    let body = r#"{"counts":{"open":0,"retried":0,"discarded":0},"records":[],"projections":[],"tables":[]}"#;
+    // Another log each time, for whoever waits for one.
+    static INCARNATION: AtomicU64 = AtomicU64::new(0);
+    let incarnation = INCARNATION.fetch_add(1, Ordering::Relaxed);
+    let body = r#"{"counts":{"open":0,"retried":0,"discarded":0},"records":[],"projections":[],"tables":[],"marts":[{"name":"7","state":"live"}],"incarnation":"N"}"#;
+    let body = body.replace('N', &incarnation.to_string());
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
     let _ = write!(
         stream,
@@ -163,6 +168,9 @@ const USES: &[(&str, i32)] = &[
     ("tables add public.a", 0),
     ("tables remove public.a", 0),
     ("tables resnapshot public.a", 0),
+    ("tables begin-again", 0),
+    ("marts list", 0),
+    ("marts rebuild 7", 0),
     ("quarantine list", 0),
     ("consumers list", 2),
     ("consumers delete public.a", 2),

@@ -325,12 +325,10 @@ pub enum Error {
         source: ReplicationError,
     },
     /// Postgres cannot send what comes next.
-    #[error("Postgres cannot send the row that slot {slot:?} has to bring next: its values take more than 1 GB as text, and nobody can follow the log past it. Make them smaller or leave the table out of the selection, SELECT pg_drop_replication_slot('{slot}'), delete topic {topic:?} and start capture again for a new snapshot")]
+    #[error("Postgres cannot send the row that slot {slot:?} has to bring next: its values take more than 1 GB as text, and nobody can follow the log past it. Make them smaller or leave the table out of the selection; then {}", BEGIN_AGAIN)]
     RowUnsendable {
         /// Name of the slot.
         slot: String,
-        /// Topic of the change log.
-        topic: String,
         /// What Postgres said.
         #[source]
         source: ReplicationError,

@@ -136,7 +136,6 @@ impl Stream<'_> {
             },
             Error::Replication(source) if source.is_unsendable_row() => Error::RowUnsendable {
                 slot: self.config.slot.clone(),
-                topic: self.config.topic_changes.clone(),
                 source,
             },
             other => other,

@@ -52,8 +52,17 @@ impl Projector {
         })
     }
 
-    /// Returns when the projector stands still between two commits.
+    /// Returns when the projector stands still between two commits. Whoever stops waiting for that leaves no hold behind: it
+    /// is taken to its end, and released.
     pub(super) async fn hold(&self, by: By, timeout: Duration) -> Result<Held, Error> {
+        let projector = self.clone();
+        let asked = tokio::spawn(async move { projector.ask_to_hold(by, timeout).await });
+        asked
+            .await
+            .map_err(|error| Error::Projector(error.to_string()))?
+    }
+
+    async fn ask_to_hold(&self, by: By, timeout: Duration) -> Result<Held, Error> {
         let by = match by {
             By::Person => "person",
             By::Period => "period",

@@ -82,7 +82,6 @@ impl Error {
             | Error::NoFreeSlot { .. }
             | Error::Standby
             | Error::SlotUnreadable { .. }
-            | Error::RowUnsendable { .. }
             | Error::Postgres(_) => true,
             Error::Replication(error) => !matches!(error, ReplicationError::TooLarge { .. }),
             other => other.code().is_none() || other.voids_log(),
@@ -105,6 +104,7 @@ impl Error {
                 | Error::LogTrimmed { .. }
                 | Error::OtherDatabase { .. }
                 | Error::SlotUnreadable { .. }
+                | Error::RowUnsendable { .. }
         )
     }
 

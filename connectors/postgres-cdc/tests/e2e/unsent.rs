@@ -47,12 +47,14 @@ fn found<'a>(status: &'a Status, table: &str) -> Option<&'a NotLive> {
     all.find(|found| found.table.to_string() == table)
 }
 
-/// Waits until `table` is not live for this code. Capture streams meanwhile.
+/// Waits until `table` is not live for this code, and capture streams: a start notices it before that.
 async fn noticed(running: &mut Running, table: &str, code: &str) -> NotLive {
     let status = running
-        .until(|status| found(status, table).is_some_and(|found| found.code == code))
+        .until(|status| {
+            let found = found(status, table).is_some_and(|found| found.code == code);
+            found && status.state == State::Streaming
+        })
         .await;
-    assert_eq!(status.state, State::Streaming);
     found(&status, table).unwrap().clone()
 }
 
