@@ -102,7 +102,7 @@ impl Passed {
     pub fn of(offset: u64, bytes: u64, record: Record) -> Option<Passed> {
         let what = match record {
             Record::Start(start) => Sign::Start(start.epoch),
-            Record::Checkpoint(checkpoint) => Sign::Checkpoint(Box::new(checkpoint)),
+            Record::Checkpoint(checkpoint) => Sign::Checkpoint(checkpoint),
             Record::Plan(_) | Record::Chunk(_) => return None,
             other => Sign::Written(other.epoch()),
         };

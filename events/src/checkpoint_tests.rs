@@ -37,7 +37,7 @@ fn start(epoch: Epoch) -> Record {
 }
 
 fn checkpoint(epoch: Epoch, lsn: Lsn) -> Record {
-    Record::Checkpoint(Checkpoint {
+    Record::Checkpoint(Box::new(Checkpoint {
         epoch,
         lsn,
         at: at(),
@@ -48,7 +48,7 @@ fn checkpoint(epoch: Epoch, lsn: Lsn) -> Record {
         removed: Vec::new(),
         former: Vec::new(),
         unseen: Vec::new(),
-    })
+    }))
 }
 
 /// A transaction of some parts, right behind `prev`.

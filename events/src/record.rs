@@ -20,7 +20,7 @@ pub enum Record {
     /// The log begins at an LSN.
     Baseline(Baseline),
     /// A reader may begin here.
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
     /// A copy of tables begins.
     Copy(CopyBegun),
     /// A table is copied.

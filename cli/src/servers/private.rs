@@ -136,7 +136,7 @@ impl<K: Kind> Private<K> {
             environment: &[],
         };
         if let Some(process) = adopt::<K>(&home, &launch, &options).await? {
-            return Ok(Self::of(options, installation, process, home).as_adopted());
+            return Ok(Self::of(options, installation, process, home).adopted());
         }
         ports::check_free(basics.port, K::PORT_VARIABLE)?;
         let secret = K::secret(&home, &installation, &options)?;
@@ -165,7 +165,7 @@ impl<K: Kind> Private<K> {
         }
     }
 
-    fn as_adopted(mut self) -> Self {
+    fn adopted(mut self) -> Self {
         self.adopted = true;
         self
     }

@@ -98,7 +98,9 @@ async fn fill(config: &Config, connection: &mut PgConnection, records: u64) -> u
                 at,
                 ..checkpoint.clone()
             };
-            log.append(Record::Checkpoint(next).encode()).await.unwrap();
+            log.append(Record::Checkpoint(Box::new(next)).encode())
+                .await
+                .unwrap();
             since = 0;
         }
         let value = transaction(&checkpoint, position, n);
@@ -178,7 +180,7 @@ async fn end_of(cluster: &Cluster, topic: &str) -> (Checkpoint, Lsn) {
         let record = Record::decode(&record.value).unwrap();
         chain.offer(&record);
         if let Record::Checkpoint(found) = record {
-            checkpoint = Some(found);
+            checkpoint = Some(*found);
         }
     }
     (checkpoint.unwrap(), chain.position().unwrap())

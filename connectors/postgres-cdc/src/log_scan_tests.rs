@@ -119,7 +119,7 @@ fn baseline() -> Baseline {
 }
 
 fn checkpoint(epoch: u64, lsn: u64, tables: Vec<CapturedTable>) -> Record {
-    Record::Checkpoint(Checkpoint {
+    Record::Checkpoint(Box::new(Checkpoint {
         epoch: Epoch(epoch),
         lsn: Lsn(lsn),
         at: Utc::now(),
@@ -130,7 +130,7 @@ fn checkpoint(epoch: u64, lsn: u64, tables: Vec<CapturedTable>) -> Record {
         removed: Vec::new(),
         former: Vec::new(),
         unseen: Vec::new(),
-    })
+    }))
 }
 
 /// A table whose copy began there and goes on.

@@ -332,8 +332,8 @@ mod tests {
         let new = tuple(b'N', &[cell("2"), b"u".to_vec(), b"n".to_vec()]);
         let old = tuple(b'O', &[cell("größe"), b"n".to_vec()]);
         for message in [
-            message(b'I', &[new.clone()]),
-            message(b'U', &[new.clone()]),
+            message(b'I', std::slice::from_ref(&new)),
+            message(b'U', std::slice::from_ref(&new)),
             message(b'U', &[key.clone(), new.clone()]),
             message(b'U', &[old.clone(), new]),
             message(b'D', &[key]),
@@ -351,7 +351,7 @@ mod tests {
         let long = format!("x{}", "ä€😀".repeat(150_000));
         let new = tuple(b'N', &[cell("1"), cell(&long), cell("end")]);
         for fragment in [997, 128 << 10, 4 << 20] {
-            let (slices, row) = decoded(&message(b'I', &[new.clone()]), fragment);
+            let (slices, row) = decoded(&message(b'I', std::slice::from_ref(&new)), fragment);
             assert!(text_of(&slices) == long, "the text comes back");
             let numbers: Vec<u32> = slices.iter().map(|slice| slice.slice).collect();
             assert_eq!(numbers, (0..slices.len() as u32).collect::<Vec<_>>());

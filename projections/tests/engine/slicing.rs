@@ -17,7 +17,7 @@ pub(crate) fn sliced(table: &TableId, prefix: &str, row: &mut Row) -> Vec<Slice>
         let is_long = text.len() > TEXT_BYTES_MAX;
         let number = VALUES.fetch_add(1, Ordering::Relaxed);
         let is_large = match column.as_str() {
-            "notes" | "data" => !text.is_empty() && (is_long || number % 3 == 0),
+            "notes" | "data" => !text.is_empty() && (is_long || number.is_multiple_of(3)),
             "free" => is_long,
             _ => false,
         };

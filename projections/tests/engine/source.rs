@@ -326,7 +326,7 @@ impl Source {
     }
 
     fn write_checkpoint(&mut self, lsn: Lsn, baseline: Baseline, copies: &Copies) {
-        let checkpoint = Record::Checkpoint(Checkpoint {
+        let checkpoint = Record::Checkpoint(Box::new(Checkpoint {
             epoch: self.epoch,
             lsn,
             at: at(),
@@ -337,7 +337,7 @@ impl Source {
             removed: Vec::new(),
             former: Vec::new(),
             unseen: Vec::new(),
-        });
+        }));
         self.log.append(CHANGES, checkpoint.encode());
     }
 

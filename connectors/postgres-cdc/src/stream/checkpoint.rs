@@ -24,7 +24,7 @@ impl Stream<'_> {
             last: self.last(),
             ..self.checkpoints.make(&self.assembler, Utc::now())
         };
-        let record = Record::Checkpoint(checkpoint).encode();
+        let record = Record::Checkpoint(Box::new(checkpoint)).encode();
         let record = Outgoing {
             checkpoint: true,
             ..Outgoing::aside(record)
