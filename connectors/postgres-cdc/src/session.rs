@@ -46,8 +46,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs until something fails.
-    /// Whom `again` names had the log begun again, and is told when that is acknowledged.
+    /// Runs until something fails. Whom `again` names had the log begun again, and is told when that is acknowledged.
     pub(crate) async fn run(
         &self,
         scan: &mut LogScan,

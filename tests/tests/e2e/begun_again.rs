@@ -137,8 +137,9 @@ async fn with_a_copy(name: &str) -> anyhow::Result<Loaded> {
     let loaded = loaded
         .with_postgres_down(|data| copy(data, &kept(data)))
         .await?;
-    let before = loaded.commits();
+    let (before, began) = (loaded.commits(), Instant::now());
     while loaded.commits() < before + 50 {
+        ensure!(began.elapsed() < SOON, "nobody writes");
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let moved = loaded.run(&["wait-for", "--timeout", "60"]).await?;

@@ -110,9 +110,13 @@ async fn a_slot_that_was_advanced_by_somebody_else() {
         "SELECT count(pg_replication_slot_advance(slot_name, pg_current_wal_lsn()))::text
            FROM pg_replication_slots WHERE slot_name = '{slot}' AND NOT active"
     );
-    while rig.text(&advance).await != "1" {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let advanced = async {
+        while rig.text(&advance).await != "1" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let advanced = tokio::time::timeout(crate::rig::PATIENCE, advanced).await;
+    advanced.expect("the slot is free, and moves");
     mended(&rig, rig.start(), "capture-log-lost-records").await;
 }
 
@@ -285,17 +289,18 @@ async fn a_data_directory_restored_to_before_a_table_was_added() {
         .await;
     let mut running = running;
     let later = vec!["source.later".parse().unwrap()];
-    loop {
-        match running
-            .handle
-            .request(TableRequest::Add(later.clone()))
-            .await
-        {
-            // It has not connected again.
-            Err(RequestError::NotNow(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
-            other => break other.unwrap(),
+    let added = async {
+        loop {
+            let added = running.handle.request(TableRequest::Add(later.clone()));
+            match added.await {
+                // It has not connected again.
+                Err(RequestError::NotNow(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                other => break other.unwrap(),
+            }
         }
-    }
+    };
+    let added = tokio::time::timeout(crate::rig::PATIENCE, added).await;
+    added.expect("it connects again");
     running.streaming().await;
     running.reaches(rig.end().await).await;
     postgres.stop();
